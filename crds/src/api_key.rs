@@ -1,0 +1,52 @@
+//! `ApiKey`: who may call, on which plan. The key itself is never here, only its hash.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "print columns of the same type are not duplicates"
+)]
+/// A key that callers send as `Authorization: Bearer …`. Only its hash is kept.
+#[derive(CustomResource, JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[kube(
+    group = "inferyard.dev",
+    version = "v1alpha1",
+    kind = "ApiKey",
+    plural = "apikeys",
+    category = "inferyard",
+    namespaced,
+    doc = "A key that callers send as `Authorization: Bearer …`. Only its hash is kept.",
+    printcolumn(name = "Plan", type_ = "string", json_path = ".spec.plan"),
+    printcolumn(name = "Account", type_ = "string", json_path = ".spec.account"),
+    printcolumn(name = "Expires", type_ = "date", json_path = ".spec.expiresAt"),
+    printcolumn(name = "Disabled", type_ = "boolean", json_path = ".spec.disabled"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKeySpec {
+    /// Name of the `Plan` that it is on.
+    #[schemars(length(min = 1, max = 253))]
+    pub plan: String,
+    /// The account that it belongs to; absent: the name of the key. Keys of one account share cached
+    /// prompts, keys of different accounts never do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub account: Option<String>,
+    /// SHA-256 of the key's text, as 64 lower-case hexadecimal digits.
+    #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub hash: String,
+    /// From this moment on the key is refused; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::moment")]
+    pub expires_at: Option<Time>,
+    /// Refuses the key at once, without deleting it.
+    #[serde(default)]
+    pub disabled: bool,
+}
