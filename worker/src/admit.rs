@@ -1,0 +1,278 @@
+//! The waiting line in front of an engine: bounded, by priority, then by arrival.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::state::State;
+
+/// A line of jobs that many tasks join and one engine thread serves.
+pub(crate) struct Queue<J> {
+    max_queued: usize,
+    inner: Mutex<Inner<J>>,
+    wake: Condvar,
+    state: Arc<State>,
+}
+
+/// A job's place in the line: sorts by priority, then by arrival.
+pub(crate) type Place = (Reverse<i32>, u64);
+
+/// What the line must know of a job.
+pub(crate) trait Job {
+    /// Tokens of its prompt.
+    fn prompt_tokens(&self) -> usize;
+    /// When it is dropped from the line.
+    fn deadline(&self) -> Option<Instant>;
+}
+
+/// Why a job may not join the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The line is full.
+    Full,
+    /// The worker is shutting down.
+    Draining,
+}
+
+/// What the engine thread is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Orders {
+    /// Serve.
+    Serve,
+    /// Finish what runs; nothing new comes.
+    Drain,
+    /// Drop everything and end.
+    Stop,
+}
+
+struct Inner<J> {
+    waiting: BTreeMap<Place, J>,
+    waiting_tokens: u64,
+    arrivals: u64,
+    free_places: usize,
+    orders: Orders,
+    woken: bool,
+}
+
+// === impl Queue ===
+
+impl<J: Job> Queue<J> {
+    /// An empty line before an engine with this many free places.
+    pub(crate) fn new(max_queued: usize, free_places: usize, state: Arc<State>) -> Self {
+        let inner = Inner {
+            waiting: BTreeMap::new(),
+            waiting_tokens: 0,
+            arrivals: 0,
+            free_places,
+            orders: Orders::Serve,
+            woken: false,
+        };
+        Self {
+            max_queued,
+            inner: Mutex::new(inner),
+            wake: Condvar::new(),
+            state,
+        }
+    }
+
+    /// Joins the line. `job` gets the place, so that whoever waits can leave it again.
+    ///
+    /// Jobs that the engine has room for do not count against the limit: they only pass through.
+    pub(crate) fn join(&self, priority: i32, job: impl FnOnce(Place) -> J) -> Result<(), Refused> {
+        let mut inner = self.lock();
+        if inner.orders != Orders::Serve {
+            return Err(Refused::Draining);
+        }
+        if inner.waiting.len() >= self.max_queued + inner.free_places {
+            return Err(Refused::Full);
+        }
+        let place = (Reverse(priority), inner.arrivals);
+        inner.arrivals += 1;
+        let job = job(place);
+        inner.waiting_tokens += job.prompt_tokens() as u64;
+        inner.waiting.insert(place, job);
+        self.changed(&mut inner);
+        Ok(())
+    }
+
+    /// Leaves the line; where the job has left it already, the engine looks who is still there.
+    pub(crate) fn leave(&self, place: Place) {
+        let mut inner = self.lock();
+        inner.remove(place);
+        self.changed(&mut inner);
+    }
+
+    /// Makes the engine look again.
+    pub(crate) fn wake(&self) {
+        self.lock().woken = true;
+        self.wake.notify_one();
+    }
+
+    /// Changes the engine's orders; they only ever get stricter.
+    pub(crate) fn order(&self, orders: Orders) {
+        let mut inner = self.lock();
+        if inner.orders != Orders::Stop {
+            inner.orders = orders;
+        }
+        self.changed(&mut inner);
+    }
+
+    /// The orders, at once.
+    pub(crate) fn orders(&self) -> Orders {
+        self.lock().orders
+    }
+
+    /// Waits until somebody wakes the engine, or until the given time.
+    pub(crate) fn wait(&self, until: Option<Instant>) -> Orders {
+        let mut inner = self.lock();
+        while !inner.woken {
+            inner = match until {
+                None => self
+                    .wake
+                    .wait(inner)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    self.wake
+                        .wait_timeout(inner, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+        inner.woken = false;
+        inner.orders
+    }
+
+    /// Takes the first job, if the engine has room for it.
+    pub(crate) fn take(&self, free_places: usize, fits: impl FnOnce(&J) -> bool) -> Option<J> {
+        let mut inner = self.lock();
+        inner.free_places = free_places;
+        let (place, job) = inner.waiting.first_key_value()?;
+        if !fits(job) {
+            return None;
+        }
+        let place = *place;
+        let job = inner.remove(place);
+        self.state
+            .set_queue(inner.waiting.len(), inner.waiting_tokens);
+        job
+    }
+
+    /// Takes the jobs whose deadline has passed; all of them once the worker drains.
+    pub(crate) fn take_overdue(&self, now: Instant) -> Vec<J> {
+        let mut inner = self.lock();
+        let draining = inner.orders != Orders::Serve;
+        let overdue: Vec<Place> = inner
+            .waiting
+            .iter()
+            .filter(|(_, job)| draining || job.deadline().is_some_and(|deadline| deadline <= now))
+            .map(|(place, _)| *place)
+            .collect();
+        if overdue.is_empty() {
+            return Vec::new();
+        }
+        let jobs = overdue
+            .into_iter()
+            .filter_map(|place| inner.remove(place))
+            .collect();
+        self.state
+            .set_queue(inner.waiting.len(), inner.waiting_tokens);
+        jobs
+    }
+
+    /// The first deadline of the waiting jobs.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.lock().waiting.values().filter_map(Job::deadline).min()
+    }
+
+    fn changed(&self, inner: &mut Inner<J>) {
+        inner.woken = true;
+        self.state
+            .set_queue(inner.waiting.len(), inner.waiting_tokens);
+        self.wake.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<J>> {
+        // No code of ours panics while it holds the lock; if it ever did, the line is still whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<J: Job> Inner<J> {
+    fn remove(&mut self, place: Place) -> Option<J> {
+        let job = self.waiting.remove(&place)?;
+        self.waiting_tokens -= job.prompt_tokens() as u64;
+        Some(job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq)]
+    struct Numbered(u32);
+
+    impl Job for Numbered {
+        fn prompt_tokens(&self) -> usize {
+            10
+        }
+        fn deadline(&self) -> Option<Instant> {
+            None
+        }
+    }
+
+    fn queue(max_queued: usize, free: usize) -> Queue<Numbered> {
+        Queue::new(max_queued, free, Arc::new(State::new("m".to_owned(), 1)))
+    }
+
+    fn join(queue: &Queue<Numbered>, number: u32, priority: i32) -> Result<Place, Refused> {
+        let mut at = None;
+        queue.join(priority, |place| {
+            at = Some(place);
+            Numbered(number)
+        })?;
+        Ok(at.unwrap())
+    }
+
+    #[test]
+    fn priority_goes_before_arrival() {
+        let queue = queue(4, 0);
+        for (number, priority) in [(1, 0), (2, 5), (3, 5), (4, -1)] {
+            join(&queue, number, priority).unwrap();
+        }
+        let order: Vec<u32> = std::iter::from_fn(|| queue.take(0, |_| true))
+            .map(|job| job.0)
+            .collect();
+        assert_eq!(order, [2, 3, 1, 4]);
+    }
+
+    #[test]
+    fn a_full_line_refuses_but_free_places_do_not_count() {
+        let queue = queue(1, 1);
+        join(&queue, 1, 0).unwrap();
+        join(&queue, 2, 0).unwrap();
+        assert_eq!(join(&queue, 3, 9), Err(Refused::Full));
+        assert_eq!(queue.take(0, |_| true), Some(Numbered(1)));
+        assert_eq!(join(&queue, 3, 9), Err(Refused::Full));
+        assert_eq!(queue.take(0, |_| false), None);
+    }
+
+    #[test]
+    fn who_leaves_is_gone_and_draining_empties_the_line() {
+        let queue = queue(4, 0);
+        let first = join(&queue, 1, 0).unwrap();
+        join(&queue, 2, 0).unwrap();
+        queue.leave(first);
+        assert!(queue.take_overdue(Instant::now()).is_empty());
+        queue.order(Orders::Drain);
+        assert_eq!(queue.take_overdue(Instant::now()), [Numbered(2)]);
+        assert_eq!(join(&queue, 3, 0), Err(Refused::Draining));
+    }
+}

@@ -1,0 +1,305 @@
+//! The life of a worker: bind, load, serve, drain, end.
+
+mod listen;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use inferyard_proto::worker::v1::worker_server::{self, WorkerServer};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::config::{Address, Config};
+use crate::engine::embedded::{LoadError, Thread};
+use crate::metrics;
+use crate::rpc::{Service, Services};
+use crate::state::State;
+
+use listen::Listener;
+
+/// The largest message a router may send: above its own limit for bodies.
+const MAX_MESSAGE: usize = 64 << 20;
+/// One frame for most prompts: at 16 KiB a long one costs twice as much.
+const MAX_FRAME: u32 = 1 << 20;
+/// What one prompt may send before it is read.
+const STREAM_WINDOW: u32 = 4 << 20;
+/// What all prompts of a router may send before they are read.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Requests of one router at a time; the queue is the limit that matters.
+const MAX_STREAMS: u32 = 16_384;
+/// How long readers may take for their last events once the engine has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Both ends look after a silent connection this often.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// A worker that has bound its address.
+pub struct Worker {
+    config: Config,
+    listener: Listener,
+    metrics: Option<TcpListener>,
+    service: Service,
+}
+
+/// Why a worker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The TCP address cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Tcp {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The Unix socket cannot be made.
+    #[error("cannot listen on the socket {}: {source}", path.display())]
+    Unix {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody else listens on the Unix socket.
+    #[error("another process listens on the socket {}", path.display())]
+    InUse {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The metrics address cannot be had.
+    #[error("cannot serve metrics on {address}: {source}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+}
+
+/// Why a worker ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The model cannot be served.
+    #[error("the model cannot be served: {0}")]
+    Load(#[source] LoadError),
+    /// There is no thread for the engine.
+    #[error("the engine's thread does not start: {0}")]
+    Thread(#[source] io::Error),
+    /// The engine's thread has ended.
+    #[error("the engine broke; its last words are in the log")]
+    Engine,
+    /// The gRPC server has ended.
+    #[error("the gRPC server broke: {0}")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// What serves, whatever the engine does.
+struct Serving {
+    service: Service,
+    health: HealthReporter,
+    server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// Binds the address and the metrics port, and reads nothing yet.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        let listener = Listener::bind(&config.listen).await?;
+        let metrics = match config.metrics {
+            None => None,
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .map_err(|source| BindError::Metrics { address, source })?,
+            ),
+        };
+        let service = Service {
+            state: Arc::new(State::new(config.model.clone(), boot_id()?)),
+            engine: Arc::new(OnceLock::new()),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+        };
+        Ok(Self {
+            config,
+            listener,
+            metrics,
+            service,
+        })
+    }
+
+    /// The gRPC service itself, for callers in the same process: what they call through it is
+    /// served while [`run`](Self::run) runs.
+    #[must_use]
+    pub fn service(&self) -> impl worker_server::Worker + Clone + use<> {
+        self.service.clone()
+    }
+
+    /// Where it can be reached.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        self.listener.address()
+    }
+
+    /// Where its metrics are.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Loads the model and serves it until `shutdown`.
+    ///
+    /// # Flow
+    ///
+    /// It answers `Watch` and health at once, and `Generate` once the model is loaded. After
+    /// `shutdown` new requests are refused, those that run may finish within the drain timeout,
+    /// and then it returns.
+    ///
+    /// # Errors
+    ///
+    /// The model cannot be served, or the engine or the server broke.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let drain_timeout = self.config.drain_timeout;
+        let state = Arc::clone(&self.service.state);
+        let mut thread = Thread::start(self.config, state).map_err(RunError::Thread)?;
+        let mut serving = Serving::start(self.listener, self.metrics, self.service).await;
+        let outcome = serving.serve(&mut thread, &shutdown, drain_timeout).await;
+        serving.end().await;
+        outcome
+    }
+}
+
+// === impl Serving ===
+
+impl Serving {
+    async fn start(listener: Listener, metrics: Option<TcpListener>, service: Service) -> Self {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let Service {
+            state,
+            tasks,
+            shutdown,
+            ..
+        } = service.clone();
+        let services = Services {
+            worker: WorkerServer::new(service.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+            health: health_service,
+        };
+        let server = tasks.spawn(listener.serve(builder(), services, shutdown.clone()));
+        if let Some(listener) = metrics {
+            tasks.spawn(metrics::serve(listener, state, tasks.clone(), shutdown));
+        }
+        let serving = Self {
+            service,
+            health,
+            server,
+        };
+        serving.report(ServingStatus::NotServing).await;
+        serving
+    }
+
+    async fn serve(
+        &mut self,
+        thread: &mut Thread,
+        shutdown: &CancellationToken,
+        drain_timeout: Duration,
+    ) -> Result<(), RunError> {
+        let loaded = tokio::select! {
+            loaded = thread.loaded() => loaded.map_err(RunError::Load)?,
+            broken = &mut self.server => return Err(server_broke(broken)),
+            () = shutdown.cancelled() => {
+                self.drain(thread, drain_timeout).await;
+                return Ok(());
+            }
+        };
+        let capacity = loaded.capacity();
+        // Requests are taken before anybody is told so.
+        self.service.engine.get_or_init(|| loaded);
+        self.service.state.set_ready(capacity);
+        self.report(ServingStatus::Serving).await;
+        tracing::info!(
+            model = self.service.state.model(),
+            max_running = capacity.max_running,
+            context_length = capacity.context_length,
+            kv_tokens = capacity.kv_total_tokens,
+            "ready"
+        );
+        tokio::select! {
+            () = shutdown.cancelled() => self.drain(thread, drain_timeout).await,
+            () = thread.ended() => return Err(RunError::Engine),
+            broken = &mut self.server => return Err(server_broke(broken)),
+        }
+        Ok(())
+    }
+
+    async fn drain(&self, thread: &mut Thread, drain_timeout: Duration) {
+        self.service.state.set_draining();
+        self.report(ServingStatus::NotServing).await;
+        thread.drain();
+        if timeout(drain_timeout, thread.ended()).await.is_err() {
+            tracing::warn!("requests still ran at the end of the drain timeout; they fail");
+            thread.stop();
+            thread.ended().await;
+        }
+    }
+
+    async fn report(&self, status: ServingStatus) {
+        self.health.set_service_status("", status).await;
+        self.health
+            .set_service_status("inferyard.worker.v1.Worker", status)
+            .await;
+    }
+
+    /// Lets readers have their last events, and ends all tasks.
+    async fn end(self) {
+        let Service {
+            shutdown, tasks, ..
+        } = &self.service;
+        shutdown.cancel();
+        tasks.close();
+        if timeout(LAST_WORDS, tasks.wait()).await.is_err() {
+            tracing::warn!("connections were still open at the end; they are cut");
+            self.server.abort();
+        }
+    }
+}
+
+fn builder() -> Server {
+    Server::builder()
+        .max_frame_size(MAX_FRAME)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .tcp_nodelay(true)
+}
+
+fn server_broke(
+    broken: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>,
+) -> RunError {
+    match broken {
+        Ok(Err(error)) => RunError::Serve(error),
+        // It ends by itself only with an error, or with a panic that is in the log.
+        Ok(Ok(())) | Err(_) => RunError::Engine,
+    }
+}
+
+fn boot_id() -> Result<u64, BindError> {
+    getrandom::u64().map_err(|_| BindError::Random)
+}

@@ -1,0 +1,6 @@
+//! What turns requests into tokens; today one engine, a model in this process.
+
+pub(crate) mod embedded;
+mod reply;
+
+pub(crate) use reply::Events;

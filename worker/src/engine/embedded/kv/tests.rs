@@ -1,0 +1,307 @@
+//! The ledger against a simple model of it: the same moves, counted the slow way.
+
+use std::collections::{BTreeMap, HashSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn salt(salt: &str) -> Arc<str> {
+    Arc::from(salt)
+}
+
+fn no_blocks() -> Arc<[Block]> {
+    Arc::from([])
+}
+
+/// Opens and fills a sequence; says how much of it was shared.
+fn fill(ledger: &mut Ledger, of: &str, tokens: &[Token]) -> (SequenceId, usize) {
+    let held = ledger.find(of, tokens);
+    let id = ledger.open(salt(of), no_blocks(), held);
+    assert!(ledger.reserve(tokens.len() - held.length));
+    ledger.extend(id, &tokens[held.length..]);
+    (id, held.length)
+}
+
+#[test]
+fn a_prefix_is_shared_and_its_cells_count_once() {
+    let mut ledger = Ledger::new(100, 100, 4);
+    let (first, _) = fill(&mut ledger, "a", &[1, 2, 3, 4]);
+    let (second, shared) = fill(&mut ledger, "a", &[1, 2, 3, 5, 6]);
+    assert_eq!(shared, 3);
+    assert_eq!((ledger.used(), ledger.cached()), (6, 0));
+    ledger.keep(first);
+    assert_eq!((ledger.used(), ledger.cached()), (6, 1));
+    ledger.close(second);
+    assert_eq!((ledger.used(), ledger.cached()), (4, 4));
+}
+
+#[test]
+fn the_last_token_is_always_computed() {
+    let mut ledger = Ledger::new(100, 100, 4);
+    let (first, _) = fill(&mut ledger, "a", &[1, 2, 3]);
+    ledger.keep(first);
+    assert_eq!(ledger.find("a", &[1, 2, 3]).length, 2);
+    assert_eq!(ledger.find("a", &[1]).length, 0);
+}
+
+#[test]
+fn another_salt_shares_nothing() {
+    let mut ledger = Ledger::new(100, 100, 4);
+    fill(&mut ledger, "a", &[1, 2, 3]);
+    assert_eq!(ledger.find("b", &[1, 2, 3]).length, 0);
+}
+
+#[test]
+fn the_least_recently_used_goes_first() {
+    let mut ledger = Ledger::new(6, 6, 8);
+    for tokens in [[1, 1], [2, 2], [3, 3]] {
+        let (id, _) = fill(&mut ledger, "a", &tokens);
+        ledger.keep(id);
+    }
+    // Uses the first one again.
+    let (id, shared) = fill(&mut ledger, "a", &[1, 1]);
+    assert_eq!(shared, 1);
+    ledger.close(id);
+    assert_eq!(ledger.find("a", &[2, 2]).length, 0);
+    assert_eq!(ledger.find("a", &[1, 1]).length, 1);
+    assert_eq!(ledger.find("a", &[3, 3]).length, 1);
+}
+
+#[test]
+fn only_the_longer_of_two_conversations_is_kept() {
+    let mut ledger = Ledger::new(100, 100, 8);
+    let (short, _) = fill(&mut ledger, "a", &[1, 2, 3]);
+    ledger.keep(short);
+    let (long, _) = fill(&mut ledger, "a", &[1, 2, 3, 4]);
+    ledger.keep(long);
+    let (again, _) = fill(&mut ledger, "a", &[1, 2, 3]);
+    ledger.keep(again);
+    assert_eq!(ledger.sequences.iter().flatten().count(), 1);
+    assert_eq!(ledger.used(), 4);
+}
+
+#[test]
+fn the_newest_kept_sequence_stays_and_others_within_the_limit() {
+    let mut ledger = Ledger::new(100, 5, 8);
+    for tokens in [vec![1; 3], vec![2; 2], vec![3; 3], vec![4; 20]] {
+        let (id, _) = fill(&mut ledger, "a", &tokens);
+        ledger.keep(id);
+        let kept: usize = ledger
+            .sequences
+            .iter()
+            .flatten()
+            .map(|kept| kept.tokens.len())
+            .sum();
+        assert_eq!(ledger.cached(), kept);
+        assert!(kept <= 5 || kept == tokens.len());
+    }
+    assert_eq!(ledger.cached(), 20);
+}
+
+#[test]
+fn blocks_come_with_their_tokens_and_go_with_their_last_holder() {
+    let blocks: Arc<[Block]> = Arc::from([Block { hash: 7, end: 2 }, Block { hash: 8, end: 4 }]);
+    let mut ledger = Ledger::new(100, 100, 4);
+    let id = ledger.open(salt("a"), Arc::clone(&blocks), Held::default());
+    assert!(ledger.reserve(4));
+    ledger.extend(id, &[1, 2, 3]);
+    assert_eq!(ledger.take_changes(), [PrefixChange::Added(7)]);
+    ledger.extend(id, &[4]);
+    assert_eq!(ledger.take_changes(), [PrefixChange::Added(8)]);
+    let fork = ledger.fork(id);
+    ledger.close(id);
+    assert_eq!(ledger.take_changes(), []);
+    ledger.close(fork);
+    assert_eq!(
+        ledger.take_changes(),
+        [PrefixChange::Removed(7), PrefixChange::Removed(8)]
+    );
+}
+
+#[test]
+fn a_fork_costs_no_cells() {
+    let mut ledger = Ledger::new(100, 100, 4);
+    let (id, _) = fill(&mut ledger, "a", &[1, 2, 3]);
+    ledger.take_actions();
+    let fork = ledger.fork(id);
+    assert_eq!(ledger.used(), 3);
+    assert_eq!(
+        ledger.take_actions(),
+        [Action::Share {
+            from: id,
+            to: fork,
+            length: 3
+        }]
+    );
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Open(u8, Vec<Token>),
+    Fork(usize),
+    Extend(usize, Vec<Token>),
+    Keep(usize),
+    Close(usize),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let tokens = || prop::collection::vec(0..2_i32, 1..6);
+    let one = prop_oneof![
+        (0..2_u8, tokens()).prop_map(|(salt, tokens)| Move::Open(salt, tokens)),
+        (0..8_usize).prop_map(Move::Fork),
+        (0..8_usize, tokens()).prop_map(|(which, tokens)| Move::Extend(which, tokens)),
+        (0..8_usize).prop_map(Move::Keep),
+        (0..8_usize).prop_map(Move::Close),
+    ];
+    prop::collection::vec(one, 1..60)
+}
+
+/// The real cache, as the actions leave it: the cells of each sequence, named by who wrote them.
+#[derive(Default)]
+struct Cache {
+    sequences: BTreeMap<SequenceId, Vec<(usize, Token)>>,
+    written: usize,
+}
+
+impl Cache {
+    fn obey(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Share { from, to, length } => {
+                    let shared = self.sequences[&from][..length].to_vec();
+                    let before = self.sequences.insert(to, shared);
+                    assert!(
+                        before.is_none_or(|cells| cells.is_empty()),
+                        "shares into a used one"
+                    );
+                }
+                Action::Clear(id) => {
+                    self.sequences.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, id: SequenceId, tokens: &[Token]) {
+        for token in tokens {
+            self.written += 1;
+            self.sequences
+                .entry(id)
+                .or_default()
+                .push((self.written, *token));
+        }
+    }
+
+    fn used(&self) -> usize {
+        self.sequences
+            .values()
+            .flatten()
+            .map(|(cell, _)| cell)
+            .collect::<HashSet<_>>()
+            .len()
+    }
+}
+
+const CELLS: usize = 24;
+const RUNNING: usize = 4;
+
+struct Play {
+    ledger: Ledger,
+    cache: Cache,
+    running: Vec<(SequenceId, Vec<Token>)>,
+}
+
+impl Play {
+    fn make(&mut self, one: Move) {
+        let Self {
+            ledger,
+            cache,
+            running,
+        } = self;
+        match one {
+            Move::Open(of, tokens) if running.len() < RUNNING => {
+                let of = of.to_string();
+                let held = ledger.find(&of, &tokens);
+                if Ledger::needed(tokens.len(), held) > ledger.available() {
+                    return;
+                }
+                let id = ledger.open(salt(&of), no_blocks(), held);
+                assert!(
+                    ledger.reserve(tokens.len() - held.length),
+                    "what fits can be reserved"
+                );
+                ledger.extend(id, &tokens[held.length..]);
+                cache.obey(ledger.take_actions());
+                cache.write(id, &tokens[held.length..]);
+                running.push((id, tokens));
+            }
+            Move::Fork(which) if which < running.len() && running.len() < RUNNING => {
+                let id = ledger.fork(running[which].0);
+                running.push((id, running[which].1.clone()));
+            }
+            Move::Extend(which, tokens) if which < running.len() => {
+                if !ledger.reserve(tokens.len()) {
+                    assert!(ledger.available() < tokens.len());
+                    return;
+                }
+                ledger.extend(running[which].0, &tokens);
+                cache.obey(ledger.take_actions());
+                cache.write(running[which].0, &tokens);
+                running[which].1.extend(tokens);
+            }
+            Move::Keep(which) if which < running.len() => ledger.keep(running.remove(which).0),
+            Move::Close(which) if which < running.len() => ledger.close(running.remove(which).0),
+            _ => {}
+        }
+    }
+
+    fn check(&mut self) {
+        self.cache.obey(self.ledger.take_actions());
+        for (id, tokens) in &self.running {
+            let held = self.cache.sequences.get(id).into_iter().flatten();
+            let held: Vec<Token> = held.map(|(_, token)| *token).collect();
+            assert_eq!(held, *tokens, "a running sequence holds exactly its tokens");
+        }
+        assert_eq!(
+            self.ledger.used(),
+            self.cache.used(),
+            "cells are counted exactly"
+        );
+        assert!(self.ledger.used() <= CELLS);
+    }
+}
+
+fn play(moves: Vec<Move>) {
+    let ledger = Ledger::new(CELLS, CELLS / 2, RUNNING + 3);
+    let mut play = Play {
+        ledger,
+        cache: Cache::default(),
+        running: Vec::new(),
+    };
+    for one in moves {
+        play.make(one);
+        play.check();
+    }
+    let Play {
+        mut ledger,
+        running,
+        ..
+    } = play;
+    for (id, _) in running {
+        ledger.close(id);
+    }
+    assert_eq!(ledger.cached(), ledger.used());
+    assert!(
+        ledger.reserve(CELLS),
+        "with nothing running, all cells can be had"
+    );
+    assert_eq!(ledger.used(), 0);
+}
+
+proptest! {
+    #[test]
+    fn the_ledger_is_the_cache(moves in moves()) {
+        play(moves);
+    }
+}

@@ -1,0 +1,282 @@
+//! A GGUF file becomes a model: weights, vocabulary, chat template, and a context to compute in.
+
+mod limits;
+mod vocabulary;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use llama_cpp_2::LogOptions;
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::sampling::LlamaSampler;
+use llama_cpp_2::token::LlamaToken;
+
+use crate::admit::{Orders, Queue};
+use crate::config::Config;
+use crate::engine::embedded::kv::Token;
+use crate::engine::embedded::prepare::Job;
+use crate::engine::embedded::sample::TokenId;
+use crate::grammar::Grammars;
+use crate::prompt::{ChatTemplate, SpecialTokens};
+use crate::state::{Capacity, State};
+
+use limits::Limits;
+use vocabulary::Vocabulary;
+
+/// Architectures that produce no text by themselves.
+const NOT_GENERATIVE: [&str; 4] = ["bert", "t5", "wavtokenizer", "clip"];
+
+/// A loaded model: all that is known of it and never changes.
+pub(super) struct Model {
+    llama: LlamaModel,
+    /// The chat template, or why there is none, for the caller.
+    pub(super) template: Result<ChatTemplate, String>,
+    /// Built when the first grammar is asked for: it walks the whole vocabulary.
+    grammars: OnceLock<Result<Grammars, String>>,
+    /// What it can do.
+    pub(super) limits: Limits,
+    vocabulary: Vocabulary,
+}
+
+/// Why a model cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is something else.
+    #[error("{}: not a GGUF file", path.display())]
+    NotGguf {
+        /// The file.
+        path: PathBuf,
+    },
+    /// llama.cpp does not take the file.
+    #[error("{}: llama.cpp cannot load this model (its log, target llama-cpp-2, says why): {reason}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is known.
+        reason: String,
+    },
+    /// The model produces no text.
+    #[error("{}: a model of the architecture `{architecture}` produces no text", path.display())]
+    NotGenerative {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        architecture: String,
+    },
+    /// There is no memory for the context.
+    #[error("no context of {kv_tokens} KV cells can be made (try fewer): {reason}")]
+    Context {
+        /// Cells.
+        kv_tokens: usize,
+        /// What is known.
+        reason: String,
+    },
+    /// A number of the configuration is out of range.
+    #[error("{0}")]
+    Config(String),
+    /// llama.cpp does not start.
+    #[error("llama.cpp does not start: {0}")]
+    Backend(String),
+    /// Loading was given up, because the worker shuts down.
+    #[error("loading was given up")]
+    Abandoned,
+}
+
+// === impl Model ===
+
+impl Model {
+    /// Reads a model; tells `state` how far it is, and gives up once `queue` drains.
+    pub(super) fn load(
+        config: &Config,
+        state: &Arc<State>,
+        queue: &Arc<Queue<Job>>,
+    ) -> Result<Self, LoadError> {
+        check_file(&config.gguf)?;
+        let (progress, orders) = (Arc::clone(state), Arc::clone(queue));
+        let params = LlamaModelParams::default().with_progress_callback(move |done| {
+            progress.set_load_progress(done);
+            orders.orders() == Orders::Serve
+        });
+        let llama =
+            LlamaModel::load_from_file(backend()?, &config.gguf, &params).map_err(|error| {
+                match queue.orders() {
+                    Orders::Serve => LoadError::Model {
+                        path: config.gguf.clone(),
+                        reason: error.to_string(),
+                    },
+                    Orders::Drain | Orders::Stop => LoadError::Abandoned,
+                }
+            })?;
+        let architecture = llama
+            .meta_val_str("general.architecture")
+            .unwrap_or_default();
+        if NOT_GENERATIVE
+            .iter()
+            .any(|other| architecture.contains(other))
+        {
+            return Err(LoadError::NotGenerative {
+                path: config.gguf.clone(),
+                architecture,
+            });
+        }
+        let limits = Limits::new(config, &llama)?;
+        let template = template(&llama);
+        let vocabulary = Vocabulary::new(&llama);
+        Ok(Self {
+            llama,
+            template,
+            grammars: OnceLock::new(),
+            limits,
+            vocabulary,
+        })
+    }
+
+    /// A context to compute in: the batch, the cache, the threads.
+    pub(super) fn context(&self) -> Result<LlamaContext<'_>, LoadError> {
+        let limits = &self.limits;
+        let number = |number: usize| {
+            u32::try_from(number)
+                .map_err(|_| LoadError::Config(format!("{number} is too large a number")))
+        };
+        // llama.cpp aborts where the batch is smaller than the number of sequences.
+        let batch = number(limits.batch_tokens.max(limits.sequences))?;
+        let params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(number(limits.kv_tokens)?))
+            .with_n_batch(batch)
+            .with_n_ubatch(batch)
+            .with_n_seq_max(number(limits.sequences)?)
+            // Without it the cache is cut evenly, and sharing a part of a sequence aborts.
+            .with_kv_unified(true)
+            .with_flash_attention_policy(llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO)
+            .with_n_threads(limits.threads)
+            .with_n_threads_batch(limits.threads)
+            .with_no_perf(true);
+        self.llama
+            .new_context(backend()?, params)
+            .map_err(|error| LoadError::Context {
+                kv_tokens: limits.kv_tokens,
+                reason: error.to_string(),
+            })
+    }
+
+    /// What it can do, for the routers.
+    pub(super) fn capacity(&self) -> Capacity {
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Capacity {
+            max_running: small(self.limits.max_running),
+            max_queued: small(self.limits.max_queued),
+            kv_total_tokens: self.limits.kv_tokens as u64,
+            context_length: small(self.limits.context_length),
+        }
+    }
+
+    /// The tokens of a text; `markers`: the texts of control tokens become those tokens.
+    pub(super) fn tokenize(&self, text: &str, markers: bool) -> Vec<Token> {
+        // A chat template writes the beginning token itself; plain text gets the model's own.
+        let tokens = self
+            .llama
+            .vocab()
+            .tokenize(text.as_bytes(), !markers, markers);
+        tokens.into_iter().map(|token| token.0).collect()
+    }
+
+    /// How many tokens there are.
+    pub(super) fn vocabulary_size(&self) -> usize {
+        self.vocabulary.len()
+    }
+
+    /// The bytes of a token, control tokens included.
+    pub(super) fn bytes(&self, token: TokenId) -> &[u8] {
+        self.vocabulary.bytes(token)
+    }
+
+    /// The token is no text of an answer.
+    pub(super) fn is_control(&self, token: TokenId) -> bool {
+        self.vocabulary.is_control(token)
+    }
+
+    /// The control token that is called this.
+    pub(super) fn control(&self, name: &str) -> Option<TokenId> {
+        self.vocabulary.control(name)
+    }
+
+    /// The token ends the model's turn.
+    pub(super) fn ends_turn(&self, token: TokenId) -> bool {
+        self.vocabulary.ends_turn(token)
+    }
+
+    /// What compiles grammars for this model; slow at the first call.
+    pub(super) fn grammars(&self) -> Result<&Grammars, String> {
+        let grammars = self.grammars.get_or_init(|| {
+            let vocabulary = LlamaSampler::llguidance_tok_env(&self.llama);
+            Grammars::new(&vocabulary).map_err(|error| error.to_string())
+        });
+        grammars.as_ref().map_err(Clone::clone)
+    }
+}
+
+/// llama.cpp itself, started once for the whole process.
+fn backend() -> Result<&'static LlamaBackend, LoadError> {
+    static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
+    let backend = BACKEND.get_or_init(|| {
+        llama_cpp_2::send_logs_to_tracing(LogOptions::default());
+        LlamaBackend::init().map_err(|error| error.to_string())
+    });
+    backend
+        .as_ref()
+        .map_err(|error| LoadError::Backend(error.clone()))
+}
+
+/// Says clearly what llama.cpp would only say in its log.
+fn check_file(path: &Path) -> Result<(), LoadError> {
+    let mut magic = [0; 4];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut magic)) {
+        Ok(()) if magic == *b"GGUF" => Ok(()),
+        Ok(()) => Err(LoadError::NotGguf {
+            path: path.to_owned(),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(LoadError::NotGguf {
+            path: path.to_owned(),
+        }),
+        Err(source) => Err(LoadError::Open {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn template(llama: &LlamaModel) -> Result<ChatTemplate, String> {
+    let source = llama
+        .chat_template(None)
+        .map_err(|_| "This model has no chat template; use /v1/completions.".to_owned())?
+        .to_string()
+        .map_err(|_| "This model's chat template is not UTF-8.".to_owned())?;
+    let vocab = llama.vocab();
+    let text = |token: LlamaToken| {
+        if token.0 < 0 {
+            return String::new();
+        }
+        String::from_utf8_lossy(&vocab.token_to_piece(token, true, None)).into_owned()
+    };
+    let special = SpecialTokens {
+        bos: text(vocab.bos()),
+        eos: text(vocab.eos()),
+    };
+    ChatTemplate::new(&source, special).map_err(|error| error.to_string())
+}

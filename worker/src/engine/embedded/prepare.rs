@@ -1,0 +1,366 @@
+//! A request becomes a job: rendered, tokenized, checked against the model; nothing is computed yet.
+
+use std::sync::Arc;
+
+use llguidance::Matcher;
+use tokio::time::Instant;
+
+use crate::admit;
+use crate::engine::embedded::BIG_PROMPT;
+use crate::engine::embedded::kv::{Block, Token};
+use crate::engine::embedded::load::Model;
+use crate::engine::embedded::sample::TokenId;
+use crate::engine::reply::Reply;
+use crate::event::{Failure, FailureKind};
+use crate::grammar::{GrammarError, Preamble, Shape, Tool};
+use crate::output::{self, OutputFormat};
+use crate::prompt::Conversation;
+use crate::request::{Chat, Prompt, Request, ResponseFormat, Sampling, TextSource, ToolChoice};
+
+/// The router cuts the prompt's bytes into blocks of this size.
+const BLOCK_BYTES: usize = 1024;
+
+/// A request that is ready for the engine, and the way of its events.
+pub(crate) struct Job {
+    /// What is to be done.
+    pub(super) prepared: Prepared,
+    /// Where the events go.
+    pub(super) reply: Reply,
+}
+
+/// A request that is ready for the engine.
+pub(super) struct Prepared {
+    /// The prompt; never empty, and shorter than the context.
+    pub(super) tokens: Vec<Token>,
+    /// The router's prefix blocks, and the tokens they cover.
+    pub(super) blocks: Arc<[Block]>,
+    /// Caches are shared only between equal salts.
+    pub(super) salt: Arc<str>,
+    /// How the answer is read.
+    pub(super) format: OutputFormat,
+    /// Control tokens whose text the reading of the answer needs.
+    pub(super) controls: Arc<[TokenId]>,
+    /// What the answer must look like; copied for each choice.
+    pub(super) grammar: Option<Matcher>,
+    /// How tokens are chosen.
+    pub(super) sampling: Arc<Sampling>,
+    /// Log probabilities: of how many alternatives.
+    pub(super) top_logprobs: Option<usize>,
+    /// The most tokens of each answer.
+    pub(super) max_tokens: usize,
+    /// How many answers.
+    pub(super) choices: usize,
+    /// When nobody waits any longer.
+    pub(super) deadline: Option<Instant>,
+    /// Higher goes first.
+    pub(super) priority: i32,
+    /// Text that each answer starts with.
+    pub(super) echo: Option<String>,
+}
+
+/// The prompt's part of a job.
+struct PromptTokens {
+    tokens: Vec<Token>,
+    // Bytes that the router's blocks were cut from.
+    bytes: usize,
+    format: OutputFormat,
+    shape: Option<(Shape, Preamble)>,
+    echo: Option<String>,
+}
+
+// === impl Job ===
+
+impl admit::Job for Job {
+    fn prompt_tokens(&self) -> usize {
+        self.prepared.tokens.len()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.prepared.deadline
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    /// Preparing it takes long enough to disturb other requests on the same thread.
+    pub(super) fn needs_thought(&self) -> bool {
+        let (bytes, forced) = match &self.prompt {
+            Prompt::Chat(chat) => (
+                chat.messages_json.len() + chat.tools_json.len(),
+                matches!(chat.tool_choice, ToolChoice::Required(_)),
+            ),
+            Prompt::Text {
+                source: TextSource::Text(text),
+                ..
+            } => (text.len(), false),
+            Prompt::Text {
+                source: TextSource::Tokens(tokens),
+                ..
+            } => (tokens.len(), false),
+        };
+        forced || self.format.is_some() || bytes > BIG_PROMPT
+    }
+}
+
+// === impl Model ===
+
+impl Model {
+    /// Renders, tokenizes and checks a request.
+    pub(super) fn prepare(&self, request: Request) -> Result<Prepared, Failure> {
+        self.check(&request)?;
+        let prompt = match request.prompt {
+            Prompt::Chat(chat) => self.chat(&chat, request.format)?,
+            Prompt::Text { source, echo } => self.text(source, echo, request.format)?,
+        };
+        let PromptTokens {
+            tokens,
+            bytes,
+            mut format,
+            shape,
+            echo,
+        } = prompt;
+        format.stop = request.stop;
+        let grammar = match shape {
+            Some((shape, preamble)) => Some(self.compile(&shape, preamble)?),
+            None => None,
+        };
+        let controls = output::markers(format.tools, format.reasoning)
+            .filter_map(|marker| self.control(marker))
+            .collect();
+        let context_left = self.limits.context_length - tokens.len();
+        Ok(Prepared {
+            blocks: blocks(&request.prefix_blocks, tokens.len(), bytes),
+            tokens,
+            salt: Arc::from(request.cache_salt),
+            format,
+            controls,
+            grammar,
+            sampling: Arc::new(request.sampling),
+            top_logprobs: request.top_logprobs,
+            // An answer that would not fit ends at the end of the context.
+            max_tokens: request.max_tokens.unwrap_or(context_left).min(context_left),
+            choices: request.choices.get(),
+            deadline: request.deadline,
+            priority: request.priority,
+            echo,
+        })
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Failure> {
+        let most = self.limits.max_running;
+        if request.choices.get() > most {
+            let message = format!("This model produces at most {most} choices for one request.");
+            return Err(Failure::invalid("n", message));
+        }
+        let size = self.vocabulary_size();
+        if let Some((token, _)) = request
+            .sampling
+            .logit_bias
+            .iter()
+            .find(|(token, _)| *token as usize >= size)
+        {
+            let message = format!(
+                "Token {token} is not in this model's vocabulary, whose tokens are 0 to {}.",
+                size - 1
+            );
+            return Err(Failure::invalid("logit_bias", message));
+        }
+        Ok(())
+    }
+
+    fn chat(&self, chat: &Chat, format: Option<ResponseFormat>) -> Result<PromptTokens, Failure> {
+        let template = self
+            .template
+            .as_ref()
+            .map_err(|error| Failure::invalid("model", error.clone()))?;
+        let conversation = Conversation {
+            messages_json: &chat.messages_json,
+            tools_json: &chat.tools_json,
+            template_kwargs_json: &chat.template_kwargs_json,
+        };
+        let rendered = template.render(&conversation).map_err(|error| {
+            Failure::invalid(error.param().unwrap_or("messages"), error.to_string())
+        })?;
+        let tokens = self.tokenize(&rendered.text, true);
+        self.check_length(tokens.len(), "messages")?;
+        let tools = match chat.tool_choice {
+            ToolChoice::None => None,
+            ToolChoice::Auto | ToolChoice::Required(_) if chat.tools_json.is_empty() => None,
+            ToolChoice::Auto | ToolChoice::Required(_) => template.tool_format(),
+        };
+        let reasoning = template.reasoning_format();
+        let preamble = match reasoning {
+            None => Preamble::None,
+            Some(format) if rendered.reasoning_open => Preamble::Open(format),
+            Some(format) => Preamble::Possible(format),
+        };
+        let shape = match &chat.tool_choice {
+            ToolChoice::Required(names) => {
+                let format = tools.ok_or_else(|| {
+                    Failure::invalid(
+                        "tool_choice",
+                        "A tool call can be required only with `tools`, of a model that knows tools.",
+                    )
+                })?;
+                let tools = Tool::parse_allowed(&chat.tools_json, names)
+                    .map_err(|error| refused(&error))?;
+                Some(Shape::ToolCalls {
+                    format,
+                    tools,
+                    parallel: chat.parallel_tool_calls,
+                })
+            }
+            ToolChoice::None | ToolChoice::Auto => format.map(shape).transpose()?,
+        };
+        let format = OutputFormat {
+            stop: Vec::new(),
+            tools,
+            parallel_tool_calls: chat.parallel_tool_calls,
+            reasoning,
+            reasoning_open: rendered.reasoning_open,
+        };
+        let bytes = chat.tools_json.len() + chat.messages_json.len();
+        let shape = shape.map(|shape| (shape, preamble));
+        Ok(PromptTokens {
+            tokens,
+            bytes,
+            format,
+            shape,
+            echo: None,
+        })
+    }
+
+    fn text(
+        &self,
+        source: TextSource,
+        echo: bool,
+        format: Option<ResponseFormat>,
+    ) -> Result<PromptTokens, Failure> {
+        let (tokens, bytes, echo) = match source {
+            TextSource::Text(text) => (
+                self.tokenize(&text, false),
+                text.len(),
+                echo.then_some(text),
+            ),
+            TextSource::Tokens(ids) => {
+                let tokens = self.known(&ids)?;
+                let text = echo.then(|| {
+                    let bytes: Vec<u8> =
+                        ids.iter().flat_map(|id| self.bytes(*id)).copied().collect();
+                    String::from_utf8_lossy(&bytes).into_owned()
+                });
+                // Ids have no bytes that the router could cut blocks from.
+                (tokens, 0, text)
+            }
+        };
+        if tokens.is_empty() {
+            return Err(Failure::invalid("prompt", "The prompt must not be empty."));
+        }
+        self.check_length(tokens.len(), "prompt")?;
+        let shape = format
+            .map(shape)
+            .transpose()?
+            .map(|shape| (shape, Preamble::None));
+        Ok(PromptTokens {
+            tokens,
+            bytes,
+            format: OutputFormat::default(),
+            shape,
+            echo,
+        })
+    }
+
+    fn known(&self, ids: &[u32]) -> Result<Vec<Token>, Failure> {
+        let size = self.vocabulary_size();
+        ids.iter()
+            .map(|id| match Token::try_from(*id) {
+                Ok(token) if (*id as usize) < size => Ok(token),
+                _ => Err(Failure::invalid(
+                    "prompt",
+                    format!(
+                        "Token {id} is not in this model's vocabulary, whose tokens are 0 to {}.",
+                        size - 1
+                    ),
+                )),
+            })
+            .collect()
+    }
+
+    fn check_length(&self, tokens: usize, param: &'static str) -> Result<(), Failure> {
+        let most = self.limits.context_length;
+        if tokens < most {
+            return Ok(());
+        }
+        let message = format!(
+            "This model's maximum context length is {most} tokens. However, your {param} resulted \
+             in {tokens} tokens. Please reduce the length of the {param}."
+        );
+        Err(Failure {
+            param: Some(param),
+            ..Failure::new(FailureKind::ContextLengthExceeded, message)
+        })
+    }
+
+    fn compile(&self, shape: &Shape, preamble: Preamble) -> Result<Matcher, Failure> {
+        let grammars = self
+            .grammars()
+            .map_err(|error| Failure::new(FailureKind::Internal, error))?;
+        grammars
+            .compile(shape, preamble)
+            .map_err(|error| refused(&error))
+    }
+}
+
+fn shape(format: ResponseFormat) -> Result<Shape, Failure> {
+    match format {
+        ResponseFormat::JsonObject => Ok(Shape::JsonObject),
+        ResponseFormat::JsonSchema(schema) => serde_json::from_slice(&schema)
+            .map(Shape::JsonSchema)
+            .map_err(|error| {
+                let message = format!("The schema of `response_format` is not JSON: {error}.");
+                Failure::invalid("response_format", message)
+            }),
+    }
+}
+
+fn refused(error: &GrammarError) -> Failure {
+    match error.param() {
+        Some(param) => Failure::invalid(param, error.to_string()),
+        None => Failure::new(FailureKind::Internal, error.to_string()),
+    }
+}
+
+/// How many tokens of the prompt each block covers.
+///
+/// The blocks are cut from the request's JSON, the tokens from the rendered prompt; where in the
+/// prompt a byte of the JSON ends up is not known. Both run in the same order, so the mapping is
+/// proportional.
+fn blocks(hashes: &[u64], tokens: usize, bytes: usize) -> Arc<[Block]> {
+    let bytes = bytes.max(1);
+    let covered = |index: usize| (BLOCK_BYTES * (index + 1)).min(bytes);
+    let block = |(index, hash): (usize, &u64)| Block {
+        hash: *hash,
+        end: (tokens * covered(index)).div_ceil(bytes),
+    };
+    hashes.iter().enumerate().map(block).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_cover_the_prompt_in_proportion() {
+        let ends = |tokens, bytes, count: u64| {
+            let hashes: Vec<u64> = (0..count).collect();
+            blocks(&hashes, tokens, bytes)
+                .iter()
+                .map(|block| block.end)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ends(1_000, 4_096, 4), [250, 500, 750, 1_000]);
+        assert_eq!(ends(10, 3_000, 2), [4, 7]);
+        assert_eq!(ends(5, 0, 1), [5]);
+    }
+}

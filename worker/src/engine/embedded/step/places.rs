@@ -1,0 +1,222 @@
+//! Who has a place in the running batch, who gives it up, and who waits for it again.
+
+use crate::engine::embedded::choice::Choice;
+use crate::engine::embedded::kv::{Held, Ledger, SequenceId, Token};
+use crate::engine::embedded::prepare::Job;
+use crate::event::FinishReason;
+
+use super::running::RequestId;
+use super::{Engine, number};
+
+/// One answer in the running batch.
+pub(super) struct Sequence {
+    pub(super) slot: SequenceId,
+    pub(super) computed: usize,
+    pub(super) answer: Preempted,
+}
+
+/// One answer without a place in the cache.
+pub(super) struct Preempted {
+    pub(super) request: RequestId,
+    // The prompt and what was produced.
+    pub(super) tokens: Vec<Token>,
+    pub(super) choice: Choice,
+    // Choices that begin where the prompt ends.
+    pub(super) forks: Vec<Choice>,
+}
+
+// === impl Engine ===
+
+impl Engine<'_> {
+    /// Gives places to those who wait for them.
+    pub(super) fn admit(&mut self) {
+        loop {
+            // Nobody passes those who had to give way and could go on.
+            let free = if self.next_preempted().is_some() {
+                0
+            } else {
+                self.free_places()
+            };
+            let job = self.queue.take(free, |job| {
+                let prepared = &job.prepared;
+                prepared.choices <= free && self.fits(&prepared.salt, &prepared.tokens)
+            });
+            let Some(job) = job else { return };
+            self.start(job);
+        }
+    }
+
+    fn start(&mut self, job: Job) {
+        let Job { prepared, reply } = job;
+        let held = self.find(&prepared.salt, &prepared.tokens);
+        let computes = prepared.max_tokens > 0;
+        let cached = if computes { held.length } else { 0 };
+        let request = self.requests.open(&prepared, reply, cached);
+        if !computes {
+            // Nothing but the prompt itself was asked for.
+            for choice in 0..prepared.choices {
+                self.requests
+                    .finished(request, number(choice), FinishReason::Length);
+            }
+            return self.requests.settle();
+        }
+        let tokens = &prepared.tokens;
+        let place = |choice, forks| Preempted {
+            request,
+            tokens: tokens.clone(),
+            choice,
+            forks,
+        };
+        let mut choices = (0..prepared.choices).map(|index| Choice::new(number(index), &prepared));
+        if self.model.limits.shares_prefixes {
+            let Some(first) = choices.next() else { return };
+            self.run_again(place(first, choices.collect()));
+        } else {
+            choices.for_each(|choice| self.run_again(place(choice, Vec::new())));
+        }
+    }
+
+    /// Gives an answer its place in the cache, with as much of it as is already there.
+    fn run_again(&mut self, answer: Preempted) {
+        let Some((salt, blocks)) = self.requests.prefix(answer.request) else {
+            return;
+        };
+        let held = self.find(&salt, &answer.tokens);
+        let slot = self.ledger.open(salt, blocks, held);
+        self.sequences.push(Sequence {
+            slot,
+            computed: held.length,
+            answer,
+        });
+    }
+
+    /// Lets those who had to give way run again, oldest first.
+    pub(super) fn resume(&mut self) {
+        while let Some(next) = self.next_preempted() {
+            let answer = &self.preempted[next];
+            let Some((salt, _)) = self.requests.prefix(answer.request) else {
+                return;
+            };
+            if 1 + answer.forks.len() > self.free_places() || !self.fits(&salt, &answer.tokens) {
+                return;
+            }
+            if let Some(answer) = self.preempted.remove(next) {
+                self.run_again(answer);
+            }
+        }
+    }
+
+    /// The oldest of those who had to give way whose reader keeps up.
+    fn next_preempted(&self) -> Option<usize> {
+        self.preempted
+            .iter()
+            .position(|answer| !self.requests.is_parked(answer.request))
+    }
+
+    /// Takes the place of one answer for the others: of a parked one, or else of the youngest.
+    pub(super) fn give_way(&mut self) {
+        let least = |(_, sequence): &(usize, &Sequence)| {
+            let request = sequence.answer.request;
+            (self.requests.is_parked(request), request)
+        };
+        let Some((index, _)) = self.sequences.iter().enumerate().max_by_key(least) else {
+            return;
+        };
+        let mut sequence = self.sequences.remove(index);
+        let alone = self.sequences.is_empty();
+        self.release(sequence.slot);
+        if alone {
+            // It has the whole cache to itself, and it is full.
+            let delta = sequence.answer.choice.cut();
+            let index = sequence.answer.choice.index;
+            self.requests.produced(sequence.answer.request, delta);
+            self.requests
+                .finished(sequence.answer.request, index, FinishReason::Length);
+            for fork in sequence.answer.forks {
+                let request = sequence.answer.request;
+                self.requests
+                    .finished(request, fork.index, FinishReason::Length);
+            }
+            self.requests.settle();
+        } else {
+            self.preempted.push_front(sequence.answer);
+        }
+    }
+
+    /// Frees the places of answers whose request is over.
+    pub(super) fn drop_orphans(&mut self) {
+        let requests = &self.requests;
+        self.preempted
+            .retain(|answer| requests.contains(answer.request));
+        let is_orphan = |sequence: &Sequence| !requests.contains(sequence.answer.request);
+        let orphans: Vec<SequenceId> = self
+            .sequences
+            .extract_if(.., |s| is_orphan(s))
+            .map(|s| s.slot)
+            .collect();
+        for slot in orphans {
+            self.release(slot);
+        }
+    }
+
+    /// The sequence no longer runs; what it holds is kept where others can begin with it.
+    pub(super) fn release(&mut self, slot: SequenceId) {
+        if self.model.limits.shares_prefixes {
+            self.ledger.keep(slot);
+        } else {
+            self.ledger.close(slot);
+        }
+    }
+
+    /// What the cache already holds of a prompt.
+    fn find(&self, salt: &str, tokens: &[Token]) -> Held {
+        if self.model.limits.shares_prefixes {
+            self.ledger.find(salt, tokens)
+        } else {
+            Held::default()
+        }
+    }
+
+    /// A prompt can have all its cells, beside what running prompts will still take.
+    fn fits(&self, salt: &str, tokens: &[Token]) -> bool {
+        let promised: usize = self.sequences.iter().map(Sequence::remaining).sum();
+        let needed = Ledger::needed(tokens.len(), self.find(salt, tokens));
+        needed + promised <= self.ledger.available()
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.sequences
+            .iter()
+            .map(|sequence| 1 + sequence.answer.forks.len())
+            .sum()
+    }
+
+    fn free_places(&self) -> usize {
+        self.model.limits.max_running.saturating_sub(self.running())
+    }
+}
+
+// === impl Sequence ===
+
+impl Sequence {
+    /// Tokens to compute before the next one can be chosen.
+    pub(super) fn remaining(&self) -> usize {
+        self.answer.tokens.len() - self.computed
+    }
+
+    /// Another answer to the same prompt, which is computed.
+    pub(super) fn fork(&self, choice: Choice, ledger: &mut Ledger) -> Self {
+        let tokens = self.answer.tokens.clone();
+        let request = self.answer.request;
+        Self {
+            slot: ledger.fork(self.slot),
+            computed: self.computed,
+            answer: Preempted {
+                request,
+                tokens,
+                choice,
+                forks: Vec::new(),
+            },
+        }
+    }
+}

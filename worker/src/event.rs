@@ -1,0 +1,185 @@
+//! What an engine says about a request, from its place in the batch to its end.
+
+/// One event of an answer.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The request has its place in the batch.
+    Admitted {
+        /// Tokens of the prompt.
+        prompt_tokens: u32,
+        /// How many of them the KV cache already held.
+        cached_tokens: u32,
+    },
+    /// Something was produced.
+    Delta(Delta),
+    /// One choice is complete.
+    ChoiceFinished {
+        /// Which.
+        choice: u32,
+        /// Why.
+        reason: FinishReason,
+    },
+    /// All choices are complete; the last event.
+    Finished(Usage),
+    /// It ends here without being complete; the last event.
+    Failed(Failure),
+}
+
+/// What a choice produced since its last delta.
+#[derive(Debug, Default)]
+pub(crate) struct Delta {
+    /// Which choice.
+    pub(crate) choice: u32,
+    /// Text of the answer.
+    pub(crate) content: String,
+    /// Text of the reasoning.
+    pub(crate) reasoning: String,
+    /// Fragments of tool calls.
+    pub(crate) tool_calls: Vec<ToolCallFragment>,
+    /// Of the tokens whose text this is, where asked for.
+    pub(crate) logprobs: Vec<TokenLogprob>,
+    /// Every token produced since the last delta, held-back ones included.
+    pub(crate) token_ids: Vec<u32>,
+}
+
+/// A fragment of one tool call.
+#[derive(Debug)]
+pub(crate) struct ToolCallFragment {
+    /// Which call of the choice.
+    pub(crate) index: u32,
+    /// In the first fragment only.
+    pub(crate) id: String,
+    /// In the first fragment only.
+    pub(crate) name: String,
+    /// The next piece of the arguments.
+    pub(crate) arguments: String,
+}
+
+/// How likely a produced token was.
+#[derive(Debug)]
+pub(crate) struct TokenLogprob {
+    /// The token.
+    pub(crate) token: TokenProbability,
+    /// The likeliest at its position, best first.
+    pub(crate) top: Vec<TokenProbability>,
+}
+
+/// A token and how likely it was.
+#[derive(Debug)]
+pub(crate) struct TokenProbability {
+    /// Its bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// Natural logarithm of its probability.
+    pub(crate) logprob: f32,
+}
+
+/// Why a choice ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FinishReason {
+    /// The model ended its turn, or a stop text came.
+    Stop,
+    /// `max_tokens` or the end of the context.
+    Length,
+    /// The answer is one or more tool calls.
+    ToolCalls,
+}
+
+/// Token counts of a request over all its choices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the names of the wire")]
+pub(crate) struct Usage {
+    /// Tokens of the prompt.
+    pub(crate) prompt_tokens: u32,
+    /// How many of them the KV cache already held.
+    pub(crate) cached_tokens: u32,
+    /// Tokens produced, end tokens included: a model that ends its turn has computed that token too.
+    pub(crate) completion_tokens: u32,
+    /// How many of them were reasoning.
+    pub(crate) reasoning_tokens: u32,
+}
+
+/// Why a request ends without being complete.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// What kind.
+    pub(crate) kind: FailureKind,
+    /// A sentence; for the caller where the request is at fault, for the log otherwise.
+    pub(crate) message: String,
+    /// The OpenAI field at fault.
+    pub(crate) param: Option<&'static str>,
+    /// What was produced before.
+    pub(crate) usage: Usage,
+}
+
+/// What kind of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum FailureKind {
+    /// No worker of this model can serve it.
+    InvalidRequest,
+    /// The prompt does not fit into the context.
+    ContextLengthExceeded,
+    /// The queue is full.
+    Overloaded,
+    /// The model is being loaded.
+    Loading,
+    /// The worker is shutting down.
+    Draining,
+    /// Nobody waits any longer.
+    DeadlineExceeded,
+    /// The reader was too slow.
+    SlowReader,
+    /// The engine broke.
+    Internal,
+    /// Another model is served here.
+    UnknownModel,
+}
+
+// === impl Delta ===
+
+impl Delta {
+    /// Nothing in it that a reader would see.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.content.is_empty() && self.reasoning.is_empty() && self.tool_calls.is_empty()
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// A failure before anything was produced.
+    pub(crate) fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            param: None,
+            usage: Usage::default(),
+        }
+    }
+
+    /// A request that is wrong in this field.
+    pub(crate) fn invalid(param: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            param: Some(param),
+            ..Self::new(FailureKind::InvalidRequest, message)
+        }
+    }
+}
+
+// === impl FailureKind ===
+
+impl FailureKind {
+    /// The name of it in metrics and spans.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::ContextLengthExceeded => "context_length_exceeded",
+            Self::Overloaded => "overloaded",
+            Self::Loading => "loading",
+            Self::Draining => "draining",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::SlowReader => "slow_reader",
+            Self::Internal => "internal",
+            Self::UnknownModel => "unknown_model",
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! gRPC in, tokens out: a worker serves one model.
+//!
+//! # The token's way
+//!
+//! ```text
+//!  rpc       a request arrives, is checked once and becomes the worker's own types
+//!   prompt     the conversation becomes the model's prompt text
+//!   grammar    the shape it must have becomes a grammar
+//!   admit      it waits for its place: bounded, by priority, then by arrival
+//!  engine    one thread owns the model; each turn of its loop is one step of the batch:
+//!   kv         what of the prompt the cache already holds is shared, not computed
+//!   schedule   every running answer gets its next token, the rest of the batch is prefill
+//!   sample     logits become one token for each choice
+//!   output     its bytes become content, reasoning and tool calls
+//!   reply      an event goes into the request's own bounded channel
+//!  rpc       the events leave as `GenerateEvent`s
+//! ```
+//!
+//! Beside it, `state` is what the worker tells every router about itself, and `metrics` shows the
+//! same numbers to Prometheus.
+
+mod config;
+mod app;
+mod rpc;
+mod request;
+mod prompt;
+mod grammar;
+mod admit;
+mod engine;
+mod output;
+mod event;
+mod state;
+mod metrics;
+
+pub use app::{BindError, RunError, Worker};
+pub use config::{Address, Config, Listen};
+pub use engine::embedded::LoadError;

@@ -1,0 +1,232 @@
+//! The bytes of tokens become content, reasoning and tool calls.
+//!
+//! # Flow
+//!
+//! bytes → whole characters ([`utf8`]) → up to a stop text ([`search`]) → reasoning | answer
+//! ([`reasoning`]) → content | tool calls ([`tool_calls`]).
+//!
+//! # Guarantees
+//!
+//! However the bytes are cut into tokens, the pieces say the same. Every byte is looked at once.
+//! Text that only looked like a tool call comes out as content.
+
+use std::mem;
+
+use crate::prompt::{ReasoningFormat, ToolFormat};
+
+mod reasoning;
+mod search;
+mod tool_calls;
+mod utf8;
+
+use reasoning::Reasoning;
+use search::Search;
+use tool_calls::ToolCalls;
+use utf8::Utf8;
+
+/// Reads the answer of one choice, token by token.
+pub(crate) struct Output {
+    characters: Utf8,
+    stops: Search,
+    reasoning: Option<Reasoning>,
+    tool_calls: Option<ToolCalls>,
+    progress: Progress,
+}
+
+/// What an answer is read for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OutputFormat {
+    /// Texts that end the answer and are not part of it. The one that is complete first counts; of
+    /// several that end together, the longest.
+    pub(crate) stop: Vec<String>,
+    /// How tool calls look. None: tool calls are not looked for (no tools, or tool_choice none).
+    pub(crate) tools: Option<ToolFormat>,
+    /// More than one call may come.
+    pub(crate) parallel_tool_calls: bool,
+    /// How reasoning looks. None: it is not looked for.
+    pub(crate) reasoning: Option<ReasoningFormat>,
+    /// The prompt has already opened the reasoning.
+    pub(crate) reasoning_open: bool,
+}
+
+/// A piece of an answer, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// Text of the answer.
+    Content(String),
+    /// Text of the model's reasoning.
+    Reasoning(String),
+    /// A tool call begins.
+    ToolCallStart {
+        /// Which call of the answer, from 0.
+        index: u32,
+        /// `call_` and 24 alphanumeric characters.
+        id: String,
+        /// Name of the function.
+        name: String,
+    },
+    /// The next text of a call's arguments.
+    ToolCallArguments {
+        /// Which call of the answer, from 0.
+        index: u32,
+        /// A part of a JSON text.
+        text: String,
+    },
+}
+
+/// Whether the answer goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Produce the next token.
+    #[default]
+    Continue,
+    /// A stop text came, or the only allowed tool call is complete: call `finish`, push no more.
+    Stopped,
+}
+
+/// Texts of those control tokens whose bytes must be pushed; the others are not part of an answer.
+pub(crate) fn markers(
+    tools: Option<ToolFormat>,
+    reasoning: Option<ReasoningFormat>,
+) -> impl Iterator<Item = &'static str> {
+    let tools = tools.map_or(&[] as &[_], ToolFormat::markers);
+    let reasoning = reasoning.map_or(&[] as &[_], ReasoningFormat::markers);
+    tools.iter().chain(reasoning).copied()
+}
+
+// === impl Output ===
+
+impl Output {
+    /// An answer about to begin.
+    pub(crate) fn new(format: &OutputFormat) -> Self {
+        Self {
+            characters: Utf8::default(),
+            stops: Search::new(format.stop.iter().map(String::as_str)),
+            reasoning: format
+                .reasoning
+                .map(|reasoning| Reasoning::new(reasoning, format.reasoning_open)),
+            tool_calls: format
+                .tools
+                .map(|tools| ToolCalls::new(tools, format.parallel_tool_calls)),
+            progress: Progress::Continue,
+        }
+    }
+
+    /// Takes the bytes of one produced token and appends what is now certain.
+    pub(crate) fn push(&mut self, token: &[u8], pieces: &mut Vec<Piece>) -> Progress {
+        // The two steps borrow from each other's result; taking one out lets them.
+        let mut characters = mem::take(&mut self.characters);
+        self.text(&characters.push(token), pieces);
+        self.characters = characters;
+        self.progress
+    }
+
+    /// The end: appends what was held back. Half a character becomes U+FFFD, a tool call that was
+    /// cut off stays as it is, half a stop text turns out to be text.
+    pub(crate) fn finish(&mut self, pieces: &mut Vec<Piece>) {
+        if self.progress == Progress::Continue {
+            let rest = self.characters.finish();
+            self.text(rest, pieces);
+        }
+        if self.progress == Progress::Continue {
+            let held = self.stops.finish();
+            self.answer(&held, pieces);
+        }
+        if let Some(reasoning) = &mut self.reasoning {
+            let answer = reasoning.finish(pieces);
+            into_content(&answer, self.tool_calls.as_mut(), pieces);
+        }
+        if let Some(tool_calls) = &mut self.tool_calls {
+            tool_calls.finish(pieces);
+        }
+    }
+
+    /// A tool call was produced.
+    pub(crate) fn called_tools(&self) -> bool {
+        self.tool_calls.as_ref().is_some_and(ToolCalls::any)
+    }
+
+    /// The last token was part of the reasoning.
+    pub(crate) fn in_reasoning(&self) -> bool {
+        self.reasoning.as_ref().is_some_and(Reasoning::is_open)
+    }
+
+    fn text(&mut self, text: &str, pieces: &mut Vec<Piece>) {
+        if text.is_empty() || self.progress == Progress::Stopped {
+            return;
+        }
+        let scanned = self.stops.push(text);
+        let stopped = scanned.rest.is_some();
+        self.answer(&scanned.clear, pieces);
+        if stopped {
+            self.progress = Progress::Stopped;
+        }
+    }
+
+    fn answer(&mut self, text: &str, pieces: &mut Vec<Piece>) {
+        let progress = match &mut self.reasoning {
+            Some(reasoning) => {
+                let answer = reasoning.push(text, pieces);
+                into_content(&answer, self.tool_calls.as_mut(), pieces)
+            }
+            None => into_content(text, self.tool_calls.as_mut(), pieces),
+        };
+        if progress == Progress::Stopped {
+            self.progress = Progress::Stopped;
+        }
+    }
+}
+
+fn into_content(
+    text: &str,
+    tool_calls: Option<&mut ToolCalls>,
+    pieces: &mut Vec<Piece>,
+) -> Progress {
+    if let Some(tool_calls) = tool_calls {
+        return tool_calls.push(text, pieces);
+    }
+    Piece::content(text, pieces);
+    Progress::Continue
+}
+
+// === impl Piece ===
+
+impl Piece {
+    /// Appends to the content at the end of `pieces`, or begins it.
+    fn content(text: &str, pieces: &mut Vec<Self>) {
+        match pieces.last_mut() {
+            _ if text.is_empty() => {}
+            Some(Self::Content(content)) => content.push_str(text),
+            _ => pieces.push(Self::Content(text.to_owned())),
+        }
+    }
+
+    /// Appends to the reasoning at the end of `pieces`, or begins it.
+    fn reasoning(text: &str, pieces: &mut Vec<Self>) {
+        match pieces.last_mut() {
+            _ if text.is_empty() => {}
+            Some(Self::Reasoning(reasoning)) => reasoning.push_str(text),
+            _ => pieces.push(Self::Reasoning(text.to_owned())),
+        }
+    }
+
+    /// Appends to the arguments of call `index` at the end of `pieces`, or begins them.
+    fn arguments(of: u32, text: &str, pieces: &mut Vec<Self>) {
+        match pieces.last_mut() {
+            _ if text.is_empty() => {}
+            Some(Self::ToolCallArguments {
+                index,
+                text: arguments,
+            }) if *index == of => {
+                arguments.push_str(text);
+            }
+            _ => pieces.push(Self::ToolCallArguments {
+                index: of,
+                text: text.to_owned(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

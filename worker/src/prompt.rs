@@ -1,0 +1,226 @@
+//! A conversation becomes the model's own prompt text.
+
+use std::error::Error as _;
+
+use minijinja::{Environment, ErrorKind, Value};
+
+mod clock;
+mod conversation;
+mod format;
+mod habits;
+mod jinja;
+
+pub(crate) use format::{ReasoningFormat, ToolFormat};
+use habits::Habits;
+
+/// Name of the one template in the environment.
+const CHAT: &str = "chat";
+/// What the template itself is given, and no caller may replace.
+const RESERVED: [&str; 5] = [
+    "messages",
+    "tools",
+    "bos_token",
+    "eos_token",
+    "add_generation_prompt",
+];
+/// The caller's further variables, as OpenAI-compatible servers name them.
+const KWARGS: &str = "chat_template_kwargs";
+
+/// A model's chat template, compiled once.
+pub(crate) struct ChatTemplate {
+    compiled: Compiled,
+    habits: Habits,
+    tool_format: Option<ToolFormat>,
+    reasoning_format: Option<ReasoningFormat>,
+}
+
+struct Compiled {
+    environment: Environment<'static>,
+    special: SpecialTokens,
+}
+
+/// The texts of the tokens that templates name.
+pub(crate) struct SpecialTokens {
+    /// Text of the token that begins a prompt; empty where the model has none.
+    pub(crate) bos: String,
+    /// Text of the token that ends a turn; empty where the model has none.
+    pub(crate) eos: String,
+}
+
+/// What a template is rendered with: the client's own JSON.
+#[expect(
+    clippy::struct_field_names,
+    reason = "the names say that nothing is parsed yet"
+)]
+pub(crate) struct Conversation<'a> {
+    /// A JSON array of OpenAI messages.
+    pub(crate) messages_json: &'a [u8],
+    /// A JSON array of OpenAI tools, or empty.
+    pub(crate) tools_json: &'a [u8],
+    /// A JSON object of further template variables, or empty.
+    pub(crate) template_kwargs_json: &'a [u8],
+}
+
+/// A prompt, ready for the tokenizer (which must add no beginning token of its own).
+pub(crate) struct Rendered {
+    /// The text.
+    pub(crate) text: String,
+    /// The prompt ends inside the model's reasoning.
+    pub(crate) reasoning_open: bool,
+}
+
+/// Why there is no prompt. The text is meant for the caller; nothing of the conversation is in it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TemplateError {
+    /// The model's template is not one.
+    #[error("The model's chat template cannot be compiled: {0:#}")]
+    Compile(#[source] minijinja::Error),
+    /// A field of the request is not the JSON that it must be.
+    #[error("'{param}' is not valid: {reason}.")]
+    Read {
+        /// The OpenAI field.
+        param: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The template itself refuses the conversation; its own sentence.
+    #[error("The model's chat template refuses this conversation: {0}")]
+    Refuse(String),
+    /// The template takes too many steps.
+    #[error(
+        "The conversation is too long for the model's chat template. Please send fewer messages."
+    )]
+    Exhaust,
+    /// The template does not understand the conversation.
+    #[error(
+        "The model's chat template cannot render this conversation ({reason}). Please check the \
+         order and the fields of the messages."
+    )]
+    Render {
+        /// What failed, and where in the template.
+        reason: String,
+    },
+}
+
+// === impl TemplateError ===
+
+impl TemplateError {
+    /// The OpenAI field at fault; none: the model's template itself.
+    pub(crate) fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::Compile(_) => None,
+            Self::Read { param, .. } => Some(param),
+            Self::Refuse(_) | Self::Exhaust | Self::Render { .. } => Some("messages"),
+        }
+    }
+
+    // The error's own text can quote the conversation, its kind and place cannot.
+    fn of_render(error: &minijinja::Error) -> Self {
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            if let Some(jinja::Refused(sentence)) = error.downcast_ref() {
+                return Self::Refuse(sentence.clone());
+            }
+            cause = error.source();
+        }
+        if error.kind() == ErrorKind::OutOfFuel {
+            return Self::Exhaust;
+        }
+        let place = error
+            .line()
+            .map_or(String::new(), |line| format!(" in line {line}"));
+        Self::Render {
+            reason: format!("{}{place}", error.kind()),
+        }
+    }
+}
+
+// === impl ChatTemplate ===
+
+impl ChatTemplate {
+    /// Compiles the template of a model and finds out what it is used to.
+    pub(crate) fn new(source: &str, special: SpecialTokens) -> Result<Self, TemplateError> {
+        let mut environment = jinja::environment();
+        // A worker serves one model for its whole life; the environment wants to borrow its source.
+        let lasting: &'static str = jinja::without_generation_marks(source).leak();
+        environment
+            .add_template(CHAT, lasting)
+            .map_err(TemplateError::Compile)?;
+        let tool_format = ToolFormat::of_template(source);
+        let reasoning_format = ReasoningFormat::of_template(source);
+        let compiled = Compiled {
+            environment,
+            special,
+        };
+        let habits = Habits::find(source, |messages| {
+            compiled.text(messages, Value::from(()), Vec::new()).ok()
+        });
+        Ok(Self {
+            compiled,
+            habits,
+            tool_format,
+            reasoning_format,
+        })
+    }
+
+    /// How the model writes tool calls; none: it knows no tools.
+    pub(crate) fn tool_format(&self) -> Option<ToolFormat> {
+        self.tool_format
+    }
+
+    /// How the model writes its reasoning; none: it does not.
+    pub(crate) fn reasoning_format(&self) -> Option<ReasoningFormat> {
+        self.reasoning_format
+    }
+
+    /// The prompt of a conversation, up to where the model's turn begins.
+    pub(crate) fn render(&self, chat: &Conversation<'_>) -> Result<Rendered, TemplateError> {
+        let messages = conversation::messages(chat.messages_json, &self.habits)?;
+        let tools = conversation::tools(chat.tools_json)?;
+        let kwargs = conversation::object(chat.template_kwargs_json, KWARGS)?;
+        if let Some(name) = kwargs
+            .iter()
+            .find_map(|(name, _)| RESERVED.iter().find(|it| *it == name))
+        {
+            let reason = format!("'{name}' is set by the server; please leave it out");
+            return Err(TemplateError::Read {
+                param: KWARGS,
+                reason,
+            });
+        }
+        let text = self.compiled.text(messages, tools, kwargs);
+        let text = text.map_err(|error| TemplateError::of_render(&error))?;
+        let reasoning_open = self
+            .reasoning_format
+            .is_some_and(|reasoning| text.trim_end().ends_with(reasoning.frame().0));
+        Ok(Rendered {
+            text,
+            reasoning_open,
+        })
+    }
+}
+
+// === impl Compiled ===
+
+impl Compiled {
+    fn text(
+        &self,
+        messages: Value,
+        tools: Value,
+        kwargs: Vec<(String, Value)>,
+    ) -> Result<String, minijinja::Error> {
+        let own = [
+            messages,
+            tools,
+            Value::from(self.special.bos.as_str()),
+            Value::from(self.special.eos.as_str()),
+            Value::from(true),
+        ];
+        let own = RESERVED.into_iter().map(ToOwned::to_owned).zip(own);
+        let variables: Value = kwargs.into_iter().chain(own).collect();
+        self.environment.get_template(CHAT)?.render(variables)
+    }
+}
+
+#[cfg(test)]
+mod tests;

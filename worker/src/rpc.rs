@@ -1,0 +1,226 @@
+//! The gRPC face of a worker: wire types in, wire types out, and nothing wire-like behind it.
+
+mod read;
+mod write;
+mod watch;
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use inferyard_proto::worker::v1 as wire;
+use inferyard_proto::worker::v1::worker_server::WorkerServer;
+use opentelemetry::propagation::Extractor;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, http};
+use tonic::metadata::{KeyRef, MetadataMap};
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tracing::{Instrument, Span, field};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::engine::Events;
+use crate::engine::embedded::Embedded;
+use crate::event::{Event, Failure, FailureKind};
+use crate::state::{Outcome, State};
+
+/// The service `inferyard.worker.v1.Worker`.
+#[derive(Clone)]
+pub(crate) struct Service {
+    /// What it tells about itself.
+    pub(crate) state: Arc<State>,
+    /// Set once the model is loaded.
+    pub(crate) engine: Arc<OnceLock<Embedded>>,
+    /// Owns the tasks of watchers.
+    pub(crate) tasks: TaskTracker,
+    /// Ends the watchers.
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// All gRPC services of a worker, told apart by the path of the call.
+pub(crate) struct Services<H: Health> {
+    /// Ours.
+    pub(crate) worker: WorkerServer<Service>,
+    /// `grpc.health.v1`.
+    pub(crate) health: HealthServer<H>,
+}
+
+/// The events of one request, as they go over the wire.
+pub(crate) struct Answer {
+    events: Result<Events, Option<wire::GenerateEvent>>,
+    span: Span,
+}
+
+// === impl Service ===
+
+#[tonic::async_trait]
+impl wire::worker_server::Worker for Service {
+    type GenerateStream = Answer;
+    type WatchStream = ReceiverStream<Result<wire::WorkerState, Status>>;
+
+    /// # Cancellation
+    ///
+    /// A client that drops the stream ends the request before its next token.
+    async fn generate(
+        &self,
+        request: Request<wire::GenerateRequest>,
+    ) -> Result<Response<Answer>, Status> {
+        let span = span(&request);
+        let events = self
+            .start(request.into_inner())
+            .instrument(span.clone())
+            .await;
+        let events = events.map_err(|failure| {
+            self.state
+                .count(Outcome::Failed(failure.kind), failure.usage);
+            record(&span, &Event::Failed(failure.clone()));
+            Some(write::event(Event::Failed(failure)))
+        });
+        Ok(Response::new(Answer { events, span }))
+    }
+
+    async fn watch(
+        &self,
+        _request: Request<wire::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        // One message: a watcher that is behind shall hear the newest state next, not old ones.
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let watch = watch::run(Arc::clone(&self.state), sender, self.shutdown.clone());
+        self.tasks.spawn(watch);
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+impl Service {
+    async fn start(&self, request: wire::GenerateRequest) -> Result<Events, Failure> {
+        if request.model != self.state.model() {
+            let message = format!("this worker serves `{}`", self.state.model());
+            return Err(Failure::new(FailureKind::UnknownModel, message));
+        }
+        let Some(engine) = self.engine.get() else {
+            return Err(Failure::new(
+                FailureKind::Loading,
+                "the model is still being loaded",
+            ));
+        };
+        engine.generate(read::request(request)?).await
+    }
+}
+
+// === impl Services ===
+
+impl<H: Health> Clone for Services<H> {
+    fn clone(&self) -> Self {
+        // Derived, it would ask for a health service that can be cloned; its server can anyway.
+        Self {
+            worker: self.worker.clone(),
+            health: self.health.clone(),
+        }
+    }
+}
+
+impl<H: Health> tonic::codegen::Service<http::Request<Body>> for Services<H> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path().starts_with("/grpc.health.v1.Health/") {
+            self.health.call(request)
+        } else {
+            // It also answers what neither of them knows.
+            self.worker.call(request)
+        }
+    }
+}
+
+// === impl Answer ===
+
+impl Stream for Answer {
+    type Item = Result<wire::GenerateEvent, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let answer = self.get_mut();
+        let events = match &mut answer.events {
+            Ok(events) => events,
+            Err(refusal) => return Poll::Ready(refusal.take().map(Ok)),
+        };
+        let event = ready!(Pin::new(events).poll_next(cx)).unwrap_or_else(|| {
+            // Only an engine that broke ends without a last event.
+            Event::Failed(Failure::new(FailureKind::Internal, "the engine broke"))
+        });
+        record(&answer.span, &event);
+        if matches!(event, Event::Finished(_) | Event::Failed(_)) {
+            answer.events = Err(None);
+        }
+        Poll::Ready(Some(Ok(write::event(event))))
+    }
+}
+
+fn span(request: &Request<wire::GenerateRequest>) -> Span {
+    let message = request.get_ref();
+    let span = tracing::info_span!(
+        "generate",
+        request_id = message.request_id,
+        model = message.model,
+        prompt_tokens = field::Empty,
+        cached_tokens = field::Empty,
+        completion_tokens = field::Empty,
+        outcome = field::Empty,
+    );
+    let parent = opentelemetry::global::get_text_map_propagator(|propagator| {
+        propagator.extract(&Metadata(request.metadata()))
+    });
+    // It fails where spans are not exported; then nobody asks for their parents.
+    let _ = span.set_parent(parent);
+    span
+}
+
+fn record(span: &Span, event: &Event) {
+    match event {
+        Event::Admitted {
+            prompt_tokens,
+            cached_tokens,
+        } => {
+            span.record("prompt_tokens", prompt_tokens);
+            span.record("cached_tokens", cached_tokens);
+        }
+        Event::Delta(_) | Event::ChoiceFinished { .. } => {}
+        Event::Finished(usage) => {
+            span.record("completion_tokens", usage.completion_tokens);
+            span.record("outcome", "finished");
+            tracing::debug!(parent: span, "finished");
+        }
+        Event::Failed(failure) => {
+            span.record("completion_tokens", failure.usage.completion_tokens);
+            span.record("outcome", failure.kind.label());
+            tracing::debug!(parent: span, "failed");
+        }
+    }
+}
+
+/// Request metadata, where `traceparent` is looked for.
+struct Metadata<'a>(&'a MetadataMap);
+
+impl Extractor for Metadata<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        let name = |key| match key {
+            KeyRef::Ascii(key) => key.as_str(),
+            KeyRef::Binary(key) => key.as_str(),
+        };
+        self.0.keys().map(name).collect()
+    }
+}

@@ -1,0 +1,388 @@
+//! The truth of a worker about itself: written by the engine and the queue, read by every `Watch`.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::event::{FailureKind, Usage};
+
+/// Changes of the prefix set that are kept for watchers that are behind; who is further behind gets
+/// the whole set anew.
+const CHANGES_KEPT: usize = 16_384;
+
+/// The single source of what a worker tells about itself.
+#[derive(Debug)]
+pub(crate) struct State {
+    boot_id: u64,
+    model: String,
+    inner: Mutex<Inner>,
+    changed: watch::Sender<()>,
+}
+
+/// What the worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Reading the model.
+    Loading,
+    /// Serving.
+    Ready,
+    /// Finishing what runs.
+    Draining,
+}
+
+/// What the worker can do at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    /// Sequences that run together.
+    pub(crate) max_running: u32,
+    /// Requests that wait.
+    pub(crate) max_queued: u32,
+    /// KV cells.
+    pub(crate) kv_total_tokens: u64,
+    /// Tokens of one sequence.
+    pub(crate) context_length: u32,
+}
+
+/// What the engine is busy with.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Load {
+    /// Sequences in the running batch.
+    pub(crate) running: usize,
+    /// Requests that lost their place and wait for it again.
+    pub(crate) preempted: usize,
+    /// Prompt tokens that the running and the preempted ones still need.
+    pub(crate) prefill_tokens: u64,
+    /// KV cells in use.
+    pub(crate) kv_used: u64,
+    /// KV cells that only kept prefixes use.
+    pub(crate) kv_cached: u64,
+    /// Prompt tokens per second.
+    pub(crate) prefill_rate: f32,
+    /// Tokens per second and sequence.
+    pub(crate) decode_rate: f32,
+}
+
+/// A change of the set of prefix blocks that the KV cache holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PrefixChange {
+    /// It holds this one now.
+    Added(u64),
+    /// It holds this one no longer.
+    Removed(u64),
+}
+
+/// How a request ended, for the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    /// All choices are complete.
+    Finished,
+    /// Its reader left.
+    Cancelled,
+    /// It failed.
+    Failed(FailureKind),
+}
+
+/// What was done since the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    /// Tokens of prompts.
+    pub(crate) prompt_tokens: u64,
+    /// How many of them came from the KV cache.
+    pub(crate) cached_tokens: u64,
+    /// Tokens produced.
+    pub(crate) completion_tokens: u64,
+    /// Requests by how they ended.
+    pub(crate) requests: HashMap<Outcome, u64>,
+}
+
+/// A moment of a worker, all but its prefixes.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    /// What it is doing.
+    pub(crate) phase: Phase,
+    /// How far loading is, 0 to 1.
+    pub(crate) load_progress: f32,
+    /// What it can do.
+    pub(crate) capacity: Capacity,
+    /// What it is busy with.
+    pub(crate) load: Load,
+    /// Requests in the queue.
+    pub(crate) queued: usize,
+    /// Their prompt tokens.
+    pub(crate) queued_tokens: u64,
+}
+
+/// How far one watcher has read the changes of the prefixes.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor(Option<u64>);
+
+/// What a watcher has to hear about the prefixes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct PrefixNews {
+    /// What was said before is void.
+    pub(crate) reset: bool,
+    /// Held now.
+    pub(crate) added: Vec<u64>,
+    /// Held no longer.
+    pub(crate) removed: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    snapshot: Snapshot,
+    totals: Totals,
+    held: HashSet<u64>,
+    changes: VecDeque<PrefixChange>,
+    // Number of the first change in `changes`.
+    first_change: u64,
+}
+
+// === impl State ===
+
+impl State {
+    /// The state of a worker that begins to load its model.
+    pub(crate) fn new(model: String, boot_id: u64) -> Self {
+        let inner = Inner {
+            snapshot: Snapshot {
+                phase: Phase::Loading,
+                load_progress: 0.0,
+                capacity: Capacity::default(),
+                load: Load::default(),
+                queued: 0,
+                queued_tokens: 0,
+            },
+            totals: Totals::default(),
+            held: HashSet::new(),
+            changes: VecDeque::new(),
+            first_change: 0,
+        };
+        Self {
+            boot_id,
+            model,
+            inner: Mutex::new(inner),
+            changed: watch::Sender::new(()),
+        }
+    }
+
+    /// Drawn when the worker started.
+    pub(crate) fn boot_id(&self) -> u64 {
+        self.boot_id
+    }
+
+    /// The canonical name of the model.
+    pub(crate) fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Wakes on every change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// A part of the model is read.
+    pub(crate) fn set_load_progress(&self, progress: f32) {
+        self.change(|inner| inner.snapshot.load_progress = progress.clamp(0.0, 1.0));
+    }
+
+    /// The model is loaded.
+    pub(crate) fn set_ready(&self, capacity: Capacity) {
+        self.change(|inner| {
+            inner.snapshot.capacity = capacity;
+            inner.snapshot.load_progress = 1.0;
+            // A worker that was told to shut down while it loaded stays in that phase.
+            if inner.snapshot.phase == Phase::Loading {
+                inner.snapshot.phase = Phase::Ready;
+            }
+        });
+    }
+
+    /// The worker is shutting down.
+    pub(crate) fn set_draining(&self) {
+        self.change(|inner| inner.snapshot.phase = Phase::Draining);
+    }
+
+    /// The queue has changed.
+    pub(crate) fn set_queue(&self, queued: usize, tokens: u64) {
+        self.change(|inner| {
+            inner.snapshot.queued = queued;
+            inner.snapshot.queued_tokens = tokens;
+        });
+    }
+
+    /// The engine has done a step.
+    pub(crate) fn set_load(&self, load: Load, prefixes: impl Iterator<Item = PrefixChange>) {
+        let mut inner = self.lock();
+        let mut changed = inner.snapshot.load != load;
+        inner.snapshot.load = load;
+        for change in prefixes {
+            changed = true;
+            inner.apply(change);
+        }
+        drop(inner);
+        if changed {
+            self.changed.send_replace(());
+        }
+    }
+
+    /// A request has ended.
+    pub(crate) fn count(&self, outcome: Outcome, usage: Usage) {
+        let mut inner = self.lock();
+        *inner.totals.requests.entry(outcome).or_default() += 1;
+        inner.totals.prompt_tokens += u64::from(usage.prompt_tokens);
+        inner.totals.cached_tokens += u64::from(usage.cached_tokens);
+        inner.totals.completion_tokens += u64::from(usage.completion_tokens);
+    }
+
+    /// This moment.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.lock().snapshot.clone()
+    }
+
+    /// What was done so far.
+    pub(crate) fn totals(&self) -> Totals {
+        self.lock().totals.clone()
+    }
+
+    /// This moment, and what of the prefixes is news to this watcher.
+    pub(crate) fn observe(&self, cursor: &mut Cursor) -> (Snapshot, PrefixNews) {
+        let inner = self.lock();
+        let news = inner.news(cursor.0);
+        cursor.0 = Some(inner.next_change());
+        (inner.snapshot.clone(), news)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.lock());
+        self.changed.send_replace(());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Only numbers are written under the lock: a panic elsewhere leaves nothing half done.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn apply(&mut self, change: PrefixChange) {
+        match change {
+            PrefixChange::Added(block) => self.held.insert(block),
+            PrefixChange::Removed(block) => self.held.remove(&block),
+        };
+        if self.changes.len() == CHANGES_KEPT {
+            self.changes.pop_front();
+            self.first_change += 1;
+        }
+        self.changes.push_back(change);
+    }
+
+    fn next_change(&self) -> u64 {
+        self.first_change + self.changes.len() as u64
+    }
+
+    fn news(&self, seen: Option<u64>) -> PrefixNews {
+        let Some(seen) = seen.filter(|seen| *seen >= self.first_change) else {
+            let added = self.held.iter().copied().collect();
+            return PrefixNews {
+                reset: true,
+                added,
+                removed: Vec::new(),
+            };
+        };
+        let unseen = usize::try_from(seen - self.first_change)
+            .expect("a cursor should be within the kept changes");
+        // What came and went in between is no news: only the last change of a block counts.
+        let mut last = HashMap::new();
+        for change in self.changes.range(unseen..) {
+            match *change {
+                PrefixChange::Added(block) => last.insert(block, true),
+                PrefixChange::Removed(block) => last.insert(block, false),
+            };
+        }
+        let mut news = PrefixNews::default();
+        for (block, held) in last {
+            if held {
+                news.added.push(block);
+            } else {
+                news.removed.push(block);
+            }
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(state: &State, changes: impl IntoIterator<Item = PrefixChange>) {
+        state.set_load(Load::default(), changes.into_iter());
+    }
+
+    #[test]
+    fn a_watcher_hears_everything_first_and_changes_later() {
+        let state = State::new("m".to_owned(), 1);
+        apply(&state, [PrefixChange::Added(1), PrefixChange::Added(2)]);
+        let mut cursor = Cursor::default();
+        let (_, mut first) = state.observe(&mut cursor);
+        first.added.sort_unstable();
+        assert_eq!(
+            first,
+            PrefixNews {
+                reset: true,
+                added: vec![1, 2],
+                removed: vec![]
+            }
+        );
+
+        apply(
+            &state,
+            [
+                PrefixChange::Removed(1),
+                PrefixChange::Added(3),
+                PrefixChange::Removed(3),
+            ],
+        );
+        let (_, mut second) = state.observe(&mut cursor);
+        second.removed.sort_unstable();
+        assert_eq!(
+            second,
+            PrefixNews {
+                reset: false,
+                added: vec![],
+                removed: vec![1, 3]
+            }
+        );
+        assert_eq!(state.observe(&mut cursor).1, PrefixNews::default());
+    }
+
+    #[test]
+    fn a_watcher_that_is_too_far_behind_hears_everything_again() {
+        let state = State::new("m".to_owned(), 1);
+        let mut cursor = Cursor::default();
+        state.observe(&mut cursor);
+        apply(&state, (0..=CHANGES_KEPT as u64).map(PrefixChange::Added));
+        let (_, news) = state.observe(&mut cursor);
+        assert!(news.reset);
+        assert_eq!(news.added.len(), CHANGES_KEPT + 1);
+    }
+
+    #[test]
+    fn only_changes_wake_watchers() {
+        let state = State::new("m".to_owned(), 1);
+        let mut changes = state.changes();
+        apply(&state, []);
+        assert!(!changes.has_changed().unwrap());
+        state.set_load(
+            Load {
+                running: 1,
+                ..Load::default()
+            },
+            std::iter::empty(),
+        );
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+    }
+}

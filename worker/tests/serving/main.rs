@@ -1,0 +1,14 @@
+//! The worker as a router sees it: real gRPC, the real demo model, nothing played.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the harness of these tests is a test as well"
+)]
+
+mod harness;
+mod answers;
+mod sampling;
+mod shapes;
+mod cache;
+mod load;
+mod life;

@@ -1,0 +1,202 @@
+//! Answers that must have a shape: tool calls and JSON.
+
+use inferyard_proto::worker::v1 as wire;
+use serde_json::{Value, json};
+use wire::FinishReason;
+use wire::failed::Kind;
+use wire::response_format::Format;
+use wire::tool_choice::Mode;
+
+use crate::harness::{Server, chat, chat_of, with_tools};
+
+fn tool(name: &str, argument: &str) -> Value {
+    json!({"type": "function", "function": {
+        "name": name,
+        "description": "Looks up an order.",
+        "parameters": {
+            "type": "object",
+            "properties": {argument: {"type": "string"}},
+            "required": [argument],
+            "additionalProperties": false,
+        },
+    }})
+}
+
+fn choice(mode: Mode, names: &[&str]) -> wire::ToolChoice {
+    wire::ToolChoice {
+        mode: mode.into(),
+        names: names.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn json_shape(message: &str, format: Format) -> wire::GenerateRequest {
+    wire::GenerateRequest {
+        response_format: Some(wire::ResponseFormat {
+            format: Some(format),
+        }),
+        max_tokens: Some(400),
+        ..chat(message)
+    }
+}
+
+fn schema(schema: &Value) -> Format {
+    let schema_json = schema.to_string().into_bytes().into();
+    Format::JsonSchema(wire::JsonSchema {
+        name: "shape".to_owned(),
+        schema_json,
+    })
+}
+
+#[tokio::test]
+async fn the_model_calls_a_tool_by_itself() {
+    let server = Server::start().await;
+    let tools = json!([tool("get_order_status", "order_id")]);
+    let request = with_tools(
+        "What is the status of order 4711?",
+        &tools,
+        choice(Mode::Auto, &[]),
+    );
+    let answer = server.ask(request).await.only();
+    assert_eq!(answer.reason, Some(FinishReason::ToolCalls));
+    assert_eq!(answer.content, "");
+    assert_eq!(answer.calls.len(), 1);
+    assert_eq!(answer.calls[0].name, "get_order_status");
+    let arguments: Value = serde_json::from_str(&answer.calls[0].arguments).unwrap();
+    assert_eq!(arguments, json!({"order_id": "4711"}));
+}
+
+#[tokio::test]
+async fn without_tools_or_with_none_there_is_no_call() {
+    let server = Server::start().await;
+    let tools = json!([tool("get_order_status", "order_id")]);
+    let request = with_tools(
+        "What is the status of order 4711?",
+        &tools,
+        choice(Mode::None, &[]),
+    );
+    let answer = server.ask(request).await.only();
+    assert_eq!(
+        (answer.calls.len(), answer.reason),
+        (0, Some(FinishReason::Stop))
+    );
+}
+
+#[tokio::test]
+async fn the_result_of_a_tool_is_answered() {
+    let server = Server::start().await;
+    let mut request = chat_of(&json!([
+        {"role": "user", "content": "What is the status of order 4711?"},
+        {"role": "assistant", "content": null, "tool_calls": [{
+            "id": "call_1", "type": "function",
+            "function": {"name": "get_order_status", "arguments": "{\"order_id\": \"4711\"}"},
+        }]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "shipped"},
+    ]));
+    if let Some(wire::generate_request::Prompt::Chat(chat)) = &mut request.prompt {
+        let tools = json!([tool("get_order_status", "order_id")]);
+        chat.tools_json = tools.to_string().into_bytes().into();
+    }
+    assert_eq!(server.text(request).await, "shipped");
+}
+
+#[tokio::test]
+async fn a_required_call_comes_whatever_was_said() {
+    let server = Server::start().await;
+    let tools = json!([
+        tool("get_order_status", "order_id"),
+        tool("cancel_order", "number")
+    ]);
+    for (mode, names) in [
+        (Mode::Required, vec![]),
+        (Mode::Required, vec!["cancel_order"]),
+    ] {
+        let request = wire::GenerateRequest {
+            max_tokens: Some(400),
+            ..with_tools("Hello there", &tools, choice(mode, &names))
+        };
+        let answer = server.ask(request).await.only();
+        let call = answer.calls.first().expect("a call is required");
+        assert!(
+            names.is_empty() || names.contains(&call.name.as_str()),
+            "{call:?}"
+        );
+        if answer.reason == Some(FinishReason::ToolCalls) {
+            let arguments: Value = serde_json::from_str(&call.arguments).unwrap();
+            assert!(
+                arguments
+                    .as_object()
+                    .is_some_and(|fields| fields.len() == 1),
+                "{arguments}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn parallel_calls_can_be_forbidden() {
+    let server = Server::start().await;
+    let tools = json!([tool("get_order_status", "order_id")]);
+    let mut request = with_tools("Order 12?", &tools, choice(Mode::Required, &[]));
+    if let Some(wire::generate_request::Prompt::Chat(chat)) = &mut request.prompt {
+        chat.parallel_tool_calls = Some(false);
+    }
+    assert_eq!(server.ask(request).await.only().calls.len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_fits_its_schema() {
+    let server = Server::start().await;
+    let colours = json!({
+        "type": "object",
+        "properties": {
+            "colour": {"enum": ["red", "green"]},
+            "count": {"type": "integer", "minimum": 0, "maximum": 9},
+        },
+        "required": ["colour", "count"],
+        "additionalProperties": false,
+    });
+    let answer = server
+        .ask(json_shape("Reply with: red", schema(&colours)))
+        .await
+        .only();
+    assert_eq!(
+        answer.reason,
+        Some(FinishReason::Stop),
+        "{}",
+        answer.content
+    );
+    let value: Value = serde_json::from_str(&answer.content).unwrap();
+    assert!(["red", "green"].contains(&value["colour"].as_str().unwrap()));
+    assert!(value["count"].as_u64().unwrap() <= 9);
+}
+
+#[tokio::test]
+async fn a_json_object_is_one() {
+    let server = Server::start().await;
+    let format = Format::JsonObject(wire::JsonObject {});
+    let answer = server
+        .ask(json_shape("Reply with: {\"a\": 1}", format))
+        .await
+        .only();
+    assert!(answer.content.starts_with('{'), "{}", answer.content);
+    if answer.reason == Some(FinishReason::Stop) {
+        let value: Value = serde_json::from_str(&answer.content).unwrap();
+        assert!(value.is_object());
+    }
+}
+
+#[tokio::test]
+async fn a_shape_that_cannot_be_is_refused() {
+    let server = Server::start().await;
+    let nonsense = schema(&json!({"type": "no such type"}));
+    let failed = server.failure(json_shape("Reply with: x", nonsense)).await;
+    assert_eq!(
+        (failed.kind(), failed.param.as_str()),
+        (Kind::InvalidRequest, "response_format")
+    );
+    let required = wire::GenerateRequest {
+        ..with_tools("Hello", &json!([]), choice(Mode::Required, &[]))
+    };
+    let failed = server.failure(required).await;
+    assert_eq!(failed.kind(), Kind::InvalidRequest);
+}
