@@ -1,0 +1,234 @@
+//! Step 1: a request gets its id, its deadline and its route; only its head is looked at.
+
+use std::fmt;
+
+use http::request::Parts;
+use http::{Method, Request, Uri};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::error::AcceptError;
+use crate::read::Api;
+
+/// Longest part of a path that an answer repeats.
+const SHOWN_PATH: usize = 200;
+
+/// A request that has been let in.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) id: RequestId,
+    pub(crate) head: Parts,
+    /// The route as a label: a template, so that ids do not multiply the labels.
+    pub(crate) label: &'static str,
+    pub(crate) arrived: Instant,
+    pub(crate) deadline: Instant,
+}
+
+/// `req_` and 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestId([u8; 36]);
+
+/// What a path serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    Generate(Api),
+    Models,
+    Model(String),
+    Live,
+    Ready {
+        /// One ready model is enough.
+        any: bool,
+    },
+    /// A CORS preflight, which asks about any path.
+    Preflight,
+}
+
+/// Lets a request in; its body is not touched.
+pub(crate) fn accept(
+    config: &Config,
+    request: Request<Incoming>,
+) -> (Accepted, Result<Route, AcceptError>, Incoming) {
+    let arrived = Instant::now();
+    let (head, body) = request.into_parts();
+    let route = Route::of(&head.method, &head.uri);
+    let accepted = Accepted {
+        id: RequestId::random(),
+        head,
+        label: label(&route),
+        arrived,
+        deadline: arrived + config.request_timeout,
+    };
+    (accepted, route, body)
+}
+
+// === impl Route ===
+
+impl Route {
+    /// The route of a request's first line.
+    pub(crate) fn of(method: &Method, uri: &Uri) -> Result<Self, AcceptError> {
+        if method == Method::OPTIONS {
+            return Ok(Self::Preflight);
+        }
+        let path = uri.path();
+        let (route, allow) = match path {
+            "/v1/chat/completions" => (Self::Generate(Api::Chat), "POST, OPTIONS"),
+            "/v1/completions" => (Self::Generate(Api::Completions), "POST, OPTIONS"),
+            "/v1/models" => (Self::Models, "GET, HEAD, OPTIONS"),
+            "/healthz" => (Self::Live, "GET, HEAD, OPTIONS"),
+            "/readyz" => {
+                let any = uri.query() == Some("any");
+                (Self::Ready { any }, "GET, HEAD, OPTIONS")
+            }
+            _ => match path.strip_prefix("/v1/models/").and_then(percent_decode) {
+                Some(id) if !id.is_empty() => (Self::Model(id), "GET, HEAD, OPTIONS"),
+                _ => {
+                    return Err(AcceptError::UnknownPath {
+                        method: method.clone(),
+                        path: shown(path),
+                    });
+                }
+            },
+        };
+        if allow.split(", ").any(|allowed| allowed == method.as_str()) {
+            return Ok(route);
+        }
+        Err(AcceptError::WrongMethod {
+            method: method.clone(),
+            path: shown(path),
+            allow,
+        })
+    }
+}
+
+fn label(route: &Result<Route, AcceptError>) -> &'static str {
+    match route {
+        Ok(Route::Generate(Api::Chat)) => "/v1/chat/completions",
+        Ok(Route::Generate(Api::Completions)) => "/v1/completions",
+        Ok(Route::Models) => "/v1/models",
+        Ok(Route::Model(_)) => "/v1/models/{id}",
+        Ok(Route::Live) => "/healthz",
+        Ok(Route::Ready { .. }) => "/readyz",
+        Ok(Route::Preflight) => "preflight",
+        Err(AcceptError::UnknownPath { .. } | AcceptError::UnknownModel { .. }) => "unknown",
+        Err(AcceptError::WrongMethod { .. }) => "wrong_method",
+    }
+}
+
+fn shown(path: &str) -> String {
+    // A URI's path is ASCII or, where hyper lets more through, at least whole characters.
+    path.chars().take(SHOWN_PATH).collect()
+}
+
+/// Model ids hold slashes, which clients send as they are or as `%2F`.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let ([high, low], tail) = tail.split_first_chunk::<2>()?;
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let value = digit(*high)? * 16 + digit(*low)?;
+        bytes.push(u8::try_from(value).ok()?);
+        rest = tail;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+// === impl RequestId ===
+
+impl RequestId {
+    fn random() -> Self {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).expect("the system should have random numbers");
+        let mut text = *b"req_00000000000000000000000000000000";
+        for (place, byte) in text[4..].chunks_exact_mut(2).zip(random) {
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            place[0] = DIGITS[usize::from(byte >> 4)];
+            place[1] = DIGITS[usize::from(byte & 15)];
+        }
+        Self(text)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).expect("an id should be ASCII")
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(method: &str, path: &str) -> Result<Route, AcceptError> {
+        Route::of(&method.parse().unwrap(), &path.parse().unwrap())
+    }
+
+    #[test]
+    fn model_ids_are_percent_decoded_and_may_hold_slashes() {
+        for path in [
+            "/v1/models/org/name",
+            "/v1/models/org%2Fname",
+            "/v1/models/org%2fname?x=1",
+        ] {
+            assert_eq!(route("GET", path).unwrap(), Route::Model("org/name".into()));
+        }
+        for path in [
+            "/v1/models/",
+            "/v1/models/%2",
+            "/v1/models/%zz",
+            "/v1/models/%ff",
+        ] {
+            assert!(
+                matches!(route("GET", path), Err(AcceptError::UnknownPath { .. })),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_wrong_method_names_the_right_ones() {
+        let allowed = |method, path| match route(method, path) {
+            Err(AcceptError::WrongMethod { allow, .. }) => allow,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(allowed("GET", "/v1/chat/completions"), "POST, OPTIONS");
+        assert_eq!(allowed("DELETE", "/v1/models/m"), "GET, HEAD, OPTIONS");
+        assert!(matches!(
+            route("OPTIONS", "/v1/anything"),
+            Ok(Route::Preflight)
+        ));
+        assert!(matches!(
+            route("POST", "/chat/completions"),
+            Err(AcceptError::UnknownPath { .. })
+        ));
+    }
+
+    #[test]
+    fn request_ids_have_the_form_that_clients_log() {
+        let id = RequestId::random();
+        let digits = id.as_str().strip_prefix("req_").unwrap();
+        assert_eq!(digits.len(), 32);
+        assert!(
+            digits
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        );
+        assert_ne!(id, RequestId::random());
+    }
+}

@@ -1,0 +1,200 @@
+//! A router's life: bind, serve, drain, end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::flow;
+use crate::place::Fleet;
+use crate::telemetry::{Telemetry, scrape};
+
+/// How long answers have to send their error frame after they were cut.
+const LAST_WORDS: Duration = std::time::Duration::from_secs(2);
+
+/// A router that has its ports but serves nothing yet.
+#[derive(Debug)]
+pub struct Router {
+    config: Config,
+    api: Bound,
+    metrics: Option<Bound>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Why a router has not its ports.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Why a router ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The other end of the catalog is gone, so that no change would ever arrive.
+    #[error("discovery has ended, so that changes of models and keys would go unnoticed")]
+    CatalogLost,
+}
+
+/// What all requests share.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) fleet: Fleet,
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// Cancelled when the drain time is over: what still runs ends with an error.
+    pub(crate) cut: CancellationToken,
+    catalog: ArcSwap<Catalog>,
+    draining: AtomicBool,
+}
+
+// === impl Router ===
+
+impl Router {
+    /// Takes the ports.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        let api = Bound::new(config.listen).await?;
+        let metrics = match config.metrics_listen {
+            Some(address) => Some(Bound::new(address).await?),
+            None => None,
+        };
+        Ok(Self {
+            config,
+            api,
+            metrics,
+        })
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.api.address
+    }
+
+    /// Where `/metrics` listens.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|bound| bound.address)
+    }
+
+    /// Serves until `shutdown` is cancelled, and then ends in order: not ready, no new connections,
+    /// running answers to their end or to the end of the drain time, error frames for the rest.
+    /// The sender of the catalog must live as long.
+    pub async fn run(
+        self,
+        catalog: watch::Receiver<Arc<Catalog>>,
+        shutdown: CancellationToken,
+    ) -> Result<(), RunError> {
+        let app = Arc::new(App::new(self.config));
+        let clients = Connections::new(&app.config, app.telemetry.connections.clone());
+        let scrapers = Connections::new(&app.config, Gauge::default());
+        let api = {
+            let app = Arc::clone(&app);
+            clients.accept(self.api.listener, move |request| {
+                flow::serve(Arc::clone(&app), request)
+            })
+        };
+        let metrics = serve_metrics(&app, &scrapers, self.metrics);
+        tokio::pin!(metrics);
+        let result = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Ok(()),
+            lost = app.follow(catalog) => Err(lost),
+            () = &mut metrics => Ok(()),
+            () = api => Ok(()),
+        };
+
+        app.draining.store(true, Ordering::Relaxed);
+        let drain = async {
+            clients.drain(app.config.drain_timeout).await;
+            app.cut.cancel();
+            clients.drain(LAST_WORDS).await;
+            clients.close().await;
+        };
+        // A scraper may look on until the last answer has ended.
+        tokio::select! {
+            () = drain => {}
+            () = &mut metrics => {}
+        }
+        scrapers.close().await;
+        app.fleet.stop().await;
+        result
+    }
+}
+
+/// Answers scrapers for as long as it is polled.
+async fn serve_metrics(app: &Arc<App>, scrapers: &Connections, bound: Option<Bound>) {
+    let Some(bound) = bound else {
+        return std::future::pending().await;
+    };
+    let app = Arc::clone(app);
+    let serve = move |request| {
+        let answer = scrape(&app.telemetry, &app.fleet, &request);
+        std::future::ready(answer)
+    };
+    scrapers.accept(bound.listener, serve).await;
+}
+
+// === impl Bound ===
+
+impl Bound {
+    async fn new(address: SocketAddr) -> Result<Self, BindError> {
+        let bind = async {
+            let listener = TcpListener::bind(address).await?;
+            let address = listener.local_addr()?;
+            Ok(Self { listener, address })
+        };
+        bind.await.map_err(|source| BindError { address, source })
+    }
+}
+
+// === impl App ===
+
+impl App {
+    fn new(config: Config) -> Self {
+        Self {
+            config,
+            fleet: Fleet::default(),
+            telemetry: Arc::new(Telemetry::new()),
+            cut: CancellationToken::new(),
+            catalog: ArcSwap::default(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// The catalog that is in force now.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Takes every new catalog, for as long as there can be one.
+    async fn follow(&self, mut catalogs: watch::Receiver<Arc<Catalog>>) -> RunError {
+        loop {
+            let catalog = Arc::clone(&catalogs.borrow_and_update());
+            self.fleet.update(&catalog);
+            self.catalog.store(catalog);
+            if catalogs.changed().await.is_err() {
+                return RunError::CatalogLost;
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What the router serves and to whom: the checked view of the outside that discovery hands in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Models, plans and keys at one moment. A new one replaces the old one whole.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// Served models, by canonical name.
+    pub models: BTreeMap<Arc<str>, Arc<Model>>,
+    /// Canonical names by alias; no alias is also the name of a model.
+    pub aliases: BTreeMap<Arc<str>, Arc<str>>,
+    /// Keys, by the SHA-256 of their text.
+    pub keys: BTreeMap<KeyHash, Arc<Key>>,
+}
+
+/// A model and where it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// Canonical name.
+    pub name: Arc<str>,
+    /// When it was declared, in seconds since the Unix epoch (OpenAI's `created`).
+    pub created: u64,
+    /// Its workers, ready or not; their own state says which.
+    pub workers: Vec<Endpoint>,
+}
+
+/// Where a worker listens for gRPC.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// `host:port`, clear text HTTP/2.
+    Tcp(Arc<str>),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// An API key, known by its hash alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Name of the key, for logs and metering.
+    pub name: Arc<str>,
+    /// Account that pays and whose cached prefixes it shares.
+    pub account: Arc<str>,
+    /// The plan it is on.
+    pub plan: Arc<Plan>,
+    /// From then on it is refused.
+    pub expires: Option<SystemTime>,
+    /// Refused at once.
+    pub disabled: bool,
+}
+
+/// What the keys of a plan may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Name of the plan.
+    pub name: Arc<str>,
+    /// Canonical names of the models it may use; `None`: all.
+    pub models: Option<Vec<Arc<str>>>,
+    /// Order in a worker's queue: higher first.
+    pub priority: i32,
+}
+
+/// SHA-256 of a key's text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyHash(pub [u8; 32]);
+
+// === impl Catalog ===
+
+impl Catalog {
+    /// The model of this name or alias.
+    #[must_use]
+    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models
+            .get(name)
+            .or_else(|| self.models.get(self.aliases.get(name)?))
+    }
+}
+
+// === impl Endpoint ===
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => f.write_str(address),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why a text is not an [`Endpoint`].
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not an address of a worker: expected `host:port` or `unix:/path`")]
+pub struct EndpointError(String);
+
+impl std::str::FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(path.into()));
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(Self::Tcp(text.into()))
+            }
+            _ => Err(EndpointError(text.to_owned())),
+        }
+    }
+}
+
+// === impl KeyHash ===
+
+/// The hash is no secret, but no log needs it.
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash(…)")
+    }
+}

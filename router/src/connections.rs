@@ -1,0 +1,174 @@
+//! Open connections of clients: accepted, bounded in number, drained at the end.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+
+/// hyper's buffer for heads, and for what a client has not read yet.
+const BUFFER: usize = 128 << 10;
+/// After an error that is the machine's, not the connection's (no file descriptor is left, …).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The connections of one listener.
+pub(crate) struct Connections {
+    http: http1::Builder,
+    places: Arc<Semaphore>,
+    open: Gauge,
+    tasks: TaskTracker,
+    /// Connections end with the answer that is on them.
+    closing: CancellationToken,
+    /// Connections end.
+    closed: CancellationToken,
+}
+
+/// Counts a connection while it is open.
+struct Open {
+    gauge: Gauge,
+    _place: OwnedSemaphorePermit,
+}
+
+// === impl Connections ===
+
+impl Connections {
+    pub(crate) fn new(config: &Config, open: Gauge) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(config.header_timeout)
+            .max_buf_size(BUFFER);
+        Self {
+            http,
+            places: Arc::new(Semaphore::new(config.max_connections)),
+            open,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
+        }
+    }
+
+    /// Accepts for as long as it is polled; every connection is served by a task of its own.
+    pub(crate) async fn accept<Serve, Answer, Content>(&self, listener: TcpListener, serve: Serve)
+    where
+        Serve: Fn(Request<Incoming>) -> Answer + Clone + Send + 'static,
+        Answer: Future<Output = Response<Content>> + Send + 'static,
+        Content: Body<Data = Bytes> + Send + 'static,
+        Content::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        loop {
+            let place = Arc::clone(&self.places).acquire_owned().await;
+            let place = place.expect("the semaphore should never be closed");
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) if is_of_connection(&error) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let open = Open::new(&self.open, place);
+            let closed = self.closed.clone();
+            let serving = self.serve(stream, serve.clone(), open);
+            self.tasks
+                .spawn(async move { closed.run_until_cancelled(serving).await });
+        }
+    }
+
+    fn serve<Serve, Answer, Content>(
+        &self,
+        stream: TcpStream,
+        serve: Serve,
+        open: Open,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        Serve: Fn(Request<Incoming>) -> Answer + Send + 'static,
+        Answer: Future<Output = Response<Content>> + Send + 'static,
+        Content: Body<Data = Bytes> + Send + 'static,
+        Content::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let http = self.http.clone();
+        let closing = self.closing.clone();
+        async move {
+            let _open = open;
+            // Without it every token would wait for the acknowledgement of the one before.
+            if stream.set_nodelay(true).is_err() {
+                return;
+            }
+            let service = service_fn(move |request| {
+                let answer = serve(request);
+                async { Ok::<_, Infallible>(answer.await) }
+            });
+            let mut connection =
+                std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+            let result = tokio::select! {
+                result = connection.as_mut() => result,
+                () = closing.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = result {
+                tracing::debug!(%error, "a connection broke");
+            }
+        }
+    }
+
+    /// Closes idle connections at once, and waits for the answers on the others for a time.
+    pub(crate) async fn drain(&self, time: Duration) {
+        self.closing.cancel();
+        self.tasks.close();
+        if timeout(time, self.tasks.wait()).await.is_err() {
+            tracing::warn!(connections = self.tasks.len(), "the time to drain is over");
+        }
+    }
+
+    /// Closes what is still open.
+    pub(crate) async fn close(&self) {
+        self.closed.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// The peer gave up before it was accepted; the listener is fine.
+fn is_of_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+// === impl Open ===
+
+impl Open {
+    fn new(gauge: &Gauge, place: OwnedSemaphorePermit) -> Self {
+        gauge.inc();
+        Self {
+            gauge: gauge.clone(),
+            _place: place,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}

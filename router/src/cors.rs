@@ -1,0 +1,43 @@
+//! Which web pages may call the API, in the browser's words.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN,
+    VARY,
+};
+use http::{HeaderMap, HeaderValue};
+
+use crate::config::CorsOrigins;
+
+/// What a page may read of an answer besides its body.
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("x-request-id, openai-processing-ms, retry-after");
+/// Where a browser does not say which headers the page will send.
+const USUAL_HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type");
+
+/// Adds to any answer what lets an allowed page read it.
+pub(crate) fn allow(origins: &CorsOrigins, asked: &HeaderMap, answer: &mut HeaderMap) {
+    answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    match origins {
+        CorsOrigins::Any => {
+            answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
+        CorsOrigins::Listed(list) => {
+            // The answer differs by origin, which caches must know.
+            answer.insert(VARY, HeaderValue::from_static("origin"));
+            if let Some(origin) = asked.get(ORIGIN).filter(|origin| list.contains(origin)) {
+                answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            }
+        }
+    }
+}
+
+/// Adds what answers a preflight: the SDKs send headers of their own, so the page's wish is granted.
+pub(crate) fn preflight(asked: &HeaderMap, answer: &mut HeaderMap) {
+    let headers = asked.get(ACCESS_CONTROL_REQUEST_HEADERS);
+    let headers = headers.cloned().unwrap_or(USUAL_HEADERS);
+    answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, headers);
+    let methods = HeaderValue::from_static("GET, POST, OPTIONS");
+    answer.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+    answer.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+}

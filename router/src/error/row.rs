@@ -1,0 +1,100 @@
+//! One row of the error table, and how it is written.
+
+use std::borrow::Cow;
+
+use bytes::BytesMut;
+use http::StatusCode;
+use http::header::{HeaderName, RETRY_AFTER};
+
+use crate::wire;
+
+/// One row of the table.
+#[derive(Debug)]
+pub(super) struct Row<'a> {
+    pub(super) status: StatusCode,
+    /// OpenAI's `type`.
+    pub(super) kind: &'static str,
+    pub(super) code: Option<&'static str>,
+    pub(super) param: Option<&'a str>,
+    pub(super) message: Cow<'a, str>,
+    pub(super) header: Option<(HeaderName, &'static str)>,
+    /// For metrics and logs.
+    pub(super) label: &'static str,
+}
+
+// === impl Row ===
+
+impl<'a> Row<'a> {
+    /// The caller's mistake.
+    pub(super) fn invalid(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<Cow<'a, str>>,
+    ) -> Self {
+        Self {
+            status,
+            kind: "invalid_request_error",
+            code: Some(code),
+            param: None,
+            message: message.into(),
+            header: None,
+            label: code,
+        }
+    }
+
+    /// Nobody's mistake; it passes by itself.
+    pub(super) fn unavailable(
+        code: &'static str,
+        retry_after: &'static str,
+        message: impl Into<Cow<'a, str>>,
+    ) -> Self {
+        Self {
+            kind: "service_unavailable_error",
+            header: Some((RETRY_AFTER, retry_after)),
+            ..Self::invalid(StatusCode::SERVICE_UNAVAILABLE, code, message)
+        }
+    }
+
+    /// Our mistake.
+    pub(super) fn server(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<Cow<'a, str>>,
+    ) -> Self {
+        Self {
+            kind: "server_error",
+            ..Self::invalid(status, code, message)
+        }
+    }
+
+    /// Our mistake, of which the caller needs to know no more.
+    pub(super) fn broken(label: &'static str) -> Self {
+        let message = "The server had an error while processing your request. Sorry about that! You \
+                       can retry your request.";
+        Self {
+            code: None,
+            ..Self::server(StatusCode::INTERNAL_SERVER_ERROR, label, message)
+        }
+    }
+
+    /// Appends the error object. All four keys are always there.
+    pub(super) fn write(&self, request_id: &str, out: &mut BytesMut) {
+        out.extend_from_slice(b"{\"error\":{\"message\":\"");
+        wire::escape(&self.message, out);
+        if self.status.is_server_error() {
+            out.extend_from_slice(b" (request id: ");
+            wire::escape(request_id, out);
+            out.extend_from_slice(b")");
+        }
+        out.extend_from_slice(b"\",\"type\":");
+        wire::quote(self.kind, out);
+        for (key, value) in [(",\"param\":", self.param), (",\"code\":", self.code)] {
+            out.extend_from_slice(key.as_bytes());
+            match value {
+                Some(value) => wire::quote(value, out),
+                None => out.extend_from_slice(b"null"),
+            }
+        }
+        out.extend_from_slice(b"}}");
+    }
+}

@@ -1,0 +1,196 @@
+//! What the steps before and after `read` can fail with.
+
+use std::time::Duration;
+
+use http::Method;
+use inferyard_proto::worker::v1::{Failed, Usage, failed::Kind};
+
+/// The head of the request leads nowhere.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AcceptError {
+    /// No endpoint has this path.
+    #[error("no endpoint at {method} {path}")]
+    UnknownPath {
+        /// The method.
+        method: Method,
+        /// The path.
+        path: String,
+    },
+    /// The endpoint has other methods.
+    #[error("{path} does not take {method}")]
+    WrongMethod {
+        /// The method.
+        method: Method,
+        /// The path.
+        path: String,
+        /// The value of the `Allow` header: `GET, HEAD`.
+        allow: &'static str,
+    },
+    /// `GET /v1/models/{id}` of a model that is not there.
+    #[error("no model {id}")]
+    UnknownModel {
+        /// As the client named it.
+        id: String,
+    },
+}
+
+/// The caller is nobody we know.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuthenticateError {
+    /// No `Authorization` header, or an empty one.
+    #[error("no key")]
+    NoKey,
+    /// `Authorization` is not `Bearer …`.
+    #[error("not a bearer key")]
+    NotBearer,
+    /// No such key; holds what may be shown of it, see [`super::masked`].
+    #[error("unknown key")]
+    UnknownKey {
+        /// First and last characters only.
+        masked: String,
+    },
+    /// The key is past its date.
+    #[error("expired key")]
+    Expired,
+    /// The key is disabled.
+    #[error("disabled key")]
+    Disabled,
+}
+
+/// The body did not arrive as it should.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReceiveError {
+    /// `Content-Type` is not JSON.
+    #[error("not JSON by its content type")]
+    NotJson {
+        /// What it is instead.
+        content_type: Option<String>,
+    },
+    /// `Content-Encoding` is not `identity`.
+    #[error("compressed")]
+    Encoded {
+        /// What it is.
+        encoding: String,
+    },
+    /// More bytes than the limit.
+    #[error("body above {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The body came too slowly.
+    #[error("body not complete after {limit:?}")]
+    TooSlow {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The connection broke or the framing is wrong.
+    #[error("body cut off")]
+    CutOff,
+}
+
+/// No worker can take the request now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlaceError {
+    /// Every worker of the model is still reading it.
+    #[error("the model is loading")]
+    Loading {
+        /// How far the furthest one is, 0 to 1.
+        progress: f32,
+    },
+    /// The model has no worker that answers.
+    #[error("no worker answers")]
+    NoWorker,
+    /// This router is shutting down.
+    #[error("the router is shutting down")]
+    ShuttingDown,
+}
+
+/// The worker did not answer, or not to the end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    /// The request is one that no worker of this model can serve.
+    #[error("the worker refused the request")]
+    Invalid {
+        /// For the caller.
+        message: String,
+        /// The field at fault; empty: none.
+        param: String,
+    },
+    /// The prompt does not fit.
+    #[error("the prompt is longer than the context")]
+    ContextLength {
+        /// For the caller, with the numbers.
+        message: String,
+        /// The field at fault; empty: none.
+        param: String,
+    },
+    /// The worker's queue is full.
+    #[error("the worker's queue is full")]
+    Overloaded,
+    /// The worker is still reading the model.
+    #[error("the worker is loading its model")]
+    Loading,
+    /// The worker is shutting down.
+    #[error("the worker is shutting down")]
+    Draining,
+    /// The deadline passed, here or at the worker.
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+    /// The client left its answer unread for too long.
+    #[error("the answer was left unread for too long")]
+    SlowReader,
+    /// The engine broke under this request.
+    #[error("the engine broke: {message}")]
+    Internal {
+        /// For the log.
+        message: String,
+    },
+    /// The worker serves another model than the catalog says.
+    #[error("the worker serves another model")]
+    WrongModel,
+    /// The worker could not be reached.
+    #[error("the worker cannot be reached: {message}")]
+    Unreachable {
+        /// For the log.
+        message: String,
+    },
+    /// The connection broke after the request was sent.
+    #[error("the worker died under the request: {message}")]
+    Died {
+        /// For the log.
+        message: String,
+    },
+    /// The events are not in the order of the contract.
+    #[error("the worker broke the contract: {0}")]
+    Contract(&'static str),
+}
+
+impl StreamError {
+    /// The request is at fault, not the worker.
+    pub(crate) fn is_of_the_caller(&self) -> bool {
+        matches!(self, Self::Invalid { .. } | Self::ContextLength { .. })
+    }
+
+    /// What a worker's `Failed` means.
+    pub(crate) fn from_failed(failed: Failed) -> (Self, Option<Usage>) {
+        let Failed {
+            message,
+            param,
+            usage,
+            ..
+        } = failed;
+        let error = match Kind::try_from(failed.kind).unwrap_or(Kind::Unspecified) {
+            Kind::InvalidRequest => Self::Invalid { message, param },
+            Kind::ContextLengthExceeded => Self::ContextLength { message, param },
+            Kind::Overloaded => Self::Overloaded,
+            Kind::Loading => Self::Loading,
+            Kind::Draining => Self::Draining,
+            Kind::DeadlineExceeded => Self::DeadlineExceeded,
+            Kind::SlowReader => Self::SlowReader,
+            Kind::UnknownModel => Self::WrongModel,
+            Kind::Internal | Kind::Unspecified => Self::Internal { message },
+        };
+        (error, usage)
+    }
+}

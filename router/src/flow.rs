@@ -1,0 +1,169 @@
+//! The way of a request, on one page.
+//!
+//! accept → authenticate → read → place → stream → answer → meter. Each step takes what the step
+//! before it gave. A client that leaves drops the future or the body at whatever step it is: the
+//! slot is given back, the worker cancels, the meter writes its record.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::{Instant, sleep_until};
+use tracing::Instrument as _;
+
+use crate::accept::{Accepted, Route, accept};
+use crate::answer::Answer;
+use crate::app::App;
+use crate::authenticate::{Caller, authenticate};
+use crate::collect::{collect, discard};
+use crate::error::{AcceptError, AuthenticateError, Error, PlaceError, StreamError};
+use crate::meter::{Content, Meter, Metered};
+use crate::place::place;
+use crate::read::{Api, Generation, read};
+use crate::reply::{self, EventBody};
+use crate::respond;
+use crate::sse::Frames;
+use crate::stream::{self, Tokens, Tries};
+use crate::wire::Head;
+use crate::{models, probes};
+
+/// Answers one request; there is an answer to everything.
+pub(crate) async fn serve(app: Arc<App>, request: Request<Incoming>) -> Response<Metered> {
+    let (accepted, route, mut body) = accept(&app.config, request);
+    let mut meter = Meter::new(&app.telemetry, &accepted);
+    let span = meter.span();
+    let work = answer(&app, route, &accepted, &mut body, &mut meter);
+    let result = within(&app, &accepted, work).instrument(span).await;
+    if let Err(error) = &result {
+        meter.failed(error);
+        discard(&accepted.head.headers, &mut body, 2 * app.config.body_limit).await;
+    }
+    respond::finish(&app.config, &accepted, result, meter)
+}
+
+/// What each route answers.
+async fn answer(
+    app: &App,
+    route: Result<Route, AcceptError>,
+    accepted: &Accepted,
+    body: &mut Incoming,
+    meter: &mut Meter,
+) -> Result<Response<Content>, Error> {
+    let owner = &app.config.model_owner;
+    let (status, json) = match route? {
+        Route::Generate(api) => return generate(app, api, accepted, body, meter).await,
+        Route::Models => (
+            StatusCode::OK,
+            models::list(&call(app, accepted, meter)?, owner),
+        ),
+        Route::Model(id) => {
+            let caller = call(app, accepted, meter)?;
+            (StatusCode::OK, models::one(&caller, &id, owner)?)
+        }
+        Route::Live => (StatusCode::OK, probes::live()),
+        Route::Ready { any } => probes::ready(&app.catalog(), &app.fleet, any, app.is_draining()),
+        Route::Preflight => return Ok(respond::preflight(&accepted.head.headers)),
+    };
+    Ok(respond::json(status, json))
+}
+
+/// The steps from the key to the first token, and the answer from there on.
+async fn generate(
+    app: &App,
+    api: Api,
+    accepted: &Accepted,
+    body: &mut Incoming,
+    meter: &mut Meter,
+) -> Result<Response<Content>, Error> {
+    let caller = call(app, accepted, meter)?;
+    let bytes = collect(&accepted.head.headers, body, &app.config).await?;
+    let generation = tracing::debug_span!("read")
+        .in_scope(|| read(api, &bytes, &caller.catalog, &caller.key.plan))?;
+    meter.asks_for(&generation.model.name);
+    let generation = address(generation, &caller, accepted);
+    let tokens = begin(app, &generation).await?;
+    meter.begins(tokens.admitted);
+    reply(app, tokens, generation, accepted, meter).await
+}
+
+/// Finds out who asks.
+fn call(app: &App, accepted: &Accepted, meter: &mut Meter) -> Result<Caller, AuthenticateError> {
+    let caller = authenticate(app.catalog(), &accepted.head.headers)?;
+    meter.called_by(&caller.key);
+    Ok(caller)
+}
+
+/// Adds what is known of the caller and of the time.
+fn address(mut generation: Generation, caller: &Caller, accepted: &Accepted) -> Generation {
+    generation.salt(&caller.key.account);
+    let left = accepted.deadline.duration_since(Instant::now());
+    let request = &mut generation.request;
+    accepted.id.as_str().clone_into(&mut request.request_id);
+    request.deadline_ms = Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+    request.priority = caller.key.plan.priority;
+    generation
+}
+
+/// Places and streams until some worker has produced the first token: the commit point.
+async fn begin(app: &App, generation: &Generation) -> Result<Tokens, Error> {
+    let mut tries = Tries::default();
+    loop {
+        let Generation { model, request, .. } = generation;
+        let placed = match place(&app.fleet, model, request, tries.workers()) {
+            Ok(placed) => placed,
+            Err(none) => return Err(tries.none_left(none)),
+        };
+        app.telemetry.placed(&model.name, placed.cached);
+        let worker = Arc::clone(placed.slot.worker());
+        match stream::open(placed.slot, request.clone()).await {
+            Ok(tokens) => return Ok(tokens),
+            Err(error) => {
+                if !error.is_of_the_caller() {
+                    tracing::warn!(worker = %worker.endpoint(), %error, "a try failed");
+                }
+                let reason = tries.failed(worker, error)?;
+                app.telemetry.retried(&model.name, reason);
+            }
+        }
+    }
+}
+
+/// Streams the answer, or collects it.
+async fn reply(
+    app: &App,
+    tokens: Tokens,
+    generation: Generation,
+    accepted: &Accepted,
+    meter: &mut Meter,
+) -> Result<Response<Content>, Error> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let head = Head {
+        request_id: accepted.id.as_str().into(),
+        api: generation.shape.api,
+        created: now.map_or(0, |time| time.as_secs()),
+        model: generation.requested_model,
+    };
+    let Some(options) = generation.stream else {
+        let answer = Answer::new(head, generation.shape);
+        let body = reply::collect(tokens, answer, meter).await?;
+        return Ok(respond::json(StatusCode::OK, body));
+    };
+    let frames = Frames::new(&head, generation.shape, options);
+    let body = EventBody::new(tokens, frames, accepted.deadline, &app.cut);
+    Ok(respond::events(body))
+}
+
+/// Ends the work when the deadline or the end of draining comes first.
+async fn within<T>(
+    app: &App,
+    accepted: &Accepted,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = sleep_until(accepted.deadline) => Err(StreamError::DeadlineExceeded.into()),
+        () = app.cut.cancelled() => Err(PlaceError::ShuttingDown.into()),
+    }
+}

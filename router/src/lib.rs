@@ -1,0 +1,33 @@
+//! HTTP in, SSE out.
+//!
+//! [`Router`] takes its ports and serves what the [`catalog`] names. The modules stand in the order
+//! in which a request meets them; `flow` has its whole way on one page.
+
+pub mod catalog;
+mod config;
+
+mod app;
+mod connections;
+mod flow;
+
+mod accept;
+mod authenticate;
+mod collect;
+mod read;
+mod place;
+mod stream;
+mod reply;
+mod sse;
+mod answer;
+mod respond;
+mod meter;
+
+mod models;
+mod probes;
+mod cors;
+mod error;
+mod wire;
+mod telemetry;
+
+pub use app::{BindError, Router, RunError};
+pub use config::{Config, CorsOrigins};

@@ -1,0 +1,121 @@
+//! `/healthz` says that the process answers; `/readyz` says what is missing before it can serve.
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::catalog::Catalog;
+use crate::place::{Fleet, Standing};
+
+/// What `/readyz` says.
+#[derive(Serialize)]
+struct Readiness<'a> {
+    status: &'static str,
+    /// Models with a ready worker.
+    ready: Vec<&'a str>,
+    /// Models without one.
+    missing: Vec<Missing<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Missing<'a> {
+    model: &'a str,
+    message: String,
+    workers: Vec<WorkerReadiness>,
+}
+
+#[derive(Serialize)]
+struct WorkerReadiness {
+    address: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serves: Option<String>,
+}
+
+/// The process answers.
+pub(crate) fn live() -> Bytes {
+    Bytes::from_static(b"{\"status\":\"ok\"}")
+}
+
+/// 200 when every model has a ready worker, else 503. With `any` one such model is enough, so that
+/// a model in trouble does not take the healthy ones out of a load balancer.
+pub(crate) fn ready(
+    catalog: &Catalog,
+    fleet: &Fleet,
+    any: bool,
+    draining: bool,
+) -> (StatusCode, Bytes) {
+    let mut ready = Vec::new();
+    let mut missing = Vec::new();
+    for name in catalog.models.keys() {
+        match missing_workers(fleet, name) {
+            None => ready.push(&**name),
+            Some(model) => missing.push(model),
+        }
+    }
+    let complete = missing.is_empty() || any;
+    let message = if draining {
+        Some("The router is shutting down.")
+    } else if catalog.models.is_empty() {
+        Some("No models are declared.")
+    } else {
+        None
+    };
+    let serves = complete && !ready.is_empty() && !draining;
+    let readiness = Readiness {
+        status: if serves { "ready" } else { "not_ready" },
+        ready,
+        missing,
+        message,
+    };
+    let status = if serves {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = serde_json::to_vec(&readiness).expect("text and numbers should serialize");
+    (status, body.into())
+}
+
+/// What the workers of a model are doing, unless one is ready.
+fn missing_workers<'a>(fleet: &Fleet, model: &'a str) -> Option<Missing<'a>> {
+    let workers = fleet.workers(model);
+    let workers: Vec<_> = workers
+        .iter()
+        .map(|worker| describe(worker.endpoint().to_string(), worker.standing(model)))
+        .collect();
+    if workers.iter().any(|worker| worker.state == "ready") {
+        return None;
+    }
+    let progress = workers.iter().filter_map(|worker| worker.progress);
+    let message = match progress.max_by(f32::total_cmp) {
+        Some(progress) => format!("loading, {:.0} % done", progress * 100.0),
+        None if workers.is_empty() => "no workers are declared".to_owned(),
+        None => "no worker is ready".to_owned(),
+    };
+    Some(Missing {
+        model,
+        message,
+        workers,
+    })
+}
+
+fn describe(address: String, standing: Standing) -> WorkerReadiness {
+    let (state, progress, serves) = match standing {
+        Standing::Ready => ("ready", None, None),
+        Standing::Loading { progress } => ("loading", Some(progress), None),
+        Standing::Draining => ("draining", None, None),
+        Standing::OtherModel { serves } => ("other_model", None, Some(serves)),
+        Standing::Unreachable => ("unreachable", None, None),
+    };
+    WorkerReadiness {
+        address,
+        state,
+        progress,
+        serves,
+    }
+}

@@ -1,0 +1,113 @@
+//! `response_format`, and what goes to the chat template.
+
+use bytes::Bytes;
+use inferyard_proto::worker::v1::response_format::Format;
+use inferyard_proto::worker::v1::{JsonObject, JsonSchema, ResponseFormat};
+
+use super::ReadError;
+use super::cursor::{Cursor, Kind};
+use super::fields::{Field, Fields, Stop, members};
+use super::tools::{check_name, object_kind, string};
+
+/// `response_format`; `text` is none.
+pub(super) fn response_format(fields: &Fields) -> Result<Option<ResponseFormat>, ReadError> {
+    let Some(field) = fields.get("response_format") else {
+        return Ok(None);
+    };
+    if field.kind != Kind::Object {
+        return Err(ReadError::wrong_type(
+            "response_format",
+            "an object",
+            field.kind,
+        ));
+    }
+    let (mut named, mut schema) = (None, None);
+    members(fields.text(field), |cursor, key| {
+        if key.is("type") {
+            named = Some(string(cursor, "response_format.type".to_owned())?.decoded());
+        } else if key.is("json_schema") {
+            schema = Some(json_schema(cursor, fields, field)?);
+        } else {
+            cursor.skip()?;
+        }
+        Ok(())
+    })?;
+    let format = match named.as_deref() {
+        None => return Err(ReadError::missing("response_format.type")),
+        Some("text") => return Ok(None),
+        Some("json_object") => Format::JsonObject(JsonObject {}),
+        Some("json_schema") => Format::JsonSchema(
+            schema.ok_or_else(|| ReadError::missing("response_format.json_schema"))?,
+        ),
+        Some(other) => {
+            let values = ["text", "json_object", "json_schema"];
+            return Err(ReadError::not_one_of(
+                "response_format.type",
+                other,
+                &values,
+            ));
+        }
+    };
+    Ok(Some(ResponseFormat {
+        format: Some(format),
+    }))
+}
+
+fn json_schema(cursor: &mut Cursor, fields: &Fields, field: &Field) -> Result<JsonSchema, Stop> {
+    const PATH: &str = "response_format.json_schema";
+    object_kind(cursor, PATH.to_owned())?;
+    let mut name = None;
+    // Without a schema, any JSON value will do.
+    let mut schema_json = Bytes::from_static(b"{}");
+    cursor.object::<Stop>(|cursor, key| {
+        let kind = cursor.kind()?;
+        if key.is("name") {
+            let path = format!("{PATH}.name");
+            let text = string(cursor, path.clone())?.decoded();
+            check_name(&path, &text)?;
+            name = Some(text);
+        } else if key.is("schema") && kind != Kind::Null {
+            if kind != Kind::Object {
+                return Err(
+                    ReadError::wrong_type(format!("{PATH}.schema"), "an object", kind).into(),
+                );
+            }
+            let range = cursor.range()?;
+            let start = field.range.start;
+            schema_json = fields.slice(start + range.start..start + range.end);
+        } else {
+            cursor.skip()?;
+        }
+        Ok(())
+    })?;
+    let name = name.ok_or_else(|| ReadError::missing(format!("{PATH}.name")))?;
+    Ok(JsonSchema { name, schema_json })
+}
+
+/// `chat_template_kwargs`, and `reasoning_effort` under its own name where the client does not set
+/// it there. `none` also turns thinking off for the templates that know only a switch.
+pub(super) fn template_kwargs(fields: &Fields) -> Result<Bytes, ReadError> {
+    let given = match fields.get("chat_template_kwargs") {
+        Some(field) if field.kind == Kind::Object => Some(field),
+        Some(field) => {
+            let name = "chat_template_kwargs";
+            return Err(ReadError::wrong_type(name, "an object", field.kind));
+        }
+        None => None,
+    };
+    let values = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+    let Some(effort) = fields.one_of("reasoning_effort", &values)? else {
+        return Ok(given.map_or_else(Bytes::new, |field| fields.slice(field.range.clone())));
+    };
+    let switch = if effort == "none" {
+        ",\"enable_thinking\":false"
+    } else {
+        ""
+    };
+    // Of equal keys the last one counts: the client's own.
+    let rest = given.map_or("{}".as_bytes(), |field| fields.text(field));
+    let rest = rest[1..].trim_ascii_start();
+    let comma = if rest == b"}" { "" } else { "," };
+    let head = format!("{{\"reasoning_effort\":\"{effort}\"{switch}{comma}");
+    Ok([head.as_bytes(), rest].concat().into())
+}

@@ -1,0 +1,80 @@
+//! Heads of answers: content types, and the headers that every answer has.
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+use crate::accept::Accepted;
+use crate::config::Config;
+use crate::cors;
+use crate::error::Error;
+use crate::meter::{Content, Meter, Metered};
+use crate::reply::EventBody;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+const OPENAI_VERSION: HeaderName = HeaderName::from_static("openai-version");
+/// Proxies of the nginx family would otherwise collect a stream before they pass it on.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+
+/// A whole JSON answer.
+pub(crate) fn json(status: StatusCode, body: Bytes) -> Response<Content> {
+    let mut response = Response::new(Content::Whole(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// A stream of events.
+pub(crate) fn events(body: EventBody) -> Response<Content> {
+    let mut response = Response::new(Content::Events(Box::new(body)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, EVENT_STREAM);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
+}
+
+/// The answer to a browser that asks first.
+pub(crate) fn preflight(asked: &HeaderMap) -> Response<Content> {
+    let mut response = Response::new(Content::Whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    cors::preflight(asked, response.headers_mut());
+    response
+}
+
+/// Adds the headers that every answer has, and hands the answer to its meter.
+pub(crate) fn finish(
+    config: &Config,
+    accepted: &Accepted,
+    result: Result<Response<Content>, Error>,
+    meter: Meter,
+) -> Response<Metered> {
+    let response =
+        result.unwrap_or_else(|error| error.response(accepted.id.as_str()).map(Content::Whole));
+    let (mut head, mut content) = response.into_parts();
+    if let Content::Whole(body) = &mut content {
+        if head.status != StatusCode::NO_CONTENT {
+            head.headers.insert(CONTENT_LENGTH, body.len().into());
+        }
+        if accepted.head.method == Method::HEAD {
+            body.clear();
+        }
+    }
+    let id = HeaderValue::from_str(accepted.id.as_str()).expect("an id should be a header value");
+    let milliseconds = u64::try_from(accepted.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
+    head.headers.insert(REQUEST_ID, id);
+    head.headers.insert(PROCESSING_MS, milliseconds.into());
+    head.headers
+        .insert(OPENAI_VERSION, HeaderValue::from_static("2020-10-01"));
+    head.headers
+        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    cors::allow(&config.cors, &accepted.head.headers, &mut head.headers);
+    let body = meter.measure(head.status, content);
+    Response::from_parts(head, body)
+}

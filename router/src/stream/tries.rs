@@ -1,0 +1,60 @@
+//! Which failures before the first token are tried again on another worker.
+
+use std::sync::Arc;
+
+use crate::error::{Error, PlaceError, StreamError};
+use crate::place::Worker;
+
+/// A full fleet is not asked through to the last worker.
+const MOST_TRIES: usize = 5;
+
+/// The tries of one request.
+#[derive(Default)]
+pub(crate) struct Tries {
+    workers: Vec<Arc<Worker>>,
+    /// Whether a worker broke under the request. A second one may break because of it, and one
+    /// request must not go on to break the fleet.
+    broke: bool,
+    last: Option<Error>,
+}
+
+// === impl Tries ===
+
+impl Tries {
+    /// The workers that are not asked again.
+    pub(crate) fn workers(&self) -> &[Arc<Worker>] {
+        &self.workers
+    }
+
+    /// Takes note of a failure and gives its label; an error is final.
+    pub(crate) fn failed(
+        &mut self,
+        worker: Arc<Worker>,
+        error: StreamError,
+    ) -> Result<&'static str, Error> {
+        let again = match &error {
+            StreamError::Overloaded
+            | StreamError::Loading
+            | StreamError::Draining
+            | StreamError::WrongModel
+            | StreamError::Unreachable { .. } => true,
+            StreamError::Died { .. } | StreamError::Internal { .. } | StreamError::Contract(_) => {
+                !std::mem::replace(&mut self.broke, true)
+            }
+            StreamError::Invalid { .. }
+            | StreamError::ContextLength { .. }
+            | StreamError::DeadlineExceeded
+            | StreamError::SlowReader => false,
+        };
+        self.workers.push(worker);
+        if !again || self.workers.len() >= MOST_TRIES {
+            return Err(error.into());
+        }
+        Ok(self.last.insert(error.into()).label())
+    }
+
+    /// What to say when no worker is left: the last one's failure says more than its absence.
+    pub(crate) fn none_left(self, none: PlaceError) -> Error {
+        self.last.unwrap_or_else(|| none.into())
+    }
+}

@@ -1,0 +1,205 @@
+//! A router, scripted workers and a client of bytes.
+
+mod client;
+mod worker;
+
+pub(crate) use client::{Answer, Connection};
+pub(crate) use worker::{Call, ScriptedWorker, admitted, choice_finished, delta, failed, finished};
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash, Model, Plan};
+use inferyard_router::{Config, Router, RunError};
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The key of every test; with spaces, as in the suites of the SDKs.
+pub(crate) const KEY: &str = "My API Key";
+/// May use no model but `other`.
+pub(crate) const NARROW_KEY: &str = "narrow";
+pub(crate) const EXPIRED_KEY: &str = "expired";
+pub(crate) const DISABLED_KEY: &str = "disabled";
+
+/// Longer than anything here takes; a test that waits for it has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running router.
+pub(crate) struct TestRouter {
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) catalog: watch::Sender<Arc<Catalog>>,
+    pub(crate) run: JoinHandle<Result<(), RunError>>,
+}
+
+impl TestRouter {
+    /// A router of the model `m` on these workers, as soon as all of them are ready.
+    pub(crate) async fn start(workers: &[&ScriptedWorker]) -> Self {
+        Self::configured(workers, |_| ()).await
+    }
+
+    pub(crate) async fn configured(
+        workers: &[&ScriptedWorker],
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let endpoints = workers.iter().map(|worker| worker.endpoint.clone());
+        let router = Self::unready(catalog(endpoints.collect()), change).await;
+        let ready = format!(
+            "inferyard_router_workers{{model=\"m\",state=\"ready\"}} {}\n",
+            workers.len()
+        );
+        eventually(async || router.scrape().await.contains(&ready)).await;
+        router
+    }
+
+    /// A router that nobody waits for.
+    pub(crate) async fn unready(catalog: Catalog, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            metrics_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            ..Config::default()
+        };
+        change(&mut config);
+        let router = Router::bind(config).await.unwrap();
+        let address = router.address();
+        let metrics = router.metrics_address().unwrap();
+        let (sender, receiver) = watch::channel(Arc::new(catalog));
+        let shutdown = CancellationToken::new();
+        let run = tokio::spawn(router.run(receiver, shutdown.clone()));
+        Self {
+            address,
+            metrics,
+            shutdown,
+            catalog: sender,
+            run,
+        }
+    }
+
+    pub(crate) async fn connect(&self) -> Connection {
+        Connection::open(self.address).await
+    }
+
+    /// The whole answer to a request with the right key.
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        let mut connection = self.connect().await;
+        connection.send(&request(method, path, body)).await;
+        connection.answer().await
+    }
+
+    /// A request for tokens that has been sent, and nothing read of its answer.
+    pub(crate) async fn chat(&self, body: &str) -> Connection {
+        let mut connection = self.connect().await;
+        connection
+            .send(&request("POST", "/v1/chat/completions", body))
+            .await;
+        connection
+    }
+
+    pub(crate) async fn scrape(&self) -> String {
+        let mut connection = Connection::open(self.metrics).await;
+        connection
+            .send(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await;
+        connection.answer().await.text()
+    }
+
+    /// Ends the router and sees to it that it ends well.
+    pub(crate) async fn end(self) {
+        self.shutdown.cancel();
+        self.run.await.unwrap().unwrap();
+    }
+}
+
+/// A chat request for a streamed answer.
+pub(crate) const STREAMED: &str =
+    r#"{"model":"m","messages":[{"role":"user","content":"Say hello."}],"stream":true}"#;
+/// The same for a whole answer.
+pub(crate) const WHOLE: &str =
+    r#"{"model":"m","messages":[{"role":"user","content":"Say hello."}]}"#;
+
+/// The bytes of a request with the right key.
+pub(crate) fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// The model `m` (alias `alias`) on these workers, and `org/other` on none.
+pub(crate) fn catalog(workers: Vec<Endpoint>) -> Catalog {
+    let model = |name: &str, workers| {
+        let model = Model {
+            name: name.into(),
+            created: 1_700_000_000,
+            workers,
+        };
+        (Arc::from(name), Arc::new(model))
+    };
+    let plan = |models| {
+        Arc::new(Plan {
+            name: "plan".into(),
+            models,
+            priority: 7,
+        })
+    };
+    let mut keys = BTreeMap::new();
+    let mut key = |text: &str, plan: Arc<Plan>, change: fn(&mut Key)| {
+        let mut key = Key {
+            name: text.into(),
+            account: "account".into(),
+            plan,
+            expires: None,
+            disabled: false,
+        };
+        change(&mut key);
+        keys.insert(KeyHash(Sha256::digest(text).into()), Arc::new(key));
+    };
+    key(KEY, plan(None), |_| ());
+    key(NARROW_KEY, plan(Some(vec!["org/other".into()])), |_| ());
+    key(DISABLED_KEY, plan(None), |key| key.disabled = true);
+    key(EXPIRED_KEY, plan(None), |key| {
+        key.expires = Some(std::time::UNIX_EPOCH);
+    });
+    Catalog {
+        models: BTreeMap::from([model("m", workers)]),
+        aliases: BTreeMap::from([("alias".into(), "m".into())]),
+        keys,
+    }
+}
+
+/// The same with a second model that has no workers.
+pub(crate) fn two_models(workers: Vec<Endpoint>) -> Catalog {
+    let mut catalog = catalog(workers);
+    let other = Model {
+        name: "org/other".into(),
+        created: 1_700_000_001,
+        workers: vec![],
+    };
+    catalog.models.insert("org/other".into(), Arc::new(other));
+    catalog
+}
+
+/// Waits for what must come, and fails where it does not.
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("it should have happened long ago")
+}
+
+/// Asks again and again until the answer is yes.
+pub(crate) async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
+    let mut again = tokio::time::interval(Duration::from_millis(5));
+    within(async {
+        while !condition().await {
+            again.tick().await;
+        }
+    })
+    .await;
+}

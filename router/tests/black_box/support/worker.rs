@@ -1,0 +1,285 @@
+//! A real gRPC server whose every answer is spoken by the test.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use inferyard_proto::worker::v1::generate_event::Event;
+use inferyard_proto::worker::v1::worker_server::{Worker, WorkerServer};
+use inferyard_proto::worker::v1::worker_state::Phase;
+use inferyard_proto::worker::v1::{
+    Admitted, Capacity, ChoiceFinished, Delta, Failed, FinishReason, Finished, GenerateEvent,
+    GenerateRequest, Usage, WatchRequest, WorkerState, failed::Kind,
+};
+use inferyard_router::catalog::Endpoint;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream, WatchStream};
+use tokio_stream::{Stream, StreamExt};
+use tonic::metadata::MetadataMap;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+use super::within;
+
+/// A worker on a runtime of its own, so that it can die as a process does: at once, with all its
+/// connections.
+pub(crate) struct ScriptedWorker {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) state: watch::Sender<WorkerState>,
+    silent: Arc<AtomicBool>,
+    calls: mpsc::UnboundedReceiver<Call>,
+    runtime: Option<Runtime>,
+}
+
+/// One call of `Generate`; dropping it ends the stream.
+pub(crate) struct Call {
+    pub(crate) request: GenerateRequest,
+    pub(crate) metadata: MetadataMap,
+    events: mpsc::Sender<Result<GenerateEvent, Status>>,
+}
+
+struct Service {
+    state: watch::Sender<WorkerState>,
+    silent: Arc<AtomicBool>,
+    calls: mpsc::UnboundedSender<Call>,
+}
+
+impl ScriptedWorker {
+    /// A ready worker of the model `m` on a TCP port.
+    pub(crate) async fn start() -> Self {
+        let (runtime, worker, service) = Self::parts();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let listener = listener.into_std().unwrap();
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let incoming = TcpListenerStream::new(listener);
+            let incoming =
+                incoming.map(|stream| stream.inspect(|stream| stream.set_nodelay(true).unwrap()));
+            server().serve_with_incoming(service, incoming).await
+        });
+        worker(runtime, Endpoint::Tcp(address.into()))
+    }
+
+    /// A ready worker of the model `m` on a Unix socket.
+    pub(crate) fn start_unix(path: &Path) -> Self {
+        let (runtime, worker, service) = Self::parts();
+        let socket = path.to_owned();
+        let listener = {
+            let _guard = runtime.enter();
+            UnixListener::bind(socket).unwrap()
+        };
+        let incoming = UnixListenerStream::new(listener);
+        runtime.spawn(server().serve_with_incoming(service, incoming));
+        worker(runtime, Endpoint::Unix(path.to_owned()))
+    }
+
+    fn parts() -> (
+        Runtime,
+        impl FnOnce(Runtime, Endpoint) -> Self,
+        WorkerServer<Service>,
+    ) {
+        let (state, _) = watch::channel(ready());
+        let (sender, calls) = mpsc::unbounded_channel();
+        let silent = Arc::new(AtomicBool::new(false));
+        let service = Service {
+            state: state.clone(),
+            silent: Arc::clone(&silent),
+            calls: sender,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let worker = |runtime, endpoint| Self {
+            endpoint,
+            state,
+            silent,
+            calls,
+            runtime: Some(runtime),
+        };
+        (runtime, worker, WorkerServer::new(service))
+    }
+
+    /// The next call; a dead worker gets none.
+    pub(crate) async fn call(&mut self) -> Call {
+        within(async {
+            match self.calls.recv().await {
+                Some(call) => call,
+                None => std::future::pending().await,
+            }
+        })
+        .await
+    }
+
+    /// Whether a call has arrived.
+    pub(crate) fn was_called(&mut self) -> bool {
+        self.calls.try_recv().is_ok()
+    }
+
+    /// Says something else from now on.
+    pub(crate) fn becomes(&self, change: impl FnOnce(&mut WorkerState)) {
+        self.state.send_modify(|state| {
+            state.sequence += 1;
+            change(state);
+        });
+    }
+
+    /// Says nothing of itself any more, and keeps its connections.
+    pub(crate) fn falls_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
+    }
+
+    /// Dies as by SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for ScriptedWorker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// As the real worker is set.
+fn server() -> Server {
+    Server::builder().max_frame_size(1 << 20)
+}
+
+fn ready() -> WorkerState {
+    WorkerState {
+        boot_id: 1,
+        sequence: 1,
+        phase: Phase::Ready.into(),
+        load_progress: 1.0,
+        model: "m".to_owned(),
+        capacity: Some(Capacity {
+            max_running: 64,
+            max_queued: 64,
+            kv_total_tokens: 1 << 20,
+            context_length: 1 << 14,
+        }),
+        ..WorkerState::default()
+    }
+}
+
+impl Call {
+    /// Says one event; the client's leaving is no failure of a test.
+    pub(crate) async fn say(&self, event: Event) {
+        let event = GenerateEvent { event: Some(event) };
+        let _ = within(self.events.send(Ok(event))).await;
+    }
+
+    /// A whole short answer.
+    pub(crate) async fn say_hello(self) {
+        self.say(admitted(10, 4)).await;
+        self.say(delta("Hello")).await;
+        self.say(delta(" world")).await;
+        self.say(choice_finished()).await;
+        self.say(finished(10, 4, 2)).await;
+    }
+
+    /// Says deltas for as long as they are taken, and how many that were.
+    pub(crate) async fn pump(self, most: usize) -> usize {
+        for count in 0..most {
+            let event = GenerateEvent {
+                event: Some(delta("token ")),
+            };
+            if self.events.send(Ok(event)).await.is_err() {
+                return count;
+            }
+        }
+        most
+    }
+
+    /// Waits until the router has given the call up.
+    pub(crate) async fn cancelled(&self) {
+        within(self.events.closed()).await;
+    }
+}
+
+#[tonic::async_trait]
+impl Worker for Service {
+    type GenerateStream = ReceiverStream<Result<GenerateEvent, Status>>;
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WorkerState, Status>> + Send>>;
+
+    async fn generate(
+        &self,
+        request: Request<GenerateRequest>,
+    ) -> Result<Response<Self::GenerateStream>, Status> {
+        let (events, receiver) = mpsc::channel(16);
+        let (metadata, _, request) = request.into_parts();
+        let call = Call {
+            request,
+            metadata,
+            events,
+        };
+        let _ = self.calls.send(call);
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn watch(
+        &self,
+        _request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let changes = WatchStream::new(self.state.subscribe());
+        let state = self.state.clone();
+        let beat = tokio::time::interval(std::time::Duration::from_secs(1));
+        let beats = tokio_stream::wrappers::IntervalStream::new(beat);
+        let silent = Arc::clone(&self.silent);
+        let beats = beats
+            .filter(move |_| !silent.load(Ordering::Relaxed))
+            .map(move |_| state.borrow().clone());
+        Ok(Response::new(Box::pin(changes.merge(beats).map(Ok))))
+    }
+}
+
+pub(crate) fn admitted(prompt_tokens: u32, cached_tokens: u32) -> Event {
+    Event::Admitted(Admitted {
+        prompt_tokens,
+        cached_tokens,
+    })
+}
+
+pub(crate) fn delta(content: &str) -> Event {
+    Event::Delta(Delta {
+        content: content.to_owned(),
+        token_ids: vec![1],
+        token_count: 1,
+        ..Delta::default()
+    })
+}
+
+pub(crate) fn choice_finished() -> Event {
+    Event::ChoiceFinished(ChoiceFinished {
+        choice: 0,
+        reason: FinishReason::Stop.into(),
+    })
+}
+
+pub(crate) fn finished(prompt_tokens: u32, cached_tokens: u32, completion_tokens: u32) -> Event {
+    Event::Finished(Finished {
+        usage: Some(Usage {
+            prompt_tokens,
+            cached_tokens,
+            completion_tokens,
+            reasoning_tokens: 0,
+        }),
+    })
+}
+
+pub(crate) fn failed(kind: Kind, message: &str, param: &str) -> Event {
+    Event::Failed(Failed {
+        kind: kind.into(),
+        message: message.to_owned(),
+        param: param.to_owned(),
+        usage: None,
+    })
+}
