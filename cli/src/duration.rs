@@ -1,0 +1,55 @@
+//! Durations on the command line: `250ms`, `30s` or `30`, `5m`.
+
+use std::time::Duration;
+
+/// Reads a duration; a number without a unit means seconds.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let number: u32 = number.parse().map_err(|_| expected())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number.into())),
+        "" | "s" => Ok(Duration::from_secs(number.into())),
+        "m" => Ok(Duration::from_secs(60 * u64::from(number))),
+        _ => Err(expected()),
+    }
+}
+
+fn expected() -> String {
+    "expected a duration such as 500ms, 30s or 5m".to_owned()
+}
+
+/// The argument that [`parse`] reads back.
+pub(crate) fn argument(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_read_and_everything_else_is_refused() {
+        let table = [
+            ("250ms", 250),
+            ("0", 0),
+            ("30", 30_000),
+            ("30s", 30_000),
+            ("5m", 300_000),
+        ];
+        for (text, millis) in table {
+            assert_eq!(
+                parse(text).unwrap(),
+                Duration::from_millis(millis),
+                "{text}"
+            );
+        }
+        for wrong in ["", "s", "-1", "1.5s", "1h", "1 s", "99999999999"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        let long = Duration::from_secs(4_000_000);
+        assert_eq!(parse(&argument(long)).unwrap(), long);
+    }
+}

@@ -1,0 +1,154 @@
+//! Logs on standard error, traces over OTLP where an endpoint is set.
+
+use std::io::{self, IsTerminal};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use opentelemetry::global;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::runtime::{self, Runtime};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use crate::failure::Failure;
+
+/// The engine tells a hundred lines about every model, and warns of what is as it should be.
+const QUIET: &str = "llama-cpp-2=error";
+
+/// Every step of a request, whatever is logged; nothing of the libraries below, the exporter's own
+/// requests least of all.
+const TRACED: &str = "off,inferyard_router=debug,inferyard_worker=debug";
+
+/// What is logged and traced, and how. Prompts and answers never are.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Logs and traces")]
+pub(crate) struct Args {
+    /// What is logged: a level, or levels by module, as in `info,inferyard_router=debug`
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        default_value = "info",
+        hide_env = true
+    )]
+    pub(crate) log: String,
+    /// How logs are written to standard error
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(crate) log_format: Format,
+    /// Where traces are sent, by OTLP over gRPC, as in `http://localhost:4317`
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "URL",
+        hide_env = true
+    )]
+    pub(crate) otlp_endpoint: Option<String>,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A line for people, in colour on a terminal
+    Text,
+    /// A JSON object per line
+    Json,
+}
+
+/// Sends what is left of the traces when dropped.
+pub(crate) struct Guard {
+    traces: Option<Traces>,
+}
+
+/// The exporter waits for its own requests when it is shut down, so they cannot run on the runtime of
+/// the caller, whose only thread waits with it.
+struct Traces {
+    provider: SdkTracerProvider,
+    _runtime: Runtime,
+}
+
+/// Sets up logs and traces of this process, which is a `role`.
+pub(crate) fn init(args: &Args, role: &'static str) -> Result<Guard, Failure> {
+    // A later directive for the same target wins: `--log info,llama-cpp-2=info` shows it all.
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", args.log))
+        .map_err(|error| Failure::usage(format!("--log {}: {error}", args.log)))?;
+    global::set_text_map_propagator(TraceContextPropagator::new());
+    let traces = args
+        .otlp_endpoint
+        .as_deref()
+        .filter(|endpoint| !endpoint.is_empty())
+        .map(|endpoint| Traces::to(endpoint, role))
+        .transpose()?;
+    let mut layers = vec![lines(args.log_format).with_filter(filter).boxed()];
+    if let Some(traces) = &traces {
+        let provider = &traces.provider;
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("inferyard"));
+        layers.push(layer.with_filter(EnvFilter::new(TRACED)).boxed());
+    }
+    Registry::default()
+        .with(layers)
+        .try_init()
+        .context("logs are set up already")?;
+    Ok(Guard { traces })
+}
+
+fn lines(format: Format) -> Box<dyn Layer<Registry> + Send + Sync> {
+    match format {
+        Format::Text => fmt::layer()
+            .with_target(false)
+            .with_ansi(io::stderr().is_terminal())
+            .with_writer(io::stderr)
+            .boxed(),
+        Format::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(io::stderr)
+            .boxed(),
+    }
+}
+
+// === impl Traces ===
+
+impl Traces {
+    fn to(endpoint: &str, role: &'static str) -> anyhow::Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("traces")
+            .enable_all()
+            .build()
+            .context("cannot start the thread that sends traces")?;
+        let inside = runtime.enter();
+        let exporter = SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .build()
+            .with_context(|| format!("cannot send traces to {endpoint}"))?;
+        let resource = Resource::builder()
+            .with_service_name(format!("inferyard-{role}"))
+            .build();
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource)
+            .with_batch_exporter(exporter)
+            .build();
+        drop(inside);
+        Ok(Self {
+            provider,
+            _runtime: runtime,
+        })
+    }
+}
+
+// === impl Guard ===
+
+impl Drop for Guard {
+    /// A collector that is gone is no reason to end badly.
+    fn drop(&mut self) {
+        if let Some(traces) = self.traces.take() {
+            drop(traces.provider.shutdown());
+        }
+    }
+}

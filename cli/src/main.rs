@@ -1,0 +1,70 @@
+//! `inferyard`: one binary, a role per subcommand.
+
+mod duration;
+mod failure;
+mod dial;
+mod shutdown;
+mod logs;
+mod scratch;
+mod builtin;
+mod up;
+mod router;
+mod worker;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const ABOUT: &str = "OpenAI-compatible inference with plans, from a laptop to a cluster";
+
+const EXAMPLES: &str = "\
+Examples:
+  inferyard up -f examples/quickstart.yaml    Serve a model on this machine, now
+  inferyard up --help                         The same, with all settings
+  inferyard watch 127.0.0.1:50051             What a worker is doing
+
+The same manifests go to a cluster with `kubectl apply -f`.
+
+Environment:
+  RUST_LOG                       What is logged, as --log (default: info)
+  OTEL_EXPORTER_OTLP_ENDPOINT    Where traces go, as --otlp-endpoint (default: nowhere)
+
+Exit codes:
+  0  all went well
+  1  it failed while running, or could not start
+  2  the command line or a manifest is wrong";
+
+/// The command line.
+#[derive(Parser)]
+#[command(name = "inferyard", version, about = ABOUT, after_help = EXAMPLES)]
+#[command(disable_help_subcommand = true, max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    role: Role,
+}
+
+/// What this process is.
+#[derive(Subcommand)]
+enum Role {
+    Up(up::Args),
+    Router(router::Args),
+    Worker(worker::Args),
+    Watch(watch::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match CommandLine::parse().role {
+        Role::Up(args) => up::run(&args),
+        Role::Router(args) => router::run(args),
+        Role::Worker(args) => worker::run(&args),
+        Role::Watch(args) => watch::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `inferyard router`: HTTP in, SSE out.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use http::HeaderValue;
+use inferyard_discovery::{Manifests, parse_key_hash};
+use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash};
+use inferyard_router::{Config, CorsOrigins, Router};
+use serde::{Deserialize, Serialize};
+use tokio::runtime;
+use tokio::sync::watch;
+
+use crate::failure::{Failure, manifests};
+use crate::{duration, logs, shutdown};
+
+const EXAMPLES: &str = "\
+Examples:
+  # A worker and a router by hand, on two ports:
+  inferyard worker -f examples/quickstart.yaml --model demo --listen 127.0.0.1:50051 &
+  inferyard router -f examples/quickstart.yaml --worker demo=127.0.0.1:50051 \\
+      --key-hash $(printf %s \"$INFERYARD_API_KEY\" | sha256sum | cut -d' ' -f1)
+
+  # A second worker of the same model:
+  inferyard router … --worker demo=127.0.0.1:50051 --worker demo=127.0.0.1:50052
+
+Exit codes: 0 stopped by a signal, 1 failed, 2 wrong command line or manifest.";
+
+/// Run a router: the OpenAI API in front of workers
+///
+/// It serves /v1/chat/completions, /v1/completions, /v1/models, /healthz and /readyz, and prints its
+/// address once it listens. The first SIGINT or SIGTERM lets running answers finish; the second ends
+/// it at once.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Manifests: files, folders, or `-` for standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// A worker and the model that it serves; the address is `host:port` or `unix:/path`
+    #[arg(long = "worker", value_name = "MODEL=ADDRESS", value_parser = served_by)]
+    workers: Vec<(String, Endpoint)>,
+    /// Where the API listens; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where Prometheus metrics are served, as /metrics [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
+    /// The SHA-256 (64 hexadecimal digits) of a key that no manifest declares. It is on the plan
+    /// named `default`, else on the only plan, else without restrictions
+    #[arg(long = "key-hash", value_name = "HEX", value_parser = key_hash)]
+    key_hashes: Vec<KeyHash>,
+    /// Web pages that may call the API, as in `https://example.org` [default: all]
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    cors_origins: Vec<HeaderValue>,
+    /// The largest body of a request, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
+    body_limit: usize,
+    /// How long a request may take, to the end of its answer
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse)]
+    request_timeout: Duration,
+    /// How long running answers may go on once it is asked to stop
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    drain_timeout: Duration,
+    /// Print the addresses as a line of JSON
+    #[arg(long)]
+    json: bool,
+    /// Stop when standard input ends: with the process that started it
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+    #[command(flatten)]
+    logs: logs::Args,
+}
+
+/// Where a router listens, as it prints it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Addresses {
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics_address: Option<SocketAddr>,
+}
+
+/// Serves until it is asked to stop. One thread does it all: a token passes through without waking
+/// another.
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    let _logs = logs::init(&args.logs, "router")?;
+    let (_, manifests) = manifests(&args.files)?;
+    let catalog = catalog(&manifests, &args)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime
+        .block_on(serve(args, catalog))
+        .map_err(Failure::Failed)
+}
+
+async fn serve(args: Args, catalog: Catalog) -> anyhow::Result<()> {
+    let stop = shutdown::requested(args.exit_with_parent)?;
+    let router = Router::bind(config(&args)).await.with_context(|| {
+        format!(
+            "cannot listen on {}; --listen chooses another address, and port 0 a free port",
+            args.listen
+        )
+    })?;
+    let addresses = Addresses {
+        address: router.address(),
+        metrics_address: router.metrics_address(),
+    };
+    let mut output = io::stdout();
+    if args.json {
+        writeln!(output, "{}", serde_json::to_string(&addresses)?)?;
+    } else {
+        writeln!(output, "listening on http://{}/v1", addresses.address)?;
+        if let Some(address) = addresses.metrics_address {
+            writeln!(output, "metrics on http://{address}/metrics")?;
+        }
+    }
+    // Manifests do not change under a running router: the sender stays as it is.
+    let (_catalogs, catalogs) = watch::channel(Arc::new(catalog));
+    Ok(router.run(catalogs, stop).await?)
+}
+
+fn config(args: &Args) -> Config {
+    Config {
+        listen: args.listen,
+        metrics_listen: args.metrics_listen,
+        body_limit: args.body_limit,
+        request_timeout: args.request_timeout,
+        drain_timeout: args.drain_timeout,
+        cors: if args.cors_origins.is_empty() {
+            CorsOrigins::Any
+        } else {
+            CorsOrigins::Listed(args.cors_origins.clone())
+        },
+        ..Config::default()
+    }
+}
+
+fn catalog(manifests: &Manifests, args: &Args) -> Result<Catalog, Failure> {
+    let mut workers: BTreeMap<Arc<str>, Vec<Endpoint>> = BTreeMap::new();
+    for (name, endpoint) in &args.workers {
+        let Some(model) = manifests.model(name) else {
+            return Err(Failure::usage(format!(
+                "--worker {name}={endpoint}: the manifests declare no model named `{name}`"
+            )));
+        };
+        workers
+            .entry(model.name.clone())
+            .or_default()
+            .push(endpoint.clone());
+    }
+    let plan = manifests.default_plan();
+    let keys = args.key_hashes.iter().map(|hash| {
+        let key = Key {
+            name: "command-line".into(),
+            account: "command-line".into(),
+            plan: plan.clone(),
+            expires: None,
+            disabled: false,
+        };
+        (*hash, Arc::new(key))
+    });
+    let catalog = manifests.catalog(&workers, keys);
+    if catalog.keys.is_empty() {
+        tracing::warn!(
+            "there is no key, so every request is refused: declare an ApiKey, or give --key-hash"
+        );
+    }
+    Ok(catalog)
+}
+
+fn served_by(text: &str) -> Result<(String, Endpoint), String> {
+    let (model, address) = text
+        .split_once('=')
+        .ok_or("expected MODEL=ADDRESS, as in demo=127.0.0.1:50051")?;
+    let endpoint = address.parse().map_err(|error| format!("{error}"))?;
+    Ok((model.to_owned(), endpoint))
+}
+
+fn key_hash(text: &str) -> Result<KeyHash, String> {
+    parse_key_hash(text).ok_or_else(|| "expected 64 lower-case hexadecimal digits".to_owned())
+}

@@ -1,0 +1,74 @@
+//! When a process is asked to end: by a signal, or by the end of the process that started it.
+
+use std::io::{self, Read};
+use std::process;
+use std::thread;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Ctrl-C and what a service manager sends.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+/// A token that is cancelled at the first signal or, where asked for, when the parent is gone. The
+/// second signal ends the process at once.
+pub(crate) fn requested(exit_with_parent: bool) -> io::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut signals = Signals::listen()?;
+    let on_signal = token.clone();
+    tokio::spawn(async move {
+        signals.next().await;
+        on_signal.cancel();
+        signals.next().await;
+        process::exit(1);
+    });
+    if exit_with_parent {
+        let on_end = token.clone();
+        thread::Builder::new()
+            .name("parent".to_owned())
+            .spawn(move || {
+                await_end_of_input();
+                on_end.cancel();
+            })?;
+    }
+    Ok(token)
+}
+
+/// The parent holds the other end of the pipe and never writes: the end of input is the parent's end,
+/// however it came about. A thread of its own, since a read cannot be cancelled and would keep the
+/// runtime from ending.
+fn await_end_of_input() {
+    let mut ignored = [0; 64];
+    let mut input = io::stdin().lock();
+    loop {
+        match input.read(&mut ignored) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+// === impl Signals ===
+
+impl Signals {
+    /// From now on signals do not end the process by themselves.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// The next signal.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

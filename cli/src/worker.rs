@@ -1,0 +1,141 @@
+//! `inferyard worker`: a model behind gRPC.
+
+pub(crate) mod engine;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use inferyard_crds::BuiltinModel;
+use inferyard_discovery::{EngineSettings, Weights};
+use inferyard_worker::{Config, Listen, Worker};
+use tokio::runtime;
+
+use crate::failure::{self, Failure, manifests};
+use crate::scratch::Scratch;
+use crate::{builtin, duration, logs, shutdown};
+
+const EXAMPLES: &str = "\
+Examples:
+  inferyard worker --model demo --builtin demo
+  inferyard worker --model llama --gguf ./llama.gguf --listen 0.0.0.0:50051 --context-length 8192
+  inferyard worker -f examples/quickstart.yaml --model demo --listen unix:/tmp/demo.sock
+
+Exit codes: 0 stopped by a signal, 1 failed, 2 wrong command line or manifest.";
+
+/// Run a worker: one model behind the gRPC contract that routers speak
+///
+/// It prints its address once it listens, and loads the model meanwhile; `inferyard watch ADDRESS`
+/// shows how far it is. The first SIGINT or SIGTERM lets running answers finish; the second ends it
+/// at once.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The model's name, as requests carry it; with -f, the model to take from the manifests
+    #[arg(long, value_name = "NAME")]
+    model: String,
+    /// Serve a model that ships with Inferyard
+    #[arg(long, value_name = "NAME", group = "weights", value_parser = builtin::parse)]
+    builtin: Option<BuiltinModel>,
+    /// Serve a GGUF file
+    #[arg(long, value_name = "PATH", group = "weights")]
+    gguf: Option<PathBuf>,
+    /// Take the weights and the settings of the model from manifests; flags win over them
+    #[arg(
+        short = 'f',
+        long = "file",
+        value_name = "FILE",
+        required_unless_present = "weights"
+    )]
+    files: Vec<PathBuf>,
+    /// Where it listens: `host:port` (port 0 picks a free one), or `unix:/path` for a socket that
+    /// this user alone can reach
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051", value_parser = listen)]
+    listen: Listen,
+    /// Where Prometheus metrics are served, as /metrics [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
+    /// Folder of this user alone for unpacking a built-in model [default: a temporary one]
+    #[arg(long, value_name = "FOLDER")]
+    scratch: Option<PathBuf>,
+    #[command(flatten)]
+    engine: engine::Args,
+    /// How long running answers may go on once it is asked to stop
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    drain_timeout: Duration,
+    /// Stop when standard input ends: with the process that started it
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+    #[command(flatten)]
+    logs: logs::Args,
+}
+
+/// Serves until it is asked to stop. The engine has threads of its own; two are enough for gRPC and
+/// for rendering prompts beside it.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let _logs = logs::init(&args.logs, "worker")?;
+    let (config, scratch) = config(args)?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime
+        .block_on(serve(config, args.exit_with_parent))
+        .map_err(Failure::Failed)?;
+    drop(scratch);
+    Ok(())
+}
+
+async fn serve(config: Config, exit_with_parent: bool) -> anyhow::Result<()> {
+    let stop = shutdown::requested(exit_with_parent)?;
+    let worker = Worker::bind(config).await?;
+    writeln!(io::stdout(), "listening on {}", worker.address())?;
+    Ok(worker.run(stop).await?)
+}
+
+/// The settings, and the folder that must live as long as the worker.
+fn config(args: &Args) -> Result<(Config, Option<Scratch>), Failure> {
+    let given = args.builtin.map(Weights::Builtin);
+    let given = given.or_else(|| args.gguf.clone().map(Weights::File));
+    let declared = if args.files.is_empty() {
+        None
+    } else {
+        let (_, manifests) = manifests(&args.files)?;
+        let model = manifests.model(&args.model).cloned();
+        Some(model.ok_or_else(|| failure::unknown_model(&args.model))?)
+    };
+    let weights = given.or_else(|| Some(declared.as_ref()?.weights.clone()));
+    let weights = weights.expect("clap should require weights or a manifest");
+    let (gguf, scratch) = match weights {
+        Weights::File(path) => (path, None),
+        Weights::Builtin(model) => {
+            let own = args.scratch.is_none().then(|| Scratch::make(None));
+            let own = own.transpose()?;
+            let folder = args.scratch.as_deref().or(own.as_ref().map(Scratch::path));
+            let folder = folder.expect("a folder should be given or made");
+            (builtin::unpack(model, folder)?, own)
+        }
+    };
+    let (name, settings) = match declared {
+        Some(declared) => (declared.name.to_string(), declared.engine),
+        None => (args.model.clone(), EngineSettings::default()),
+    };
+    let mut config = Config::new(args.listen.clone(), name, gguf);
+    args.engine.apply(&settings, &mut config);
+    config.drain_timeout = args.drain_timeout;
+    config.metrics = args.metrics_listen;
+    Ok((config, scratch))
+}
+
+fn listen(text: &str) -> Result<Listen, String> {
+    match text.strip_prefix("unix:") {
+        Some("") => Err("expected a path after `unix:`".to_owned()),
+        Some(path) => Ok(Listen::Unix(path.into())),
+        None => text.parse().map(Listen::Tcp).map_err(|_| {
+            "expected `host:port` with the host as a number, or `unix:/path`".to_owned()
+        }),
+    }
+}

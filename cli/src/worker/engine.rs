@@ -1,0 +1,93 @@
+//! Settings of the engine as flags, read by a worker and written by `up`.
+
+use inferyard_discovery::EngineSettings;
+use inferyard_worker::Config;
+
+/// Settings of the engine.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Engine")]
+pub(super) struct Args {
+    /// Tokens of one conversation [default: as the model was trained]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(64..))]
+    context_length: Option<u32>,
+    /// Answers computed at the same time [default: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=255))]
+    max_running: Option<u16>,
+    /// Requests that wait before more are refused [default: 256]
+    #[arg(long, value_name = "N")]
+    max_queued: Option<usize>,
+    /// Tokens that the key-value cache holds [default: chosen from the context length]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(64..))]
+    kv_tokens: Option<u64>,
+    /// Processor threads [default: chosen from the size of the model]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+/// The flags that say the same as a manifest.
+pub(crate) fn flags(settings: &EngineSettings) -> Vec<String> {
+    let flags = [
+        ("--context-length", settings.context_length.map(u64::from)),
+        ("--max-running", settings.max_running.map(|n| n as u64)),
+        ("--max-queued", settings.max_queued.map(|n| n as u64)),
+        ("--kv-tokens", settings.kv_tokens),
+        ("--threads", settings.threads.map(|n| n as u64)),
+    ];
+    let given = flags
+        .into_iter()
+        .filter_map(|(flag, value)| Some((flag, value?)));
+    given
+        .flat_map(|(flag, value)| [flag.to_owned(), value.to_string()])
+        .collect()
+}
+
+// === impl Args ===
+
+impl Args {
+    /// Flags win over the manifest, and the manifest over the defaults.
+    pub(super) fn apply(&self, manifest: &EngineSettings, config: &mut Config) {
+        config.context_length = self.context_length.or(manifest.context_length);
+        config.kv_tokens = self.kv_tokens.or(manifest.kv_tokens);
+        config.threads = self.threads.map(usize::from).or(manifest.threads);
+        if let Some(max) = self.max_running.map(usize::from).or(manifest.max_running) {
+            config.max_running = max;
+        }
+        if let Some(max) = self.max_queued.or(manifest.max_queued) {
+            config.max_queued = max;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use inferyard_worker::Listen;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        engine: Args,
+    }
+
+    #[test]
+    fn what_a_manifest_says_survives_the_command_line() {
+        let settings = EngineSettings {
+            context_length: Some(4096),
+            max_running: Some(8),
+            max_queued: Some(0),
+            kv_tokens: Some(1 << 33),
+            threads: Some(2),
+        };
+        let flags = flags(&settings);
+        let parsed = CommandLine::parse_from(std::iter::once("worker".to_owned()).chain(flags));
+        let mut config = Config::new(Listen::Unix("socket".into()), "m", "m.gguf");
+        parsed.engine.apply(&EngineSettings::default(), &mut config);
+        assert_eq!(
+            (config.context_length, config.max_running, config.max_queued),
+            (Some(4096), 8, 0)
+        );
+        assert_eq!((config.kv_tokens, config.threads), (Some(1 << 33), Some(2)));
+    }
+}

@@ -1,0 +1,37 @@
+//! Manifests and the addresses of workers make a catalog.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash, Model};
+
+use crate::manifests::Manifests;
+
+impl Manifests {
+    /// The catalog of these manifests, with the workers of each model by its canonical name, and keys
+    /// beside the declared ones.
+    #[must_use]
+    pub fn catalog(
+        &self,
+        workers: &BTreeMap<Arc<str>, Vec<Endpoint>>,
+        more_keys: impl IntoIterator<Item = (KeyHash, Arc<Key>)>,
+    ) -> Catalog {
+        let mut catalog = Catalog {
+            keys: self.keys.clone(),
+            ..Catalog::default()
+        };
+        catalog.keys.extend(more_keys);
+        for manifest in &self.models {
+            let model = Model {
+                name: manifest.name.clone(),
+                created: manifest.created,
+                workers: workers.get(&manifest.name).cloned().unwrap_or_default(),
+            };
+            for alias in &manifest.aliases {
+                catalog.aliases.insert(alias.clone(), model.name.clone());
+            }
+            catalog.models.insert(model.name.clone(), Arc::new(model));
+        }
+        catalog
+    }
+}

@@ -1,0 +1,18 @@
+//! Turns the outside into the router's [`Catalog`](inferyard_router::catalog::Catalog).
+//!
+//! On one machine the outside is files: the way goes from text ([`read`]) over a tree that knows its
+//! lines (`yaml`), checked against the very schema that a cluster uses (`schema`), to typed resources
+//! whose names refer to each other ([`Manifests`]), to the catalog.
+
+mod read;
+mod yaml;
+mod schema;
+mod manifests;
+mod mistake;
+mod catalog;
+mod key_hash;
+
+pub use key_hash::parse_key_hash;
+pub use manifests::{EngineSettings, Manifests, ModelManifest, Weights};
+pub use mistake::{Mistake, Mistakes};
+pub use read::{ManifestFile, ReadError, read};

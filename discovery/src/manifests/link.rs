@@ -1,0 +1,209 @@
+//! Resources refer to each other by name: here every reference finds its target, and every name has
+//! one owner.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use inferyard_crds::{ApiKey, Engine, ModelDeployment, Plan as PlanResource, Source};
+use inferyard_router::catalog::{Key, Plan};
+
+use super::document::{Document, Resource};
+use super::{EngineSettings, Manifests, ModelManifest, Weights};
+use crate::key_hash::parse_key_hash;
+use crate::mistake::Mistake;
+
+/// Links the documents. What has a mistake is left out; the mistakes say so.
+pub(super) fn link(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) -> Manifests {
+    check_identities(documents, mistakes);
+    let mut manifests = Manifests::default();
+    let mut owners = HashMap::new();
+    for document in documents {
+        if let Some(Resource::Model(resource)) = &document.resource {
+            let model = model(document, resource);
+            claim_names(document, &model, &mut owners, mistakes);
+            manifests.models.push(model);
+        }
+    }
+    for document in documents {
+        if let Some(Resource::Plan(resource)) = &document.resource {
+            let plan = Arc::new(plan(&manifests, documents, document, resource, mistakes));
+            manifests.plans.insert(plan.name.clone(), plan);
+        }
+    }
+    for document in documents {
+        if let Some(Resource::Key(resource)) = &document.resource {
+            add_key(&mut manifests, documents, document, resource, mistakes);
+        }
+    }
+    if mistakes.is_empty() && manifests.models.is_empty() {
+        let file = documents
+            .first()
+            .map_or(Path::new("-"), |document| &document.file.path);
+        let message = "no ModelDeployment: there is nothing to serve".to_owned();
+        mistakes.push(Mistake::new(file, 0, String::new(), message));
+    }
+    manifests
+}
+
+/// Kind and name are unique, and all that runs together lives in one namespace.
+fn check_identities(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) {
+    let mut seen: BTreeMap<(&str, &str), &Document<'_>> = BTreeMap::new();
+    let mut namespace: Option<&str> = None;
+    for document in documents {
+        if let Some(own) = document.namespace.as_deref() {
+            let first = *namespace.get_or_insert(own);
+            if first != own {
+                let message = format!(
+                    "expected {first:?}, as in the documents before, found {own:?}: what runs \
+                     together lives in one namespace"
+                );
+                mistakes.push(document.mistake("metadata.namespace", message));
+            }
+        }
+        if document.name.is_empty() {
+            continue;
+        }
+        let identity = (document.kind.as_str(), document.name.as_str());
+        if let Some(first) = seen.get(&identity) {
+            let message = format!(
+                "this {} is declared twice, first in {}:{}",
+                document.kind,
+                first.file.path.display(),
+                first.first_line()
+            );
+            mistakes.push(document.mistake("metadata.name", message));
+        } else {
+            seen.insert(identity, document);
+        }
+    }
+}
+
+fn model(document: &Document<'_>, resource: &ModelDeployment) -> ModelManifest {
+    let served = &resource.spec.model;
+    let name = served.name.as_deref().unwrap_or(&document.name);
+    let created = match &resource.metadata.creation_timestamp {
+        Some(moment) => SystemTime::from(moment.0),
+        None => document.file.modified,
+    };
+    let engine = match &resource.spec.engine {
+        Some(Engine::Embedded(engine)) => engine.clone().into(),
+        None => EngineSettings::default(),
+    };
+    ModelManifest {
+        resource: document.name.as_str().into(),
+        name: name.into(),
+        aliases: served
+            .aliases
+            .iter()
+            .map(|alias| alias.as_str().into())
+            .collect(),
+        created: created
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |age| age.as_secs()),
+        weights: match &served.source {
+            Source::Builtin(source) => Weights::Builtin(source.name),
+            Source::File(source) => Weights::File(beside(&document.file.path, &source.path)),
+        },
+        engine,
+        replicas: (resource.spec.scaling.replicas.try_into())
+            .expect("replicas should be in the range of the schema"),
+    }
+}
+
+/// A path in a manifest is taken from the manifest's folder.
+fn beside(manifest: &Path, path: &str) -> PathBuf {
+    match manifest.parent() {
+        Some(folder) => folder.join(path),
+        None => path.into(),
+    }
+}
+
+/// A name or alias belongs to one model.
+fn claim_names(
+    document: &Document<'_>,
+    model: &ModelManifest,
+    owners: &mut HashMap<Arc<str>, Arc<str>>,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let aliases = model.aliases.iter().enumerate();
+    let places = aliases.map(|(index, alias)| (format!("spec.model.aliases[{index}]"), alias));
+    for (path, name) in [("spec.model.name".to_owned(), &model.name)]
+        .into_iter()
+        .chain(places)
+    {
+        if let Some(owner) = owners.get(name) {
+            let message = format!("the name {name:?} is taken by ModelDeployment {owner}");
+            mistakes.push(document.mistake(&path, message));
+        } else {
+            owners.insert(name.clone(), model.resource.clone());
+        }
+    }
+}
+
+fn plan(
+    manifests: &Manifests,
+    documents: &[Document<'_>],
+    document: &Document<'_>,
+    resource: &PlanResource,
+    mistakes: &mut Vec<Mistake>,
+) -> Plan {
+    let mut canonical = |(index, name): (usize, &String)| {
+        let known = manifests.model(name).map(|model| model.name.clone());
+        if known.is_none() && all_are_well(documents, "ModelDeployment") {
+            let message = format!("no ModelDeployment serves a model named {name:?}");
+            mistakes.push(document.mistake(&format!("spec.models[{index}]"), message));
+        }
+        known
+    };
+    Plan {
+        name: document.name.as_str().into(),
+        models: resource.spec.models.as_ref().map(|names| {
+            names
+                .iter()
+                .enumerate()
+                .filter_map(&mut canonical)
+                .collect()
+        }),
+        priority: resource.spec.priority,
+    }
+}
+
+/// Whether a name that is not found is wrong; a document with mistakes might declare it.
+fn all_are_well(documents: &[Document<'_>], kind: &str) -> bool {
+    let mut of_kind = documents.iter().filter(|document| document.kind == kind);
+    of_kind.all(|document| document.resource.is_some())
+}
+
+fn add_key(
+    manifests: &mut Manifests,
+    documents: &[Document<'_>],
+    document: &Document<'_>,
+    resource: &ApiKey,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let spec = &resource.spec;
+    let Some(plan) = manifests.plans.get(spec.plan.as_str()) else {
+        if all_are_well(documents, "Plan") {
+            let message = format!("there is no Plan named {:?}", spec.plan);
+            mistakes.push(document.mistake("spec.plan", message));
+        }
+        return;
+    };
+    let key = Key {
+        name: document.name.as_str().into(),
+        account: spec.account.as_deref().unwrap_or(&document.name).into(),
+        plan: plan.clone(),
+        expires: spec
+            .expires_at
+            .as_ref()
+            .map(|moment| SystemTime::from(moment.0)),
+        disabled: spec.disabled,
+    };
+    let hash = parse_key_hash(&spec.hash).expect("the hash should match the schema's pattern");
+    if let Some(first) = manifests.keys.insert(hash, Arc::new(key)) {
+        let message = format!("ApiKey {} has the same hash", first.name);
+        mistakes.push(document.mistake("spec.hash", message));
+    }
+}
