@@ -1,0 +1,145 @@
+//! `make bench`: what the way from HTTP to the engine costs, against the engine alone.
+//!
+//! The engine runs on one core in both, the router and the load on another. Each round measures
+//! every way one after the other, so that a machine that slows down slows all of them.
+
+mod prompt;
+mod way;
+mod load;
+mod alone;
+mod grpc;
+mod http;
+mod system;
+mod process;
+mod start;
+mod report;
+mod document;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::alone::Alone;
+use crate::grpc::Grpc;
+use crate::http::Http;
+use crate::load::Measurement;
+use crate::report::{Report, Row};
+use crate::system::System;
+
+/// Compares the engine alone with gRPC and with HTTP end to end.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The `inferyard` binary [default: beside this one].
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Numbers of concurrent streams.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16, 64])]
+    streams: Vec<usize>,
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds during which new requests are started.
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+    /// The core of the engine, alone or in its worker.
+    #[arg(long, default_value_t = 1)]
+    engine_core: usize,
+    /// The core of the router and the load.
+    #[arg(long, default_value_t = 0)]
+    router_core: usize,
+    /// Also write the figures to this file, as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Also put the tables between the two `bench` marks of this Markdown file.
+    #[arg(long)]
+    update: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Drives the engine inside this process, as told on standard input; the benchmark starts it.
+    #[command(hide = true)]
+    Engine {
+        /// The file of the model.
+        gguf: PathBuf,
+    },
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(Command::Engine { gguf }) = arguments.command {
+        return alone::serve(gguf).await;
+    }
+    let report = measure(&arguments).await?;
+    let tables = report.markdown();
+    println!("{tables}");
+    if let Some(path) = &arguments.update {
+        document::update(path, &tables)?;
+    }
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+async fn measure(arguments: &Arguments) -> Result<Report> {
+    let binary = process::binary(arguments.binary.as_deref())?;
+    let start = start::measure(&binary).await?;
+    process::pin_to(arguments.router_core)?;
+
+    let mut alone = Alone::start(arguments.engine_core).await?;
+    let system = System::start(&binary, arguments.engine_core, arguments.router_core).await?;
+    let length = Duration::from_secs(arguments.seconds);
+    warm_up(&mut alone, &system, &arguments.streams, length).await?;
+    let mut rows = Vec::new();
+    for &streams in &arguments.streams {
+        let mut row = Row::new(streams);
+        for round in 1..=arguments.rounds {
+            eprintln!("{streams} streams, round {round} of {}", arguments.rounds);
+            row.alone.push(alone.measure(streams, length).await?);
+            row.grpc.push(over_grpc(&system, streams, length).await?);
+            row.http.push(over_http(&system, streams, length).await?);
+        }
+        rows.push(row);
+    }
+    let memory = system.memory()?;
+    Ok(Report {
+        start,
+        memory,
+        rows,
+    })
+}
+
+/// Fills both caches: an engine whose cache is still empty is faster than it will ever be again.
+async fn warm_up(
+    alone: &mut Alone,
+    system: &System,
+    streams: &[usize],
+    length: Duration,
+) -> Result<()> {
+    eprintln!("warming up");
+    let most = streams.iter().copied().max().unwrap_or(1);
+    alone.measure(most, length).await?;
+    over_http(system, most, length).await?;
+    Ok(())
+}
+
+async fn over_grpc(system: &System, streams: usize, length: Duration) -> Result<Measurement> {
+    let way = Grpc::connect(&system.worker_address).await?;
+    system.measure(vec![way; streams], length).await
+}
+
+async fn over_http(system: &System, streams: usize, length: Duration) -> Result<Measurement> {
+    let mut ways = Vec::with_capacity(streams);
+    for _ in 0..streams {
+        ways.push(Http::connect(&system.api).await?);
+    }
+    system.measure(ways, length).await
+}
