@@ -1,0 +1,88 @@
+"""Fixtures: one server for all tests that leave it whole, and own ones for the others."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from openai import OpenAI
+
+import inferyard
+from inferyard import EXAMPLES, MANIFESTS, Up
+
+measurements: list[tuple[str, str]] = []
+
+
+def pytest_sessionstart() -> None:
+    if not inferyard.BINARY or not Path(inferyard.BINARY).is_file():
+        pytest.exit("INFERYARD_BIN must name the binary; e2e/run sets it", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Up]:
+    """The quickstart. Tests must leave it as they found it; it must end cleanly at the end."""
+    up = Up(EXAMPLES / "quickstart.yaml")
+    workers = up.workers()
+    try:
+        yield up
+        assert up.workers() == workers, f"a worker died in the course of the tests:\n{up.log()[-8000:]}"
+        assert up.stop() == 0
+    finally:
+        up.kill()
+        up.cleanup()
+
+
+@pytest.fixture(scope="session")
+def client(server: Up) -> Iterator[OpenAI]:
+    """openai-python on the quickstart."""
+    with server.openai() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def http(server: Up) -> Iterator[httpx2.Client]:
+    """A plain HTTP client on the quickstart, with the key."""
+    with server.http() as client:
+        yield client
+
+
+@pytest.fixture
+def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Up]]:
+    """Starts servers of a test's own, by names of manifests or paths; ends what is left of them."""
+    started: list[Up] = []
+
+    def start(*manifests: str | Path, **options: str) -> Up:
+        up = Up(*(MANIFESTS / manifest for manifest in manifests), **options)
+        started.append(up)
+        return up
+
+    yield start
+    for up in started:
+        up.kill()
+        if request.node.stash.get(failed, False):
+            print(f"\n--- stderr of {' '.join(map(str, up.process.args))}\n{up.log()[-8000:]}")
+        up.cleanup()
+
+
+@pytest.fixture
+def measured() -> Callable[[str, str], None]:
+    """Notes a figure for the summary. Figures are shown, never asserted."""
+    return lambda name, value: measurements.append((name, value))
+
+
+failed = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        item.stash[failed] = True
+        if "server" in getattr(item, "fixturenames", ()) and "server" in item.funcargs:
+            report.sections.append(("stderr of the server", item.funcargs["server"].log()[-4000:]))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name, value in measurements:
+        terminalreporter.write_line(f"measured: {name}: {value}")

@@ -1,0 +1,124 @@
+"""Router and workers started by hand, each alone, as they run in a cluster."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+
+from asking import reply_with
+from inferyard import BINARY, MANIFESTS, START_S, STOP_S, Lines, Watch
+from keys import new_key
+
+Run = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path, because the path of a Unix socket has at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="iy-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Starts a subcommand; ends what is left at the end of the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(*arguments: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([BINARY, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def wait_ready(address: str) -> None:
+    for _ in range(200):
+        try:
+            with Watch(address) as watch:
+                watch.until(lambda state: state["phase"] == "READY", within=START_S)
+                return
+        except EOFError:
+            continue  # The worker does not listen yet; each try starts a process, which paces the loop.
+    raise AssertionError(f"no worker at {address}")
+
+
+def test_one_router_in_front_of_two_workers(run: Run, folder: Path) -> None:
+    addresses = [f"unix:{folder}/{name}.sock" for name in ("a", "b")]
+    workers = [run("worker", "--model", "demo", "--builtin", "demo", "--listen", address) for address in addresses]
+    for address in addresses:
+        wait_ready(address)
+    key = new_key()
+    router = run(
+        "router",
+        "-f", str(MANIFESTS / "demo.yaml"),
+        "--worker", f"demo={addresses[0]}", "--worker", f"demo={addresses[1]}",
+        "--listen", "127.0.0.1:0",
+        "--key-hash", sha256(key.encode()).hexdigest(),
+        "--json",
+    )  # fmt: skip
+    listening = json.loads(Lines(router).next(within=START_S))
+    with OpenAI(base_url=f"http://{listening['address']}/v1", api_key=key, max_retries=3) as client:
+        for number in range(6):
+            answer = client.chat.completions.create(
+                model="demo", messages=reply_with(f"by hand {number}"), temperature=0
+            )
+            assert answer.choices[0].message.content == f"by hand {number}"
+    for process in (router, *workers):
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(STOP_S) == 0
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["router", "--help"], ["worker", "--help"], ["watch", "--help"]])
+def test_every_help_page_is_there(arguments: list[str]) -> None:
+    page = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=20)
+    assert page.returncode == 0
+    assert "Usage: inferyard" in page.stdout
+    assert not page.stderr
+
+
+def test_the_version_is_told() -> None:
+    page = subprocess.run([BINARY, "--version"], capture_output=True, text=True, timeout=20)
+    assert page.returncode == 0
+    assert page.stdout.startswith("inferyard ")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "told"),
+    [
+        ("kind: ModelDeployment", ["apiVersion"]),
+        (
+            "apiVersion: inferyard.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {name: demo}\n"
+            "spec:\n  model:\n    source:\n      builtin: {name: demo}\n  scaling:\n    replicas: two\n",
+            ["spec.scaling.replicas", "two", "9"],
+        ),
+        (
+            "apiVersion: inferyard.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {name: demo}\n"
+            "spec:\n  model:\n    source:\n      builtin: {name: demo}\n  scaling:\n    replica: 2\n",
+            ["replica", "replicas"],
+        ),
+    ],
+    ids=["no version", "wrong type", "unknown field"],
+)
+def test_a_mistake_in_a_manifest_is_named(folder: Path, manifest: str, told: list[str]) -> None:
+    path = folder / "wrong.yaml"
+    path.write_text(manifest)
+    up = subprocess.run(
+        [BINARY, "up", "-f", str(path), "--listen", "127.0.0.1:0", "--state", str(folder / "state")],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert up.returncode == 2
+    assert "wrong.yaml" in up.stderr
+    for words in told:
+        assert words in up.stderr

@@ -1,0 +1,130 @@
+"""A worker is killed with -9 under load: what has begun ends with an error, the rest goes elsewhere."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from openai import APIError, AsyncOpenAI
+
+from asking import repeat, reply_with
+from inferyard import Up, Watch, wait_idle
+from processes import Process
+
+STREAMS = 64
+TOKENS = 600
+ROOM = 4  # maxRunning of manifests/two-replicas.yaml
+
+
+@dataclass
+class Outcome:
+    """How one stream went."""
+
+    pieces: int = 0
+    reason: str | None = None
+    error: APIError | None = None
+
+
+async def consume(client: AsyncOpenAI, begun: asyncio.Semaphore) -> Outcome:
+    """Reads one long stream to its end, and notes the moment of its first piece of text."""
+    outcome = Outcome()
+    try:
+        stream = await client.chat.completions.create(
+            model="demo", messages=repeat("tick tock"), max_tokens=TOKENS, stream=True
+        )
+        async for chunk in stream:
+            choice = chunk.choices[0]
+            if choice.delta.content:
+                if outcome.pieces == 0:
+                    begun.release()
+                outcome.pieces += 1
+            outcome.reason = choice.finish_reason or outcome.reason
+    except APIError as error:
+        outcome.error = error
+    return outcome
+
+
+async def kill_in_the_middle(up: Up, victim: Process) -> list[Outcome]:
+    """Starts all streams, and kills the victim as soon as every place of both workers is taken."""
+    begun = asyncio.Semaphore(0)
+    async with up.async_openai() as client:
+        streams = [asyncio.create_task(consume(client, begun)) for _ in range(STREAMS)]
+        for _ in range(2 * ROOM):
+            await begun.acquire()
+        os.kill(victim.pid, signal.SIGKILL)
+        return await asyncio.gather(*streams)
+
+
+@pytest.mark.timeout(300)
+def test_one_of_two_workers_is_killed_under_64_streams(
+    start: Callable[..., Up], measured: Callable[[str, str], None]
+) -> None:
+    up = start("two-replicas.yaml")
+    victim, survivor = up.workers()
+    with Watch(victim) as watch:
+        first_life = watch.next(within=10)
+
+    outcomes = asyncio.run(kill_in_the_middle(up, victim))
+
+    complete = [outcome for outcome in outcomes if outcome.error is None]
+    broken = [outcome for outcome in outcomes if outcome.error is not None]
+    measured("worker killed under 64 streams", f"{len(complete)} complete, {len(broken)} ended with an error frame")
+    for outcome in complete:
+        assert outcome.reason == "length", "a stream without an error is a whole answer"
+    for outcome in broken:
+        assert outcome.pieces > 0, f"without a first token it must finish elsewhere, not fail: {outcome.error!r}"
+        assert outcome.reason is None
+        assert isinstance(outcome.error.body, dict)
+        assert set(outcome.error.body) == {"message", "type", "param", "code"}
+    # No more can have begun on it than it has room for.
+    assert 1 <= len(broken) <= ROOM
+
+    second_life = next_life(victim, first_life["boot_id"])
+    assert second_life["running"] == 0
+    (_, returned) = sorted(up.workers(), key=lambda worker: worker.pid == survivor.pid, reverse=True)
+    assert returned.pid != victim.pid
+    assert returned.option("--listen") == victim.option("--listen")
+    wait_idle(up.workers())
+    with up.openai() as client:
+        answer = client.chat.completions.create(model="demo", messages=reply_with("recovered"), temperature=0)
+    assert answer.choices[0].message.content == "recovered"
+    assert up.stop() == 0
+
+
+def next_life(worker: Process, boot_id: object) -> dict[str, object]:
+    """Waits until another process answers at the worker's address and is ready."""
+    for _ in range(200):
+        try:
+            with Watch(worker) as watch:
+                return watch.until(lambda state: state["boot_id"] != boot_id and state["phase"] == "READY", within=60)
+        except EOFError:
+            continue  # Nobody answers there yet; each try starts a process, which paces the loop.
+    raise AssertionError("the worker did not come back")
+
+
+def test_a_single_worker_that_dies_comes_back(start: Callable[..., Up]) -> None:
+    up = start("demo.yaml")
+    (worker,) = up.workers()
+    with Watch(worker) as watch:
+        boot_id = watch.next(within=10)["boot_id"]
+    for _ in range(2):
+        os.kill(up.workers()[0].pid, signal.SIGKILL)
+        boot_id = next_life(worker, boot_id)["boot_id"]
+    with up.openai(max_retries=5) as client:
+        answer = client.chat.completions.create(model="demo", messages=reply_with("back again"), temperature=0)
+    assert answer.choices[0].message.content == "back again"
+    assert up.stop() == 0
+
+
+def test_the_router_dies_and_comes_back_at_the_same_address(start: Callable[..., Up]) -> None:
+    up = start("demo.yaml")
+    (router,) = (child for child in up.children() if child.role == "router")
+    workers = up.workers()
+    os.kill(router.pid, signal.SIGKILL)
+    with up.openai(max_retries=10) as client:
+        answer = client.chat.completions.create(model="demo", messages=reply_with("same place"), temperature=0)
+    assert answer.choices[0].message.content == "same place"
+    assert up.workers() == workers, "the workers live on"
+    assert up.stop() == 0
