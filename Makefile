@@ -1,0 +1,78 @@
+# The commands of the project. `make` lists them.
+
+SHELL := /bin/bash
+# Heavy outputs live outside the checkout, so that a fresh clone starts warm.
+CACHE := $(HOME)/.cache/inferyard
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export INFERYARD_BIN := $(CARGO_TARGET_DIR)/release/inferyard
+DENY := $(CACHE)/tools/bin/cargo-deny
+# Where the demo listens; port 0 takes a free one.
+LISTEN ?= 127.0.0.1:8080
+
+say = @printf '\033[1m==>\033[0m %s\n'
+
+.PHONY: help
+help:  ## list the commands
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: build  ## serve the demo model and send it three requests; Ctrl-C ends (ONCE=1: end after them)
+	@ONCE=$(ONCE) LISTEN=$(LISTEN) examples/demo
+
+.PHONY: test
+test: lint unit e2e  ## everything CI runs
+	$(say) "all tests passed"
+
+.PHONY: build
+build:  ## build the one binary
+	@.ci/prerequisites build
+	$(say) "building inferyard (the first build compiles llama.cpp and takes some minutes)"
+	@cargo build --locked --release -p inferyard
+
+.PHONY: lint
+lint:  ## format, lints, house rules, walls between the rooms, licences
+	@.ci/prerequisites test
+	$(say) "format, house rules, walls between the rooms"
+	@cargo fmt --all --check
+	@.ci/tidy
+	@.ci/dependencies
+	$(say) "clippy"
+	@cargo clippy --locked --release --workspace --exclude inferyard-proto-codegen --all-targets -- -D warnings
+	@cargo clippy --locked --release -p inferyard-proto-codegen --all-targets -- -D warnings
+	$(say) "licences, bans, sources"
+	@$(MAKE) --no-print-directory deny
+
+.PHONY: deny
+deny: $(DENY)
+	@$(DENY) --log-level error check licenses bans sources
+
+$(DENY):
+	$(say) "building cargo-deny (once)"
+	@CARGO_TARGET_DIR=$(CACHE)/target-tools cargo install --quiet --locked --root $(CACHE)/tools \
+	  --no-default-features cargo-deny@0.20.2
+
+.PHONY: advisories
+advisories: $(DENY)  ## look up known vulnerabilities (needs the network)
+	@$(DENY) check advisories
+
+.PHONY: unit
+unit:  ## cargo's tests: units, properties, snapshots, real gRPC and HTTP
+	@.ci/prerequisites test
+	$(say) "cargo test"
+	@cargo test --locked --release --workspace --exclude inferyard-proto-codegen --no-fail-fast
+	@cargo test --locked --release -p inferyard-proto-codegen
+
+.PHONY: e2e
+e2e: build  ## black-box tests of the binary with the OpenAI SDKs
+	@.ci/prerequisites test
+	$(say) "black-box tests"
+	@e2e/run $(E2E)
+
+.PHONY: bench
+bench: build  ## the figures of docs/performance.md
+	@cargo build --locked --release -p inferyard-bench
+	@$(CARGO_TARGET_DIR)/release/inferyard-bench
+
+.PHONY: train-demo
+train-demo:  ## train the demo model anew (about an hour on 2 cores)
+	@models/demo/recipe/run
