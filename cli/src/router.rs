@@ -103,7 +103,7 @@ async fn serve(args: Args, catalog: Catalog) -> anyhow::Result<()> {
     let stop = shutdown::requested(args.exit_with_parent)?;
     let router = Router::bind(config(&args)).await.with_context(|| {
         format!(
-            "cannot listen on {}; --listen chooses another address, and port 0 a free port",
+            "cannot start the router on {}; --listen chooses another address, and port 0 a free port",
             args.listen
         )
     })?;

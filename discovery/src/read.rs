@@ -23,7 +23,7 @@ pub struct ManifestFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A file or folder could not be opened or read.
-    #[error("cannot read the manifest {}: {source}", path.display())]
+    #[error("cannot read the manifest {}", path.display())]
     Open {
         /// Which.
         path: PathBuf,
@@ -146,8 +146,10 @@ mod tests {
             (binary, "did not contain valid UTF-8"),
             (folder.path().join("missing"), "No such file"),
         ] {
-            let error = read(&[path]).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
+            let error = read(&[path]).unwrap_err();
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let said = format!("{error}: {}", cause.unwrap_or_default());
+            assert!(said.contains(expected), "{said}");
         }
     }
 }

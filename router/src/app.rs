@@ -38,7 +38,7 @@ struct Bound {
 
 /// Why a router has not its ports.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
+#[error("cannot listen on {address}")]
 pub struct BindError {
     address: SocketAddr,
     source: io::Error,

@@ -52,7 +52,7 @@ pub struct Worker {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The TCP address cannot be had.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Tcp {
         /// The address.
         address: SocketAddr,
@@ -61,7 +61,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The Unix socket cannot be made.
-    #[error("cannot listen on the socket {}: {source}", path.display())]
+    #[error("cannot listen on the socket {}", path.display())]
     Unix {
         /// Its path.
         path: PathBuf,
@@ -76,7 +76,7 @@ pub enum BindError {
         path: PathBuf,
     },
     /// The metrics address cannot be had.
-    #[error("cannot serve metrics on {address}: {source}")]
+    #[error("cannot serve metrics on {address}")]
     Metrics {
         /// The address.
         address: SocketAddr,
@@ -93,16 +93,16 @@ pub enum BindError {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The model cannot be served.
-    #[error("the model cannot be served: {0}")]
+    #[error("the model cannot be served")]
     Load(#[source] LoadError),
     /// There is no thread for the engine.
-    #[error("the engine's thread does not start: {0}")]
+    #[error("the engine's thread does not start")]
     Thread(#[source] io::Error),
     /// The engine's thread has ended.
     #[error("the engine broke; its last words are in the log")]
     Engine,
     /// The gRPC server has ended.
-    #[error("the gRPC server broke: {0}")]
+    #[error("the gRPC server broke")]
     Serve(#[source] tonic::transport::Error),
 }
 

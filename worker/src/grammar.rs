@@ -11,6 +11,7 @@ use toktrie::TokEnv;
 
 use crate::prompt::{ReasoningFormat, ToolFormat};
 
+mod dead_end;
 mod frame;
 mod schema;
 mod tool;
@@ -110,8 +111,8 @@ impl Grammars {
 
     /// Compiles a shape; up to a good part of a second for a big schema.
     ///
-    /// The answer can end only where the shape is complete. A schema whose limits only show while
-    /// it is obeyed makes the matcher fail later: its errors are to be watched.
+    /// The answer can end only where the shape is complete, and can get there from everywhere. A
+    /// schema whose limits only show while it is obeyed makes the matcher fail later: its errors are to be watched.
     pub(crate) fn compile(
         &self,
         shape: &Shape,
@@ -188,6 +189,7 @@ impl Grammars {
             .factory
             .create_parser(grammar)
             .map_err(|error| sentence(&error.to_string()))?;
+        dead_end::check(parser.parser.grammar()).map_err(|error| error.to_string())?;
         let matcher = Matcher::new(Ok(parser));
         match matcher.get_error() {
             Some(error) => Err(sentence(&error)),
@@ -210,9 +212,17 @@ fn named(name: &str, schema: Value) -> GrammarWithLexer {
 
 /// The first line of an error, without the words that only the library's user needs.
 fn sentence(error: &str) -> String {
-    let line = error.lines().next().unwrap_or_default().trim();
+    let mut lines = error.lines();
+    let line = lines.next().unwrap_or_default().trim();
     let line = line.strip_prefix("Error:").map_or(line, str::trim);
-    line.trim_end_matches('.').chars().take(300).collect()
+    let line = line.trim_end_matches(['.', ':']);
+    // An error in a regex shows the regex first, indented, and says last what is wrong with it.
+    let reason = lines.find_map(|line| line.strip_prefix("error: "));
+    let whole = match reason {
+        Some(reason) => format!("{line}: {}", reason.trim_end_matches('.')),
+        None => line.to_owned(),
+    };
+    whole.chars().take(300).collect()
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 //!
 //! # Flow
 //!
-//! bytes → whole characters ([`utf8`]) → up to a stop text ([`search`]) → reasoning | answer
-//! ([`reasoning`]) → content | tool calls ([`tool_calls`]).
+//! bytes → whole characters ([`utf8`]) → reasoning | answer ([`reasoning`]) → content | tool calls
+//! ([`tool_calls`]) → up to a stop text in the content ([`stops`]).
 //!
 //! # Guarantees
 //!
 //! However the bytes are cut into tokens, the pieces say the same. Every byte is looked at once.
-//! Text that only looked like a tool call comes out as content.
+//! Text that only looked like a tool call comes out as content. A stop text never cuts reasoning or a
+//! tool call.
 
 use std::mem;
 
@@ -16,28 +17,31 @@ use crate::prompt::{ReasoningFormat, ToolFormat};
 
 mod reasoning;
 mod search;
+mod stops;
 mod tool_calls;
 mod utf8;
 
 use reasoning::Reasoning;
-use search::Search;
+use stops::Stops;
 use tool_calls::ToolCalls;
 use utf8::Utf8;
 
 /// Reads the answer of one choice, token by token.
 pub(crate) struct Output {
     characters: Utf8,
-    stops: Search,
     reasoning: Option<Reasoning>,
     tool_calls: Option<ToolCalls>,
+    // None: there is nothing to look for.
+    stops: Option<Stops>,
+    called_tools: bool,
     progress: Progress,
 }
 
 /// What an answer is read for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OutputFormat {
-    /// Texts that end the answer and are not part of it. The one that is complete first counts; of
-    /// several that end together, the longest.
+    /// Texts that end the answer where its content has them, and are not part of it. The one that is
+    /// complete first counts; of several that end together, the longest.
     pub(crate) stop: Vec<String>,
     /// How tool calls look. None: tool calls are not looked for (no tools, or tool_choice none).
     pub(crate) tools: Option<ToolFormat>,
@@ -101,13 +105,14 @@ impl Output {
     pub(crate) fn new(format: &OutputFormat) -> Self {
         Self {
             characters: Utf8::default(),
-            stops: Search::new(format.stop.iter().map(String::as_str)),
             reasoning: format
                 .reasoning
                 .map(|reasoning| Reasoning::new(reasoning, format.reasoning_open)),
             tool_calls: format
                 .tools
                 .map(|tools| ToolCalls::new(tools, format.parallel_tool_calls)),
+            stops: (!format.stop.is_empty()).then(|| Stops::new(&format.stop)),
+            called_tools: false,
             progress: Progress::Continue,
         }
     }
@@ -116,7 +121,8 @@ impl Output {
     pub(crate) fn push(&mut self, token: &[u8], pieces: &mut Vec<Piece>) -> Progress {
         // The two steps borrow from each other's result; taking one out lets them.
         let mut characters = mem::take(&mut self.characters);
-        self.text(&characters.push(token), pieces);
+        let text = characters.push(token);
+        self.up_to_stop(pieces, |output, pieces| output.answer(&text, pieces));
         self.characters = characters;
         self.progress
     }
@@ -124,26 +130,15 @@ impl Output {
     /// The end: appends what was held back. Half a character becomes U+FFFD, a tool call that was
     /// cut off stays as it is, half a stop text turns out to be text.
     pub(crate) fn finish(&mut self, pieces: &mut Vec<Piece>) {
-        if self.progress == Progress::Continue {
-            let rest = self.characters.finish();
-            self.text(rest, pieces);
-        }
-        if self.progress == Progress::Continue {
-            let held = self.stops.finish();
-            self.answer(&held, pieces);
-        }
-        if let Some(reasoning) = &mut self.reasoning {
-            let answer = reasoning.finish(pieces);
-            into_content(&answer, self.tool_calls.as_mut(), pieces);
-        }
-        if let Some(tool_calls) = &mut self.tool_calls {
-            tool_calls.finish(pieces);
+        self.up_to_stop(pieces, Self::rest);
+        if let Some(stops) = &mut self.stops {
+            stops.finish(pieces);
         }
     }
 
     /// A tool call was produced.
     pub(crate) fn called_tools(&self) -> bool {
-        self.tool_calls.as_ref().is_some_and(ToolCalls::any)
+        self.called_tools
     }
 
     /// The last token was part of the reasoning.
@@ -151,28 +146,52 @@ impl Output {
         self.reasoning.as_ref().is_some_and(Reasoning::is_open)
     }
 
-    fn text(&mut self, text: &str, pieces: &mut Vec<Piece>) {
-        if text.is_empty() || self.progress == Progress::Stopped {
-            return;
+    /// Appends what `read` appends, up to a stop text.
+    fn up_to_stop(
+        &mut self,
+        pieces: &mut Vec<Piece>,
+        read: impl FnOnce(&mut Self, &mut Vec<Piece>),
+    ) {
+        let before = pieces.len();
+        match self.stops.take() {
+            None => read(self, pieces),
+            Some(mut stops) => {
+                if !stops.found() {
+                    read(self, stops.unsearched());
+                    stops.search(pieces);
+                }
+                if stops.found() {
+                    self.progress = Progress::Stopped;
+                }
+                self.stops = Some(stops);
+            }
         }
-        let scanned = self.stops.push(text);
-        let stopped = scanned.rest.is_some();
-        self.answer(&scanned.clear, pieces);
-        if stopped {
-            self.progress = Progress::Stopped;
-        }
+        let is_call = |piece: &Piece| matches!(piece, Piece::ToolCallStart { .. });
+        self.called_tools |= pieces[before..].iter().any(is_call);
     }
 
     fn answer(&mut self, text: &str, pieces: &mut Vec<Piece>) {
-        let progress = match &mut self.reasoning {
+        if text.is_empty() || self.progress == Progress::Stopped {
+            return;
+        }
+        self.progress = match &mut self.reasoning {
             Some(reasoning) => {
                 let answer = reasoning.push(text, pieces);
                 into_content(&answer, self.tool_calls.as_mut(), pieces)
             }
             None => into_content(text, self.tool_calls.as_mut(), pieces),
         };
-        if progress == Progress::Stopped {
-            self.progress = Progress::Stopped;
+    }
+
+    fn rest(&mut self, pieces: &mut Vec<Piece>) {
+        let mut characters = mem::take(&mut self.characters);
+        self.answer(characters.finish(), pieces);
+        if let Some(reasoning) = &mut self.reasoning {
+            let answer = reasoning.finish(pieces);
+            into_content(&answer, self.tool_calls.as_mut(), pieces);
+        }
+        if let Some(tool_calls) = &mut self.tool_calls {
+            tool_calls.finish(pieces);
         }
     }
 }

@@ -322,6 +322,81 @@ fn keywords_that_cannot_be_enforced_matter_only_where_asked() {
 }
 
 #[test]
+fn a_schema_that_allows_no_value_is_refused() {
+    let endless = json!({ "$ref": "#/$defs/a" });
+    let with_defs = |mut schema: Value| {
+        schema["$defs"] = json!({ "a": { "$ref": "#/$defs/a" } });
+        schema
+    };
+    let itself = json!({ "type": "object", "properties": { "a": { "$ref": "#" } } });
+    let mut needs_itself = itself.clone();
+    needs_itself["required"] = json!(["a"]);
+    let may_have = json!({ "type": "object", "properties": { "a": endless.clone() } });
+    let (no_value, no_part) = ("it allows no value.", "a part of it allows no value.");
+    let cases = [
+        (json!({ "$ref": "#" }), Some(no_value)),
+        (with_defs(endless), Some(no_value)),
+        (needs_itself, Some(no_value)),
+        (with_defs(may_have), Some(no_part)),
+        (itself, None),
+        (
+            json!({ "type": "object", "properties": { "a": false } }),
+            None,
+        ),
+    ];
+    let (grammars, open) = (grammars(), Preamble::Open(ReasoningFormat::Think));
+    for (schema, expect) in cases {
+        let calls = Shape::ToolCalls {
+            format: ToolFormat::Hermes,
+            tools: vec![status_tool(), tool("f", schema.clone())],
+            parallel: true,
+        };
+        let answer = Shape::JsonSchema(schema);
+        for (shape, param, start) in [
+            (
+                answer,
+                "response_format",
+                "The schema in 'response_format' cannot be enforced: ",
+            ),
+            (
+                calls,
+                "tools",
+                "The parameters of the tool 'f' cannot be enforced: ",
+            ),
+        ] {
+            for preamble in [Preamble::None, open] {
+                let error = grammars.compile(&shape, preamble).err();
+                let said = error.map(|error| (error.param(), error.to_string()));
+                let expect = expect.map(|reason| (Some(param), format!("{start}{reason}")));
+                assert_eq!(said, expect, "{shape:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_reason_of_a_bad_regex_is_told() {
+    let cases = [
+        ("(", "unclosed group"),
+        ("a\n(", "unclosed group"),
+        (
+            "(?=a)",
+            "look-around, including look-ahead and look-behind, is not supported",
+        ),
+    ];
+    for (pattern, reason) in cases {
+        let shape = Shape::JsonSchema(json!({ "type": "string", "pattern": pattern }));
+        let error = grammars().compile(&shape, Preamble::None).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "The schema in 'response_format' cannot be enforced: regex parse error: {reason}."
+            )
+        );
+    }
+}
+
+#[test]
 fn the_allowed_tools_are_found_by_name() {
     let tools = br#"[{"type": "function", "function": {"name": "f"}},
                      {"type": "function", "function": {"name": "g", "parameters": {}, "strict": true}}]"#;

@@ -130,15 +130,40 @@ fn a_stop_text_ends_the_answer() {
     check(&stop(&["cd", "abcd"]), "xabcd", "[content]x");
     check(&stop(&["ß", "字"]), "漢字ß", "[content]漢");
     check(&stop(&["a"]), "abc", "");
-    let both = OutputFormat {
-        stop: vec!["X".to_owned()],
+}
+
+#[test]
+fn stop_texts_are_looked_for_in_the_content_only() {
+    let format = |texts: &[&str]| OutputFormat {
+        stop: stop(texts).stop,
+        reasoning: Some(ReasoningFormat::Think),
         ..tools(ToolFormat::Hermes)
     };
+    let call = "<tool_call>{\"name\": \"get_order\", \"arguments\": {\"a\": \"X\"}}</tool_call>";
+    let whole = "[call 0 get_order]{\"a\": \"X\"}";
+    check(&format(&["order", "X", "tool", "{"]), call, whole);
+    let answer = format!("<think>X</think>\n\nYX {call}");
+    check(&format(&["X"]), &answer, "[reasoning]X[content]Y");
     check(
-        &both,
-        "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"X\"}}",
-        "[call 0 f]{\"a\": \"",
+        &format(&["\n\n", "think"]),
+        &answer,
+        &format!("[reasoning]X[content]YX {whole}"),
     );
+    check(
+        &format(&["END"]),
+        &format!("EN{call} D {call} END {call}"),
+        &format!(
+            "[content]EN{whole}[content] D {}[content] ",
+            whole.replace('0', "1")
+        ),
+    );
+    check(&format(&["b"]), "a<tool_call>ab", "[content]a<tool_call>a");
+    check(&format(&["_c"]), "a <tool_c", "[content]a <tool");
+    let open = OutputFormat {
+        reasoning_open: true,
+        ..format(&["X"])
+    };
+    check(&open, "aXb", "[reasoning]aXb");
 }
 
 #[test]

@@ -114,11 +114,6 @@ impl ToolCalls {
         }
     }
 
-    /// A call has begun.
-    pub(super) fn any(&self) -> bool {
-        self.calls > 0
-    }
-
     fn content(&mut self, text: &str, pieces: &mut Vec<Piece>) {
         let mut text = text;
         if self.at_edge {

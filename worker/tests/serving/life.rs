@@ -106,8 +106,8 @@ async fn a_file_that_is_no_model_is_named() {
         let worker = Worker::bind(Config::new(listen, "m", &gguf)).await.unwrap();
         let error = within(worker.run(CancellationToken::new()))
             .await
-            .unwrap_err()
-            .to_string();
+            .unwrap_err();
+        let error = with_causes(&error);
         assert!(
             error.contains("broken.gguf") && error.contains(expect),
             "{error}"
@@ -119,8 +119,8 @@ async fn a_file_that_is_no_model_is_named() {
         .unwrap();
     let error = within(worker.run(CancellationToken::new()))
         .await
-        .unwrap_err()
-        .to_string();
+        .unwrap_err();
+    let error = with_causes(&error);
     assert!(
         error.contains("/no/such.gguf") && error.contains("No such file"),
         "{error}"
@@ -190,4 +190,11 @@ async fn scrape(address: std::net::SocketAddr) -> String {
     let mut text = String::new();
     within(stream.read_to_string(&mut text)).await.unwrap();
     text
+}
+
+/// An error as the command line prints it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let words: Vec<String> = causes.map(ToString::to_string).collect();
+    words.join(": ")
 }
