@@ -2,7 +2,7 @@
 
 use inferyard_proto::worker::v1 as wire;
 
-use crate::harness::{Choice, Server, chat, greedy};
+use crate::harness::{Choice, Server, chat, greedy, read};
 
 fn random(message: &str, seed: i64) -> wire::GenerateRequest {
     let sampling = wire::Sampling {
@@ -23,6 +23,36 @@ async fn the_same_seed_gives_the_same_text() {
     let first = server.text(random("Tell me something", 7)).await;
     assert_eq!(server.text(random("Tell me something", 7)).await, first);
     assert_ne!(server.text(random("Tell me something", 8)).await, first);
+}
+
+#[tokio::test]
+async fn whatever_ran_before_the_same_seed_gives_the_same_text() {
+    let server = Server::start().await;
+    let long = "Nothing is as it was. ".repeat(50);
+    // A few rows, a few tiles of rows, several batches: each is computed in a way of its own.
+    let asked = ["Tell me", &long[..300], &long];
+    let mut expected = Vec::new();
+    for message in asked {
+        expected.push(server.text(random(message, 7)).await);
+    }
+    for round in 1..8 {
+        // They run side by side, begin like each other and like what is asked, and leave gaps.
+        let mut others = Vec::new();
+        for other in 0..round {
+            let request = wire::GenerateRequest {
+                max_tokens: Some(1 + 40 * other),
+                ..chat(&long[..50 + 100 * other as usize])
+            };
+            others.push(server.send(request).await);
+        }
+        for other in others {
+            read(other).await;
+        }
+        for (message, expected) in asked.iter().zip(&expected) {
+            let text = server.text(random(message, 7)).await;
+            assert_eq!(text, *expected, "in round {round}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -292,6 +292,13 @@ impl Ledger {
         self.actions.push(Action::Clear(id));
     }
 
+    /// Only running sequences hold anything any longer.
+    pub(super) fn forget_kept(&mut self) {
+        while let Some(oldest) = self.oldest_kept(None) {
+            self.close(oldest);
+        }
+    }
+
     /// Nothing is held any longer, as after a failure of the real cache.
     pub(super) fn clear(&mut self) {
         for id in 0..self.sequences.len() {

@@ -143,6 +143,7 @@ enum Move {
     Extend(usize, Vec<Token>),
     Keep(usize),
     Close(usize),
+    ForgetKept,
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -153,6 +154,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         (0..8_usize, tokens()).prop_map(|(which, tokens)| Move::Extend(which, tokens)),
         (0..8_usize).prop_map(Move::Keep),
         (0..8_usize).prop_map(Move::Close),
+        Just(Move::ForgetKept),
     ];
     prop::collection::vec(one, 1..60)
 }
@@ -252,6 +254,10 @@ impl Play {
             }
             Move::Keep(which) if which < running.len() => ledger.keep(running.remove(which).0),
             Move::Close(which) if which < running.len() => ledger.close(running.remove(which).0),
+            Move::ForgetKept => {
+                ledger.forget_kept();
+                assert_eq!(ledger.cached(), 0);
+            }
             _ => {}
         }
     }

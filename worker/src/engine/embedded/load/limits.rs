@@ -36,6 +36,9 @@ pub(in crate::engine::embedded) struct Limits {
     pub(in crate::engine::embedded) rows: Rows,
     /// Whether sequences can begin with parts of others (recurrent models cannot).
     pub(in crate::engine::embedded) shares_prefixes: bool,
+    /// Whether layers look at the newest tokens only, in whose cache llama.cpp takes the cells of
+    /// tokens that are out of sight.
+    pub(in crate::engine::embedded) windowed: bool,
     /// Threads that compute.
     pub(in crate::engine::embedded) threads: i32,
 }
@@ -88,6 +91,7 @@ impl Limits {
                 Rows::Apart
             },
             shares_prefixes: !llama.is_recurrent() && !llama.is_hybrid(),
+            windowed: is_windowed(llama),
             threads: threads(config, llama),
         })
     }
@@ -102,6 +106,13 @@ fn kept_part(llama: &LlamaModel) -> u64 {
         parameters if parameters < TINY_MODEL => 16,
         _ => 4,
     }
+}
+
+fn is_windowed(llama: &LlamaModel) -> bool {
+    let named = |key: &str| llama.meta_val_str(key).ok();
+    named("general.architecture")
+        .and_then(|architecture| named(&format!("{architecture}.attention.sliding_window")))
+        .is_some_and(|window| window != "0")
 }
 
 fn threads(config: &Config, llama: &LlamaModel) -> i32 {

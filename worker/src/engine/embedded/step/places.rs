@@ -48,8 +48,11 @@ impl Engine<'_> {
 
     fn start(&mut self, job: Job) {
         let Job { prepared, reply } = job;
-        let held = self.find(&prepared.salt, &prepared.tokens);
         let computes = prepared.max_tokens > 0;
+        if computes && prepared.sampling.seed.is_some() && self.is_idle() {
+            self.empty_cache();
+        }
+        let held = self.find(&prepared.salt, &prepared.tokens);
         let cached = if computes { held.length } else { 0 };
         let request = self.requests.open(&prepared, reply, cached);
         if !computes {
@@ -189,6 +192,22 @@ impl Engine<'_> {
             .iter()
             .map(|sequence| 1 + sequence.answer.forks.len())
             .sum()
+    }
+
+    /// Gives the whole cache to an answer that must come out as it did before: where its tokens lie
+    /// in the cache, and in which batches they are computed, decides how its sums are rounded.
+    fn empty_cache(&mut self) {
+        // llama.cpp takes the lowest free cells first, so that an empty cache is like a new one ...
+        self.ledger.forget_kept();
+        if self.model.limits.windowed {
+            // ... unless it has a window: then it goes on where it was.
+            self.context.clear_kv_cache();
+        }
+    }
+
+    /// No answer is being computed, or waits to go on.
+    fn is_idle(&self) -> bool {
+        self.sequences.is_empty() && self.preempted.is_empty()
     }
 
     fn free_places(&self) -> usize {
