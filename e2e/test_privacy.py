@@ -12,7 +12,8 @@ import pytest
 from asking import STATUS_TOOL, user
 from inferyard import Up, wait_idle
 
-# A canary consists of letters only: the demo model repeats such words without a mistake.
+# A canary has each of these letters once: the demo model repeats such words without a mistake, but where
+# two letters follow each other twice, it may go on in the wrong place.
 LETTERS = "bcdfghjklmnpqrstvwxz"
 
 
@@ -23,7 +24,7 @@ class Canaries:
         self.planted: dict[str, str] = {}
 
     def plant(self, where: str) -> str:
-        word = "".join(secrets.choice(LETTERS) for _ in range(20))
+        word = "".join(secrets.SystemRandom().sample(LETTERS, len(LETTERS)))
         self.planted[word] = where
         return word
 
@@ -42,7 +43,9 @@ def send_everything(up: Up, canaries: Canaries) -> None:
         return http.post(path, content=content, headers={"content-type": "application/json"})
 
     def chat(messages: list[Any], **fields: Any) -> httpx2.Response:
-        return post("/v1/chat/completions", {"model": "demo", "messages": messages, "temperature": 0} | fields)
+        # A model of this size may write on and on.
+        asked = {"model": "demo", "messages": messages, "temperature": 0, "max_tokens": 200}
+        return post("/v1/chat/completions", asked | fields)
 
     with up.http() as http:
         said = plant("prompt and output")
