@@ -1,6 +1,8 @@
-//! The contract between router and worker, as generated from `inferyard/worker/v1/worker.proto`.
+//! The contracts between our own programs, as generated from the `.proto` files beside this folder.
 
-/// Workers.
+pub mod outbox;
+
+/// Workers: chat in, tokens out.
 pub mod worker {
     /// `inferyard.worker.v1`: messages, client and server.
     #[expect(
@@ -12,5 +14,22 @@ pub mod worker {
     )]
     pub mod v1 {
         include!("generated/inferyard.worker.v1.rs");
+    }
+}
+
+/// What requests used: from routers to the ledger.
+pub mod usage {
+    /// `inferyard.usage.v1`: messages.
+    pub mod v1 {
+        include!("generated/inferyard.usage.v1.rs");
+    }
+}
+
+/// API keys: from whoever makes them to routers.
+pub mod keys {
+    /// `inferyard.keys.v1`: messages.
+    #[expect(missing_docs, reason = "generated; the field's name says it")]
+    pub mod v1 {
+        include!("generated/inferyard.keys.v1.rs");
     }
 }

@@ -522,6 +522,25 @@ pub struct WorkerState {
     /// What changed in the prefixes that the KV cache holds.
     #[prost(message, optional, tag = "15")]
     pub prefixes: ::core::option::Option<PrefixChange>,
+    /// Of all requests that have ended since the start: tokens of prompts, counted once for each request.
+    #[prost(uint64, tag = "16")]
+    pub prompt_tokens_total: u64,
+    /// How many of them the KV cache already held.
+    #[prost(uint64, tag = "17")]
+    pub cached_tokens_total: u64,
+    /// Tokens that they produced, delivered or not.
+    #[prost(uint64, tag = "18")]
+    pub completion_tokens_total: u64,
+    /// Requests that have a place and have not ended: their tokens are in no total yet.
+    #[prost(uint32, tag = "19")]
+    pub open_requests: u32,
+    /// Of `prompt_tokens_total`: requests whose stream was dropped. Whoever dropped it need not have heard
+    /// of all of them.
+    #[prost(uint64, tag = "20")]
+    pub dropped_prompt_tokens_total: u64,
+    /// The same of `completion_tokens_total`.
+    #[prost(uint64, tag = "21")]
+    pub dropped_completion_tokens_total: u64,
 }
 /// Nested message and enum types in `WorkerState`.
 pub mod worker_state {
