@@ -5,6 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Limits;
+
 #[expect(
     clippy::duplicated_attributes,
     reason = "print columns of the same type are not duplicates"
@@ -29,6 +31,17 @@ use serde::{Deserialize, Serialize};
         json_path = ".metadata.creationTimestamp"
     )
 )]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "has(self.previousHash) == has(self.previousHashExpiresAt)",
+        "message": HALF_A_ROTATION,
+    },
+    {
+        "rule": "!has(self.previousHash) || self.previousHash != self.hash",
+        "message": SAME_HASH,
+        "fieldPath": ".previousHash",
+    },
+]))]
 #[serde(rename_all = "camelCase")]
 pub struct ApiKeySpec {
     /// Name of the `Plan` that it is on.
@@ -40,8 +53,20 @@ pub struct ApiKeySpec {
     #[schemars(length(min = 1, max = 128))]
     pub account: Option<String>,
     /// SHA-256 of the key's text, as 64 lower-case hexadecimal digits.
-    #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
+    #[schemars(schema_with = "crate::api_key::sha256")]
     pub hash: String,
+    /// SHA-256 of the text that the key had before it was rotated, which goes on working until
+    /// `previousHashExpiresAt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::api_key::sha256")]
+    pub previous_hash: Option<String>,
+    /// From this moment on the text before the rotation is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::moment")]
+    pub previous_hash_expires_at: Option<Time>,
+    /// How much this key alone may use of what the plan grants to its account; absent: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// From this moment on the key is refused; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::moment")]
@@ -49,4 +74,21 @@ pub struct ApiKeySpec {
     /// Refuses the key at once, without deleting it.
     #[serde(default)]
     pub disabled: bool,
+}
+
+/// What a rotation without its other half is told.
+pub const HALF_A_ROTATION: &str =
+    "expected previousHash and previousHashExpiresAt together, or neither of them";
+
+/// What a rotation to the same text is told.
+pub const SAME_HASH: &str = "expected another hash than the present one";
+
+/// Schema of a hash.
+fn sha256(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "maxLength": 64,
+        "pattern": r"^[0-9a-f]{64}$",
+        "title": "the SHA-256 of a key as 64 lower-case hexadecimal digits",
+    })
 }

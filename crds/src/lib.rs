@@ -5,14 +5,18 @@
 
 mod model_deployment;
 mod plan;
+mod limits;
+mod price;
 mod api_key;
 
-pub use api_key::{ApiKey, ApiKeySpec};
+pub use api_key::{ApiKey, ApiKeySpec, HALF_A_ROTATION, SAME_HASH};
+pub use limits::{Limits, NO_BUDGET};
 pub use model_deployment::{
     BuiltinModel, BuiltinSource, EmbeddedEngine, Engine, FileSource, ModelDeployment,
     ModelDeploymentSpec, Scaling, ServedModel, Source,
 };
-pub use plan::{Plan, PlanSpec};
+pub use plan::{Plan, PlanSpec, Preview, WhenRedisIsLost};
+pub use price::{HALF_A_PRICE, Price, TWO_PRICES};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

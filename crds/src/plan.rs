@@ -1,10 +1,16 @@
-//! `Plan`: what the keys on it may do.
+//! `Plan`: what the keys on it may do, how much they may use, and what it costs.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the API keys on this plan may do.
+use crate::{Limits, Price};
+
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "print columns of the same type are not duplicates"
+)]
+/// What the API keys on this plan may do, how much they may use, and what it costs.
 #[derive(CustomResource, JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[kube(
     group = "inferyard.dev",
@@ -13,9 +19,24 @@ use serde::{Deserialize, Serialize};
     plural = "plans",
     category = "inferyard",
     namespaced,
-    doc = "What the API keys on this plan may do.",
+    doc = "What the API keys on this plan may do, how much they may use, and what it costs.",
     printcolumn(name = "Models", type_ = "string", json_path = ".spec.models"),
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
+    printcolumn(
+        name = "Requests/min",
+        type_ = "integer",
+        json_path = ".spec.limits.requestsPerMinute"
+    ),
+    printcolumn(
+        name = "Tokens/min",
+        type_ = "integer",
+        json_path = ".spec.limits.tokensPerMinute"
+    ),
+    printcolumn(
+        name = "Budget",
+        type_ = "string",
+        json_path = ".spec.limits.budgetPerMonth"
+    ),
     printcolumn(
         name = "Age",
         type_ = "date",
@@ -32,4 +53,81 @@ pub struct PlanSpec {
     #[serde(default)]
     #[schemars(range(min = -1000, max = 1000))]
     pub priority: i32,
+    /// Share of a saturated fleet, relative to the weights of the other plans of the same priority.
+    #[serde(default = "PlanSpec::usual_weight")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub weight: i32,
+    /// How much an account may use, over all its keys on this plan; absent: without limit.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What tokens cost; absent: 5 dollars per million tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
+    /// Tokens that are held for the answer of a request that sets no maximum, until the answer ends
+    /// and only what it used counts.
+    #[serde(default = "PlanSpec::usual_output_reserve")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub default_output_reserve: i32,
+    /// What happens while the Redis that counts the limits cannot be reached. `local`: every router
+    /// enforces its share of the limits by itself. `closed`: requests are refused with 503. `open`:
+    /// requests are let through, and metered afterwards.
+    #[serde(default)]
+    pub when_redis_is_lost: WhenRedisIsLost,
+    /// Limits are counted and reported, but refuse nothing: to try them out before they bind.
+    #[serde(default)]
+    pub shadow: bool,
+    /// Opens the plan to callers without a key. At most one plan may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
+}
+
+/// What happens while the Redis that counts the limits cannot be reached.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenRedisIsLost {
+    /// Every router enforces its share of the limits by itself.
+    #[default]
+    Local,
+    /// Requests are refused with 503.
+    Closed,
+    /// Requests are let through, and metered afterwards.
+    Open,
+}
+
+/// How a plan serves callers without a key.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Preview {
+    /// Where a caller gets a key: stands in the error that ends the preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::plan::link")]
+    pub sign_up_url: Option<String>,
+    /// Tokens that all callers without a key together may use per day (UTC), counted approximately;
+    /// absent: without limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::limits::count")]
+    pub tokens_per_day: Option<i64>,
+}
+
+// === impl PlanSpec ===
+
+impl PlanSpec {
+    fn usual_weight() -> i32 {
+        100
+    }
+
+    fn usual_output_reserve() -> i32 {
+        1024
+    }
+}
+
+/// Schema of a link that people follow.
+fn link(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "maxLength": 2048,
+        "pattern": r"^https?://[!-~]+$",
+        "title": "a link",
+        "example": "https://example.com/sign-up",
+    })
 }

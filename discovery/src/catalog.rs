@@ -18,6 +18,7 @@ impl Manifests {
     ) -> Catalog {
         let mut catalog = Catalog {
             keys: self.keys.clone(),
+            plans: self.plans.clone(),
             ..Catalog::default()
         };
         catalog.keys.extend(more_keys);

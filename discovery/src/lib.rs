@@ -9,10 +9,11 @@ mod yaml;
 mod schema;
 mod manifests;
 mod mistake;
+mod near;
 mod catalog;
-mod key_hash;
+mod text;
 
-pub use key_hash::parse_key_hash;
 pub use manifests::{EngineSettings, Manifests, ModelManifest, Weights};
 pub use mistake::{Mistake, Mistakes};
 pub use read::{ManifestFile, ReadError, read};
+pub use text::{TextDocument, TextError, text_documents};

@@ -2,6 +2,7 @@
 
 mod document;
 mod link;
+mod plan;
 #[cfg(test)]
 mod tests;
 
@@ -96,20 +97,17 @@ impl Manifests {
         })
     }
 
-    /// The plan of a key that no manifest declares: the one named `default`, else the only one, else
-    /// one without restrictions.
+    /// The plan of a key that no manifest declares: the one named `default`, else the only one that is
+    /// not the preview, else one without restrictions.
     #[must_use]
     pub fn default_plan(&self) -> Arc<Plan> {
         if let Some(plan) = self.plans.get("default") {
             return plan.clone();
         }
-        match self.plans.values().collect::<Vec<_>>()[..] {
-            [only] => only.clone(),
-            _ => Arc::new(Plan {
-                name: "unrestricted".into(),
-                models: None,
-                priority: 0,
-            }),
+        let mut for_keys = self.plans.values().filter(|plan| plan.preview.is_none());
+        match (for_keys.next(), for_keys.next()) {
+            (Some(only), None) => only.clone(),
+            _ => Arc::new(Plan::unrestricted("unrestricted")),
         }
     }
 }

@@ -6,6 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use regex::Regex;
 
+use crate::near;
 use crate::yaml::{Node, Value};
 
 /// Something that the schema does not allow.
@@ -29,6 +30,15 @@ pub(crate) fn check(schema: &JSONSchemaProps, node: &Node, path: &str, found: &m
             if !text_fits(schema, text) {
                 report(format!("expected {expected}, found {node}"));
             }
+        }
+        (Some("string"), Value::Number(_) | Value::Bool(_)) => {
+            let text = node.to_string();
+            let quoted = if text_fits(schema, &text) {
+                format!(": write {text:?}, in quotes")
+            } else {
+                String::new()
+            };
+            report(format!("expected {expected}, found {text}{quoted}"));
         }
         (Some("integer"), Value::Number(number)) => {
             let whole = number.as_i64().map(as_float);
@@ -68,7 +78,10 @@ fn check_fields(
                 Some(JSONSchemaPropsOrBool::Bool(true)) => {}
                 _ => {
                     let known = known.into_iter().flatten().map(|(name, _)| name.as_str());
-                    let message = format!("unknown field; known here: {}", listed(known));
+                    let known: Vec<_> = known.collect();
+                    let meant = near::nearest(name, known.iter().copied())
+                        .map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
+                    let message = format!("unknown field{meant}; known here: {}", listed(known));
                     found.push(violation(value, &place, message));
                 }
             },
@@ -176,8 +189,16 @@ fn as_float(value: i64) -> f64 {
     value as f64
 }
 
-/// What the schema expects, in words.
+/// What the schema expects, in words: those of its title and its example, where bounds and patterns
+/// would not tell a person what to write.
 fn expectation(schema: &JSONSchemaProps) -> String {
+    let scalar = matches!(schema.type_.as_deref(), Some("string" | "integer"));
+    if let Some(title) = schema.title.as_ref().filter(|_| scalar) {
+        let example = schema.example.as_ref();
+        let example =
+            example.map_or_else(String::new, |example| format!(", such as {}", example.0));
+        return format!("{title}{example}");
+    }
     match schema.type_.as_deref() {
         Some("integer") => "a whole number".to_owned() + &range(schema),
         Some("boolean") => "true or false".to_owned(),
@@ -238,8 +259,9 @@ pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 mod tests {
     use super::*;
 
-    /// What `check` looks at, and what only documents.
-    const KEYWORDS: [&str; 20] = [
+    /// What `check` looks at, what only documents, and what `manifests` checks: the rules between
+    /// fields, each with a test there that gets its message.
+    const KEYWORDS: [&str; 21] = [
         "type",
         "nullable",
         "properties",
@@ -260,6 +282,7 @@ mod tests {
         "title",
         "default",
         "example",
+        "x-kubernetes-validations",
     ];
 
     /// A schema that uses a keyword which is not checked here would let a mistake pass on one machine

@@ -6,13 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use inferyard_crds::{ApiKey, Engine, ModelDeployment, Plan as PlanResource, Source};
-use inferyard_router::catalog::{Key, Plan};
+use inferyard_crds::{
+    ApiKey, ApiKeySpec, Engine, HALF_A_ROTATION, ModelDeployment, Plan as PlanResource, SAME_HASH,
+    Source,
+};
+use inferyard_router::catalog::{Key, KeyHash, Plan};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::document::{Document, Resource};
-use super::{EngineSettings, Manifests, ModelManifest, Weights};
-use crate::key_hash::parse_key_hash;
+use super::{EngineSettings, Manifests, ModelManifest, Weights, plan};
 use crate::mistake::Mistake;
+use crate::near;
+use crate::schema::listed;
 
 /// Links the documents. What has a mistake is left out; the mistakes say so.
 pub(super) fn link(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) -> Manifests {
@@ -26,10 +31,13 @@ pub(super) fn link(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) -> M
             manifests.models.push(model);
         }
     }
+    let mut preview = None;
     for document in documents {
         if let Some(Resource::Plan(resource)) = &document.resource {
-            let plan = Arc::new(plan(&manifests, documents, document, resource, mistakes));
-            manifests.plans.insert(plan.name.clone(), plan);
+            let models = models(&manifests, documents, document, resource, mistakes);
+            let plan = plan::plan(document, &resource.spec, models, mistakes);
+            check_preview(document, &plan, &mut preview, mistakes);
+            manifests.plans.insert(plan.name.clone(), Arc::new(plan));
         }
     }
     for document in documents {
@@ -142,31 +150,65 @@ fn claim_names(
     }
 }
 
-fn plan(
+/// The canonical names of the models that a plan names.
+fn models(
     manifests: &Manifests,
     documents: &[Document<'_>],
     document: &Document<'_>,
     resource: &PlanResource,
     mistakes: &mut Vec<Mistake>,
-) -> Plan {
-    let mut canonical = |(index, name): (usize, &String)| {
+) -> Option<Vec<Arc<str>>> {
+    let names = resource.spec.models.as_ref()?.iter().enumerate();
+    let canonical = names.filter_map(|(index, name)| {
         let known = manifests.model(name).map(|model| model.name.clone());
         if known.is_none() && all_are_well(documents, "ModelDeployment") {
-            let message = format!("no ModelDeployment serves a model named {name:?}");
+            let models = manifests.models.iter();
+            let names = models.flat_map(|model| [&model.name].into_iter().chain(&model.aliases));
+            let message = format!(
+                "no ModelDeployment serves a model named {name:?}{}",
+                instead(name, names.map(|name| &**name))
+            );
             mistakes.push(document.mistake(&format!("spec.models[{index}]"), message));
         }
         known
-    };
-    Plan {
-        name: document.name.as_str().into(),
-        models: resource.spec.models.as_ref().map(|names| {
-            names
-                .iter()
-                .enumerate()
-                .filter_map(&mut canonical)
-                .collect()
-        }),
-        priority: resource.spec.priority,
+    });
+    Some(canonical.collect())
+}
+
+/// What to write instead of a name that does not exist.
+fn instead<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 8;
+    let known: Vec<_> = known.collect();
+    match near::nearest(name, known.iter().copied()) {
+        Some(near) => format!(": did you mean {near:?}?"),
+        None if known.is_empty() => String::new(),
+        None if known.len() <= SHOWN => format!(": expected {}", listed(known)),
+        None => format!(
+            ": expected one of {} names, such as {}",
+            known.len(),
+            listed(known.into_iter().take(SHOWN))
+        ),
+    }
+}
+
+/// Callers without a key are on one plan.
+fn check_preview<'a>(
+    document: &'a Document<'_>,
+    plan: &Plan,
+    first: &mut Option<&'a str>,
+    mistakes: &mut Vec<Mistake>,
+) {
+    if plan.preview.is_none() {
+        return;
+    }
+    if let Some(first) = first {
+        let message = format!(
+            "Plan {first} is open to callers without a key already, and only one plan can be: \
+             leave the field out of one of them"
+        );
+        mistakes.push(document.mistake("spec.preview", message));
+    } else {
+        *first = Some(&document.name);
     }
 }
 
@@ -184,9 +226,15 @@ fn add_key(
     mistakes: &mut Vec<Mistake>,
 ) {
     let spec = &resource.spec;
+    let limits = (spec.limits.as_ref()).map(|limits| plan::limits(document, limits, mistakes));
+    let overlap = overlap(document, spec, mistakes);
     let Some(plan) = manifests.plans.get(spec.plan.as_str()) else {
         if all_are_well(documents, "Plan") {
-            let message = format!("there is no Plan named {:?}", spec.plan);
+            let message = format!(
+                "there is no Plan named {:?}{}",
+                spec.plan,
+                instead(&spec.plan, manifests.plans.keys().map(|name| &**name))
+            );
             mistakes.push(document.mistake("spec.plan", message));
         }
         return;
@@ -195,15 +243,69 @@ fn add_key(
         name: document.name.as_str().into(),
         account: spec.account.as_deref().unwrap_or(&document.name).into(),
         plan: plan.clone(),
-        expires: spec
-            .expires_at
-            .as_ref()
-            .map(|moment| SystemTime::from(moment.0)),
+        expires: moment(spec.expires_at.as_ref()),
         disabled: spec.disabled,
+        limits,
     };
-    let hash = parse_key_hash(&spec.hash).expect("the hash should match the schema's pattern");
+    if let Some((hash, end)) = overlap {
+        let expires = Some(key.expires.map_or(end, |expires| expires.min(end)));
+        let previous = Key {
+            expires,
+            ..key.clone()
+        };
+        add_hash(
+            manifests,
+            document,
+            ("spec.previousHash", hash),
+            previous,
+            mistakes,
+        );
+    }
+    add_hash(
+        manifests,
+        document,
+        ("spec.hash", &spec.hash),
+        key,
+        mistakes,
+    );
+}
+
+/// The hash of the text before a rotation, and when that ends.
+fn overlap<'a>(
+    document: &Document<'_>,
+    spec: &'a ApiKeySpec,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<(&'a str, SystemTime)> {
+    let end = moment(spec.previous_hash_expires_at.as_ref());
+    match (spec.previous_hash.as_deref(), end) {
+        (Some(hash), Some(_)) if hash == spec.hash => {
+            mistakes.push(document.mistake("spec.previousHash", SAME_HASH.to_owned()));
+            None
+        }
+        (Some(hash), Some(end)) => Some((hash, end)),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            mistakes.push(document.mistake("spec", HALF_A_ROTATION.to_owned()));
+            None
+        }
+    }
+}
+
+fn moment(declared: Option<&Time>) -> Option<SystemTime> {
+    Some(SystemTime::from(declared?.0))
+}
+
+/// A hash belongs to one key.
+fn add_hash(
+    manifests: &mut Manifests,
+    document: &Document<'_>,
+    (path, hash): (&str, &str),
+    key: Key,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let hash = KeyHash::parse(hash).expect("the hash should match the schema's pattern");
     if let Some(first) = manifests.keys.insert(hash, Arc::new(key)) {
         let message = format!("ApiKey {} has the same hash", first.name);
-        mistakes.push(document.mistake("spec.hash", message));
+        mistakes.push(document.mistake(path, message));
     }
 }

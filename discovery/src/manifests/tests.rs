@@ -1,5 +1,8 @@
 //! Every mistake names its line, its place, and what was expected.
 
+mod plan_mistakes;
+mod plans;
+
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -134,7 +137,7 @@ fn a_wrong_field_names_its_path_its_line_and_what_was_expected() {
         (scaling("[1]"), format!("folder/q.yaml:12: {replicas}, found a list")),
         (
             MODEL.replace("aliases", "alias"),
-            "folder/q.yaml:7: ModelDeployment demo: spec.model.alias: unknown field; known here: \
+            "folder/q.yaml:7: ModelDeployment demo: spec.model.alias: unknown field (did you mean aliases?); known here: \
              aliases, name or source"
                 .to_owned(),
         ),
@@ -223,7 +226,7 @@ fn references_and_names_are_checked() {
         ),
         (
             &[MODEL, PLAN, &key("{plan: basic, hash: abc}")],
-            "ApiKey alice: spec.hash: expected a text that matches ^[0-9a-f]{64}$, found \"abc\"",
+            "ApiKey alice: spec.hash: expected the SHA-256 of a key as 64 lower-case hexadecimal digits, found \"abc\"",
         ),
         (
             &[PLAN.split("  models").next().unwrap()],

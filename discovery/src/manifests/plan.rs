@@ -1,0 +1,143 @@
+//! Plans and the limits of keys: from what a manifest says to what the router counts.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use inferyard_crds::{
+    HALF_A_PRICE, Limits as LimitsResource, NO_BUDGET, PlanSpec, Preview as PreviewResource,
+    Price as PriceResource, TWO_PRICES, WhenRedisIsLost,
+};
+use inferyard_router::catalog::{Limits, OnLoss, Plan, Preview, Price};
+
+use super::document::Document;
+use crate::mistake::Mistake;
+
+/// Decimals of a dollar down to a nano-dollar.
+const OF_A_DOLLAR: usize = 9;
+
+/// Decimals of a price per million tokens down to a nano-dollar per token.
+const OF_A_PRICE: usize = 3;
+
+const IN_RANGE: &str = "should be in the range of the schema";
+
+/// A plan, with the canonical names of its models.
+pub(super) fn plan(
+    document: &Document<'_>,
+    spec: &PlanSpec,
+    models: Option<Vec<Arc<str>>>,
+    mistakes: &mut Vec<Mistake>,
+) -> Plan {
+    let name = document.name.as_str();
+    let default_price = Price::new(name, Price::DEFAULT, Price::DEFAULT, Price::DEFAULT);
+    let price = match &spec.price {
+        Some(declared) => price(name, declared).unwrap_or_else(|message| {
+            mistakes.push(document.mistake("spec.price", message.to_owned()));
+            default_price
+        }),
+        None => default_price,
+    };
+    Plan {
+        name: name.into(),
+        models,
+        priority: spec.priority,
+        weight: spec.weight.try_into().expect(IN_RANGE),
+        limits: limits(document, &spec.limits, mistakes),
+        price,
+        output_reserve: spec.default_output_reserve.try_into().expect(IN_RANGE),
+        on_loss: match spec.when_redis_is_lost {
+            WhenRedisIsLost::Local => OnLoss::Local,
+            WhenRedisIsLost::Closed => OnLoss::Closed,
+            WhenRedisIsLost::Open => OnLoss::Open,
+        },
+        shadow: spec.shadow,
+        preview: spec.preview.as_ref().map(preview),
+    }
+}
+
+/// Limits of a plan or of a key, which stand at the same place.
+pub(super) fn limits(
+    document: &Document<'_>,
+    declared: &LimitsResource,
+    mistakes: &mut Vec<Mistake>,
+) -> Limits {
+    let budget = declared.budget_per_month.as_deref().and_then(|text| {
+        let budget = NonZeroU64::new(decimal(text, OF_A_DOLLAR));
+        if budget.is_none() {
+            let message = format!("{NO_BUDGET}; found {text:?}");
+            mistakes.push(document.mistake("spec.limits.budgetPerMonth", message));
+        }
+        budget
+    });
+    Limits {
+        requests_per_minute: declared.requests_per_minute.map(count),
+        requests_per_day: declared.requests_per_day.map(count),
+        requests_total: declared.requests_total.map(count),
+        tokens_per_minute: declared.tokens_per_minute.map(count),
+        tokens_per_day: declared.tokens_per_day.map(count),
+        concurrent_requests: declared.concurrent_requests.map(count),
+        budget_per_month: budget,
+    }
+}
+
+fn preview(declared: &PreviewResource) -> Preview {
+    Preview {
+        sign_up: declared.sign_up_url.as_deref().map(Arc::from),
+        tokens_per_day: declared.tokens_per_day.map(count),
+    }
+}
+
+/// The schema has refused every number that is not above zero.
+fn count(declared: i64) -> NonZeroU64 {
+    u64::try_from(declared)
+        .ok()
+        .and_then(NonZeroU64::new)
+        .expect(IN_RANGE)
+}
+
+fn price(plan: &str, declared: &PriceResource) -> Result<Price, &'static str> {
+    let amount = |text: &Option<String>| Some(decimal(text.as_deref()?, OF_A_PRICE));
+    let all = amount(&declared.per_million_tokens);
+    let input = amount(&declared.per_million_input_tokens);
+    let cached = amount(&declared.per_million_cached_input_tokens);
+    let output = amount(&declared.per_million_output_tokens);
+    match (all, input, cached, output) {
+        (Some(all), None, None, None) => Ok(Price::new(plan, all, all, all)),
+        (Some(_), _, _, _) => Err(TWO_PRICES),
+        (None, Some(input), cached, Some(output)) => {
+            Ok(Price::new(plan, input, cached.unwrap_or(input), output))
+        }
+        (None, _, _, _) => Err(HALF_A_PRICE),
+    }
+}
+
+/// A decimal number times ten to the power of `decimals`, exactly. The schema's pattern has bound its
+/// digits on both sides of the point.
+fn decimal(text: &str, decimals: usize) -> u64 {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    format!("{whole}{fraction:0<decimals$}")
+        .parse()
+        .expect("a decimal should match the pattern of the schema")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_exact() {
+        for (text, decimals, expected) in [
+            ("25.00", OF_A_DOLLAR, 25_000_000_000),
+            ("25", OF_A_DOLLAR, 25_000_000_000),
+            ("0.1", OF_A_DOLLAR, 100_000_000),
+            ("0.000000001", OF_A_DOLLAR, 1),
+            ("9999999.999999999", OF_A_DOLLAR, 9_999_999_999_999_999),
+            ("0.00", OF_A_DOLLAR, 0),
+            ("5", OF_A_PRICE, 5_000),
+            ("0.30", OF_A_PRICE, 300),
+            ("0.001", OF_A_PRICE, 1),
+            ("999999.999", OF_A_PRICE, 999_999_999),
+        ] {
+            assert_eq!(decimal(text, decimals), expected, "{text}");
+        }
+    }
+}
