@@ -1,0 +1,264 @@
+//! Keys in Redis: one server or a cluster, as many keys as it has memory for.
+//!
+//! Routers read `iy:key:<hash>`, one for each text of a key, so that look-ups are spread over a
+//! cluster. The truth about a key is `iy:key-id:<id>`; its changes are ordered by a revision, and
+//! an entry never goes back to an older one. Lists and names only help to find ids.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use inferyard_proto::keys::v1::{KeyLimits, StoredKey};
+use prost::Message;
+use redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisError, cmd};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+mod change;
+mod connection;
+mod listing;
+mod record;
+
+pub use change::{LONGEST_OVERLAP, RotateError};
+pub use listing::{LONGEST_PAGE, Page, ResolveError};
+
+use crate::{KeyHash, KeyText, WantedKey};
+use connection::{Connection, PATIENCE};
+use record::{Record, Text, forget_at};
+
+/// Replaces what is under an id if nobody else has.
+const REPLACE: &str = "
+local revision = redis.call('HGET', KEYS[1], 'v') or '0'
+if revision ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'v', ARGV[2], 'k', ARGV[3], 't', ARGV[4])
+if ARGV[5] == '0' then redis.call('PERSIST', KEYS[1])
+else redis.call('EXPIREAT', KEYS[1], ARGV[5]) end
+return 1";
+
+/// Writes the entry of a text unless it has a later one.
+const PUBLISH: &str = "
+local revision = redis.call('HGET', KEYS[1], 'v')
+if revision and tonumber(revision) >= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'v', ARGV[1], 'k', ARGV[2])
+if ARGV[3] == '0' then redis.call('PERSIST', KEYS[1])
+else redis.call('EXPIREAT', KEYS[1], ARGV[3]) end
+return 1";
+
+/// Keys in Redis. Clones share one connection.
+#[derive(Clone)]
+pub struct KeyStore {
+    client: Client,
+    connection: Arc<OnceCell<Connection>>,
+}
+
+/// A key that was made or rotated, with its text, which is nowhere else.
+#[derive(Debug)]
+pub struct Issued {
+    /// What the store keeps.
+    pub key: StoredKey,
+    /// To be shown once.
+    pub text: KeyText,
+}
+
+/// A text that is no address of Redis. The address may hold a password and is not repeated.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "not an address of Redis: expected redis://[user:password@]host[:port][/database], or \
+     rediss:// for TLS"
+)]
+pub struct UrlError(#[source] RedisError);
+
+/// Why the store did not answer, or not well.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, or refused a command.
+    #[error("the key store in Redis failed: {0}")]
+    Redis(RedisError),
+    /// No answer in time.
+    #[error("the key store in Redis did not answer in time")]
+    TimedOut,
+    /// Something else wrote into it.
+    #[error("the key store in Redis holds something that is no key")]
+    Damaged,
+    /// Others change the same key all the time.
+    #[error("the key is being changed by somebody else: try again")]
+    Contended,
+}
+
+// === impl KeyStore ===
+
+impl KeyStore {
+    /// A store at this address. It connects when it is first asked.
+    pub fn new(url: &str) -> Result<Self, UrlError> {
+        Ok(Self {
+            client: Client::open(url).map_err(UrlError)?,
+            connection: Arc::default(),
+        })
+    }
+
+    /// The key of which this is the hash of a valid text, or of one that was valid until recently.
+    pub async fn find(&self, hash: &KeyHash) -> Result<Option<StoredKey>, StoreError> {
+        let mut command = cmd("HGET");
+        command.arg(entry_name(hash)).arg("k");
+        let bytes: Option<Vec<u8>> = self.ask(command).await?;
+        let key = bytes.map(|bytes| StoredKey::decode(&*bytes));
+        key.transpose().map_err(|_| StoreError::Damaged)
+    }
+
+    /// Makes a key. It can be used as soon as this returns.
+    pub async fn create(&self, wanted: WantedKey) -> Result<Issued, StoreError> {
+        let text = KeyText::random();
+        let fields = wanted.into_fields();
+        let record = Record {
+            revision: 1,
+            key: StoredKey {
+                id: new_id(),
+                name: fields.name,
+                account: fields.account,
+                plan: fields.plan,
+                created: now(),
+                expires: fields.expires,
+                disabled: false,
+                redacted: text.redacted(),
+                limits: Some(fields.limits).filter(|limits| *limits != KeyLimits::default()),
+            },
+            texts: vec![Text {
+                hash: text.hash(),
+                until: None,
+            }],
+        };
+        if !self.replace(0, &record).await? {
+            return Err(StoreError::Contended);
+        }
+        // Last comes what makes it usable: what stops half-way leaves no key that nobody can find.
+        self.enlist(&record.key).await?;
+        self.publish(&record).await?;
+        let key = record.key;
+        Ok(Issued { key, text })
+    }
+
+    /// The key of this id; one that was revoked is still known for a while.
+    pub async fn get(&self, id: &str) -> Result<Option<StoredKey>, StoreError> {
+        Ok(self.record(id).await?.map(|record| record.key))
+    }
+
+    async fn record(&self, id: &str) -> Result<Option<Record>, StoreError> {
+        let mut command = cmd("HMGET");
+        command.arg(record_name(id)).arg(&["v", "k", "t"]);
+        Record::read(self.ask(command).await?)
+    }
+
+    /// Writes the truth about a key, unless it is no longer what this change began with.
+    async fn replace(&self, revision: u64, record: &Record) -> Result<bool, StoreError> {
+        let mut command = cmd("EVAL");
+        command
+            .arg(REPLACE)
+            .arg(1)
+            .arg(record_name(&record.key.id))
+            .arg(revision)
+            .arg(record.revision)
+            .arg(record.key.encode_to_vec())
+            .arg(record.texts())
+            .arg(record.forget_at(now()));
+        self.ask(command).await
+    }
+
+    /// Writes what routers find, for every text of the key.
+    async fn publish(&self, record: &Record) -> Result<(), StoreError> {
+        let now = now();
+        for text in &record.texts {
+            let entry = record.entry(text);
+            let mut command = cmd("EVAL");
+            command
+                .arg(PUBLISH)
+                .arg(1)
+                .arg(entry_name(&text.hash))
+                .arg(record.revision)
+                .arg(entry.encode_to_vec())
+                .arg(forget_at(&entry, now));
+            let _newer: bool = self.ask(command).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends one command; connects first where that has not succeeded yet.
+    async fn ask<T: FromRedisValue>(&self, command: Cmd) -> Result<T, StoreError> {
+        let answer = async {
+            let connect = || Connection::open(&self.client);
+            let mut connection = self.connection.get_or_try_init(connect).await?.clone();
+            command.query_async(&mut connection).await
+        };
+        match timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.map_err(StoreError::from_redis),
+            Err(_) => Err(StoreError::TimedOut),
+        }
+    }
+}
+
+/// The address may hold a password.
+impl fmt::Debug for KeyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyStore(…)")
+    }
+}
+
+// === impl StoreError ===
+
+impl StoreError {
+    fn from_redis(error: RedisError) -> Self {
+        match error.kind() {
+            ErrorKind::UnexpectedReturnType | ErrorKind::Parse => Self::Damaged,
+            _ => Self::Redis(error),
+        }
+    }
+}
+
+fn entry_name(hash: &KeyHash) -> String {
+    format!("iy:key:{hash}")
+}
+
+fn record_name(id: &str) -> String {
+    format!("iy:key-id:{id}")
+}
+
+/// Ids sort by the moment at which they were made: 12 digits of milliseconds, 12 random ones.
+fn new_id() -> String {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random[2..]).expect("the system should have random numbers");
+    let millis = u64::try_from(since_epoch().as_millis()).unwrap_or(0);
+    format!("key_{millis:012x}{:012x}", u64::from_be_bytes(random))
+}
+
+/// Unix seconds.
+fn now() -> u64 {
+    since_epoch().as_secs()
+}
+
+fn since_epoch() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_with_a_mistake_is_refused_and_not_repeated() {
+        for wrong in ["", "localhost", "http://x", "redis://user:secret@host:port"] {
+            let error = KeyStore::new(wrong).unwrap_err();
+            assert!(error.to_string().contains("redis://[user:"), "{error}");
+        }
+        let store = KeyStore::new("redis://user:secret@127.0.0.1:1/0").unwrap();
+        assert!(!format!("{store:?}").contains("secret"));
+        assert!(KeyStore::new("rediss://127.0.0.1:1").is_ok());
+    }
+
+    #[test]
+    fn ids_are_different_and_sort_by_time() {
+        let (first, second) = (new_id(), new_id());
+        assert_eq!((first.len(), &first[..4]), (28, "key_"));
+        assert!(first[..16] <= second[..16], "{first} {second}");
+        assert_ne!(first, second);
+    }
+}

@@ -1,0 +1,188 @@
+//! Finding keys: lists in pages, and ids by what people call a key.
+
+use inferyard_proto::keys::v1::StoredKey;
+use redis::cmd;
+use tokio::task::JoinSet;
+
+use super::{KeyStore, StoreError};
+use crate::KeyHash;
+
+/// The longest page of a list.
+pub const LONGEST_PAGE: usize = 100;
+/// How many characters the text of a key has.
+const TEXT_LENGTH: usize = 46;
+/// How many keys of one name an error tells.
+const MOST_NAMESAKES: usize = 10;
+
+/// A part of a list, the oldest key first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Page {
+    /// The keys.
+    pub keys: Vec<StoredKey>,
+    /// Whether there are more after the last one.
+    pub more: bool,
+}
+
+/// Why a name does not lead to one key.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// To none.
+    #[error("there is no key of this id, name, redacted form or hash")]
+    Unknown,
+    /// To several.
+    #[error("several keys are called so: choose one by its id: {}", .0.join(", "))]
+    Ambiguous(Vec<String>),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl KeyStore {
+    /// At most `limit` keys, of all accounts or of one, that were made after the key of this id.
+    pub async fn list(
+        &self,
+        account: Option<&str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let limit = limit.clamp(1, LONGEST_PAGE);
+        let list = list_name(account);
+        let mut cursor = after.map(str::to_owned);
+        let mut page = Page::default();
+        loop {
+            let ids = self.ids_after(&list, cursor.as_deref(), limit + 1).await?;
+            let is_end = ids.len() <= limit;
+            cursor = ids.last().cloned();
+            for (id, key) in self.keys(ids).await? {
+                match key {
+                    Some(_) if page.keys.len() == limit => {
+                        page.more = true;
+                        return Ok(page);
+                    }
+                    Some(key) => page.keys.push(key),
+                    None => self.forget(&list, &id).await?,
+                }
+            }
+            if is_end {
+                return Ok(page);
+            }
+        }
+    }
+
+    async fn ids_after(
+        &self,
+        list: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let first = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
+        let mut command = cmd("ZRANGEBYLEX");
+        command.arg(list).arg(first).arg("+");
+        command.arg("LIMIT").arg(0).arg(limit);
+        self.ask(command).await
+    }
+
+    /// The keys of these ids in their order, asked for at the same time.
+    async fn keys(&self, ids: Vec<String>) -> Result<Vec<(String, Option<StoredKey>)>, StoreError> {
+        let mut asked = JoinSet::new();
+        for (index, id) in ids.into_iter().enumerate() {
+            let store = self.clone();
+            asked.spawn(async move {
+                let key = store.get(&id).await;
+                (index, id, key)
+            });
+        }
+        let mut keys = asked.join_all().await;
+        keys.sort_unstable_by_key(|(index, ..)| *index);
+        let keys = keys.into_iter().map(|(_, id, key)| Ok((id, key?)));
+        keys.collect()
+    }
+
+    /// Takes an id that leads nowhere out of a list: its key has been forgotten.
+    async fn forget(&self, list: &str, id: &str) -> Result<(), StoreError> {
+        let mut command = cmd("ZREM");
+        command.arg(list).arg(id);
+        self.ask(command).await
+    }
+
+    /// Puts a key into the lists, under its name and its redacted form.
+    pub(super) async fn enlist(&self, key: &StoredKey) -> Result<(), StoreError> {
+        for list in [list_name(None), list_name(Some(&key.account))] {
+            let mut command = cmd("ZADD");
+            command.arg(list).arg(0).arg(&key.id);
+            let () = self.ask(command).await?;
+        }
+        for name in [&key.name, &key.redacted] {
+            let mut command = cmd("SADD");
+            command.arg(names_name(name)).arg(&key.id);
+            let () = self.ask(command).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a key out of the lists and names.
+    pub(super) async fn delist(&self, key: &StoredKey) -> Result<(), StoreError> {
+        for list in [list_name(None), list_name(Some(&key.account))] {
+            self.forget(&list, &key.id).await?;
+        }
+        for name in [&key.name, &key.redacted] {
+            self.disown(name, &key.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes an id from a name.
+    async fn disown(&self, name: &str, id: &str) -> Result<(), StoreError> {
+        let mut command = cmd("SREM");
+        command.arg(names_name(name)).arg(id);
+        self.ask(command).await
+    }
+
+    /// The id of the key that is called so: by its id, its name, its redacted form, the hash of one
+    /// of its texts, or a text.
+    pub async fn resolve(&self, called: &str) -> Result<String, ResolveError> {
+        if called.starts_with("key_") && self.get(called).await?.is_some() {
+            return Ok(called.to_owned());
+        }
+        let is_text = called.starts_with("iy-") && called.len() == TEXT_LENGTH;
+        let hash = KeyHash::parse(called).or(is_text.then(|| KeyHash::of(called.as_bytes())));
+        if let Some(hash) = hash
+            && let Some(key) = self.find(&hash).await?
+        {
+            return Ok(key.id);
+        }
+        let mut found = self.namesakes(&called.replace("...", "…")).await?;
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => Err(ResolveError::Unknown),
+            _ => Err(ResolveError::Ambiguous(found)),
+        }
+    }
+
+    /// Keys of this name that are not revoked.
+    async fn namesakes(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        let mut command = cmd("SRANDMEMBER");
+        command.arg(names_name(name)).arg(MOST_NAMESAKES);
+        let mut ids: Vec<String> = self.ask(command).await?;
+        ids.sort_unstable();
+        let mut found = Vec::new();
+        for (id, key) in self.keys(ids).await? {
+            match key {
+                Some(key) if !key.disabled => found.push(id),
+                _ => self.disown(name, &id).await?,
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn list_name(account: Option<&str>) -> String {
+    match account {
+        Some(account) => format!("iy:key-list:{account}"),
+        None => "iy:key-list".to_owned(),
+    }
+}
+
+fn names_name(name: &str) -> String {
+    format!("iy:key-name:{name}")
+}

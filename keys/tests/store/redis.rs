@@ -1,0 +1,107 @@
+//! Private Redis servers that end with the test.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A server on a free port of this machine, which keeps nothing on disk.
+pub(crate) struct Redis {
+    pub(crate) port: u16,
+    arguments: Vec<String>,
+    folder: TempDir,
+    process: Child,
+}
+
+impl Redis {
+    /// A server by itself.
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// A server with further settings.
+    pub(crate) fn with(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        // Somebody else may take the port in between: then the server ends, and another is tried.
+        let try_one = |_| {
+            let port = free_port();
+            let process = launch(port, &arguments, &folder)?;
+            Some((port, process))
+        };
+        let started = (0..20).find_map(try_one);
+        let (port, process) = started.expect("a Redis server should start");
+        Self {
+            port,
+            arguments,
+            folder,
+            process,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it again on the same port, empty.
+    pub(crate) fn restart(&mut self) {
+        self.process = launch(self.port, &self.arguments, &self.folder).expect("a server");
+    }
+
+    /// What `redis-cli` prints.
+    pub(crate) fn command(&self, words: &[&str]) -> String {
+        let output = Command::new("redis-cli")
+            .args(["-p", &self.port.to_string()])
+            .args(words)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.trim_end().to_owned()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+    }
+}
+
+/// Starts a server and waits until it takes connections; `None`: it ended.
+fn launch(port: u16, arguments: &[String], folder: &TempDir) -> Option<Child> {
+    let mut process = Command::new("redis-server")
+        .args(["--port", &port.to_string()])
+        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(arguments)
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("redis-server should be installed");
+    let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
+    let ready = log.any(|line| line.is_ok_and(|line| line.contains("Ready to accept connections")));
+    if !ready {
+        process.wait().unwrap();
+        return None;
+    }
+    // Nobody reads the rest; a thread keeps the pipe from filling.
+    std::thread::spawn(move || log.for_each(drop));
+    Some(process)
+}
+
+/// A cluster needs the port 10,000 above as well.
+fn free_port() -> u16 {
+    loop {
+        let probe = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = probe.local_addr().unwrap().port();
+        if port < 55_000 {
+            return port;
+        }
+    }
+}
