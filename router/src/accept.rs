@@ -1,6 +1,7 @@
 //! Step 1: a request gets its id, its deadline and its route; only its head is looked at.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use http::request::Parts;
 use http::{Method, Request, Uri};
@@ -19,15 +20,20 @@ const SHOWN_PATH: usize = 200;
 pub(crate) struct Accepted {
     pub(crate) id: RequestId,
     pub(crate) head: Parts,
+    /// The other end of the connection: the caller, or a proxy.
+    pub(crate) peer: IpAddr,
     /// The route as a label: a template, so that ids do not multiply the labels.
     pub(crate) label: &'static str,
     pub(crate) arrived: Instant,
     pub(crate) deadline: Instant,
 }
 
-/// `req_` and 32 hexadecimal digits.
+/// 128 random bits; as text `req_` and 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RequestId([u8; 36]);
+pub(crate) struct RequestId {
+    bits: [u8; 16],
+    text: [u8; 36],
+}
 
 /// What a path serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +41,8 @@ pub(crate) enum Route {
     Generate(Api),
     Models,
     Model(String),
+    /// What was used and what it cost: the ledger answers.
+    Organization,
     Live,
     Ready {
         /// One ready model is enough.
@@ -47,6 +55,7 @@ pub(crate) enum Route {
 /// Lets a request in; its body is not touched.
 pub(crate) fn accept(
     config: &Config,
+    peer: IpAddr,
     request: Request<Incoming>,
 ) -> (Accepted, Result<Route, AcceptError>, Incoming) {
     let arrived = Instant::now();
@@ -55,6 +64,7 @@ pub(crate) fn accept(
     let accepted = Accepted {
         id: RequestId::random(),
         head,
+        peer,
         label: label(&route),
         arrived,
         deadline: arrived + config.request_timeout,
@@ -71,6 +81,10 @@ impl Route {
             return Ok(Self::Preflight);
         }
         let path = uri.path();
+        // The ledger knows its paths and their methods.
+        if path.starts_with("/v1/organization/") {
+            return Ok(Self::Organization);
+        }
         let (route, allow) = match path {
             "/v1/chat/completions" => (Self::Generate(Api::Chat), "POST, OPTIONS"),
             "/v1/completions" => (Self::Generate(Api::Completions), "POST, OPTIONS"),
@@ -107,6 +121,7 @@ fn label(route: &Result<Route, AcceptError>) -> &'static str {
         Ok(Route::Generate(Api::Completions)) => "/v1/completions",
         Ok(Route::Models) => "/v1/models",
         Ok(Route::Model(_)) => "/v1/models/{id}",
+        Ok(Route::Organization) => "/v1/organization",
         Ok(Route::Live) => "/healthz",
         Ok(Route::Ready { .. }) => "/readyz",
         Ok(Route::Preflight) => "preflight",
@@ -143,19 +158,23 @@ fn percent_decode(text: &str) -> Option<String> {
 
 impl RequestId {
     fn random() -> Self {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).expect("the system should have random numbers");
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits).expect("the system should have random numbers");
         let mut text = *b"req_00000000000000000000000000000000";
-        for (place, byte) in text[4..].chunks_exact_mut(2).zip(random) {
+        for (place, byte) in text[4..].chunks_exact_mut(2).zip(bits) {
             const DIGITS: &[u8; 16] = b"0123456789abcdef";
             place[0] = DIGITS[usize::from(byte >> 4)];
             place[1] = DIGITS[usize::from(byte & 15)];
         }
-        Self(text)
+        Self { bits, text }
+    }
+
+    pub(crate) fn bits(&self) -> [u8; 16] {
+        self.bits
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        str::from_utf8(&self.0).expect("an id should be ASCII")
+        str::from_utf8(&self.text).expect("an id should be ASCII")
     }
 }
 

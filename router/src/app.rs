@@ -11,21 +11,24 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::authenticate::StoredKeys;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::flow;
+use crate::limit::{Limiter, LimiterError};
 use crate::place::Fleet;
+use crate::reserve::Estimates;
 use crate::telemetry::{Telemetry, scrape};
 
 /// How long answers have to send their error frame after they were cut.
 const LAST_WORDS: Duration = std::time::Duration::from_secs(2);
 
 /// A router that has its ports but serves nothing yet.
-#[derive(Debug)]
 pub struct Router {
-    config: Config,
+    app: Arc<App>,
     api: Bound,
     metrics: Option<Bound>,
 }
@@ -36,12 +39,20 @@ struct Bound {
     address: SocketAddr,
 }
 
-/// Why a router has not its ports.
+/// Why a router cannot begin.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}")]
-pub struct BindError {
-    address: SocketAddr,
-    source: io::Error,
+pub enum BindError {
+    /// It has not its ports.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It cannot keep limits.
+    #[error(transparent)]
+    Limits(#[from] LimiterError),
 }
 
 /// Why a router ended by itself.
@@ -56,7 +67,11 @@ pub enum RunError {
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) fleet: Fleet,
+    pub(crate) limiter: Limiter,
+    pub(crate) estimates: Estimates,
     pub(crate) telemetry: Arc<Telemetry>,
+    /// Keys of the key store, where there is one.
+    pub(crate) stored_keys: Option<StoredKeys>,
     /// Cancelled when the drain time is over: what still runs ends with an error.
     pub(crate) cut: CancellationToken,
     catalog: ArcSwap<Catalog>,
@@ -66,18 +81,15 @@ pub(crate) struct App {
 // === impl Router ===
 
 impl Router {
-    /// Takes the ports.
+    /// Takes the ports, and the folder in which what was used waits for Redis.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         let api = Bound::new(config.listen).await?;
         let metrics = match config.metrics_listen {
             Some(address) => Some(Bound::new(address).await?),
             None => None,
         };
-        Ok(Self {
-            config,
-            api,
-            metrics,
-        })
+        let app = Arc::new(App::new(config)?);
+        Ok(Self { app, api, metrics })
     }
 
     /// Where the API listens.
@@ -93,20 +105,26 @@ impl Router {
     }
 
     /// Serves until `shutdown` is cancelled, and then ends in order: not ready, no new connections,
-    /// running answers to their end or to the end of the drain time, error frames for the rest.
+    /// running answers to their end or to the end of the drain time, error frames for the rest, and
+    /// what they used is where it cannot be lost.
     /// The sender of the catalog must live as long.
     pub async fn run(
         self,
         catalog: watch::Receiver<Arc<Catalog>>,
         shutdown: CancellationToken,
     ) -> Result<(), RunError> {
-        let app = Arc::new(App::new(self.config));
+        let app = self.app;
+        let (limits, end_of_limits) = (TaskTracker::new(), CancellationToken::new());
+        limits.spawn({
+            let (app, end) = (Arc::clone(&app), end_of_limits.clone());
+            async move { app.limiter.run(end).await }
+        });
         let clients = Connections::new(&app.config, app.telemetry.connections.clone());
         let scrapers = Connections::new(&app.config, Gauge::default());
         let api = {
             let app = Arc::clone(&app);
-            clients.accept(self.api.listener, move |request| {
-                flow::serve(Arc::clone(&app), request)
+            clients.accept(self.api.listener, move |peer, request| {
+                flow::serve(Arc::clone(&app), peer, request)
             })
         };
         let metrics = serve_metrics(&app, &scrapers, self.metrics);
@@ -131,8 +149,14 @@ impl Router {
             () = drain => {}
             () = &mut metrics => {}
         }
+        end_of_limits.cancel();
+        limits.close();
+        limits.wait().await;
         scrapers.close().await;
         app.fleet.stop().await;
+        if let Some(stored) = &app.stored_keys {
+            stored.stop().await;
+        }
         result
     }
 }
@@ -143,7 +167,7 @@ async fn serve_metrics(app: &Arc<App>, scrapers: &Connections, bound: Option<Bou
         return std::future::pending().await;
     };
     let app = Arc::clone(app);
-    let serve = move |request| {
+    let serve = move |_, request| {
         let answer = scrape(&app.telemetry, &app.fleet, &request);
         std::future::ready(answer)
     };
@@ -159,22 +183,28 @@ impl Bound {
             let address = listener.local_addr()?;
             Ok(Self { listener, address })
         };
-        bind.await.map_err(|source| BindError { address, source })
+        bind.await
+            .map_err(|source| BindError::Listen { address, source })
     }
 }
 
 // === impl App ===
 
 impl App {
-    fn new(config: Config) -> Self {
-        Self {
+    fn new(config: Config) -> Result<Self, LimiterError> {
+        let telemetry = Arc::new(Telemetry::new());
+        let limiter = Limiter::new(config.limits.clone(), Arc::clone(&telemetry))?;
+        Ok(Self {
+            stored_keys: config.key_store.clone().map(StoredKeys::new),
             config,
             fleet: Fleet::default(),
-            telemetry: Arc::new(Telemetry::new()),
+            limiter,
+            estimates: Estimates::default(),
+            telemetry,
             cut: CancellationToken::new(),
             catalog: ArcSwap::default(),
             draining: AtomicBool::new(false),
-        }
+        })
     }
 
     /// The catalog that is in force now.
@@ -191,6 +221,7 @@ impl App {
         loop {
             let catalog = Arc::clone(&catalogs.borrow_and_update());
             self.fleet.update(&catalog);
+            self.estimates.update(&catalog);
             self.catalog.store(catalog);
             if catalogs.changed().await.is_err() {
                 return RunError::CatalogLost;

@@ -5,24 +5,40 @@ use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::catalog::{Catalog, Key, KeyHash};
 use crate::error::{AuthenticateError, masked};
 
+mod bounded;
+mod cache;
+mod stored;
+
+pub(crate) use stored::{Away, StoredKeys};
+
 /// The longest text that is hashed as a key.
 const LONGEST_KEY: usize = 1024;
+
 /// Who asks, and the catalog that was in force when they did.
 pub(crate) struct Caller {
     pub(crate) key: Arc<Key>,
     pub(crate) catalog: Arc<Catalog>,
 }
 
-/// Looks the bearer key up in the catalog.
+// === impl Caller ===
+
+impl Caller {
+    /// Whether it is a caller of the preview, who has no key.
+    pub(crate) fn is_visitor(&self) -> bool {
+        self.key.name.is_empty()
+    }
+}
+
+/// Looks the bearer key up: in the catalog, which takes no time, and then in the key store.
 #[tracing::instrument(level = "debug", skip_all)]
-pub(crate) fn authenticate(
+pub(crate) async fn authenticate(
     catalog: Arc<Catalog>,
+    stored: Option<&StoredKeys>,
     headers: &HeaderMap,
 ) -> Result<Caller, AuthenticateError> {
     let text = bearer(headers)?;
@@ -32,21 +48,34 @@ pub(crate) fn authenticate(
     if text.len() > LONGEST_KEY {
         return Err(unknown());
     }
-    let hash = KeyHash(Sha256::digest(text).into());
-    // The map's own comparison may end early, and so tell how the hash of a guess differs from a
-    // hash that is stored; that alone leads to no key. The decision is the comparison below.
-    let (stored, key) = catalog.keys.get_key_value(&hash).ok_or_else(unknown)?;
-    if !bool::from(stored.0.ct_eq(&hash.0)) {
-        return Err(unknown());
-    }
+    let hash = KeyHash::of(text);
+    let key = match (declared(&catalog, &hash), stored) {
+        (Some(key), _) => key,
+        (None, None) => return Err(unknown()),
+        (None, Some(stored)) => match stored.find(hash).await {
+            Ok(Some(known)) => Arc::new(known.on(&catalog).ok_or_else(|| {
+                let plan = known.plan().to_owned();
+                AuthenticateError::NoPlan { plan }
+            })?),
+            Ok(None) => return Err(unknown()),
+            Err(Away) => return Err(AuthenticateError::StoreAway),
+        },
+    };
     if key.disabled {
         return Err(AuthenticateError::Disabled);
     }
     if key.expires.is_some_and(|end| end <= SystemTime::now()) {
         return Err(AuthenticateError::Expired);
     }
-    let key = Arc::clone(key);
     Ok(Caller { key, catalog })
+}
+
+/// The key of this hash that a manifest declares.
+fn declared(catalog: &Catalog, hash: &KeyHash) -> Option<Arc<Key>> {
+    // The map's own comparison may end early, and so tell how the hash of a guess differs from a
+    // hash that is stored; that alone leads to no key. The decision is the comparison below.
+    let (declared, key) = catalog.keys.get_key_value(hash)?;
+    bool::from(declared.0.ct_eq(&hash.0)).then(|| Arc::clone(key))
 }
 
 /// The text after `Bearer`; the scheme's name has no case.
@@ -73,42 +102,44 @@ mod tests {
         let mut key = Key {
             name: "k".into(),
             account: "a".into(),
-            plan: Arc::new(Plan {
-                name: "p".into(),
-                models: None,
-                priority: 0,
-            }),
+            plan: Arc::new(Plan::unrestricted("p")),
             expires: None,
             disabled: false,
+            limits: None,
         };
         change(&mut key);
         let mut catalog = Catalog::default();
-        let hash = KeyHash(Sha256::digest("My API Key").into());
+        let hash = KeyHash::of(b"My API Key");
         catalog.keys.insert(hash, Arc::new(key));
         Arc::new(catalog)
     }
 
-    fn attempt(catalog: Arc<Catalog>, header: &str) -> Result<String, AuthenticateError> {
+    async fn attempt(catalog: Arc<Catalog>, header: &str) -> Result<String, AuthenticateError> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, header.parse().unwrap());
-        authenticate(catalog, &headers).map(|caller| caller.key.name.to_string())
+        let caller = authenticate(catalog, None, &headers).await?;
+        Ok(caller.key.name.to_string())
     }
 
-    #[test]
-    fn a_key_with_spaces_and_any_case_of_the_scheme_is_found() {
+    #[tokio::test]
+    async fn a_key_with_spaces_and_any_case_of_the_scheme_is_found() {
         for header in [
             "Bearer My API Key",
             "bearer My API Key",
             "BEARER   My API Key ",
         ] {
-            assert_eq!(attempt(catalog(|_| ()), header).unwrap(), "k", "{header}");
+            assert_eq!(
+                attempt(catalog(|_| ()), header).await.unwrap(),
+                "k",
+                "{header}"
+            );
         }
     }
 
-    #[test]
-    fn what_is_no_bearer_key_says_which_way() {
+    #[tokio::test]
+    async fn what_is_no_bearer_key_says_which_way() {
         for header in ["", "Bearer", "Bearer "] {
-            let result = attempt(catalog(|_| ()), header);
+            let result = attempt(catalog(|_| ()), header).await;
             assert!(matches!(result, Err(AuthenticateError::NoKey)), "{header}");
         }
         for header in [
@@ -117,7 +148,7 @@ mod tests {
             "BearerMy API Key",
             "x",
         ] {
-            let result = attempt(catalog(|_| ()), header);
+            let result = attempt(catalog(|_| ()), header).await;
             assert!(
                 matches!(result, Err(AuthenticateError::NotBearer)),
                 "{header}"
@@ -125,20 +156,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn another_key_is_unknown_and_a_huge_one_is_not_hashed() {
+    #[tokio::test]
+    async fn another_key_is_unknown_and_a_huge_one_is_not_hashed() {
         for key in ["My API Kez".to_owned(), "x".repeat(5000)] {
-            let result = attempt(catalog(|_| ()), &format!("Bearer {key}"));
+            let result = attempt(catalog(|_| ()), &format!("Bearer {key}")).await;
             assert!(matches!(result, Err(AuthenticateError::UnknownKey { .. })));
         }
     }
 
-    #[test]
-    fn a_disabled_or_expired_key_is_refused() {
-        let disabled = attempt(catalog(|key| key.disabled = true), "Bearer My API Key");
+    #[tokio::test]
+    async fn a_disabled_or_expired_key_is_refused() {
+        let disabled = attempt(catalog(|key| key.disabled = true), "Bearer My API Key").await;
         assert!(matches!(disabled, Err(AuthenticateError::Disabled)));
         let past = SystemTime::now() - Duration::from_secs(1);
-        let expired = attempt(catalog(|key| key.expires = Some(past)), "Bearer My API Key");
+        let expired = attempt(catalog(|key| key.expires = Some(past)), "Bearer My API Key").await;
         assert!(matches!(expired, Err(AuthenticateError::Expired)));
     }
 }

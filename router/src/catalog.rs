@@ -6,6 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use inferyard_keys::KeyHash;
+
+mod plan;
+
+pub use plan::{Limits, OnLoss, Plan, Preview, Price};
+
 /// Models, plans and keys at one moment. A new one replaces the old one whole.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
@@ -15,6 +21,8 @@ pub struct Catalog {
     pub aliases: BTreeMap<Arc<str>, Arc<str>>,
     /// Keys, by the SHA-256 of their text.
     pub keys: BTreeMap<KeyHash, Arc<Key>>,
+    /// Plans, by name: for keys that a key store holds.
+    pub plans: BTreeMap<Arc<str>, Arc<Plan>>,
 }
 
 /// A model and where it runs.
@@ -50,22 +58,9 @@ pub struct Key {
     pub expires: Option<SystemTime>,
     /// Refused at once.
     pub disabled: bool,
+    /// Limits of this key alone, below those of its plan.
+    pub limits: Option<Limits>,
 }
-
-/// What the keys of a plan may do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// Name of the plan.
-    pub name: Arc<str>,
-    /// Canonical names of the models it may use; `None`: all.
-    pub models: Option<Vec<Arc<str>>>,
-    /// Order in a worker's queue: higher first.
-    pub priority: i32,
-}
-
-/// SHA-256 of a key's text.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyHash(pub [u8; 32]);
 
 // === impl Catalog ===
 
@@ -108,14 +103,5 @@ impl std::str::FromStr for Endpoint {
             }
             _ => Err(EndpointError(text.to_owned())),
         }
-    }
-}
-
-// === impl KeyHash ===
-
-/// The hash is no secret, but no log needs it.
-impl fmt::Debug for KeyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyHash(…)")
     }
 }

@@ -10,7 +10,6 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use crate::config::Config;
 use crate::error::ReceiveError;
 
 /// The first buffer for a body of unknown length.
@@ -23,14 +22,14 @@ const SHOWN_VALUE: usize = 100;
 /// How long the rest of a refused body is read, so that the client gets to the answer.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
-/// Collects a JSON body, which must keep to the limits of size and time.
+/// Collects a JSON body of at most `limit` bytes, which must arrive within `time`.
 pub(crate) async fn collect(
     headers: &HeaderMap,
     body: &mut Incoming,
-    config: &Config,
+    limit: usize,
+    time: Duration,
 ) -> Result<Bytes, ReceiveError> {
     check(headers)?;
-    let (limit, time) = (config.body_limit, config.body_timeout);
     let declared = body.size_hint().exact();
     let too_large = || ReceiveError::TooLarge { limit };
     let capacity = match declared.map(usize::try_from) {

@@ -4,9 +4,20 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use http::HeaderValue;
+use inferyard_keys::KeyStore;
+
+use crate::catalog::Endpoint;
+use crate::limit::LimitsConfig;
+
+mod network;
+
+pub(crate) use network::masked;
+pub use network::{Network, NetworkError};
 
 /// What a router is told when it starts.
-#[derive(Debug, Clone)]
+///
+/// It holds secrets, so it cannot be printed.
+#[derive(Clone)]
 pub struct Config {
     /// Where the API listens; port 0 picks a free one.
     pub listen: SocketAddr,
@@ -28,6 +39,18 @@ pub struct Config {
     pub cors: CorsOrigins,
     /// What `/v1/models` says in `owned_by`.
     pub model_owner: String,
+    /// Where keys are that no manifest declares; `None`: nowhere.
+    pub key_store: Option<KeyStore>,
+    /// Where and how limits are counted.
+    pub limits: LimitsConfig,
+    /// Who answers `/v1/organization/*`; `None`: nobody.
+    pub ledger: Option<Endpoint>,
+    /// Signs the cookies of the preview's visitors, and hides their addresses. The same for all
+    /// routers that share limits; by default random, so that a router forgets its visitors when it
+    /// ends.
+    pub cookie_secret: [u8; 32],
+    /// Proxies in front of this router, whose word on the caller's address is believed.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// Web pages that may call the API from a browser.
@@ -43,6 +66,8 @@ pub enum CorsOrigins {
 
 impl Default for Config {
     fn default() -> Self {
+        let mut cookie_secret = [0; 32];
+        getrandom::fill(&mut cookie_secret).expect("the system should have random numbers");
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             metrics_listen: None,
@@ -54,6 +79,11 @@ impl Default for Config {
             max_connections: 8192,
             cors: CorsOrigins::Any,
             model_owner: "inferyard".to_owned(),
+            key_store: None,
+            limits: LimitsConfig::default(),
+            ledger: None,
+            cookie_secret,
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ impl Connections {
     /// Accepts for as long as it is polled; every connection is served by a task of its own.
     pub(crate) async fn accept<Serve, Answer, Content>(&self, listener: TcpListener, serve: Serve)
     where
-        Serve: Fn(Request<Incoming>) -> Answer + Clone + Send + 'static,
+        Serve: Fn(IpAddr, Request<Incoming>) -> Answer + Clone + Send + 'static,
         Answer: Future<Output = Response<Content>> + Send + 'static,
         Content: Body<Data = Bytes> + Send + 'static,
         Content::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -73,8 +74,8 @@ impl Connections {
         loop {
             let place = Arc::clone(&self.places).acquire_owned().await;
             let place = place.expect("the semaphore should never be closed");
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match listener.accept().await {
+                Ok((stream, peer)) => (stream, peer.ip()),
                 Err(error) if is_of_connection(&error) => continue,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");
@@ -84,7 +85,8 @@ impl Connections {
             };
             let open = Open::new(&self.open, place);
             let closed = self.closed.clone();
-            let serving = self.serve(stream, serve.clone(), open);
+            let serve = serve.clone();
+            let serving = self.serve(stream, move |request| serve(peer, request), open);
             self.tasks
                 .spawn(async move { closed.run_until_cancelled(serving).await });
         }

@@ -10,8 +10,14 @@ use http::{HeaderMap, HeaderValue};
 use crate::config::CorsOrigins;
 
 /// What a page may read of an answer besides its body.
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("x-request-id, openai-processing-ms, retry-after");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "x-request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry, \
+     x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
+     x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
+     x-ratelimit-limit-tokens-day, x-ratelimit-remaining-tokens-day, x-ratelimit-reset-tokens-day, \
+     x-ratelimit-limit-spend, x-ratelimit-remaining-spend, x-ratelimit-reset-spend, \
+     x-ratelimit-limit-concurrent, x-ratelimit-remaining-concurrent",
+);
 /// Where a browser does not say which headers the page will send.
 const USUAL_HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type");
 

@@ -4,13 +4,19 @@ use bytes::{Bytes, BytesMut};
 use http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::read::{Length, NumberKind, Param, ReadError};
+use crate::limit::Reading;
+use crate::read::ReadError;
 
+mod limits;
+mod read;
 mod row;
 mod steps;
 
 use row::Row;
-pub(crate) use steps::{AcceptError, AuthenticateError, PlaceError, ReceiveError, StreamError};
+pub(crate) use steps::{
+    AcceptError, AuthenticateError, OrganizationError, PlaceError, ReceiveError, ReserveError,
+    StreamError,
+};
 
 /// What the key page of the documentation says to everybody without a key.
 const SET_THE_KEY: &str = "Check that your API key is set and sent as a Bearer token, in the header \
@@ -30,10 +36,14 @@ pub(crate) enum Error {
     Receive(#[from] ReceiveError),
     /// The body is not a request that can be served.
     Read(#[from] ReadError),
+    /// A limit does not allow it.
+    Reserve(#[from] ReserveError),
     /// No worker can take it.
     Place(#[from] PlaceError),
     /// The worker failed.
     Stream(#[from] StreamError),
+    /// The ledger did not answer.
+    Organization(#[from] OrganizationError),
 }
 
 // === impl Error ===
@@ -42,6 +52,17 @@ impl Error {
     /// A word for metrics and logs, from a closed set.
     pub(crate) fn label(&self) -> &'static str {
         self.row().label
+    }
+
+    /// The limits that were looked at, where one of them denies the request.
+    pub(crate) fn readings(&self) -> Option<&[Reading]> {
+        match self {
+            Self::Reserve(
+                ReserveError::Denied { readings, .. }
+                | ReserveError::PreviewExhausted { readings, .. },
+            ) => Some(readings),
+            _ => None,
+        }
     }
 
     /// The whole answer: the status, the headers that belong to the failure, and the JSON body.
@@ -53,9 +74,7 @@ impl Error {
         *response.status_mut() = row.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some((name, value)) = row.header {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
+        row.head(headers);
         response
     }
 
@@ -69,9 +88,11 @@ impl Error {
             Self::Accept(error) => accept(error),
             Self::Authenticate(error) => authenticate(error),
             Self::Receive(error) => receive(error),
-            Self::Read(error) => read(error),
+            Self::Read(error) => read::row(error),
+            Self::Reserve(error) => limits::reserve(error),
             Self::Place(error) => place(error),
             Self::Stream(error) => stream(error),
+            Self::Organization(error) => organization(error),
         }
     }
 }
@@ -110,30 +131,51 @@ fn accept(error: &AcceptError) -> Row<'_> {
 }
 
 fn authenticate(error: &AuthenticateError) -> Row<'_> {
-    let message = match error {
-        AuthenticateError::NoKey => format!(
-            "You didn't provide an API key. You need to provide your API key in an Authorization \
-             header using Bearer auth. {SET_THE_KEY}"
+    const WRONG: Option<&str> = Some("invalid_api_key");
+    let (code, label, message) = match error {
+        AuthenticateError::NoKey => (
+            None,
+            "no_key",
+            format!(
+                "You didn't provide an API key. You need to provide your API key in an \
+                 Authorization header using Bearer auth. {SET_THE_KEY}"
+            ),
         ),
-        AuthenticateError::NotBearer => {
-            format!("The Authorization header does not hold a Bearer token. {SET_THE_KEY}")
+        AuthenticateError::NotBearer => (
+            None,
+            "not_bearer",
+            format!("The Authorization header does not hold a Bearer token. {SET_THE_KEY}"),
+        ),
+        AuthenticateError::UnknownKey { masked } => (
+            WRONG,
+            "unknown_key",
+            format!("Incorrect API key provided: {masked}. {SET_THE_KEY}"),
+        ),
+        AuthenticateError::Expired => (
+            WRONG,
+            "expired_key",
+            "Your API key has expired. Ask whoever gave it to you for a new one.".to_owned(),
+        ),
+        AuthenticateError::Disabled => (
+            WRONG,
+            "disabled_key",
+            "Your API key is disabled. Ask whoever gave it to you why.".to_owned(),
+        ),
+        AuthenticateError::NoPlan { plan } => (
+            WRONG,
+            "no_plan",
+            format!(
+                "Your API key is on the plan '{plan}', which does not exist any more. Ask whoever \
+                 gave it to you for one on another plan."
+            ),
+        ),
+        AuthenticateError::StoreAway => {
+            return Row::unavailable(
+                "key_store_unavailable",
+                "1",
+                "Your API key cannot be checked at the moment. Try again in a second.",
+            );
         }
-        AuthenticateError::UnknownKey { masked } => {
-            format!("Incorrect API key provided: {masked}. {SET_THE_KEY}")
-        }
-        AuthenticateError::Expired => {
-            "Your API key has expired. Ask whoever gave it to you for a new one.".to_owned()
-        }
-        AuthenticateError::Disabled => {
-            "Your API key is disabled. Ask whoever gave it to you why.".to_owned()
-        }
-    };
-    let (code, label) = match error {
-        AuthenticateError::NoKey => (None, "no_key"),
-        AuthenticateError::NotBearer => (None, "not_bearer"),
-        AuthenticateError::UnknownKey { .. } => (Some("invalid_api_key"), "unknown_key"),
-        AuthenticateError::Expired => (Some("invalid_api_key"), "expired_key"),
-        AuthenticateError::Disabled => (Some("invalid_api_key"), "disabled_key"),
     };
     Row {
         code,
@@ -183,59 +225,6 @@ fn receive(error: &ReceiveError) -> Row<'_> {
     Row {
         code: None,
         ..Row::invalid(status, label, message)
-    }
-}
-
-fn read(error: &ReadError) -> Row<'_> {
-    let (code, param): (Option<&'static str>, Option<&Param>) = match error {
-        ReadError::NotJson { .. } => (None, None),
-        ReadError::NotAnObject { .. } => (Some("invalid_type"), None),
-        ReadError::Twice { param } | ReadError::Conflict { param, .. } => (None, Some(param)),
-        ReadError::UnknownModel { .. } => (Some("model_not_found"), None),
-        ReadError::Missing { param } => (Some("missing_required_parameter"), Some(param)),
-        ReadError::Type { param, .. } => (Some("invalid_type"), Some(param)),
-        ReadError::OutOfRange {
-            param,
-            number,
-            below,
-            ..
-        } => {
-            let code = match (number, below) {
-                (NumberKind::Integer, true) => "integer_below_min_value",
-                (NumberKind::Integer, false) => "integer_above_max_value",
-                (NumberKind::Decimal, true) => "decimal_below_min_value",
-                (NumberKind::Decimal, false) => "decimal_above_max_value",
-            };
-            (Some(code), Some(param))
-        }
-        ReadError::Length { param, of, .. } => {
-            let code = match of {
-                Length::EmptyArray => "empty_array",
-                Length::LongArray => "array_above_max_length",
-                Length::EmptyString => "empty_string",
-                Length::LongString => "string_above_max_length",
-                Length::ManyProperties => "object_above_max_properties",
-            };
-            (Some(code), Some(param))
-        }
-        ReadError::Value { param, .. } => (Some("invalid_value"), Some(param)),
-        ReadError::UnsupportedParameter { param, .. } => {
-            (Some("unsupported_parameter"), Some(param))
-        }
-        ReadError::UnsupportedValue { param, .. } => (Some("unsupported_value"), Some(param)),
-    };
-    let param = match error {
-        ReadError::UnknownModel { .. } => Some("model"),
-        _ => param.map(|param| param.0.as_str()),
-    };
-    Row {
-        code,
-        param,
-        ..Row::invalid(
-            StatusCode::BAD_REQUEST,
-            code.unwrap_or("invalid_request"),
-            error.to_string(),
-        )
     }
 }
 
@@ -313,6 +302,22 @@ fn stream(error: &StreamError) -> Row<'_> {
         StreamError::Unreachable { .. } => Row::broken("worker_unreachable"),
         StreamError::Died { .. } => Row::broken("worker_died"),
         StreamError::Contract(_) => Row::broken("worker_contract"),
+    }
+}
+
+fn organization(error: &OrganizationError) -> Row<'_> {
+    match error {
+        OrganizationError::NoLedger => Row::invalid(
+            StatusCode::NOT_FOUND,
+            "no_ledger",
+            "This router has no ledger, so it cannot say what was used. Start it with --ledger and \
+             the address of an `inferyard ledger`, or with --sqlite and a path to keep one itself.",
+        ),
+        OrganizationError::Unreachable { .. } => Row::unavailable(
+            "ledger_unavailable",
+            "5",
+            "The ledger is not available at the moment. Try again in a few seconds.",
+        ),
     }
 }
 

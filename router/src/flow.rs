@@ -1,12 +1,14 @@
 //! The way of a request, on one page.
 //!
-//! accept → authenticate → read → place → stream → answer → meter. Each step takes what the step
+//! accept → authenticate → read → reserve → place → stream → answer → meter. Each step takes what the step
 //! before it gave. A client that leaves drops the future or the body at whatever step it is: the
-//! slot is given back, the worker cancels, the meter writes its record.
+//! slot is given back, the worker cancels, the meter settles what was used and writes its record.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use http::header::SET_COOKIE;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
@@ -22,24 +24,36 @@ use crate::meter::{Content, Meter, Metered};
 use crate::place::place;
 use crate::read::{Api, Generation, read};
 use crate::reply::{self, EventBody};
+use crate::reserve::reserve;
 use crate::respond;
 use crate::sse::Frames;
 use crate::stream::{self, Tokens, Tries};
 use crate::wire::Head;
-use crate::{models, probes};
+use crate::{models, organization, preview, probes};
 
 /// Answers one request; there is an answer to everything.
-pub(crate) async fn serve(app: Arc<App>, request: Request<Incoming>) -> Response<Metered> {
-    let (accepted, route, mut body) = accept(&app.config, request);
+pub(crate) async fn serve(
+    app: Arc<App>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Response<Metered> {
+    let (accepted, route, mut body) = accept(&app.config, peer, request);
     let mut meter = Meter::new(&app.telemetry, &accepted);
     let span = meter.span();
     let work = answer(&app, route, &accepted, &mut body, &mut meter);
     let result = within(&app, &accepted, work).instrument(span).await;
-    if let Err(error) = &result {
-        meter.failed(error);
-        discard(&accepted.head.headers, &mut body, 2 * app.config.body_limit).await;
+    let response = match result {
+        Ok(response) => response,
+        Err(error) => {
+            meter.failed(&error);
+            discard(&accepted.head.headers, &mut body, 2 * app.config.body_limit).await;
+            error.response(accepted.id.as_str()).map(Content::Whole)
+        }
+    };
+    if let Content::Whole(_) = response.body() {
+        meter.ends_with(response.status()).await;
     }
-    respond::finish(&app.config, &accepted, result, meter)
+    respond::finish(&app.config, &accepted, response, meter)
 }
 
 /// What each route answers.
@@ -53,12 +67,16 @@ async fn answer(
     let owner = &app.config.model_owner;
     let (status, json) = match route? {
         Route::Generate(api) => return generate(app, api, accepted, body, meter).await,
+        Route::Organization => {
+            let answer = organization::forward(app, accepted, body).await?;
+            return Ok(respond::forwarded(answer));
+        }
         Route::Models => (
             StatusCode::OK,
-            models::list(&call(app, accepted, meter)?, owner),
+            models::list(&call(app, accepted, meter).await?, owner),
         ),
         Route::Model(id) => {
-            let caller = call(app, accepted, meter)?;
+            let caller = call(app, accepted, meter).await?;
             (StatusCode::OK, models::one(&caller, &id, owner)?)
         }
         Route::Live => (StatusCode::OK, probes::live()),
@@ -76,20 +94,37 @@ async fn generate(
     body: &mut Incoming,
     meter: &mut Meter,
 ) -> Result<Response<Content>, Error> {
-    let caller = call(app, accepted, meter)?;
-    let bytes = collect(&accepted.head.headers, body, &app.config).await?;
+    let caller = call(app, accepted, meter).await?;
+    let config = &app.config;
+    let (limit, time) = (config.body_limit, config.body_timeout);
+    let bytes = collect(&accepted.head.headers, body, limit, time).await?;
     let generation = tracing::debug_span!("read")
         .in_scope(|| read(api, &bytes, &caller.catalog, &caller.key.plan))?;
     meter.asks_for(&generation.model.name);
-    let generation = address(generation, &caller, accepted);
-    let tokens = begin(app, &generation).await?;
-    meter.begins(tokens.admitted);
+    let mut generation = address(generation, &caller, accepted);
+    meter.owes(reserve(app, &caller, accepted, &mut generation).await?);
+    let tokens = begin(app, &generation, meter).await?;
     reply(app, tokens, generation, accepted, meter).await
 }
 
-/// Finds out who asks.
-fn call(app: &App, accepted: &Accepted, meter: &mut Meter) -> Result<Caller, AuthenticateError> {
-    let caller = authenticate(app.catalog(), &accepted.head.headers)?;
+/// Finds out who asks; who has no key may be a visitor of the preview.
+async fn call(
+    app: &App,
+    accepted: &Accepted,
+    meter: &mut Meter,
+) -> Result<Caller, AuthenticateError> {
+    let stored = app.stored_keys.as_ref();
+    let caller = match authenticate(app.catalog(), stored, &accepted.head.headers).await {
+        Err(AuthenticateError::NoKey) => {
+            let visit = preview::visit(&app.config, accepted, app.catalog());
+            let visit = visit.ok_or(AuthenticateError::NoKey)?;
+            if let Some(cookie) = visit.cookie {
+                meter.tell(SET_COOKIE, cookie);
+            }
+            visit.caller
+        }
+        known => known?,
+    };
     meter.called_by(&caller.key);
     Ok(caller)
 }
@@ -106,7 +141,7 @@ fn address(mut generation: Generation, caller: &Caller, accepted: &Accepted) -> 
 }
 
 /// Places and streams until some worker has produced the first token: the commit point.
-async fn begin(app: &App, generation: &Generation) -> Result<Tokens, Error> {
+async fn begin(app: &App, generation: &Generation, meter: &mut Meter) -> Result<Tokens, Error> {
     let mut tries = Tries::default();
     loop {
         let Generation { model, request, .. } = generation;
@@ -116,7 +151,7 @@ async fn begin(app: &App, generation: &Generation) -> Result<Tokens, Error> {
         };
         app.telemetry.placed(&model.name, placed.cached);
         let worker = Arc::clone(placed.slot.worker());
-        match stream::open(placed.slot, request.clone()).await {
+        match stream::open(placed.slot, request.clone(), meter).await {
             Ok(tokens) => return Ok(tokens),
             Err(error) => {
                 if !error.is_of_the_caller() {

@@ -12,8 +12,11 @@ mod flow;
 
 mod accept;
 mod authenticate;
+mod preview;
 mod collect;
 mod read;
+mod limit;
+mod reserve;
 mod place;
 mod stream;
 mod reply;
@@ -23,6 +26,7 @@ mod respond;
 mod meter;
 
 mod models;
+mod organization;
 mod probes;
 mod cors;
 mod error;
@@ -30,4 +34,5 @@ mod wire;
 mod telemetry;
 
 pub use app::{BindError, Router, RunError};
-pub use config::{Config, CorsOrigins};
+pub use config::{Config, CorsOrigins, Network, NetworkError};
+pub use limit::{LimitStore, LimiterError, LimitsConfig, SpoolError};

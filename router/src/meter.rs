@@ -1,16 +1,17 @@
-//! Step 8, the outermost: completion, error and disconnect all end here, and are counted.
+//! Step 9, the outermost: completion, error and disconnect all end here, are counted and settled.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode};
-use http_body::{Body, Frame, SizeHint};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body::Body as _;
 use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::{Admitted, Usage};
 use opentelemetry::propagation::Extractor;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -18,8 +19,17 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use crate::accept::{Accepted, RequestId};
 use crate::catalog::Key;
 use crate::error::Error;
-use crate::reply::EventBody;
+use crate::limit::{Reading, Settling};
+use crate::respond::limits;
 use crate::telemetry::Telemetry;
+
+mod bill;
+mod body;
+
+pub(crate) use bill::Bill;
+pub(crate) use body::{Content, Metered};
+
+use bill::End;
 
 /// The status of a request whose client left before there was one (nginx's convention).
 const CLIENT_LEFT: u16 = 499;
@@ -35,25 +45,18 @@ pub(crate) struct Meter {
     arrived: Instant,
     key: Option<Arc<Key>>,
     model: Option<Arc<str>>,
+    /// What the steps before the answer want to be told in its head: limits, a visitor's cookie.
+    headers: Vec<(HeaderName, HeaderValue)>,
+    denied_by: Option<&'static str>,
+    bill: Option<Bill>,
+    settling: Option<Settling>,
+    /// The worker's life that `usage` is of; 0: none.
+    boot_id: u64,
     usage: Usage,
     first_token: Option<Duration>,
     status: u16,
     code: &'static str,
     written: bool,
-}
-
-/// What an answer consists of.
-pub(crate) enum Content {
-    /// All of it is here.
-    Whole(Bytes),
-    /// It comes from a worker.
-    Events(Box<EventBody>),
-}
-
-/// The body of every answer.
-pub(crate) struct Metered {
-    content: Content,
-    meter: Meter,
 }
 
 // === impl Meter ===
@@ -71,6 +74,11 @@ impl Meter {
             arrived: accepted.arrived,
             key: None,
             model: None,
+            headers: Vec::new(),
+            denied_by: None,
+            bill: None,
+            settling: None,
+            boot_id: 0,
             usage: Usage::default(),
             first_token: None,
             status: CLIENT_LEFT,
@@ -91,16 +99,55 @@ impl Meter {
         self.model = Some(Arc::clone(model));
     }
 
-    /// The first token is there.
-    pub(crate) fn begins(&mut self, admitted: Admitted) {
-        self.first_token = Some(self.arrived.elapsed());
+    /// Something is set aside for the request.
+    pub(crate) fn owes(&mut self, bill: Bill) {
+        self.limited(bill.readings());
+        self.bill = Some(bill);
+    }
+
+    /// Adds a header to the answer, whatever it will be.
+    pub(crate) fn tell(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.push((name, value));
+    }
+
+    /// The headers that were asked for.
+    pub(crate) fn headers(&mut self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+        self.headers.drain(..)
+    }
+
+    fn limited(&mut self, readings: &[Reading]) {
+        self.headers.extend(limits::headers(readings));
+        self.denied_by = limits::denied_by(readings);
+    }
+
+    /// A worker is asked; what another one did is void.
+    pub(crate) fn tries(&mut self, boot_id: u64) {
+        self.boot_id = boot_id;
+        self.usage = Usage::default();
+    }
+
+    /// The worker has counted the prompt.
+    pub(crate) fn admitted(&mut self, admitted: Admitted) {
         self.usage.prompt_tokens = admitted.prompt_tokens;
         self.usage.cached_tokens = admitted.cached_tokens;
+        if let Some(bill) = &self.bill {
+            bill.admitted(admitted, &self.usage, self.boot_id);
+        }
+    }
+
+    /// The first token is there.
+    pub(crate) fn begins(&mut self) {
+        self.first_token = Some(self.arrived.elapsed());
     }
 
     pub(crate) fn observe(&mut self, event: &Event) {
         match event {
-            Event::Delta(delta) => self.usage.completion_tokens += delta.token_count,
+            Event::Delta(delta) => {
+                self.usage.completion_tokens += delta.token_count;
+                if let Some(bill) = &self.bill {
+                    bill.progress(&self.usage, self.boot_id);
+                }
+            }
             Event::Finished(finished) => self.used(finished.usage),
             Event::Admitted(_) | Event::ChoiceFinished(_) | Event::Failed(_) => {}
         }
@@ -115,10 +162,50 @@ impl Meter {
 
     pub(crate) fn failed(&mut self, error: &Error) {
         self.code = error.label();
+        if let Some(readings) = error.readings() {
+            self.limited(readings);
+        }
         // Why a body is refused may quote it, and a log never does: its label must do.
         if !matches!(error, Error::Read(_)) {
             tracing::debug!(parent: &self.span, %error, "failed");
         }
+    }
+
+    /// The answer is known to its end, and was not handed over yet: settles what was used.
+    pub(crate) fn ends(&mut self) {
+        if self.code == "client_left" {
+            self.code = "ok";
+        }
+        self.settle();
+    }
+
+    /// Settles a whole answer, and waits until that is done: a client that has the end of an answer
+    /// finds its meters settled.
+    pub(crate) async fn ends_with(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+        self.ends();
+        poll_fn(|cx| self.poll_settled(cx)).await;
+    }
+
+    /// Whether what [`Meter::ends`] began is done.
+    pub(crate) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(settling) = &mut self.settling {
+            ready!(Pin::new(settling).poll(cx));
+            self.settling = None;
+        }
+        Poll::Ready(())
+    }
+
+    fn settle(&mut self) {
+        let Some(bill) = self.bill.take() else {
+            return;
+        };
+        let end = End {
+            status: self.status,
+            code: self.code,
+            first_token: self.first_token,
+        };
+        self.settling = Some(bill.settle(&self.usage, self.boot_id, end));
     }
 
     /// Wraps the answer, whose end will be the end of the record.
@@ -136,9 +223,7 @@ impl Meter {
 
     /// Everything that there is to say was said.
     fn complete(&mut self) {
-        if self.code == "client_left" {
-            self.code = "ok";
-        }
+        self.ends();
         self.write();
     }
 
@@ -146,6 +231,7 @@ impl Meter {
         if std::mem::replace(&mut self.written, true) {
             return;
         }
+        self.settle();
         let seconds = self.arrived.elapsed().as_secs_f64();
         self.telemetry.in_flight.dec();
         self.telemetry
@@ -175,6 +261,9 @@ impl Meter {
             code = self.code,
             model = self.model.as_deref(),
             key = self.key.as_ref().map(|key| &*key.name),
+            account = self.key.as_ref().map(|key| &*key.account),
+            plan = self.key.as_ref().map(|key| &*key.plan.name),
+            denied_by = self.denied_by,
             prompt_tokens = self.usage.prompt_tokens,
             cached_tokens = self.usage.cached_tokens,
             completion_tokens = self.usage.completion_tokens,
@@ -188,6 +277,11 @@ impl Meter {
 /// A leaver is told only by this: hyper drops what it no longer needs.
 impl Drop for Meter {
     fn drop(&mut self) {
+        // Without a runtime the process is about to end, and nothing can be settled here: the store
+        // sweeps the lease.
+        if Handle::try_current().is_err() {
+            self.bill = None;
+        }
         self.write();
     }
 }
@@ -225,42 +319,5 @@ impl Extractor for Headers<'_> {
 
     fn keys(&self) -> Vec<&str> {
         self.0.keys().map(HeaderName::as_str).collect()
-    }
-}
-
-// === impl Metered ===
-
-impl Body for Metered {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Self { content, meter } = &mut *self;
-        let data = match content {
-            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Content::Whole(bytes) => Poll::Ready(Some(std::mem::take(bytes))),
-            Content::Events(events) => events.poll_frames(cx, meter),
-        };
-        if self.is_end_stream() {
-            self.meter.complete();
-        }
-        data.map(|data| data.map(|data| Ok(Frame::data(data))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Whole(bytes) => bytes.is_empty(),
-            Content::Events(events) => events.is_over(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Events(_) => SizeHint::default(),
-        }
     }
 }

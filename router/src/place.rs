@@ -73,7 +73,8 @@ fn none_ready(workers: &[Arc<Worker>], model: &str) -> PlaceError {
     }
 }
 
-fn prompt_bytes(request: &GenerateRequest) -> u64 {
+/// Bytes of a prompt as it was sent; a token id counts as the text that it stands for.
+pub(crate) fn prompt_bytes(request: &GenerateRequest) -> u64 {
     let bytes = match &request.prompt {
         Some(Prompt::Chat(chat)) => chat.tools_json.len() + chat.messages_json.len(),
         Some(Prompt::Text(text)) => match &text.content {

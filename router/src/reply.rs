@@ -2,9 +2,10 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use inferyard_proto::worker::v1::generate_event::Event;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -26,6 +27,9 @@ pub(crate) struct EventBody {
     tokens: Option<Tokens>,
     frames: Frames,
     out: BytesMut,
+    /// The last frames: they wait until what was used is settled.
+    last: BytesMut,
+    ended: bool,
     deadline: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -69,6 +73,8 @@ impl EventBody {
             tokens: Some(tokens),
             frames,
             out: BytesMut::with_capacity(BUFFER),
+            last: BytesMut::new(),
+            ended: false,
             deadline: Box::pin(sleep_until(deadline)),
             cut: Box::pin(cut.clone().cancelled_owned()),
         }
@@ -76,7 +82,7 @@ impl EventBody {
 
     /// Whether everything was encoded and given out.
     pub(crate) fn is_over(&self) -> bool {
-        self.tokens.is_none() && self.out.is_empty()
+        self.tokens.is_none() && self.out.is_empty() && self.last.is_empty()
     }
 
     /// The frames of all events that are there.
@@ -85,7 +91,7 @@ impl EventBody {
         cx: &mut Context<'_>,
         meter: &mut Meter,
     ) -> Poll<Option<Bytes>> {
-        if self.tokens.is_some() {
+        if !self.ended {
             if self.deadline.as_mut().poll(cx).is_ready() {
                 self.fail(&StreamError::DeadlineExceeded.into(), meter);
             } else if self.cut.as_mut().poll(cx).is_ready() {
@@ -95,6 +101,10 @@ impl EventBody {
         let dry = self.encode(cx, meter);
         if !self.out.is_empty() {
             return Poll::Ready(Some(self.out.split().freeze()));
+        }
+        if !self.last.is_empty() {
+            ready!(meter.poll_settled(cx));
+            return Poll::Ready(Some(std::mem::take(&mut self.last).freeze()));
         }
         if self.tokens.is_none() {
             return Poll::Ready(None);
@@ -114,8 +124,17 @@ impl EventBody {
             match tokens.poll_event(cx) {
                 Poll::Ready(Some(Ok(event))) => {
                     meter.observe(&event);
-                    if let Err(error) = self.frames.push(&event, &mut self.out) {
+                    let is_last = matches!(event, Event::Finished(_));
+                    let out = if is_last {
+                        &mut self.last
+                    } else {
+                        &mut self.out
+                    };
+                    if let Err(error) = self.frames.push(&event, out) {
                         self.fail(&error.into(), meter);
+                    } else if is_last {
+                        self.ended = true;
+                        meter.ends();
                     }
                 }
                 Poll::Ready(Some(Err(Broken { error, usage }))) => {
@@ -131,8 +150,11 @@ impl EventBody {
 
     /// Ends with an error frame, and lets go of the worker at once.
     fn fail(&mut self, error: &Error, meter: &mut Meter) {
-        meter.failed(error);
-        self.frames.fail(error, &mut self.out);
         self.tokens = None;
+        if !std::mem::replace(&mut self.ended, true) {
+            meter.failed(error);
+            self.frames.fail(error, &mut self.last);
+            meter.ends();
+        }
     }
 }

@@ -9,9 +9,11 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use crate::accept::Accepted;
 use crate::config::Config;
 use crate::cors;
-use crate::error::Error;
 use crate::meter::{Content, Meter, Metered};
+use crate::organization::Forwarded;
 use crate::reply::EventBody;
+
+pub(crate) mod limits;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -40,6 +42,11 @@ pub(crate) fn events(body: EventBody) -> Response<Content> {
     response
 }
 
+/// The ledger's answer, as it came.
+pub(crate) fn forwarded(answer: Response<Forwarded>) -> Response<Content> {
+    answer.map(|body| Content::Forwarded(Box::new(body)))
+}
+
 /// The answer to a browser that asks first.
 pub(crate) fn preflight(asked: &HeaderMap) -> Response<Content> {
     let mut response = Response::new(Content::Whole(Bytes::new()));
@@ -52,11 +59,9 @@ pub(crate) fn preflight(asked: &HeaderMap) -> Response<Content> {
 pub(crate) fn finish(
     config: &Config,
     accepted: &Accepted,
-    result: Result<Response<Content>, Error>,
-    meter: Meter,
+    response: Response<Content>,
+    mut meter: Meter,
 ) -> Response<Metered> {
-    let response =
-        result.unwrap_or_else(|error| error.response(accepted.id.as_str()).map(Content::Whole));
     let (mut head, mut content) = response.into_parts();
     if let Content::Whole(body) = &mut content {
         if head.status != StatusCode::NO_CONTENT {
@@ -74,6 +79,7 @@ pub(crate) fn finish(
         .insert(OPENAI_VERSION, HeaderValue::from_static("2020-10-01"));
     head.headers
         .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    head.headers.extend(meter.headers());
     cors::allow(&config.cors, &accepted.head.headers, &mut head.headers);
     let body = meter.measure(head.status, content);
     Response::from_parts(head, body)

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use inferyard_proto::worker::v1::generate_event::Event;
-use inferyard_proto::worker::v1::{Admitted, GenerateEvent, GenerateRequest, Usage};
+use inferyard_proto::worker::v1::{GenerateEvent, GenerateRequest, Usage};
 use opentelemetry::propagation::Injector;
 use tokio_stream::Stream as _;
 use tonic::metadata::{MetadataKey, MetadataMap};
@@ -14,6 +14,7 @@ use tonic::{ConnectError, Request, Status, Streaming};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::error::StreamError;
+use crate::meter::Meter;
 use crate::place::Slot;
 
 mod tries;
@@ -23,7 +24,6 @@ pub(crate) use tries::Tries;
 /// An answer that has begun: the first token is there, so no other worker takes over.
 #[derive(Debug)]
 pub(crate) struct Tokens {
-    pub(crate) admitted: Admitted,
     /// The event that was the commit point, until it is taken.
     first: Option<Event>,
     phase: Phase,
@@ -51,7 +51,12 @@ pub(crate) struct Broken {
 
 /// Sends a request to its worker and waits for the first token.
 #[tracing::instrument(level = "debug", skip_all)]
-pub(crate) async fn open(slot: Slot, request: GenerateRequest) -> Result<Tokens, StreamError> {
+pub(crate) async fn open(
+    slot: Slot,
+    request: GenerateRequest,
+    meter: &mut Meter,
+) -> Result<Tokens, StreamError> {
+    meter.tries(slot.boot_id());
     let mut request = Request::new(request);
     let context = tracing::Span::current().context();
     opentelemetry::global::get_text_map_propagator(|propagator| {
@@ -64,7 +69,6 @@ pub(crate) async fn open(slot: Slot, request: GenerateRequest) -> Result<Tokens,
         .map_err(|status| broken(&status))?
         .into_inner();
     let mut tokens = Tokens {
-        admitted: Admitted::default(),
         first: None,
         phase: Phase::Running {
             events: Box::new(events),
@@ -73,12 +77,17 @@ pub(crate) async fn open(slot: Slot, request: GenerateRequest) -> Result<Tokens,
     };
     loop {
         match poll_fn(|cx| tokens.poll_event(cx)).await {
-            Some(Ok(Event::Admitted(admitted))) => tokens.admitted = admitted,
+            Some(Ok(Event::Admitted(admitted))) => meter.admitted(admitted),
             Some(Ok(event)) => {
+                meter.begins();
                 tokens.first = Some(event);
                 return Ok(tokens);
             }
-            Some(Err(Broken { error, .. })) => return Err(error),
+            Some(Err(Broken { error, usage })) => {
+                // Nothing came of it: only what the worker itself says was used counts.
+                meter.used(Some(usage.unwrap_or_default()));
+                return Err(error);
+            }
             None => return Err(StreamError::Contract("no event was the last one")),
         }
     }

@@ -12,8 +12,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::place::{Fleet, Standing};
 
+mod limits;
 mod scrape;
 
+pub(crate) use limits::LimitMetrics;
 pub(crate) use scrape::scrape;
 
 /// From a cached prompt on a GPU to a long one on a laptop.
@@ -37,6 +39,7 @@ pub(crate) struct Telemetry {
     retries: Family<RetryLabels, Counter>,
     workers: Family<WorkerLabels, Gauge>,
     worker_requests: Family<ModelLabel, Gauge>,
+    pub(crate) limits: LimitMetrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -86,8 +89,10 @@ impl Telemetry {
     pub(crate) fn new() -> Self {
         let first_token: fn() -> Histogram = || Histogram::new(FIRST_TOKEN_SECONDS);
         let request_seconds: fn() -> Histogram = || Histogram::new(REQUEST_SECONDS);
+        let mut registry = Registry::with_prefix("inferyard_router");
         let mut telemetry = Self {
-            registry: Registry::with_prefix("inferyard_router"),
+            limits: LimitMetrics::new(&mut registry),
+            registry,
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             requests: Family::default(),

@@ -1,12 +1,16 @@
 //! One row of the error table, and how it is written.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::BytesMut;
-use http::StatusCode;
 use http::header::{HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::wire;
+
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// One row of the table.
 #[derive(Debug)]
@@ -18,8 +22,19 @@ pub(super) struct Row<'a> {
     pub(super) param: Option<&'a str>,
     pub(super) message: Cow<'a, str>,
     pub(super) header: Option<(HeaderName, &'static str)>,
+    /// When the same request may be made again, where a limit says so.
+    pub(super) retry: Option<Retry>,
     /// For metrics and logs.
     pub(super) label: &'static str,
+}
+
+/// What the SDKs are told about another try.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Retry {
+    /// After this time; `None`: waiting does not help.
+    pub(super) after: Option<Duration>,
+    /// Whether they shall try again by themselves.
+    pub(super) by_itself: bool,
 }
 
 // === impl Row ===
@@ -38,6 +53,7 @@ impl<'a> Row<'a> {
             param: None,
             message: message.into(),
             header: None,
+            retry: None,
             label: code,
         }
     }
@@ -77,6 +93,16 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Adds the headers that belong to the failure.
+    pub(super) fn head(&self, headers: &mut HeaderMap) {
+        if let Some((name, value)) = &self.header {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        if let Some(retry) = self.retry {
+            retry.head(headers);
+        }
+    }
+
     /// Appends the error object. All four keys are always there.
     pub(super) fn write(&self, request_id: &str, out: &mut BytesMut) {
         out.extend_from_slice(b"{\"error\":{\"message\":\"");
@@ -96,5 +122,22 @@ impl<'a> Row<'a> {
             }
         }
         out.extend_from_slice(b"}}");
+    }
+}
+
+// === impl Retry ===
+
+impl Retry {
+    /// `Retry-After` has whole seconds; clients that know `retry-after-ms` wait no longer than needed.
+    fn head(self, headers: &mut HeaderMap) {
+        if let Some(after) = self.after {
+            let milliseconds = after.as_micros().div_ceil(1_000);
+            let milliseconds = u64::try_from(milliseconds).unwrap_or(u64::MAX).max(1);
+            headers.insert(RETRY_AFTER, milliseconds.div_ceil(1_000).into());
+            headers.insert(RETRY_AFTER_MS, milliseconds.into());
+        }
+        if !self.by_itself {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! What the steps before and after `read` can fail with.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 use inferyard_proto::worker::v1::{Failed, Usage, failed::Kind};
+
+use crate::limit::Reading;
 
 /// The head of the request leads nowhere.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,15 @@ pub(crate) enum AuthenticateError {
     /// The key is disabled.
     #[error("disabled key")]
     Disabled,
+    /// The key is good, but nobody declares its plan any more.
+    #[error("a key on the plan {plan}, which does not exist")]
+    NoPlan {
+        /// Its name.
+        plan: String,
+    },
+    /// Whether there is such a key cannot be found out at the moment.
+    #[error("the key store cannot be reached")]
+    StoreAway,
 }
 
 /// The body did not arrive as it should.
@@ -87,6 +99,60 @@ pub(crate) enum ReceiveError {
     /// The connection broke or the framing is wrong.
     #[error("body cut off")]
     CutOff,
+}
+
+/// The request may not go on, or not now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReserveError {
+    /// A limit of the plan or of the key is reached.
+    #[error("a limit is reached")]
+    Denied {
+        /// What was to be used.
+        model: Arc<str>,
+        /// Whose limit it is.
+        account: Arc<str>,
+        /// Every limit; those that deny say so.
+        readings: Arc<[Reading]>,
+    },
+    /// A visitor has used what there is without a key.
+    #[error("the visitor's preview is used up")]
+    PreviewExhausted {
+        /// How many requests that were.
+        limit: u64,
+        /// Where there are keys.
+        sign_up: Option<Arc<str>>,
+        /// Every limit.
+        readings: Arc<[Reading]>,
+    },
+    /// All visitors together have used what there is without a key.
+    #[error("the preview's tokens of today are used up")]
+    PoolExhausted {
+        /// Where there are keys.
+        sign_up: Option<Arc<str>>,
+        /// How long it is until there are tokens again.
+        tomorrow: Duration,
+    },
+    /// The limits cannot be known now, and the plan does not go on without.
+    #[error("the limits cannot be known now")]
+    Unavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
+}
+
+/// The ledger did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrganizationError {
+    /// This router has none.
+    #[error("there is no ledger")]
+    NoLedger,
+    /// It cannot be reached, or does not speak HTTP.
+    #[error("the ledger cannot be reached")]
+    Unreachable {
+        /// For the log.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// No worker can take the request now.

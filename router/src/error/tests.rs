@@ -100,6 +100,8 @@ fn the_key() {
     check(unknown, wrong, bearer, "provided: iy-01***ghij. Check");
     check(AuthenticateError::Expired, wrong, bearer, "has expired");
     check(AuthenticateError::Disabled, wrong, bearer, "is disabled");
+    let plan = "gold".to_owned();
+    check(AuthenticateError::NoPlan { plan }, wrong, bearer, "'gold'");
 }
 
 #[test]

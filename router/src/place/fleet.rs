@@ -61,6 +61,14 @@ impl Fleet {
         self.by_model.load().get(model).cloned().unwrap_or_default()
     }
 
+    /// Tokens of prompt and answer together that some worker of the model takes; `None`: none has
+    /// said so yet.
+    pub(crate) fn context_length(&self, model: &str) -> Option<u64> {
+        let workers = self.workers(model);
+        let lengths = workers.iter().filter_map(|worker| worker.context_length());
+        lengths.max()
+    }
+
     /// Every worker with the model it is named for.
     pub(crate) fn each(&self, mut visit: impl FnMut(&Arc<str>, &Worker)) {
         for (model, workers) in &**self.by_model.load() {

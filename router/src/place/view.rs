@@ -120,6 +120,17 @@ impl View {
         }
     }
 
+    /// The worker's life; 0: it has not spoken.
+    pub(crate) fn boot_id(&self) -> u64 {
+        self.state.as_ref().map_or(0, |state| state.boot_id)
+    }
+
+    /// Tokens of prompt and answer together that one sequence may have, once the worker knows.
+    pub(crate) fn context_length(&self) -> Option<u64> {
+        let capacity = self.state.as_ref()?.capacity?;
+        Some(u64::from(capacity.context_length)).filter(|length| *length > 0)
+    }
+
     /// How long a request would wait here for its first token; `None`: it cannot be placed.
     pub(crate) fn expect(&self, work: &Work<'_>) -> Option<Expected> {
         let state = self.state.as_ref()?;

@@ -48,6 +48,7 @@ pub(crate) struct Worker {
 /// A place on a worker; dropping it gives the place back.
 pub(crate) struct Slot {
     worker: Arc<Worker>,
+    boot_id: u64,
     serial: u64,
 }
 
@@ -100,11 +101,17 @@ impl Worker {
         self.view().expect(work)
     }
 
+    pub(crate) fn context_length(&self) -> Option<u64> {
+        self.view().context_length()
+    }
+
     /// Takes a place for work that is about to be sent.
     pub(crate) fn take(self: &Arc<Self>, work: &Work<'_>, expected: &Expected) -> Slot {
         self.running.fetch_add(1, Ordering::Relaxed);
+        let mut view = self.view();
         Slot {
-            serial: self.view().sent(work, expected, Instant::now()),
+            boot_id: view.boot_id(),
+            serial: view.sent(work, expected, Instant::now()),
             worker: Arc::clone(self),
         }
     }
@@ -215,6 +222,11 @@ fn channel(endpoint: &Endpoint) -> Channel {
 impl Slot {
     pub(crate) fn worker(&self) -> &Arc<Worker> {
         &self.worker
+    }
+
+    /// The worker's life in which the place was taken.
+    pub(crate) fn boot_id(&self) -> u64 {
+        self.boot_id
     }
 }
 

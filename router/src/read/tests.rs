@@ -29,9 +29,8 @@ fn catalog() -> Catalog {
 
 fn plan(models: Option<&[&str]>) -> Plan {
     Plan {
-        name: "free".into(),
         models: models.map(|names| names.iter().map(|name| (*name).into()).collect()),
-        priority: 0,
+        ..Plan::unrestricted("free")
     }
 }
 

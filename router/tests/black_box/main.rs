@@ -3,11 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
+#[path = "../../../keys/tests/store/redis.rs"]
+mod redis;
 
 mod answers;
+mod bills;
 mod retries;
 mod leaving;
+mod limits;
+mod organization;
+mod preview;
 mod shutdown;
 mod refusals;
 mod endpoints;
+mod stored_keys;
 mod telemetry;

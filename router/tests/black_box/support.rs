@@ -1,8 +1,10 @@
 //! A router, scripted workers and a client of bytes.
 
+mod bills;
 mod client;
 mod worker;
 
+pub(crate) use bills::Bills;
 pub(crate) use client::{Answer, Connection};
 pub(crate) use worker::{Call, ScriptedWorker, admitted, choice_finished, delta, failed, finished};
 
@@ -12,8 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash, Model, Plan};
-use inferyard_router::{Config, Router, RunError};
-use sha2::{Digest, Sha256};
+use inferyard_router::{Config, LimitStore, Router, RunError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -49,12 +50,42 @@ impl TestRouter {
     ) -> Self {
         let endpoints = workers.iter().map(|worker| worker.endpoint.clone());
         let router = Self::unready(catalog(endpoints.collect()), change).await;
-        let ready = format!(
-            "inferyard_router_workers{{model=\"m\",state=\"ready\"}} {}\n",
-            workers.len()
-        );
-        eventually(async || router.scrape().await.contains(&ready)).await;
+        router.found(workers.len()).await;
         router
+    }
+
+    /// Waits until it has found so many ready workers.
+    async fn found(&self, workers: usize) {
+        let ready = format!("inferyard_router_workers{{model=\"m\",state=\"ready\"}} {workers}\n");
+        eventually(async || self.scrape().await.contains(&ready)).await;
+    }
+
+    /// A router of the model `m` on these workers, on a plan of its own, as soon as all are ready.
+    pub(crate) async fn planned(
+        workers: &[&ScriptedWorker],
+        change: impl FnOnce(&mut Plan),
+    ) -> (Self, Bills) {
+        Self::planned_and_configured(workers, change, |_| ()).await
+    }
+
+    pub(crate) async fn planned_and_configured(
+        workers: &[&ScriptedWorker],
+        change: impl FnOnce(&mut Plan),
+        configure: impl FnOnce(&mut Config),
+    ) -> (Self, Bills) {
+        let (outbox, bills) = bills::channel();
+        let endpoints = workers.iter().map(|worker| worker.endpoint.clone());
+        let mut catalog = catalog(endpoints.collect());
+        replan(&mut catalog, change);
+        let router = Self::unready(catalog, |config| {
+            config.limits.store = LimitStore::Memory {
+                outbox: Some(outbox),
+            };
+            configure(config);
+        })
+        .await;
+        router.found(workers.len()).await;
+        (router, bills)
     }
 
     /// A router that nobody waits for.
@@ -144,9 +175,9 @@ pub(crate) fn catalog(workers: Vec<Endpoint>) -> Catalog {
     };
     let plan = |models| {
         Arc::new(Plan {
-            name: "plan".into(),
             models,
             priority: 7,
+            ..Plan::unrestricted("plan")
         })
     };
     let mut keys = BTreeMap::new();
@@ -157,9 +188,10 @@ pub(crate) fn catalog(workers: Vec<Endpoint>) -> Catalog {
             plan,
             expires: None,
             disabled: false,
+            limits: None,
         };
         change(&mut key);
-        keys.insert(KeyHash(Sha256::digest(text).into()), Arc::new(key));
+        keys.insert(KeyHash::of(text.as_bytes()), Arc::new(key));
     };
     key(KEY, plan(None), |_| ());
     key(NARROW_KEY, plan(Some(vec!["org/other".into()])), |_| ());
@@ -171,7 +203,21 @@ pub(crate) fn catalog(workers: Vec<Endpoint>) -> Catalog {
         models: BTreeMap::from([model("m", workers)]),
         aliases: BTreeMap::from([("alias".into(), "m".into())]),
         keys,
+        plans: BTreeMap::from([("plan".into(), plan(None))]),
     }
+}
+
+/// Changes the plan of the key.
+fn replan(catalog: &mut Catalog, change: impl FnOnce(&mut Plan)) {
+    let key = catalog.keys.get_mut(&KeyHash::of(KEY.as_bytes())).unwrap();
+    let mut plan = Plan::clone(&key.plan);
+    change(&mut plan);
+    let plan = Arc::new(plan);
+    *key = Arc::new(Key {
+        plan: Arc::clone(&plan),
+        ..Key::clone(key)
+    });
+    catalog.plans.insert(Arc::clone(&plan.name), plan);
 }
 
 /// The same with a second model that has no workers.

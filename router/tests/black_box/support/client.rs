@@ -119,6 +119,16 @@ impl Head {
         let found = self.headers.iter().find(|(other, _)| other == name)?;
         Some(&found.1)
     }
+
+    /// The headers whose names begin so.
+    pub(crate) fn starting_with<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let headers = self.headers.iter();
+        let found = headers.filter(move |(name, _)| name.starts_with(prefix));
+        found.map(|(name, value)| (&**name, &**value))
+    }
 }
 
 impl Answer {

@@ -1,0 +1,192 @@
+//! The rows of limits: what is told to who has reached one.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::WWW_AUTHENTICATE;
+
+use super::row::{Retry, Row};
+use super::steps::ReserveError;
+use crate::limit::{Meter, Reading, Wait};
+use crate::respond::limits::{OTHERS, clock, dollars, wait};
+
+/// A client that waits longer than this for an answer had better ask its user.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
+pub(super) fn reserve(error: &ReserveError) -> Row<'_> {
+    match error {
+        ReserveError::Denied {
+            model,
+            account,
+            readings,
+        } => denied(model, account, readings),
+        ReserveError::PreviewExhausted { limit, sign_up, .. } => Row {
+            header: Some((WWW_AUTHENTICATE, "Bearer")),
+            ..Row::invalid(
+                StatusCode::UNAUTHORIZED,
+                "preview_exhausted",
+                format!(
+                    "You have used the {limit} free requests of the preview. {}",
+                    get_a_key(sign_up.as_deref())
+                ),
+            )
+        },
+        ReserveError::PoolExhausted { sign_up, tomorrow } => Row {
+            retry: Some(Retry {
+                after: Some(*tomorrow),
+                by_itself: false,
+            }),
+            ..too_many(
+                "tokens",
+                "preview_pool_exhausted",
+                format!(
+                    "The free preview has no tokens left for today. It goes on in {}. {}",
+                    clock(*tomorrow),
+                    get_a_key(sign_up.as_deref())
+                ),
+            )
+        },
+        ReserveError::Unavailable { retry_after } => Row {
+            header: None,
+            retry: Some(Retry {
+                after: Some(*retry_after),
+                by_itself: true,
+            }),
+            label: "limits_unavailable",
+            ..Row::unavailable(
+                "server_is_overloaded",
+                "1",
+                "The limits of your plan cannot be checked at the moment. Try again in a few seconds.",
+            )
+        },
+    }
+}
+
+fn get_a_key(sign_up: Option<&str>) -> String {
+    let how = "and send it in the header `Authorization: Bearer YOUR_KEY`.";
+    match sign_up {
+        Some(link) => format!("To go on, get an API key at {link}, {how}"),
+        None => format!("To go on, ask whoever runs this service for an API key, {how}"),
+    }
+}
+
+/// The message is of the limit that denies for longest; `Retry-After` is its wait.
+fn denied<'a>(model: &str, account: &str, readings: &[Reading]) -> Row<'a> {
+    let (reading, longest) = wait(readings).expect("a limit should deny what is denied");
+    let row = match reading.meter {
+        Meter::BudgetPerMonth => budget(account, reading, longest),
+        Meter::RequestsPerMinute
+        | Meter::RequestsPerDay
+        | Meter::RequestsTotal
+        | Meter::ConcurrentRequests
+        | Meter::TokensPerMinute
+        | Meter::TokensPerDay => rate(model, account, reading, longest),
+    };
+    let after = match longest {
+        Wait::Exactly(time) => Some(time),
+        Wait::ForOthers => Some(OTHERS),
+        Wait::ForEver => None,
+    };
+    Row {
+        retry: Some(Retry {
+            after,
+            by_itself: readings.iter().all(passes_soon),
+        }),
+        ..row
+    }
+}
+
+/// Whether a client that waits by itself does what its user wants.
+fn passes_soon(reading: &Reading) -> bool {
+    match reading.denial {
+        None | Some(Wait::ForOthers) => true,
+        Some(Wait::ForEver) => false,
+        Some(Wait::Exactly(time)) => {
+            time <= LONGEST_WAIT
+                && !matches!(
+                    reading.meter,
+                    Meter::RequestsPerDay | Meter::TokensPerDay | Meter::BudgetPerMonth
+                )
+        }
+    }
+}
+
+fn rate<'a>(model: &str, account: &str, reading: &Reading, longest: Wait) -> Row<'a> {
+    let Reading {
+        meter,
+        limit,
+        used,
+        requested,
+        ..
+    } = reading;
+    let (kind, name) = match meter {
+        Meter::RequestsPerMinute => ("requests", "requests per min (RPM)"),
+        Meter::RequestsPerDay => ("requests", "requests per day (RPD)"),
+        Meter::RequestsTotal => ("requests", "requests in total"),
+        Meter::ConcurrentRequests => ("requests", "requests at the same time"),
+        Meter::TokensPerMinute => ("tokens", "tokens per min (TPM)"),
+        Meter::TokensPerDay => ("tokens", "tokens per day (TPD)"),
+        Meter::BudgetPerMonth => ("insufficient_quota", "dollars per month"),
+    };
+    let too_large = requested > limit;
+    let begin = if too_large {
+        "Request too large"
+    } else {
+        "Rate limit reached"
+    };
+    let rest = match (longest, meter) {
+        _ if too_large => {
+            "The input or output tokens must be reduced in order to run successfully.".to_owned()
+        }
+        (Wait::Exactly(time), _) => {
+            let time = clock(time.max(Duration::from_millis(1)));
+            format!("Please try again in {time}.")
+        }
+        (Wait::ForOthers, Meter::ConcurrentRequests) => {
+            "Please try again when one of your requests has ended.".to_owned()
+        }
+        (Wait::ForOthers, _) => "A part of it is held by requests that are still running. Please \
+                                 try again when they have ended."
+            .to_owned(),
+        (Wait::ForEver, _) => {
+            "It does not come back with time: your plan allows no more.".to_owned()
+        }
+    };
+    let used = if too_large {
+        String::new()
+    } else {
+        format!(" Used {used},")
+    };
+    let message = format!(
+        "{begin} for {model} in organization {account} on {name}: Limit {limit},{used} Requested \
+         {requested}. {rest}"
+    );
+    too_many(kind, "rate_limit_exceeded", message)
+}
+
+fn budget<'a>(account: &str, reading: &Reading, longest: Wait) -> Row<'a> {
+    let rest = match longest {
+        Wait::Exactly(time) => format!("It begins anew in {}.", clock(time)),
+        Wait::ForOthers => "A part of it is held by requests that are still running. Please try \
+                            again when they have ended."
+            .to_owned(),
+        Wait::ForEver => "This request costs more than the whole budget: ask for less.".to_owned(),
+    };
+    let message = format!(
+        "You exceeded your current quota, please check your plan and billing details. The budget \
+         of organization {account} for this month: Limit ${}, Used ${}. {rest}",
+        dollars(reading.limit),
+        dollars(reading.used),
+    );
+    too_many("insufficient_quota", "insufficient_quota", message)
+}
+
+fn too_many<'a>(kind: &'static str, code: &'static str, message: String) -> Row<'a> {
+    Row {
+        kind,
+        ..Row::invalid(StatusCode::TOO_MANY_REQUESTS, code, message)
+    }
+}
+
+#[cfg(test)]
+mod tests;

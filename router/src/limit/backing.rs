@@ -1,0 +1,146 @@
+//! Which store a router has, and what routers tell each other through it.
+
+use std::io;
+#[cfg(test)]
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{RedisError, RedisResult};
+use tokio::time::timeout;
+
+use super::memory::Memory;
+use super::peers;
+use super::redis::{Connection, Redis};
+use super::store::{Admission, Decision, Lease, Progressed, Settled, Store, StoreError, Used};
+
+/// No request waits for these answers.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// One of the stores.
+pub(super) enum Backing {
+    /// It belongs to this router, and cannot be lost.
+    Memory(Memory),
+    /// All routers share it.
+    Redis(Box<Redis>),
+    /// A memory that fails on demand.
+    #[cfg(test)]
+    Flaky(Arc<super::tests::Flaky>),
+}
+
+// === impl Backing ===
+
+impl Backing {
+    /// Whether other routers may use it too.
+    pub(super) fn is_shared(&self) -> bool {
+        !matches!(self, Self::Memory(_))
+    }
+
+    /// Tells that a router lives, and returns the names of all that do, in order.
+    pub(super) async fn beat(&self, router: &str) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Memory(_) => Ok(vec![router.to_owned()]),
+            Self::Redis(redis) => ask(redis, async |on| peers::beat(on, router).await).await,
+            #[cfg(test)]
+            Self::Flaky(flaky) => flaky.beat(router).await,
+        }
+    }
+
+    /// Tells that a router ends.
+    pub(super) async fn leave(&self, router: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(redis) => ask(redis, async |on| peers::leave(on, router).await).await,
+            #[cfg(test)]
+            Self::Flaky(_) => Ok(()),
+        }
+    }
+
+    /// Adds tokens to what all routers have used of a pool on a day, and returns the sum.
+    pub(super) async fn pool(&self, name: &str, day: u64, tokens: u64) -> Result<u64, StoreError> {
+        match self {
+            Self::Memory(_) => Ok(tokens),
+            Self::Redis(redis) => {
+                let add = async |on: &mut Connection| peers::add(on, name, day, tokens).await;
+                ask(redis, add).await
+            }
+            #[cfg(test)]
+            Self::Flaky(_) => Ok(tokens),
+        }
+    }
+
+    /// Warns where the store may throw counters away. One that does not say so is believed.
+    pub(super) async fn warn_of_eviction(&self) {
+        if let Self::Redis(redis) = self
+            && let Ok(policy) = ask(redis, async |on| peers::eviction(on).await).await
+            && policy != "noeviction"
+        {
+            tracing::warn!(
+                policy,
+                "Redis throws limits and usage away when its memory is full: \
+                 set its maxmemory-policy to noeviction"
+            );
+        }
+    }
+}
+
+/// The connection of the limits, used for something else.
+async fn ask<T>(
+    redis: &Redis,
+    question: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
+) -> Result<T, StoreError> {
+    let mut connection = redis.connection().await?;
+    let answer = timeout(PATIENCE, question(&mut connection)).await;
+    let answer = answer.unwrap_or_else(|_| {
+        // Whoever is behind a connection that is silent may be gone: the next call makes a new one.
+        Err(RedisError::from(io::Error::from(io::ErrorKind::TimedOut)))
+    });
+    answer.map_err(|error| redis.failed(&error))
+}
+
+impl Store for Backing {
+    async fn admit(&self, admission: &Admission) -> Result<Decision, StoreError> {
+        match self {
+            Self::Memory(store) => store.admit(admission).await,
+            // It is large, and would be a part of the future of every request.
+            Self::Redis(store) => Box::pin(store.admit(admission)).await,
+            #[cfg(test)]
+            Self::Flaky(store) => store.admit(admission).await,
+        }
+    }
+
+    async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
+        match self {
+            Self::Memory(store) => store.progress(lease, used).await,
+            Self::Redis(store) => store.progress(lease, used).await,
+            #[cfg(test)]
+            Self::Flaky(store) => store.progress(lease, used).await,
+        }
+    }
+
+    async fn settle(&self, lease: &Lease, used: &Used) -> Result<Settled, StoreError> {
+        match self {
+            Self::Memory(store) => store.settle(lease, used).await,
+            Self::Redis(store) => store.settle(lease, used).await,
+            #[cfg(test)]
+            Self::Flaky(store) => store.settle(lease, used).await,
+        }
+    }
+
+    async fn charge(&self, lease: &Lease, used: &Used) -> Result<Settled, StoreError> {
+        match self {
+            Self::Memory(store) => store.charge(lease, used).await,
+            Self::Redis(store) => store.charge(lease, used).await,
+            #[cfg(test)]
+            Self::Flaky(store) => store.charge(lease, used).await,
+        }
+    }
+
+    async fn sweep(&self) -> Result<usize, StoreError> {
+        match self {
+            Self::Memory(store) => store.sweep().await,
+            Self::Redis(store) => store.sweep().await,
+            #[cfg(test)]
+            Self::Flaky(store) => store.sweep().await,
+        }
+    }
+}

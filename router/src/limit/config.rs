@@ -1,0 +1,52 @@
+//! The settings of the limits.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use inferyard_proto::outbox::Entry;
+use tokio::sync::mpsc;
+
+/// Where limits are counted, and how.
+#[derive(Debug, Clone)]
+pub struct LimitsConfig {
+    /// Where the meters are.
+    pub store: LimitStore,
+    /// What a router that dies held is free again after so long.
+    pub lease_time: Duration,
+    /// At least so many routers share the limits while Redis cannot be reached; more, if more were
+    /// last heard of. Without it, a router that has not heard from Redis since its start refuses
+    /// requests of plans that then enforce a share.
+    pub routers: Option<u32>,
+}
+
+/// Where the meters are.
+#[derive(Debug, Clone)]
+pub enum LimitStore {
+    /// In this router, which then must be the only one.
+    Memory {
+        /// Who takes the usage events; `None`: nobody keeps them.
+        outbox: Option<mpsc::Sender<Entry>>,
+    },
+    /// In a Redis, or a Redis Cluster, that all routers share.
+    Redis {
+        /// `redis://` or `rediss://`, with user and password where the server wants them.
+        url: String,
+        /// The folder in which what was used waits while Redis cannot be reached. One router has
+        /// it for itself. `None`: it waits in memory, and is lost with the router.
+        spool: Option<PathBuf>,
+        /// How long a decision may take.
+        timeout: Duration,
+    },
+}
+
+// === impl LimitsConfig ===
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            store: LimitStore::Memory { outbox: None },
+            lease_time: Duration::from_secs(30),
+            routers: None,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The store of limits in the memory of one router.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use inferyard_proto::outbox::{self, Entry};
+use tokio::sync::mpsc;
+
+use super::clock::{Clock, month};
+use super::meters::{Meters, Now, all, number, whole};
+use super::store::{
+    Admission, Decision, Lease, Meter, Progressed, Reading, Settled, Store, StoreError, Used,
+};
+
+mod record;
+mod shard;
+
+use shard::{Shard, Swept};
+
+/// So many leases of a shard end in one sweep.
+const SWEPT: usize = 256;
+
+/// Meters and leases of one router. It does what the store in Redis does.
+pub(crate) struct Memory {
+    outbox: Option<mpsc::Sender<Entry>>,
+    clock: Clock,
+    shards: Vec<Mutex<Shard>>,
+    #[cfg(test)]
+    ahead_us: std::sync::atomic::AtomicU64,
+}
+
+// === impl Memory ===
+
+impl Memory {
+    /// Events go into `outbox`; without one, nobody wants them.
+    pub(crate) fn new(outbox: Option<mpsc::Sender<Entry>>) -> Self {
+        let shards = (0..outbox::BUCKETS).map(|_| Mutex::default());
+        Self {
+            outbox,
+            clock: Clock::start(),
+            shards: shards.collect(),
+            #[cfg(test)]
+            ahead_us: std::sync::atomic::AtomicU64::new(0),
+        }
+    }
+
+    /// Sets the first levels of the scopes of an account that have none: so much of what `readings`
+    /// say that is used.
+    pub(crate) fn seed(&self, lease: &Lease, readings: &[Reading], share: f64) {
+        let now = self.now();
+        let mut account_shard = self.shard(&lease.account);
+        let account = account_shard
+            .accounts
+            .entry(Arc::clone(&lease.account))
+            .or_default();
+        account.touched_us = whole(now.us);
+        let mut readings = readings.iter().peekable();
+        for scope in &lease.scopes {
+            let is_known = account.scopes.contains_key(&scope.name);
+            let mut meters = Meters::at(now);
+            for (meter, limit) in all(&scope.limits) {
+                let reading = readings.next_if(|reading| limit.is_some() && reading.meter == meter);
+                if let Some(reading) = reading {
+                    set(&mut meters, meter, number(reading.used) * share);
+                }
+            }
+            if !is_known {
+                account.scopes.insert(Arc::clone(&scope.name), meters);
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let now = self.clock.now_us();
+        #[cfg(test)]
+        let now = now.wrapping_add(self.ahead_us.load(std::sync::atomic::Ordering::Relaxed));
+        let (first, next) = month(now);
+        Now {
+            us: number(now),
+            month: (number(first), number(next)),
+        }
+    }
+
+    /// Turns the clock; wraps, so that it can go back.
+    #[cfg(test)]
+    pub(super) fn shift(&self, us: u64) {
+        let ahead = &self.ahead_us;
+        ahead.fetch_add(us, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn this_month(&self) -> (u64, u64) {
+        month(whole(self.now().us))
+    }
+
+    /// What a scope of an account counts.
+    #[cfg(test)]
+    pub(super) fn meters(&self, account: &str, scope: &str) -> Meters {
+        let shard = self.shard(account);
+        let account = shard.accounts.get(account);
+        let meters = account.and_then(|account| account.scopes.get(scope));
+        meters.copied().unwrap_or_default()
+    }
+
+    fn shard(&self, account: &str) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[usize::from(outbox::bucket(account))])
+    }
+
+    /// Room for one event, so that none is made that would be lost.
+    async fn room(&self) -> Result<Option<mpsc::Permit<'_, Entry>>, StoreError> {
+        let Some(outbox) = &self.outbox else {
+            return Ok(None);
+        };
+        let room = outbox.reserve().await;
+        room.map(Some).map_err(|_| StoreError::Refused {
+            message: "nobody takes usage events any more".to_owned(),
+        })
+    }
+
+    async fn end(&self, lease: &Lease, used: &Used, whole: bool) -> Result<Settled, StoreError> {
+        let room = self.room().await?;
+        let now = self.now();
+        let mut shard = self.shard(&lease.account);
+        let (settled, entry) = shard.end(lease, used, whole, now);
+        if let (Some(room), Some(entry)) = (room, entry) {
+            room.send(entry);
+        }
+        Ok(settled)
+    }
+}
+
+impl Store for Memory {
+    async fn admit(&self, admission: &Admission) -> Result<Decision, StoreError> {
+        let now = self.now();
+        let now = Now {
+            month: (number(admission.month.0), number(admission.month.1)),
+            ..now
+        };
+        Ok(self.shard(&admission.lease.account).admit(admission, now))
+    }
+
+    async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
+        let now = self.now();
+        Ok(self.shard(&lease.account).progress(lease, used, now))
+    }
+
+    async fn settle(&self, lease: &Lease, used: &Used) -> Result<Settled, StoreError> {
+        self.end(lease, used, false).await
+    }
+
+    async fn charge(&self, lease: &Lease, used: &Used) -> Result<Settled, StoreError> {
+        self.end(lease, used, true).await
+    }
+
+    async fn sweep(&self) -> Result<usize, StoreError> {
+        let mut ended = 0;
+        for shard in &self.shards {
+            lock(shard).forget(whole(self.now().us));
+            for _ in 0..SWEPT {
+                let room = self.room().await?;
+                match lock(shard).sweep_one(whole(self.now().us)) {
+                    Swept::Nothing => break,
+                    Swept::Dropped => {}
+                    Swept::Ended(entry) => {
+                        ended += 1;
+                        if let Some(room) = room {
+                            room.send(entry);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(ended)
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn set(meters: &mut Meters, meter: Meter, level: f64) {
+    match meter {
+        Meter::RequestsPerMinute => meters.requests_minute = level,
+        Meter::RequestsPerDay => meters.requests_day = level,
+        Meter::RequestsTotal => meters.requests_total = level,
+        Meter::TokensPerMinute => meters.tokens_minute = level,
+        Meter::TokensPerDay => meters.tokens_day = level,
+        // Whoever runs elsewhere ends elsewhere: nothing would ever give it back here.
+        Meter::ConcurrentRequests => {}
+        Meter::BudgetPerMonth => meters.money_month = level,
+    }
+}

@@ -1,0 +1,66 @@
+-- What the scripts that follow share. The arithmetic is that of meters.rs, in the same order.
+--
+-- An account is a hash. Fields: a scope's name -> ten doubles (see `Meters::decode`); `l:<id>` -> a lease;
+-- `d` -> four doubles: when the account is due in its bucket's index (0: it is not there), when its expiry is to be
+-- renewed, and where an unfinished sweep goes on (cursor, earliest moment found).
+-- A lease is eleven doubles: when it is due, money held, money granted, whether it has expired, the next part of its
+-- event, tokens and money charged, tokens held, and the lengths of the three strings that follow: the names of its
+-- scopes (a zero byte after each), the first piece of its event, the last piece told. The piece that is billed takes
+-- the rest.
+--
+-- Functions get what they need as arguments: captured variables cost more than the arithmetic.
+local call, pack, read, sub = redis.call, struct.pack, struct.unpack, string.sub
+local lease_format, lease_size = '<ddddddddddd', 88
+
+-- A scope's state after a charge; its limits begin at `from`.
+local function charge(state, numbers, from, now, month, requests, tokens, money, held_tokens, held_money, running, read, pack)
+  local rpm, rpd, _, tpm, tpd = read('<ddddd', numbers, from)
+  local at, held, active, minute, day, total, tokens_minute, tokens_day, spent, reserved = now, 0, 0, 0, 0, 0, 0, 0, 0, 0
+  if state then
+    at, held, active, minute, day, total, tokens_minute, tokens_day, spent, reserved = read('<dddddddddd', state)
+  end
+  if at < month and now >= month then spent = 0 end
+  local passed = now - at
+  if passed > 0 then at = now else passed = 0 end
+  if rpm > 0 then
+    minute = minute - passed * rpm / 60e6
+    minute = (minute > 0 and minute or 0) + requests
+  else minute = 0 end
+  if rpd > 0 then
+    day = day - passed * rpd / 86400e6
+    day = (day > 0 and day or 0) + requests
+  else day = 0 end
+  if tpm > 0 then
+    tokens_minute = tokens_minute - passed * tpm / 60e6
+    tokens_minute = (tokens_minute > 0 and tokens_minute or 0) + tokens
+  else tokens_minute = 0 end
+  if tpd > 0 then
+    tokens_day = tokens_day - passed * tpd / 86400e6
+    tokens_day = (tokens_day > 0 and tokens_day or 0) + tokens
+  else tokens_day = 0 end
+  held, active, reserved = held + held_tokens, active + running, reserved + held_money
+  return pack('<dddddddddd', at, held > 0 and held or 0, active > 0 and active or 0, minute, day, total + requests,
+    tokens_minute, tokens_day, spent + money, reserved > 0 and reserved or 0)
+end
+
+-- Changes what the scopes of a lease hold, by its own record.
+local function hold(key, names, tokens, money, running)
+  for name in string.gmatch(names, '[^%z]+') do
+    local state = redis.call('HGET', key, name)
+    if state then
+      local held, active = struct.unpack('<dd', state, 9)
+      local reserved = struct.unpack('<d', state, 73)
+      held, active, reserved = held + tokens, active + running, reserved + money
+      redis.call('HSET', key, name, string.sub(state, 1, 8)
+        .. struct.pack('<dd', held > 0 and held or 0, active > 0 and active or 0)
+        .. string.sub(state, 25, 72) .. struct.pack('<d', reserved > 0 and reserved or 0))
+    end
+  end
+end
+
+-- Puts an event into the outbox; returns the entry's id.
+local function write(outbox, event, part, first, billed)
+  if part == 0 then return redis.call('XADD', outbox, '*', 'e', event) end
+  return redis.call('XADD', outbox, '*', 'e', event, 'p', part, 'b', first .. billed)
+end
+

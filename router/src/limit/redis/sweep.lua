@@ -1,0 +1,88 @@
+-- Ends the leases of a bucket that have expired, as far as one call goes.
+--
+-- KEYS: 1 due index, 2 outbox, 3 and 4 what was settled in this period and the one before, 5 when this period began. The accounts
+--       that the index names are read and written too: their keys have the same hash tag, and so the same slot.
+-- ARGV: 1 prefix of the accounts' keys, 2 clock offset, 3 most leases to end, 4 most fields to look at.
+-- Returns how many ended.
+local time = call('TIME')
+local now = time[1] * 1000000 + time[2] + tonumber(ARGV[2])
+local ends, looks = tonumber(ARGV[3]), tonumber(ARGV[4])
+local ended = 0
+
+-- What is settled is remembered for one to two periods of ten minutes.
+local since = tonumber(call('GET', KEYS[5]))
+if not since then
+  call('SET', KEYS[5], string.format('%.0f', now))
+elseif math.abs(now - since) >= 600e6 then
+  call('SET', KEYS[5], string.format('%.0f', now))
+  call('UNLINK', KEYS[4])
+  if call('EXISTS', KEYS[3]) == 1 then call('RENAME', KEYS[3], KEYS[4]) end
+end
+
+-- Ends a lease that has expired, or drops what was kept of one. Returns when it is due next.
+local function expire(key, field, lease)
+  local due, held_money, granted, expired, part, tokens, money, held_tokens, names_size, first_size, last_size =
+    read(lease_format, lease)
+  if due > now then return due end
+  if expired == 1 then
+    call('HDEL', key, field)
+    return nil
+  end
+  local names = sub(lease, lease_size + 1, lease_size + names_size)
+  hold(key, names, -held_tokens, -held_money, -1)
+  local id = sub(field, 3)
+  if call('SISMEMBER', KEYS[3], id) == 1 or call('SISMEMBER', KEYS[4], id) == 1 then
+    -- A repeated admission that came after its own end: its event is written.
+    call('HDEL', key, field)
+    return nil
+  end
+  local from = lease_size + names_size
+  local first = sub(lease, from + 1, from + first_size)
+  local last = sub(lease, from + first_size + 1, from + first_size + last_size)
+  write(KEYS[2], first .. last, part, first, sub(lease, from + first_size + last_size + 1))
+  -- For an hour, for its late end.
+  due = now + 3600e6
+  call('HSET', key, field, pack(lease_format, due, 0, granted, 1, part + 1, tokens, money, 0, #names, #first, #last)
+    .. names .. first .. last .. last)
+  ended = ended + 1
+  return due
+end
+
+-- Looks at the leases of an account, from where the last look ended.
+local function visit(account)
+  local key = ARGV[1] .. account
+  local meta = call('HGET', key, 'd')
+  if not meta then return call('ZREM', KEYS[1], account) end
+  local _, renew, cursor, earliest = read('<dddd', meta)
+  local resumed, next = cursor ~= 0, string.format('%.0f', cursor)
+  repeat
+    local page = call('HSCAN', key, next, 'MATCH', 'l:*', 'COUNT', 256)
+    next = page[1]
+    looks = looks - 256
+    for i = 1, #page[2], 2 do
+      local due = expire(key, page[2][i], page[2][i + 1])
+      if due and (earliest == 0 or due < earliest) then earliest = due end
+    end
+  until next == '0' or looks <= 0 or ended >= ends
+  if next ~= '0' then
+    call('ZADD', KEYS[1], now, account)
+    call('HSET', key, 'd', pack('<dddd', now, renew, tonumber(next), earliest))
+    return
+  end
+  -- Leases that came during a look of several calls may have been missed: look again soon.
+  if resumed and (earliest == 0 or earliest > now + 30e6) then earliest = now + 30e6 end
+  if earliest == 0 then
+    call('ZREM', KEYS[1], account)
+  else
+    call('ZADD', KEYS[1], earliest, account)
+  end
+  call('HSET', key, 'd', pack('<dddd', earliest, renew, 0, 0))
+end
+
+while looks > 0 and ended < ends do
+  local first = call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  if not first[1] or tonumber(first[2]) > now then break end
+  visit(first[1])
+  looks = looks - 16
+end
+return ended

@@ -1,0 +1,68 @@
+//! Requests that were let in without the store are counted by it from when it is back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::Shared;
+use super::clock::month;
+use super::reservation::{Running, left};
+use super::store::{Admission, Used};
+
+/// So many are under way at once.
+const AT_ONCE: usize = 256;
+
+/// Tells the store of all of them. Those that it does not hear of are charged at their end.
+pub(super) async fn rejoin(shared: &Arc<Shared>) {
+    let outside = shared.registry.outside_the_store();
+    for some in outside.chunks(AT_ONCE) {
+        let mut joining = JoinSet::new();
+        for running in some {
+            let (shared, running) = (Arc::clone(shared), Arc::clone(running));
+            joining.spawn(async move { join(&shared, &running).await });
+        }
+        joining.join_all().await;
+        if shared.calls.breaker.is_open() {
+            return;
+        }
+    }
+}
+
+async fn join(shared: &Arc<Shared>, running: &Arc<Running>) {
+    if running.has_ended() {
+        return;
+    }
+    let Used {
+        tokens,
+        money,
+        held_tokens,
+        held_money,
+        ..
+    } = running.latest();
+    let now_us = shared.clock.now_us();
+    let admission = Admission {
+        lease: running.lease.clone(),
+        tokens: tokens.saturating_add(held_tokens),
+        money: money.saturating_add(held_money),
+        least_money: 0,
+        // It is in already.
+        shadow: true,
+        month: month(now_us),
+        event: running.first.clone(),
+    };
+    if shared.calls.admit(&admission).await.is_err() {
+        return;
+    }
+    running.enter_store();
+    if running.has_ended() {
+        // Its end may have come before this; then nothing else would give back what it holds now.
+        let used = Used {
+            event: left(&Bytes::new(), now_us),
+            ..Used::default()
+        };
+        let _ = shared.calls.abandon(&running.lease, &used).await;
+    } else {
+        shared.registry.queue(shared, running);
+    }
+}

@@ -1,0 +1,257 @@
+//! What a request holds while it runs, and the guard that gives it back.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use inferyard_proto::usage::v1::UsageEvent;
+use prost::Message as _;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use super::clock::day;
+use super::end::End;
+use super::local::Held;
+use super::store::{Lease, Reading, Used};
+use super::{Shared, Wanted};
+
+/// The code of a request of which nobody told the end: its future was dropped, as hyper does when the
+/// client leaves.
+const LEFT: &str = "client_left";
+const LEFT_STATUS: u32 = 499;
+/// After so many tokens it is time to say how far a request is.
+const TOKENS_DUE: u64 = 512;
+
+/// What a request holds until it ends. Dropped without `settle`, it is settled with what the last
+/// `progress` said, as that of a client that left.
+pub(crate) struct Reservation {
+    shared: Arc<Shared>,
+    running: Arc<Running>,
+    readings: Arc<[Reading]>,
+    money: u64,
+    /// The plan whose callers share a pool of tokens that this is taken from.
+    pool: Option<Arc<str>>,
+    settled: bool,
+}
+
+/// Resolves when the end of a request is safe: the store has it, or the disk. It becomes safe without
+/// being awaited, too.
+#[derive(Debug)]
+pub(crate) struct Settling(JoinHandle<()>);
+
+/// A request that runs, as its reservation and those who renew its lease see it.
+pub(super) struct Running {
+    pub(super) lease: Lease,
+    pub(super) home: Home,
+    /// Whether the store counts it: from the beginning, or since it was back.
+    in_store: AtomicBool,
+    /// The first piece of its usage event.
+    pub(super) first: Bytes,
+    latest: Mutex<Used>,
+    /// From so many tokens on there is something to say.
+    due_tokens: AtomicU64,
+    /// From then on there is, in milliseconds of the limiter's clock.
+    due_ms: AtomicU64,
+    /// It waits to be sent: whoever sends it takes the latest.
+    queued: AtomicBool,
+    ended: AtomicBool,
+}
+
+/// Where a request was let in.
+pub(super) enum Home {
+    Store,
+    /// In this router, because the store was lost.
+    Local(Held),
+    /// Nowhere, because the store was lost and the plan lets it through.
+    Nowhere,
+}
+
+// === impl Reservation ===
+
+impl Reservation {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        wanted: &Wanted,
+        lease: Lease,
+        home: Home,
+        money: u64,
+        readings: Arc<[Reading]>,
+    ) -> Self {
+        let running = Running {
+            lease,
+            in_store: AtomicBool::new(matches!(home, Home::Store)),
+            home,
+            first: wanted.event.clone(),
+            latest: Mutex::new(Used {
+                held_tokens: wanted.tokens,
+                held_money: money,
+                ..Used::default()
+            }),
+            due_tokens: AtomicU64::new(TOKENS_DUE),
+            due_ms: AtomicU64::new(shared.next_due_ms()),
+            queued: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        };
+        let running = Arc::new(running);
+        shared.registry.enter(&running);
+        let preview = wanted.plan.preview.as_ref();
+        let pool = preview.and_then(|preview| preview.tokens_per_day);
+        Self {
+            shared: Arc::clone(shared),
+            running,
+            readings,
+            money,
+            pool: pool.map(|_| Arc::clone(&wanted.plan.name)),
+            settled: false,
+        }
+    }
+
+    /// Every limit that binds the request, after it was let in; empty where the plan lets requests
+    /// through without the store.
+    pub(crate) fn readings(&self) -> &[Reading] {
+        &self.readings
+    }
+
+    /// Nano-dollars that were granted.
+    pub(crate) fn money(&self) -> u64 {
+        self.money
+    }
+
+    /// Whether it is time to say how far the request is: about every five seconds or 512 tokens.
+    pub(crate) fn is_due(&self, tokens: u64) -> bool {
+        let running = &self.running;
+        tokens >= running.due_tokens.load(Ordering::Relaxed)
+            || self.shared.clock.elapsed_ms() >= running.due_ms.load(Ordering::Relaxed)
+    }
+
+    /// Says how far the request is; it is sent at once, beside the caller.
+    pub(crate) fn progress(&self, used: Used) {
+        let due = used.tokens.saturating_add(TOKENS_DUE);
+        self.running.due_tokens.store(due, Ordering::Relaxed);
+        *self.running.lock() = used;
+        self.shared.registry.queue(&self.shared, &self.running);
+    }
+
+    /// Ends it with what was used. `used.event` is the second and the third piece of the usage event.
+    pub(crate) fn settle(mut self, used: Used) -> Settling {
+        Settling(self.end(used, &Handle::current()))
+    }
+
+    fn end(&mut self, used: Used, runtime: &Handle) -> JoinHandle<()> {
+        self.settled = true;
+        let (shared, running) = (Arc::clone(&self.shared), Arc::clone(&self.running));
+        running.ended.store(true, Ordering::Relaxed);
+        shared.registry.leave(&running);
+        if let Some(pool) = &self.pool {
+            let today = day(shared.clock.now_us());
+            shared.pools.add(pool, used.tokens, today);
+        }
+        let tasks = shared.tasks.clone();
+        tasks.spawn_on(
+            async move { settle(&shared, &running, used).await },
+            runtime,
+        )
+    }
+}
+
+/// Without a runtime the process is about to end; another router will sweep the lease.
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.settled
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let latest = self.running.latest();
+            let event = left(&latest.event, self.shared.clock.now_us());
+            self.end(Used { event, ..latest }, &runtime);
+        }
+    }
+}
+
+/// The second and third piece of the event of a request whose client left.
+pub(super) fn left(progress: &Bytes, now_us: u64) -> Bytes {
+    let end = UsageEvent {
+        status: LEFT_STATUS,
+        code: LEFT.to_owned(),
+        ended_us: now_us,
+        ..UsageEvent::default()
+    };
+    let mut event = progress.to_vec();
+    event.extend(end.encode_to_vec());
+    event.into()
+}
+
+async fn settle(shared: &Shared, running: &Running, used: Used) {
+    if let Home::Local(held) = &running.home {
+        held.settle(&used).await;
+    }
+    let end = End {
+        lease: running.lease.clone(),
+        held: running.is_in_store(),
+        tokens: used.tokens,
+        money: used.money,
+        first: running.first.clone(),
+        last: used.event,
+    };
+    if shared.calls.end(&end).await.is_err() {
+        shared.telemetry.limits.kept.inc();
+        shared.backlog.keep(end).await;
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    pub(super) fn latest(&self) -> Used {
+        self.lock().clone()
+    }
+
+    pub(super) fn is_in_store(&self) -> bool {
+        self.in_store.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn enter_store(&self) {
+        self.in_store.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing was said of it for so long that its lease must be renewed.
+    pub(super) fn is_silent(&self, now_ms: u64, patience_ms: u64) -> bool {
+        now_ms
+            >= self
+                .due_ms
+                .load(Ordering::Relaxed)
+                .saturating_add(patience_ms)
+    }
+
+    /// Says that it will be sent; `false` where that was said before.
+    pub(super) fn enqueue(&self, next_due_ms: u64) -> bool {
+        self.due_ms.store(next_due_ms, Ordering::Relaxed);
+        !self.queued.swap(true, Ordering::AcqRel)
+    }
+
+    /// What is said after this is sent once more.
+    pub(super) fn dequeue(&self) -> Used {
+        self.queued.store(false, Ordering::Release);
+        self.latest()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Used> {
+        let latest = self.latest.lock();
+        latest.unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+// === impl Settling ===
+
+impl Future for Settling {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(drop)
+    }
+}

@@ -1,0 +1,177 @@
+//! Lets a request in, by the store, or by what its plan says while there is none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::catalog::OnLoss;
+
+use super::clock::month;
+use super::local::UnknownShare;
+use super::reservation::{Home, Reservation, left};
+use super::store::{Admission, Decision, Lease, Meter, Reading, Scope, Used};
+use super::{ReserveError, Shared, Wanted};
+
+/// When to try again what only the store could decide: it is asked once a second whether it is there.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+pub(super) async fn reserve(
+    shared: &Arc<Shared>,
+    wanted: Wanted,
+) -> Result<Reservation, ReserveError> {
+    let unavailable = ReserveError::Unavailable {
+        retry_after: RETRY_AFTER,
+    };
+    if shared.backlog.is_full() {
+        return Err(unavailable);
+    }
+    let admission = admission(&wanted, shared.lease_time, shared.clock.now_us());
+    let (home, decision) = match ask(shared, &wanted, &admission).await {
+        Some(decision) => (Home::Store, decision),
+        None => match without_store(shared, &wanted, &admission).await {
+            Some(decided) => decided,
+            None => return Err(unavailable),
+        },
+    };
+    let readings: Arc<[Reading]> = decision.readings.into();
+    if matches!(home, Home::Store) && wanted.plan.on_loss == OnLoss::Local {
+        let now_us = shared.clock.now_us();
+        shared
+            .local
+            .seen
+            .remember(&admission.lease, &readings, now_us);
+    }
+    if !decision.admitted {
+        count_denials(shared, &readings);
+        return Err(ReserveError::Denied { readings });
+    }
+    let (lease, money) = (admission.lease, decision.money);
+    Ok(Reservation::new(
+        shared, &wanted, lease, home, money, readings,
+    ))
+}
+
+pub(super) fn admission(wanted: &Wanted, lifetime: Duration, now_us: u64) -> Admission {
+    let plan = &wanted.plan;
+    let mut scopes = Vec::with_capacity(2);
+    scopes.push(Scope {
+        name: format!("plan:{}", plan.name).into(),
+        limits: plan.limits,
+    });
+    if let Some((name, limits)) = &wanted.key {
+        scopes.push(Scope {
+            name: format!("key:{name}").into(),
+            limits: *limits,
+        });
+    }
+    Admission {
+        lease: Lease {
+            id: wanted.id,
+            account: Arc::clone(&wanted.account),
+            scopes,
+            lifetime,
+        },
+        tokens: wanted.tokens,
+        money: wanted.money,
+        least_money: wanted.least_money,
+        shadow: plan.shadow,
+        month: month(now_us),
+        event: wanted.event.clone(),
+    }
+}
+
+/// Asks the store; `None`: it is lost.
+async fn ask(shared: &Arc<Shared>, wanted: &Wanted, admission: &Admission) -> Option<Decision> {
+    let mut asking = Asking {
+        shared,
+        wanted,
+        lease: &admission.lease,
+        over: false,
+    };
+    let decision = shared.calls.admit(admission).await;
+    asking.over = true;
+    decision.ok()
+}
+
+/// What the plan says for the time without the store; `None`: to wait for it.
+async fn without_store(
+    shared: &Shared,
+    wanted: &Wanted,
+    admission: &Admission,
+) -> Option<(Home, Decision)> {
+    let metrics = &shared.telemetry.limits;
+    match wanted.plan.on_loss {
+        OnLoss::Closed => {
+            metrics.decided_locally("refused");
+            None
+        }
+        OnLoss::Open => {
+            metrics.decided_locally("let_through");
+            let decision = Decision {
+                admitted: true,
+                money: wanted.money,
+                readings: Vec::new(),
+            };
+            Some((Home::Nowhere, decision))
+        }
+        OnLoss::Local => {
+            let now_us = shared.clock.now_us();
+            let decided = shared.local.admit(admission, now_us).await;
+            metrics.decided_locally(match &decided {
+                Ok((_, decision)) if decision.admitted => "admitted",
+                Ok(_) => "denied",
+                Err(UnknownShare) => "refused",
+            });
+            let (held, decision) = decided.ok()?;
+            Some((Home::Local(held), decision))
+        }
+    }
+}
+
+fn count_denials(shared: &Shared, readings: &[Reading]) {
+    for reading in readings.iter().filter(|reading| reading.denial.is_some()) {
+        shared.telemetry.limits.denied(match reading.meter {
+            Meter::RequestsPerMinute => "requests_per_minute",
+            Meter::RequestsPerDay => "requests_per_day",
+            Meter::RequestsTotal => "requests_total",
+            Meter::TokensPerMinute => "tokens_per_minute",
+            Meter::TokensPerDay => "tokens_per_day",
+            Meter::ConcurrentRequests => "concurrent_requests",
+            Meter::BudgetPerMonth => "budget_per_month",
+        });
+    }
+}
+
+/// A question to the store whose answer may not be waited for: a client that leaves meanwhile would
+/// leave a lease behind, which holds what it holds until it expires.
+struct Asking<'a> {
+    shared: &'a Arc<Shared>,
+    wanted: &'a Wanted,
+    lease: &'a Lease,
+    over: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        if self.over {
+            return;
+        }
+        let (shared, lease) = (Arc::clone(self.shared), self.lease.clone());
+        let used = Used {
+            event: left(&self.wanted.event.slice(..0), shared.clock.now_us()),
+            ..Used::default()
+        };
+        let tasks = self.shared.tasks.clone();
+        tasks.spawn_on(
+            async move {
+                // Failed, it expires by itself.
+                let _ = shared.calls.abandon(&lease, &used).await;
+            },
+            &runtime,
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! The spool on a real disk: what was written is found again, by one process at a time.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+async fn all(spool: &Spool) -> Vec<Vec<u8>> {
+    let mut entries = Vec::new();
+    for segment in spool.segments().await {
+        let contents = spool.read(&segment).await.unwrap();
+        entries.extend(contents.entries.iter().map(|entry| entry.to_vec()));
+    }
+    entries
+}
+
+#[tokio::test]
+async fn what_was_written_is_found_after_a_restart_in_its_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("deep/spool");
+    let spool = Spool::open(&folder).unwrap();
+    for number in 0..3_u8 {
+        assert!(spool.append(vec![number; 5]).await);
+        // Every look at the segments begins a new one.
+        assert_eq!(spool.segments().await.len(), usize::from(number) + 1);
+    }
+    assert!(spool.append(vec![3; 5]).await);
+    let bytes = spool.bytes();
+    drop(spool);
+
+    let spool = Spool::open(&folder).unwrap();
+    assert_eq!(spool.bytes(), bytes);
+    let expected: Vec<_> = (0..4_u8).map(|number| vec![number; 5]).collect();
+    assert_eq!(all(&spool).await, expected);
+    assert!(spool.append(b"later".to_vec()).await);
+    assert_eq!(all(&spool).await.last().unwrap(), b"later");
+    for segment in spool.segments().await {
+        spool.remove(&segment).await.unwrap();
+    }
+    assert_eq!(spool.bytes(), 0);
+    assert!(all(&spool).await.is_empty());
+}
+
+#[tokio::test]
+async fn only_its_owner_can_read_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("spool");
+    let spool = Spool::open(&folder).unwrap();
+    assert!(spool.append(b"entry".to_vec()).await);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for segment in spool.segments().await {
+        assert_eq!(mode(&segment.path), 0o600);
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_is_told_to_take_another_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Spool::open(folder.path()).unwrap();
+    let second = Spool::open(folder.path());
+    assert!(matches!(second, Err(SpoolError::InUse { .. })));
+    drop(first);
+    assert!(Spool::open(folder.path()).is_ok());
+}
+
+#[tokio::test]
+async fn a_torn_end_costs_only_what_was_never_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    assert!(spool.append(b"one".to_vec()).await);
+    assert!(spool.append(b"two".to_vec()).await);
+    let segment = spool.segments().await.remove(0);
+    drop(spool);
+    let file = OpenOptions::new().write(true).open(&segment.path).unwrap();
+    file.set_len(segment.length - 1).unwrap();
+
+    let spool = Spool::open(folder.path()).unwrap();
+    let contents = spool.read(&segment).await.unwrap();
+    assert_eq!(contents.entries, [&b"one"[..]]);
+    assert!(contents.torn);
+}
+
+#[tokio::test]
+async fn a_segment_of_another_version_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(format!("{:016x}.{EXTENSION}", 0));
+    fs::write(&path, b"iyspool\x09 from the future").unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    let segment = spool.segments().await.remove(0);
+    let error = spool.read(&segment).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    spool.put_aside(&segment).await.unwrap();
+    assert!(spool.segments().await.is_empty());
+    assert!(path.with_extension("unreadable").exists());
+}
+
+#[tokio::test]
+async fn entries_that_come_together_are_all_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Arc::new(Spool::open(folder.path()).unwrap());
+    let mut writers = tokio::task::JoinSet::new();
+    for number in 0..200_u8 {
+        let spool = Arc::clone(&spool);
+        writers.spawn(async move { spool.append(vec![number; 100]).await });
+    }
+    assert!(writers.join_all().await.into_iter().all(|written| written));
+    let mut entries = all(&spool).await;
+    entries.sort();
+    assert_eq!(entries.len(), 200);
+    entries.dedup();
+    assert_eq!(entries.len(), 200);
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_is_told_and_hurts_nothing_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("spool");
+    let spool = Spool::open(&folder).unwrap();
+    let away = folder.with_file_name("away");
+    fs::rename(&folder, &away).unwrap();
+    assert!(!spool.append(b"lost".to_vec()).await);
+    fs::rename(&away, &folder).unwrap();
+    assert!(spool.append(b"kept".to_vec()).await);
+    assert_eq!(all(&spool).await, [b"kept".to_vec()]);
+}

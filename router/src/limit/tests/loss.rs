@@ -1,0 +1,226 @@
+//! What plans do while the store is lost.
+
+use super::*;
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_not_asked_until_it_does() {
+    for fault in [Fault::Away, Fault::Silent] {
+        let bench = Bench::new(Setting::default()).await;
+        let closed = plan(OnLoss::Closed, Limits::default());
+        bench.flaky.set(fault);
+        let mut together = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            let (limiter, wanted) = (Arc::clone(&bench.limiter), wanted(&closed, "acme"));
+            together.spawn(async move { limiter.reserve(wanted).await });
+        }
+        assert!(together.join_all().await.iter().all(is_unavailable));
+        assert!(bench.limiter.shared.calls.breaker.is_open());
+
+        // Only the beat asks, and no request waits for it.
+        let beats = bench.flaky.calls();
+        for _ in 0..1_000 {
+            assert!(is_unavailable(
+                &bench.limiter.reserve(wanted(&closed, "acme")).await
+            ));
+        }
+        assert!(bench.flaky.calls() - beats < 100);
+        bench.find().await;
+        assert!(bench.limiter.reserve(wanted(&closed, "acme")).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn an_idle_router_learns_of_a_loss_by_its_beat() {
+    let bench = Bench::new(Setting::default()).await;
+    bench.flaky.set(Fault::Away);
+    bench
+        .until(|bench| bench.limiter.shared.calls.breaker.is_open())
+        .await;
+    bench.find().await;
+}
+
+#[tokio::test]
+async fn open_lets_through_and_meters_afterwards() {
+    let mut bench = Bench::new(Setting::default()).await;
+    let open = plan(OnLoss::Open, requests_total(2));
+    bench.lose(Fault::Away).await;
+    for _ in 0..5 {
+        let reservation = bench.limiter.reserve(wanted(&open, "acme")).await.unwrap();
+        assert!(reservation.readings().is_empty());
+        reservation.settle(used(3, "ok")).await;
+    }
+    bench.find().await;
+    for _ in 0..5 {
+        assert_eq!(bench.event().await.0.completion_tokens, 3);
+    }
+    assert!(is_denied(
+        &bench.limiter.reserve(wanted(&open, "acme")).await
+    ));
+}
+
+#[tokio::test]
+async fn local_enforces_this_routers_share_from_where_the_store_left_off() {
+    let bench = Bench::with(Setting::default(), |flaky| {
+        *flaky.others.lock().unwrap() = vec!["0".into()];
+    });
+    bench
+        .until(|bench| bench.limiter.shared.local.routers().is_some())
+        .await;
+    let local = plan(OnLoss::Local, requests_total(100));
+    for _ in 0..60 {
+        bench.limiter.reserve(wanted(&local, "acme")).await.unwrap();
+    }
+    bench.lose(Fault::Away).await;
+    for (account, left) in [("acme", 20), ("new", 50)] {
+        let mut held = Vec::new();
+        let denied = loop {
+            assert!(held.len() < 1_000);
+            match bench.limiter.reserve(wanted(&local, account)).await {
+                Ok(reservation) => held.push(reservation),
+                Err(ReserveError::Denied { readings }) => break readings,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(held.len(), left, "{account}");
+        assert_eq!(denied[0].limit, 50);
+        assert_eq!(
+            denied[0].denial,
+            Some(Wait::ForOthers),
+            "another router may have some"
+        );
+    }
+    // Then it is the store's again, with what was used meanwhile.
+    bench.find().await;
+    bench
+        .until(|bench| bench.limiter.shared.backlog.bytes() == 0)
+        .await;
+    let reservation = bench.limiter.reserve(wanted(&local, "acme")).await.unwrap();
+    assert_eq!(reservation.readings()[0].used, 81);
+}
+
+#[tokio::test]
+async fn who_was_let_in_without_the_store_is_counted_by_it_from_when_it_is_back() {
+    let mut bench = Bench::new(Setting::default()).await;
+    let limits = Limits {
+        concurrent_requests: NonZeroU64::new(2),
+        tokens_per_day: NonZeroU64::new(1_000),
+        ..Limits::default()
+    };
+    for (number, on_loss) in [(1, OnLoss::Local), (2, OnLoss::Open)] {
+        let (plan, account) = (plan(on_loss, limits), format!("account-{number}"));
+        bench.lose(Fault::Away).await;
+        let reservation = bench
+            .limiter
+            .reserve(wanted(&plan, &account))
+            .await
+            .unwrap();
+        reservation.progress(used(30, "router_lost"));
+        bench.find().await;
+        bench
+            .until(|bench| bench.limiter.shared.registry.outside_the_store().is_empty())
+            .await;
+        let second = bench
+            .limiter
+            .reserve(wanted(&plan, &account))
+            .await
+            .unwrap();
+        assert!(is_denied(
+            &bench.limiter.reserve(wanted(&plan, &account)).await
+        ));
+        reservation.settle(used(50, "ok")).await;
+        let (event, part) = bench.event().await;
+        assert_eq!((event.completion_tokens, &*event.code, part), (50, "ok", 0));
+        second.settle(used(0, "ok")).await;
+        bench.event().await;
+        let last = bench
+            .limiter
+            .reserve(wanted(&plan, &account))
+            .await
+            .unwrap();
+        let read = last.readings().iter().map(|reading| reading.used);
+        assert_eq!(read.collect::<Vec<_>>(), [150, 1]);
+        drop(last);
+        bench.event().await;
+    }
+    assert!(bench.end().await.is_empty());
+}
+
+#[tokio::test]
+async fn several_routers_together_admit_a_limit_and_not_more() {
+    for (limit, routers) in [(10, 3), (2, 5), (1, 2), (7, 7)] {
+        let local = plan(OnLoss::Local, requests_total(limit));
+        let shared = Local::new(None);
+        let names: Vec<_> = (0..routers).map(|number| number.to_string()).collect();
+        let mut admitted = 0;
+        for name in &names {
+            shared.forget();
+            shared.heard(&names, name);
+            for _ in 0..2 * limit {
+                let lifetime = Duration::from_secs(30);
+                let admission = reserve::admission(&wanted(&local, "acme"), lifetime, 0);
+                let (_, decision) = shared.admit(&admission, 0).await.unwrap();
+                if decision.admitted {
+                    admitted += 1;
+                } else {
+                    let denial = decision.readings[0].denial;
+                    assert_eq!(denial, Some(Wait::ForOthers));
+                }
+            }
+        }
+        assert_eq!(admitted, limit, "{routers} routers");
+    }
+}
+
+#[tokio::test]
+async fn a_router_that_does_not_know_its_share_waits_for_the_store() {
+    let away = |flaky: &Flaky| flaky.set(Fault::Away);
+    let bench = Bench::with(Setting::default(), away);
+    bench.lose(Fault::Away).await;
+    let limited = plan(OnLoss::Local, requests_total(10));
+    assert!(is_unavailable(
+        &bench.limiter.reserve(wanted(&limited, "acme")).await
+    ));
+    let unlimited = plan(OnLoss::Local, Limits::default());
+    assert!(
+        bench
+            .limiter
+            .reserve(wanted(&unlimited, "acme"))
+            .await
+            .is_ok()
+    );
+
+    let told = Setting {
+        routers: Some(4),
+        ..Setting::default()
+    };
+    let bench = Bench::with(told, away);
+    bench.lose(Fault::Away).await;
+    for _ in 0..2 {
+        assert!(
+            bench
+                .limiter
+                .reserve(wanted(&limited, "acme"))
+                .await
+                .is_ok()
+        );
+    }
+    assert!(is_denied(
+        &bench.limiter.reserve(wanted(&limited, "acme")).await
+    ));
+}
+
+#[tokio::test]
+async fn a_shadow_plan_denies_nothing_without_the_store_either() {
+    let told = Setting {
+        routers: Some(4),
+        ..Setting::default()
+    };
+    let bench = Bench::new(told).await;
+    let mut shadow = Plan::clone(&plan(OnLoss::Local, requests_total(1)));
+    shadow.shadow = true;
+    let shadow = Arc::new(shadow);
+    bench.lose(Fault::Away).await;
+    for _ in 0..5 {
+        assert!(bench.limiter.reserve(wanted(&shadow, "acme")).await.is_ok());
+    }
+}

@@ -1,0 +1,105 @@
+//! A redis-server for one test.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::streams::StreamRangeReply;
+use inferyard_proto::outbox;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::*;
+
+/// A Redis of this test alone, which writes every change to disk before it answers.
+pub(super) struct Server {
+    folder: tempfile::TempDir,
+    port: u16,
+    process: Child,
+}
+
+impl Server {
+    pub(super) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let process = run(folder.path(), port);
+        Self {
+            folder,
+            port,
+            process,
+        }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    pub(super) fn start_again(&mut self) {
+        self.process = run(self.folder.path(), self.port);
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, signal).unwrap();
+    }
+
+    pub(super) async fn connection(&self) -> MultiplexedConnection {
+        let client = ::redis::Client::open(self.url()).unwrap();
+        let connect = client.get_multiplexed_async_connection();
+        connect.await.unwrap()
+    }
+
+    /// All events, by request and part, from all outboxes.
+    pub(super) async fn events(&self) -> Vec<(UsageEvent, u32)> {
+        let mut connection = self.connection().await;
+        let mut events = Vec::new();
+        for bucket in 0..outbox::BUCKETS {
+            let mut range = ::redis::cmd("XRANGE");
+            range.arg(outbox::stream(bucket)).arg("-").arg("+");
+            let reply: StreamRangeReply = range.query_async(&mut connection).await.unwrap();
+            for entry in reply.ids {
+                let event: Vec<u8> = entry.get(outbox::EVENT).unwrap();
+                let part = entry.get(outbox::PART).unwrap_or(0);
+                events.push((UsageEvent::decode(&*event).unwrap(), part));
+            }
+        }
+        events
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn run(folder: &Path, port: u16) -> Child {
+    let process = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args([
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+        ])
+        .arg("--dir")
+        .arg(folder)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server should be installed");
+    let begun = std::time::Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begun.elapsed() < BOUND, "redis-server should listen");
+        std::thread::yield_now();
+    }
+    process
+}

@@ -1,0 +1,130 @@
+//! What a request owes: how its tokens become the meters' numbers and its usage event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use inferyard_proto::usage::v1::UsageEvent;
+use inferyard_proto::worker::v1::{Admitted, Usage};
+use prost::Message as _;
+
+use crate::catalog::Plan;
+use crate::limit::{Reading, Reservation, Settling, Used};
+use crate::reserve::{Need, Ratio, now_us};
+
+/// A reservation, and what turns tokens into money.
+pub(crate) struct Bill {
+    reservation: Reservation,
+    plan: Arc<Plan>,
+    need: Need,
+    ratio: Arc<Ratio>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    pub(super) status: u16,
+    pub(super) code: &'static str,
+    pub(super) first_token: Option<Duration>,
+}
+
+// === impl Bill ===
+
+impl Bill {
+    pub(crate) fn new(
+        reservation: Reservation,
+        plan: Arc<Plan>,
+        need: Need,
+        ratio: Arc<Ratio>,
+    ) -> Self {
+        Self {
+            reservation,
+            plan,
+            need,
+            ratio,
+        }
+    }
+
+    /// Every limit that binds the request, as it was after it was let in.
+    pub(super) fn readings(&self) -> &[Reading] {
+        self.reservation.readings()
+    }
+
+    /// The prompt has been counted: what is held for it becomes exact.
+    pub(super) fn admitted(&self, admitted: Admitted, usage: &Usage, boot_id: u64) {
+        let tokens = u64::from(admitted.prompt_tokens);
+        self.ratio.learn(self.need.bytes, tokens);
+        self.reservation.progress(self.used(usage, boot_id));
+    }
+
+    /// Tells the meters how far it is, where it is time to.
+    pub(super) fn progress(&self, usage: &Usage, boot_id: u64) {
+        let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
+        if self.reservation.is_due(tokens) {
+            self.reservation.progress(self.used(usage, boot_id));
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn settle(self, usage: &Usage, boot_id: u64, end: End) -> Settling {
+        let first_token = end.first_token.unwrap_or_default().as_micros();
+        let event = UsageEvent {
+            status: end.status.into(),
+            code: end.code.to_owned(),
+            ended_us: now_us(),
+            first_token_us: u64::try_from(first_token).unwrap_or(u64::MAX),
+            ..self.piece(usage, boot_id)
+        };
+        let used = Used {
+            held_tokens: 0,
+            held_money: 0,
+            event: encoded(&event),
+            ..self.used(usage, boot_id)
+        };
+        self.reservation.settle(used)
+    }
+
+    fn used(&self, usage: &Usage, boot_id: u64) -> Used {
+        let need = &self.need;
+        let (prompt, produced) = (
+            u64::from(usage.prompt_tokens),
+            u64::from(usage.completion_tokens),
+        );
+        let piece = self.piece(usage, boot_id);
+        let spent = piece.cost_nanodollars;
+        let room = need.context.saturating_sub(prompt);
+        let most = need.longest.min(room).saturating_mul(need.choices);
+        let to_pay = most.saturating_sub(produced);
+        let to_pay = to_pay.saturating_mul(self.plan.price.output);
+        Used {
+            tokens: prompt + produced,
+            money: spent,
+            held_tokens: need.answer.min(most).saturating_sub(produced),
+            // No budget, nothing held: then `money` is 0.
+            held_money: to_pay.min(need.money.saturating_sub(spent)),
+            event: encoded(&piece),
+        }
+    }
+
+    /// The second piece of the usage event.
+    fn piece(&self, usage: &Usage, boot_id: u64) -> UsageEvent {
+        let (prompt, cached, completion) = (
+            u64::from(usage.prompt_tokens),
+            u64::from(usage.cached_tokens),
+            u64::from(usage.completion_tokens),
+        );
+        UsageEvent {
+            worker_boot: boot_id,
+            prompt_tokens: prompt,
+            cached_tokens: cached,
+            completion_tokens: completion,
+            reasoning_tokens: usage.reasoning_tokens.into(),
+            cost_nanodollars: self.plan.price.cost(prompt, cached, completion),
+            ..UsageEvent::default()
+        }
+    }
+}
+
+fn encoded(event: &UsageEvent) -> Bytes {
+    event.encode_to_vec().into()
+}

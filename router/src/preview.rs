@@ -1,0 +1,114 @@
+//! Callers without a key: each is an account of its own on the plan that is open to them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hmac::{Hmac, Mac};
+use http::HeaderValue;
+use sha2::Sha256;
+
+use crate::accept::Accepted;
+use crate::authenticate::Caller;
+use crate::catalog::{Catalog, Key};
+use crate::config::{Config, masked};
+
+mod cookie;
+mod forwarded;
+
+/// What a provider gives a home of IPv6 addresses. Of IPv4 addresses it gives one, which a whole
+/// home or office shares.
+const HOME: u8 = 56;
+
+/// A visitor, and the cookie by which it will be known, where it brought none.
+pub(crate) struct Visit {
+    pub(crate) caller: Caller,
+    pub(crate) cookie: Option<HeaderValue>,
+}
+
+/// Who a caller without a key is; `None`: there is nothing for such.
+///
+/// The account is the one of the first contact, as long as the caller brings its cookie; else it
+/// is the address's. So deleting cookies gives nothing, and moving neither.
+pub(crate) fn visit(config: &Config, accepted: &Accepted, catalog: Arc<Catalog>) -> Option<Visit> {
+    let plan = catalog.plans.values().find(|plan| plan.preview.is_some())?;
+    let headers = &accepted.head.headers;
+    let known = cookie::account(&config.cookie_secret, headers);
+    let is_new = known.is_none();
+    let account = known.unwrap_or_else(|| {
+        let address = forwarded::address(&config.trusted_proxies, accepted.peer, headers);
+        account(&config.cookie_secret, address)
+    });
+    let cookie = is_new.then(|| {
+        let secure = forwarded::is_https(&config.trusted_proxies, accepted.peer, headers);
+        cookie::new(&config.cookie_secret, &account, secure)
+    });
+    let key = Key {
+        name: "".into(),
+        account: account.into(),
+        plan: Arc::clone(plan),
+        expires: None,
+        disabled: false,
+        limits: None,
+    };
+    let caller = Caller {
+        key: Arc::new(key),
+        catalog,
+    };
+    Some(Visit { caller, cookie })
+}
+
+/// The account of an address: no table of addresses leads back to it without the secret.
+fn account(secret: &[u8; 32], address: IpAddr) -> String {
+    let prefix = match masked(address.to_canonical(), HOME) {
+        IpAddr::V6(prefix) => prefix.octets().to_vec(),
+        IpAddr::V4(_) => match address.to_canonical() {
+            IpAddr::V4(whole) => whole.octets().to_vec(),
+            IpAddr::V6(other) => other.octets().to_vec(),
+        },
+    };
+    let digest = mac(secret, b"address", &prefix).finalize().into_bytes();
+    let mut account = String::from("preview-");
+    for byte in &digest[..16] {
+        use std::fmt::Write as _;
+        write!(account, "{byte:02x}").expect("memory should take text");
+    }
+    account
+}
+
+/// One secret serves two purposes, which must not be taken for each other.
+fn mac(secret: &[u8; 32], purpose: &[u8], text: &[u8]) -> Hmac<Sha256> {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(secret).expect("HMAC should take keys of any length");
+    mac.update(purpose);
+    mac.update(&[0]);
+    mac.update(text);
+    mac
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(address: &str) -> String {
+        account(&[7; 32], address.parse().unwrap())
+    }
+
+    #[test]
+    fn an_ipv4_address_is_an_account_and_so_is_a_home_of_ipv6() {
+        assert_eq!(of("203.0.113.7"), of("203.0.113.7"));
+        assert_eq!(of("203.0.113.7"), of("::ffff:203.0.113.7"));
+        assert_ne!(of("203.0.113.7"), of("203.0.113.8"));
+        assert_eq!(of("2001:db8:1:200::1"), of("2001:db8:1:2ff:ffff::9"));
+        assert_ne!(of("2001:db8:1:200::1"), of("2001:db8:1:300::1"));
+    }
+
+    #[test]
+    fn an_account_tells_nothing_of_its_address() {
+        let account = of("203.0.113.7");
+        assert_eq!(account.len(), "preview-".len() + 32);
+        assert_ne!(
+            account,
+            super::account(&[8; 32], "203.0.113.7".parse().unwrap())
+        );
+    }
+}

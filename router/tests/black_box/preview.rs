@@ -1,0 +1,192 @@
+//! Callers without a key.
+
+use inferyard_router::catalog::{Plan, Preview};
+
+use crate::support::{Answer, Bills, ScriptedWorker, TestRouter, WHOLE, request};
+
+const CHAT: &str = "/v1/chat/completions";
+
+async fn previewed(requests: u64) -> (ScriptedWorker, TestRouter, Bills) {
+    let worker = ScriptedWorker::start().await;
+    let change = |plan: &mut Plan| {
+        plan.limits.requests_total = std::num::NonZeroU64::new(requests);
+        plan.preview = Some(Preview {
+            sign_up: Some("https://example.com/keys".into()),
+            tokens_per_day: std::num::NonZeroU64::new(1_000_000),
+        });
+    };
+    let (router, bills) = TestRouter::planned_and_configured(&[&worker], change, |config| {
+        config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    })
+    .await;
+    (worker, router, bills)
+}
+
+/// A request without a key, but with these further lines in its head.
+async fn visit(router: &TestRouter, worker: &mut ScriptedWorker, lines: &[(&str, &str)]) -> Answer {
+    let text = String::from_utf8(request("POST", CHAT, WHOLE)).unwrap();
+    let mut added = String::from("host: x\r\n");
+    for (name, value) in lines {
+        added.extend([name, ": ", value, "\r\n"]);
+    }
+    let text = text
+        .replace("authorization: Bearer My API Key\r\n", "")
+        .replace("host: x\r\n", &added);
+    let mut client = router.connect().await;
+    client.send(text.as_bytes()).await;
+    let answer = client.answer();
+    tokio::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => return answer,
+        call = worker.call() => call.say_hello().await,
+    }
+    answer.await
+}
+
+fn cookie(answer: &Answer) -> String {
+    let cookie = answer.head.header("set-cookie").expect("a cookie");
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+const HOME: (&str, &str) = ("x-forwarded-for", "203.0.113.7");
+const ELSEWHERE: (&str, &str) = ("x-forwarded-for", "198.51.100.1");
+
+#[tokio::test]
+async fn after_the_last_free_request_there_is_a_link_to_a_key() {
+    let (mut worker, router, mut bills) = previewed(5).await;
+    for left in ["4", "3", "2", "1", "0"] {
+        let answer = visit(&router, &mut worker, &[HOME]).await;
+        assert_eq!(answer.head.status, 200);
+        assert_eq!(
+            answer.head.header("x-ratelimit-remaining-requests"),
+            Some(left)
+        );
+        let event = bills.next().await;
+        assert_eq!(event.key, "");
+        assert!(event.account.starts_with("preview-") && !event.account.contains("203"));
+    }
+    let answer = visit(&router, &mut worker, &[HOME]).await;
+    let (status, code, _) = answer.error();
+    assert_eq!((status, code.as_deref()), (401, Some("preview_exhausted")));
+    let message = answer.json()["error"]["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        message.contains("5 free requests") && message.contains("https://example.com/keys"),
+        "{message}"
+    );
+    // Another address is another visitor.
+    let answer = visit(&router, &mut worker, &[ELSEWHERE]).await;
+    assert_eq!(answer.head.status, 200);
+    router.end().await;
+}
+
+#[tokio::test]
+async fn a_visitor_that_moves_keeps_its_count_and_one_that_forges_gets_none() {
+    let (mut worker, router, _bills) = previewed(2).await;
+    let first = visit(&router, &mut worker, &[HOME]).await;
+    let cookie = cookie(&first);
+    let header = first.head.header("set-cookie").unwrap();
+    assert!(
+        header.contains("HttpOnly; SameSite=Lax") && !header.contains("Secure"),
+        "{header}"
+    );
+    let moved = [ELSEWHERE, ("cookie", &*cookie)];
+    let second = visit(&router, &mut worker, &moved).await;
+    assert_eq!(
+        second.head.header("x-ratelimit-remaining-requests"),
+        Some("0")
+    );
+    assert_eq!(second.head.header("set-cookie"), None);
+    assert_eq!(visit(&router, &mut worker, &moved).await.head.status, 401);
+    // Without its cookie it is whoever its address is; at home all is used up.
+    assert_eq!(visit(&router, &mut worker, &[HOME]).await.head.status, 401);
+    let forged = cookie.replace("preview-", "preview-0");
+    let forged = [HOME, ("cookie", &*forged), ("x-forwarded-proto", "https")];
+    let answer = visit(&router, &mut worker, &forged).await;
+    assert_eq!(answer.head.status, 401);
+    assert!(
+        answer
+            .head
+            .header("set-cookie")
+            .unwrap()
+            .ends_with("; Secure")
+    );
+    router.end().await;
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_no_visitor() {
+    let (_worker, router, bills) = previewed(5).await;
+    let text = String::from_utf8(request("POST", CHAT, WHOLE)).unwrap();
+    let mut client = router.connect().await;
+    client
+        .send(text.replace("My API Key", "wrong").as_bytes())
+        .await;
+    let answer = client.answer().await;
+    assert_eq!(answer.error().1.as_deref(), Some("invalid_api_key"));
+    assert_eq!(answer.head.header("set-cookie"), None);
+    assert!(bills.is_empty());
+    // The models of the preview can be listed without a key.
+    let text = String::from_utf8(request("GET", "/v1/models", "")).unwrap();
+    let mut client = router.connect().await;
+    client
+        .send(
+            text.replace("authorization: Bearer My API Key\r\n", "")
+                .as_bytes(),
+        )
+        .await;
+    assert_eq!(client.answer().await.json()["data"][1]["id"], "m");
+    router.end().await;
+}
+
+#[tokio::test]
+async fn nobody_believes_a_stranger_about_its_address() {
+    let worker = ScriptedWorker::start().await;
+    let (router, _bills) = TestRouter::planned(&[&worker], |plan| {
+        plan.limits.requests_total = std::num::NonZeroU64::new(1);
+        plan.preview = Some(Preview {
+            sign_up: None,
+            tokens_per_day: None,
+        });
+    })
+    .await;
+    let mut worker = worker;
+    assert_eq!(visit(&router, &mut worker, &[HOME]).await.head.status, 200);
+    assert_eq!(
+        visit(&router, &mut worker, &[ELSEWHERE]).await.head.status,
+        401
+    );
+    router.end().await;
+}
+
+#[tokio::test]
+async fn the_tokens_of_all_visitors_together_end_too() {
+    let worker = ScriptedWorker::start().await;
+    let (router, _bills) = TestRouter::planned_and_configured(
+        &[&worker],
+        |plan| {
+            plan.preview = Some(Preview {
+                sign_up: None,
+                tokens_per_day: std::num::NonZeroU64::new(12),
+            });
+        },
+        |config| config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()],
+    )
+    .await;
+    let mut worker = worker;
+    assert_eq!(visit(&router, &mut worker, &[HOME]).await.head.status, 200);
+    let answer = visit(&router, &mut worker, &[ELSEWHERE]).await;
+    let (status, code, _) = answer.error();
+    assert_eq!(
+        (status, code.as_deref()),
+        (429, Some("preview_pool_exhausted"))
+    );
+    assert_eq!(answer.head.header("x-should-retry"), Some("false"));
+    // Who has a key goes on.
+    let mut client = router.chat(WHOLE).await;
+    worker.call().await.say_hello().await;
+    assert_eq!(client.answer().await.head.status, 200);
+    router.end().await;
+}

@@ -1,0 +1,155 @@
+//! Keys that no manifest declares: from the store to the caller's answer.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use inferyard_keys::{Issued, KeyFields, KeyStore, WantedKey};
+
+use crate::redis::Redis;
+use crate::support::{TestRouter, catalog, eventually, within};
+
+/// What may pass between a key's end in the store and its end at the router.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// A router whose keys are in this store as well.
+async fn router(store: &KeyStore) -> TestRouter {
+    let store = store.clone();
+    TestRouter::unready(catalog(vec![]), |config| config.key_store = Some(store)).await
+}
+
+async fn create(store: &KeyStore, plan: &str, expires: Option<u64>) -> Issued {
+    let fields = KeyFields {
+        name: "n".into(),
+        account: "a".into(),
+        plan: plan.into(),
+        expires,
+        ..KeyFields::default()
+    };
+    let wanted = WantedKey::new(fields, 0).unwrap();
+    store.create(wanted).await.unwrap()
+}
+
+/// Status and code of the answer to a request with this key; a list of models has no code.
+async fn ask(router: &TestRouter, key: &str) -> (u16, String) {
+    let mut connection = router.connect().await;
+    let request =
+        format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n");
+    connection.send(request.as_bytes()).await;
+    let answer = connection.answer().await;
+    let code = answer.json()["error"]["code"].as_str().map(str::to_owned);
+    (answer.head.status, code.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_stored_key_works_from_the_start_and_ends_within_the_bound() {
+    let redis = Redis::start();
+    let store = KeyStore::new(&redis.url()).unwrap();
+    let router = router(&store).await;
+    let Issued { key, text } = create(&store, "plan", None).await;
+    assert_eq!(ask(&router, text.reveal()).await.0, 200);
+
+    store.revoke(&key.id).await.unwrap();
+    let revoked = Instant::now();
+    // It is used all the time, so that the router has every reason to remember it.
+    eventually(async || ask(&router, text.reveal()).await.0 == 401).await;
+    assert!(revoked.elapsed() < BOUND, "{:?}", revoked.elapsed());
+    let refused = ask(&router, text.reveal()).await;
+    assert_eq!(refused, (401, "invalid_api_key".to_owned()));
+    router.end().await;
+}
+
+#[tokio::test]
+async fn a_rotated_key_works_with_both_texts_until_the_overlap_ends() {
+    let redis = Redis::start();
+    let store = KeyStore::new(&redis.url()).unwrap();
+    let router = router(&store).await;
+    let first = create(&store, "plan", None).await;
+    let second = store.rotate(&first.key.id, Duration::from_hours(1)).await;
+    let second = second.unwrap();
+    for text in [&first.text, &second.text] {
+        assert_eq!(ask(&router, text.reveal()).await.0, 200);
+    }
+    let third = store.rotate(&first.key.id, Duration::ZERO).await.unwrap();
+    assert_eq!(ask(&router, third.text.reveal()).await.0, 200);
+    for text in [&first.text, &second.text] {
+        eventually(async || ask(&router, text.reveal()).await.0 == 401).await;
+    }
+    router.end().await;
+}
+
+#[tokio::test]
+async fn an_expired_key_and_one_without_a_plan_are_refused() {
+    let redis = Redis::start();
+    let store = KeyStore::new(&redis.url()).unwrap();
+    let router = router(&store).await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let expired = create(&store, "plan", Some(now.as_secs())).await;
+    let planless = create(&store, "gone", None).await;
+    for issued in [expired, planless] {
+        let answer = ask(&router, issued.text.reveal()).await;
+        assert_eq!(answer, (401, "invalid_api_key".to_owned()));
+    }
+    router.end().await;
+}
+
+#[tokio::test]
+async fn one_question_serves_all_who_wait_for_it() {
+    let redis = Redis::start();
+    let store = KeyStore::new(&redis.url()).unwrap();
+    let router = router(&store).await;
+    let issued = create(&store, "plan", None).await;
+    // The store holds its answers back until everybody has asked.
+    // The store's connection is open from here on, and the making of the key is not counted.
+    redis.command(&["CONFIG", "RESETSTAT"]);
+    redis.command(&["CLIENT", "PAUSE", "600", "ALL"]);
+    let key = issued.text.reveal();
+    let asking = std::iter::repeat_with(|| {
+        let request =
+            format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n");
+        let address = router.address;
+        tokio::spawn(async move {
+            let mut connection = crate::support::Connection::open(address).await;
+            connection.send(request.as_bytes()).await;
+            connection.answer().await.head.status
+        })
+    });
+    let asking: Vec<_> = asking.take(100).collect();
+    for answer in asking {
+        assert_eq!(within(answer).await.unwrap(), 200);
+    }
+    let stats = redis.command(&["INFO", "commandstats"]);
+    let lookups = stats.lines().find(|line| line.starts_with("cmdstat_hget:"));
+    assert!(lookups.unwrap().contains("calls=1,"), "{lookups:?}");
+    router.end().await;
+}
+
+#[tokio::test]
+async fn while_redis_is_away_known_keys_work_and_others_are_not_called_wrong() {
+    let mut redis = Redis::start();
+    let store = KeyStore::new(&redis.url()).unwrap();
+    let router = router(&store).await;
+    let known = create(&store, "plan", None).await;
+    let other = create(&store, "plan", None).await;
+    assert_eq!(ask(&router, known.text.reveal()).await.0, 200);
+    redis.kill();
+    let lost = Instant::now();
+    let away = (503, "key_store_unavailable".to_owned());
+    assert_eq!(ask(&router, other.text.reveal()).await, away);
+    // Past the time for which it is served without a question.
+    eventually(async || {
+        assert_eq!(ask(&router, known.text.reveal()).await.0, 200);
+        lost.elapsed() > BOUND
+    })
+    .await;
+    assert_eq!(
+        ask(&router, crate::support::KEY).await.0,
+        200,
+        "a manifest's key"
+    );
+
+    // The store comes back empty: what it does not know is no key any more.
+    redis.restart();
+    for issued in [known, other] {
+        eventually(async || ask(&router, issued.text.reveal()).await.0 == 401).await;
+    }
+    router.end().await;
+}
