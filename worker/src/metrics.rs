@@ -101,7 +101,7 @@ fn respond(
 impl Collector for Numbers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let snapshot = self.0.snapshot();
-        let totals = self.0.totals();
+        let totals = snapshot.totals;
         let load = &snapshot.load;
         let mut gauge = |name, help, value: u64| {
             let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
@@ -133,26 +133,22 @@ impl Collector for Numbers {
             let value = ConstCounter::new(value);
             value.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
         };
-        counter("prompt_tokens", "Tokens of prompts.", totals.prompt_tokens)?;
+        counter("prompt_tokens", "Tokens of prompts.", totals.prompt)?;
         counter(
             "cached_tokens",
             "Tokens of prompts that the KV cache already held.",
-            totals.cached_tokens,
+            totals.cached,
         )?;
-        counter(
-            "completion_tokens",
-            "Tokens produced.",
-            totals.completion_tokens,
-        )?;
+        counter("completion_tokens", "Tokens produced.", totals.completion)?;
         let mut requests = encoder.encode_descriptor(
             "requests",
             "Requests by how they ended.",
             None,
             MetricType::Counter,
         )?;
-        for (outcome, count) in &totals.requests {
-            let labels = [("outcome", label(*outcome))];
-            ConstCounter::new(*count).encode(requests.encode_family(&labels)?)?;
+        for (outcome, count) in self.0.ended() {
+            let labels = [("outcome", label(outcome))];
+            ConstCounter::new(count).encode(requests.encode_family(&labels)?)?;
         }
         Ok(())
     }

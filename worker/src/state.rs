@@ -49,6 +49,8 @@ pub(crate) struct Capacity {
 pub(crate) struct Load {
     /// Sequences in the running batch.
     pub(crate) running: usize,
+    /// Requests that have a place and have not ended, the preempted ones included.
+    pub(crate) open: usize,
     /// Requests that lost their place and wait for it again.
     pub(crate) preempted: usize,
     /// Prompt tokens that the running and the preempted ones still need.
@@ -83,17 +85,18 @@ pub(crate) enum Outcome {
     Failed(FailureKind),
 }
 
-/// What was done since the start.
-#[derive(Clone, Debug, Default)]
+/// Tokens of the requests that have ended since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     /// Tokens of prompts.
-    pub(crate) prompt_tokens: u64,
+    pub(crate) prompt: u64,
     /// How many of them came from the KV cache.
-    pub(crate) cached_tokens: u64,
+    pub(crate) cached: u64,
     /// Tokens produced.
-    pub(crate) completion_tokens: u64,
-    /// Requests by how they ended.
-    pub(crate) requests: HashMap<Outcome, u64>,
+    pub(crate) completion: u64,
+    /// Both once more, of requests whose reader left.
+    pub(crate) dropped_prompt: u64,
+    pub(crate) dropped_completion: u64,
 }
 
 /// A moment of a worker, all but its prefixes.
@@ -111,6 +114,8 @@ pub(crate) struct Snapshot {
     pub(crate) queued: usize,
     /// Their prompt tokens.
     pub(crate) queued_tokens: u64,
+    /// What was done since the start.
+    pub(crate) totals: Totals,
 }
 
 /// How far one watcher has read the changes of the prefixes.
@@ -131,7 +136,8 @@ pub(crate) struct PrefixNews {
 #[derive(Debug)]
 struct Inner {
     snapshot: Snapshot,
-    totals: Totals,
+    // By how they ended.
+    requests: HashMap<Outcome, u64>,
     held: HashSet<u64>,
     changes: VecDeque<PrefixChange>,
     // Number of the first change in `changes`.
@@ -151,8 +157,9 @@ impl State {
                 load: Load::default(),
                 queued: 0,
                 queued_tokens: 0,
+                totals: Totals::default(),
             },
-            totals: Totals::default(),
+            requests: HashMap::new(),
             held: HashSet::new(),
             changes: VecDeque::new(),
             first_change: 0,
@@ -228,10 +235,15 @@ impl State {
     /// A request has ended.
     pub(crate) fn count(&self, outcome: Outcome, usage: Usage) {
         let mut inner = self.lock();
-        *inner.totals.requests.entry(outcome).or_default() += 1;
-        inner.totals.prompt_tokens += u64::from(usage.prompt_tokens);
-        inner.totals.cached_tokens += u64::from(usage.cached_tokens);
-        inner.totals.completion_tokens += u64::from(usage.completion_tokens);
+        *inner.requests.entry(outcome).or_default() += 1;
+        let totals = &mut inner.snapshot.totals;
+        totals.prompt += u64::from(usage.prompt_tokens);
+        totals.cached += u64::from(usage.cached_tokens);
+        totals.completion += u64::from(usage.completion_tokens);
+        if outcome == Outcome::Cancelled {
+            totals.dropped_prompt += u64::from(usage.prompt_tokens);
+            totals.dropped_completion += u64::from(usage.completion_tokens);
+        }
     }
 
     /// This moment.
@@ -239,9 +251,9 @@ impl State {
         self.lock().snapshot.clone()
     }
 
-    /// What was done so far.
-    pub(crate) fn totals(&self) -> Totals {
-        self.lock().totals.clone()
+    /// Requests that have ended, by how.
+    pub(crate) fn ended(&self) -> HashMap<Outcome, u64> {
+        self.lock().requests.clone()
     }
 
     /// This moment, and what of the prefixes is news to this watcher.

@@ -63,6 +63,12 @@ pub(super) fn state(
             added: prefixes.added,
             removed: prefixes.removed,
         }),
+        prompt_tokens_total: snapshot.totals.prompt,
+        cached_tokens_total: snapshot.totals.cached,
+        completion_tokens_total: snapshot.totals.completion,
+        open_requests: u32::try_from(load.open).unwrap_or(u32::MAX),
+        dropped_prompt_tokens_total: snapshot.totals.dropped_prompt,
+        dropped_completion_tokens_total: snapshot.totals.dropped_completion,
     }
 }
 

@@ -300,6 +300,7 @@ impl Engine<'_> {
         let prefill = |remaining: usize| if remaining > 1 { remaining as u64 } else { 0 };
         let load = Load {
             running: self.running(),
+            open: self.requests.len(),
             preempted: self.preempted.len(),
             prefill_tokens: self
                 .sequences

@@ -1,0 +1,126 @@
+//! `inferyard ledger`: usage events from Redis into PostgreSQL or SQLite.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use anyhow::Context;
+use inferyard_keys::{KeyHash, KeyStore};
+use inferyard_ledger::{Config, Ledger, Listen, Source};
+use serde::{Deserialize, Serialize};
+use tokio::runtime;
+
+use crate::failure::Failure;
+use crate::{duration, logs, shutdown};
+
+const EXAMPLES: &str = "\
+Examples:
+  inferyard ledger --redis redis://127.0.0.1 --store postgres://ledger@127.0.0.1/ledger
+
+  # With OpenAI's usage API for the holder of a key:
+  inferyard ledger --redis redis://127.0.0.1 --store sqlite:ledger.sqlite \\
+      --listen 127.0.0.1:8090 \\
+      --admin-key-hash $(printf %s \"$INFERYARD_ADMIN_KEY\" | sha256sum | cut -d' ' -f1)
+
+Exit codes: 0 stopped by a signal, 1 failed, 2 wrong command line.";
+
+/// Store what requests used, and answer who used how much
+///
+/// It takes usage events out of Redis, where routers leave them, and removes them there once they are
+/// committed in the store. Any number of ledgers may run on the same Redis and the same PostgreSQL:
+/// every event counts once. Where Redis or the store is out of reach, it tries again for ever.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The Redis of the routers, a server or a node of a cluster: `redis://HOST` or `rediss://HOST`
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "INFERYARD_REDIS",
+        hide_env_values = true
+    )]
+    redis: String,
+    /// Where usage is stored: `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:PATH`
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "INFERYARD_STORE",
+        hide_env_values = true
+    )]
+    store: String,
+    /// Where the usage API listens: `IP:port` (port 0 picks a free one) or `unix:/path` [default:
+    /// nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<Listen>,
+    /// The SHA-256 (64 hexadecimal digits) of a key that may ask the usage API
+    #[arg(long = "admin-key-hash", value_name = "HEX", value_parser = key_hash)]
+    admin_keys: Vec<KeyHash>,
+    /// Events that another ledger took and did not store for so long are taken over
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
+    claim_after: Duration,
+    /// Print the address as a line of JSON
+    #[arg(long)]
+    json: bool,
+    /// Stop when standard input ends: with the process that started it
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+    #[command(flatten)]
+    logs: logs::Args,
+}
+
+/// Where a ledger listens, as it prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Addresses {
+    /// `IP:port` or `unix:/path`; None: nowhere.
+    pub(crate) address: Option<String>,
+}
+
+/// Stores until it is asked to stop, and then what is still there.
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    let _logs = logs::init(&args.logs, "ledger")?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(serve(args)).map_err(Failure::Failed)
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    let stop = shutdown::requested(args.exit_with_parent)?;
+    if args.listen.is_some() && args.admin_keys.is_empty() {
+        tracing::warn!(
+            "there is no admin key, so every question is refused: give --admin-key-hash"
+        );
+    }
+    // Where routers leave their usage, they also find the keys.
+    let key_store = KeyStore::new(&args.redis).context("--redis")?;
+    let config = Config {
+        store: args.store,
+        source: Source::Redis {
+            url: args.redis,
+            claim_after: args.claim_after,
+        },
+        listen: args.listen,
+        admin_keys: args.admin_keys,
+        key_store: Some(key_store),
+    };
+    let ledger = Ledger::open(config)
+        .await
+        .context("cannot start the ledger")?;
+    let addresses = Addresses {
+        address: ledger.address().map(ToString::to_string),
+    };
+    let mut output = io::stdout();
+    if args.json {
+        writeln!(output, "{}", serde_json::to_string(&addresses)?)?;
+    } else {
+        match &addresses.address {
+            Some(address) => writeln!(output, "listening on {address}")?,
+            None => writeln!(output, "storing usage events")?,
+        }
+    }
+    Ok(ledger.run(stop).await?)
+}
+
+fn key_hash(text: &str) -> Result<KeyHash, String> {
+    KeyHash::parse(text).ok_or_else(|| "expected 64 lower-case hexadecimal digits".to_owned())
+}

@@ -1,0 +1,243 @@
+//! `inferyard reconcile`: what workers counted beside what the ledger billed of them.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use inferyard_ledger::{Store, WorkerTotals, boot_text};
+use inferyard_proto::worker::v1::{WatchRequest, WorkerState};
+use inferyard_router::catalog::Endpoint;
+use serde::Serialize;
+use tokio::runtime;
+use tokio::time::{Instant, sleep};
+
+use crate::calendar::{DAY, now};
+use crate::failure::Failure;
+use crate::{dial, duration};
+
+mod verdict;
+
+use verdict::{Tokens, Verdict};
+
+const EXAMPLES: &str = "\
+Examples:
+  inferyard reconcile --store sqlite:ledger.sqlite --worker 127.0.0.1:50051
+  inferyard reconcile --store postgres://ledger@127.0.0.1/ledger --worker unix:/run/w0.sock \\
+      --worker unix:/run/w1.sock --output json
+
+Exit codes: 0 the sums agree as far as open and dropped requests allow, 1 they do not, or it failed,
+2 wrong command line.";
+
+/// How often it looks again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Compare what workers counted with what was billed
+///
+/// Every worker counts the tokens of each request once the request has ended; the ledger sums the
+/// events by the life of the worker. It looks until both agree, or --wait is over: an event takes a
+/// moment to arrive. Where a client left or a router died, the worker may be ahead by the tokens that
+/// nobody has read; it says by how much at most.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The ledger's store: `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:PATH`
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "INFERYARD_STORE",
+        hide_env_values = true
+    )]
+    store: String,
+    /// Where a worker listens: `host:port`, or `unix:/path` of its socket
+    #[arg(long = "worker", value_name = "ADDRESS", required = true)]
+    workers: Vec<Endpoint>,
+    /// How long events that are on their way are waited for
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
+    wait: Duration,
+    /// How it is printed; json is one object in each line
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// One life of a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Line {
+    /// Where it listens; None: it does not run any more, or was not asked.
+    worker: Option<String>,
+    boot_id: String,
+    model: String,
+    verdict: Verdict,
+    /// What the worker counted, of the requests that have ended.
+    counted: Option<Tokens>,
+    /// What the ledger has of it.
+    billed: Tokens,
+    /// Counted and not billed.
+    difference: Option<Tokens>,
+    /// Of the counted ones: tokens of requests whose stream was dropped.
+    dropped: Option<Tokens>,
+    /// Requests that have not ended.
+    open_requests: u32,
+}
+
+/// Prints one line for each worker's life.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let lines = runtime.block_on(compare(args))?;
+    let mut out = io::stdout().lock();
+    let written = match args.output {
+        Output::Table => table(&lines, &mut out),
+        Output::Json => lines.iter().try_for_each(|line| {
+            let line = serde_json::to_string(line)?;
+            writeln!(out, "{line}")
+        }),
+    };
+    written.context("cannot write")?;
+    let differ = lines
+        .iter()
+        .filter(|line| line.verdict == Verdict::Differs)
+        .count();
+    if differ > 0 {
+        return Err(Failure::failed(format!(
+            "{differ} of {} workers counted other sums than were billed",
+            args.workers.len()
+        )));
+    }
+    Ok(())
+}
+
+/// Looks until all agree, or nothing more is to be expected.
+async fn compare(args: &Args) -> anyhow::Result<Vec<Line>> {
+    let store = Store::open_existing(&args.store).await?;
+    let end = Instant::now() + args.wait;
+    let mut before = None;
+    loop {
+        // The workers first: what they have counted by now may be billed a moment later.
+        let mut states = Vec::new();
+        for worker in &args.workers {
+            states.push((worker, state(worker).await?));
+        }
+        let since = (now() - DAY) * 1_000_000;
+        let billed = store.workers(0).await?;
+        let lines = lines(&states, billed, since);
+        let agree = lines.iter().all(|line| line.verdict.is_final());
+        let settled = lines.iter().all(|line| line.verdict != Verdict::Differs)
+            && before.as_ref() == Some(&lines);
+        if agree || settled || Instant::now() >= end {
+            return Ok(lines);
+        }
+        before = Some(lines);
+        sleep(AGAIN).await;
+    }
+}
+
+async fn state(worker: &Endpoint) -> anyhow::Result<WorkerState> {
+    let mut states = dial::worker(worker)
+        .await?
+        .watch(WatchRequest {})
+        .await
+        .with_context(|| format!("the worker at {worker} refused"))?
+        .into_inner();
+    let state = states.message().await;
+    let state = state.with_context(|| format!("the worker at {worker} went away"))?;
+    state.with_context(|| format!("the worker at {worker} says nothing"))
+}
+
+/// The workers that were asked, and then those that ended something since a moment.
+fn lines(
+    states: &[(&Endpoint, WorkerState)],
+    billed: Vec<WorkerTotals>,
+    since_us: i64,
+) -> Vec<Line> {
+    let mut billed: HashMap<String, WorkerTotals> = billed
+        .into_iter()
+        .map(|totals| (totals.boot.clone(), totals))
+        .collect();
+    let mut lines: Vec<Line> = states
+        .iter()
+        .map(|(worker, state)| {
+            let boot_id = boot_text(state.boot_id);
+            let billed = billed.remove(&boot_id).map(|totals| tokens(&totals));
+            let billed = billed.unwrap_or_default();
+            let counted = verdict::counted(state);
+            Line {
+                worker: Some(worker.to_string()),
+                boot_id,
+                model: state.model.clone(),
+                verdict: Verdict::of(state, billed),
+                counted: Some(counted),
+                billed,
+                difference: Some(counted.less(billed)),
+                dropped: Some(verdict::dropped(state)),
+                open_requests: state.open_requests,
+            }
+        })
+        .collect();
+    let mut gone: Vec<WorkerTotals> = billed
+        .into_values()
+        .filter(|totals| totals.last_us >= since_us)
+        .collect();
+    gone.sort_by(|a, b| (a.last_us, &a.boot).cmp(&(b.last_us, &b.boot)));
+    lines.extend(gone.iter().map(|totals| Line {
+        worker: None,
+        boot_id: totals.boot.clone(),
+        model: totals.model.clone(),
+        verdict: Verdict::NotRunning,
+        counted: None,
+        billed: tokens(totals),
+        difference: None,
+        dropped: None,
+        open_requests: 0,
+    }));
+    lines
+}
+
+fn tokens(totals: &WorkerTotals) -> Tokens {
+    Tokens {
+        prompt: totals.prompt_tokens,
+        cached: totals.cached_tokens,
+        completion: totals.completion_tokens,
+    }
+}
+
+fn table(lines: &[Line], out: &mut impl Write) -> io::Result<()> {
+    for line in lines {
+        let worker = line.worker.as_deref().unwrap_or("-");
+        writeln!(
+            out,
+            "{worker}  life {}  model {}: {}",
+            line.boot_id, line.model, line.verdict
+        )?;
+        if let Some(counted) = line.counted {
+            writeln!(out, "  counted     {counted}")?;
+        }
+        writeln!(out, "  billed      {}", line.billed)?;
+        if let Some(difference) = line.difference {
+            writeln!(out, "  difference  {difference}")?;
+        }
+        if let Some(dropped) = line.dropped.filter(|dropped| *dropped != Tokens::default()) {
+            writeln!(
+                out,
+                "  dropped     {dropped}  (streams that nobody read to the end)"
+            )?;
+        }
+        if line.open_requests > 0 {
+            writeln!(
+                out,
+                "  open        {} requests, not counted yet",
+                line.open_requests
+            )?;
+        }
+    }
+    Ok(())
+}

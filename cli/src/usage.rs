@@ -1,0 +1,343 @@
+//! `inferyard usage`: who used how much, from the ledger's store.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use inferyard_ledger::{Group, Period, Row, Store, Totals, dollars};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use tokio::runtime;
+
+use crate::calendar::{DAY, Date, now};
+use crate::failure::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  inferyard usage --store sqlite:ledger.sqlite --by key --day
+  inferyard usage --by account --month --output csv > invoices.csv   # INFERYARD_STORE is set
+  inferyard usage --by model --from 2026-11-01 --to 2026-11-30
+
+Days and months are UTC's. Exit codes: 0 done, 1 failed, 2 wrong command line.";
+
+/// How many days `--day` shows where nobody says.
+const DAYS_SHOWN: i64 = 30;
+
+/// Print who used how much, and what it costs
+///
+/// It reads the ledger's store; a ledger may be running.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The ledger's store: `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:PATH`
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "INFERYARD_STORE",
+        hide_env_values = true
+    )]
+    store: String,
+    /// Whose usage is told apart
+    #[arg(long, value_enum, default_value = "account")]
+    by: By,
+    /// Over which time it is summed
+    #[arg(long, value_enum, default_value = "total")]
+    per: Per,
+    /// As --per day
+    #[arg(long, conflicts_with_all = ["per", "month"])]
+    day: bool,
+    /// As --per month
+    #[arg(long, conflicts_with = "per")]
+    month: bool,
+    /// The first day, as in 2026-11-01 [default: the first of all; per day, 30 days ago]
+    #[arg(long, value_name = "DAY")]
+    from: Option<Date>,
+    /// The last day [default: today]
+    #[arg(long, value_name = "DAY")]
+    to: Option<Date>,
+    /// How it is printed; json is one object in each line
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    Account,
+    Key,
+    Plan,
+    Model,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Per {
+    Day,
+    Month,
+    Total,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+    Csv,
+}
+
+/// Sums as they are printed: names of columns, and rows of texts and sums.
+struct Sheet {
+    names: Vec<&'static str>,
+    rows: BTreeMap<Vec<String>, Totals>,
+}
+
+/// Prints the sums.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let per = match (args.day, args.month) {
+        (true, _) => Per::Day,
+        (_, true) => Per::Month,
+        _ => args.per,
+    };
+    let period = period(args, per)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let rows = runtime.block_on(async {
+        let store = Store::open_existing(&args.store).await?;
+        let rows = store.usage(&period).await?;
+        anyhow::Ok(rows)
+    })?;
+    let sheet = Sheet::new(args.by, per, rows);
+    let mut out = io::stdout().lock();
+    let written = match args.output {
+        Output::Table => sheet.table(&mut out),
+        Output::Json => sheet.json(&mut out),
+        Output::Csv => sheet.csv(&mut out),
+    };
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written.context("cannot write")?),
+    }
+}
+
+fn period(args: &Args, per: Per) -> Result<Period, Failure> {
+    let to = args.to.map_or_else(now, Date::first_second) + DAY;
+    let from = match args.from {
+        Some(date) => date.first_second(),
+        None if per == Per::Day => Date::of(to - DAY * (DAYS_SHOWN + 1)).first_second(),
+        None => 0,
+    };
+    if from >= to {
+        return Err(Failure::usage(
+            "--from is after --to: nothing lies between".to_owned(),
+        ));
+    }
+    let groups = match args.by {
+        By::Account => vec![Group::Account],
+        // Two accounts may have keys of the same name.
+        By::Key => vec![Group::Account, Group::Key],
+        By::Plan => vec![Group::Plan],
+        By::Model => vec![Group::Model],
+    };
+    Ok(Period {
+        from,
+        to,
+        width: if per == Per::Total { 0 } else { DAY },
+        groups,
+        only: Vec::new(),
+        limit: i64::MAX,
+    })
+}
+
+// === impl Sheet ===
+
+impl Sheet {
+    fn new(by: By, per: Per, rows: Vec<Row>) -> Self {
+        let mut names = match per {
+            Per::Day => vec!["day"],
+            Per::Month => vec!["month"],
+            Per::Total => vec![],
+        };
+        match by {
+            By::Account => names.push("account"),
+            By::Key => names.extend(["account", "key"]),
+            By::Plan => names.push("plan"),
+            By::Model => names.push("model"),
+        }
+        let mut sums: BTreeMap<Vec<String>, Totals> = BTreeMap::new();
+        for row in rows {
+            let day = Date::of(row.bucket);
+            let mut cells = match per {
+                Per::Day => vec![day.to_string()],
+                Per::Month => vec![day.month_text()],
+                Per::Total => vec![],
+            };
+            cells.extend(row.groups);
+            *sums.entry(cells).or_default() += row.totals;
+        }
+        Self { names, rows: sums }
+    }
+
+    fn table(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.rows.is_empty() {
+            return writeln!(out, "no usage in this time");
+        }
+        let mut lines = vec![self.header()];
+        lines.extend(self.rows.iter().map(|(cells, totals)| {
+            // The anonymous preview has no key.
+            let shown = |cell: &String| match &**cell {
+                "" => "-".to_owned(),
+                cell => cell.to_owned(),
+            };
+            cells.iter().map(shown).chain(numbers(totals)).collect()
+        }));
+        let widths: Vec<usize> = (0..lines[0].len())
+            .map(|column| {
+                let width = |line: &Vec<String>| line[column].chars().count();
+                lines.iter().map(width).max().unwrap_or(0)
+            })
+            .collect();
+        for line in &lines {
+            let mut text = String::new();
+            for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+                let padding = " ".repeat(width - cell.chars().count());
+                // Names stand to the left, numbers to the right.
+                if column < self.names.len() {
+                    text.push_str(cell);
+                    text.push_str(&padding);
+                } else {
+                    text.push_str(&padding);
+                    text.push_str(cell);
+                }
+                text.push_str("  ");
+            }
+            writeln!(out, "{}", text.trim_end())?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, out: &mut impl Write) -> io::Result<()> {
+        for (cells, totals) in &self.rows {
+            let mut line = Map::new();
+            for (name, cell) in self.names.iter().zip(cells) {
+                line.insert((*name).to_owned(), Value::from(cell.as_str()));
+            }
+            let more = json!({
+                "requests": totals.requests,
+                "input_tokens": totals.prompt_tokens,
+                "cached_tokens": totals.cached_tokens,
+                "output_tokens": totals.completion_tokens,
+                "reasoning_tokens": totals.reasoning_tokens,
+                "cost_nanodollars": totals.cost_nanodollars,
+            });
+            if let Value::Object(more) = more {
+                line.extend(more);
+            }
+            let cost = RawValue::from_string(dollars(totals.cost_nanodollars))
+                .expect("a decimal number should be JSON");
+            let line = serde_json::to_string(&line)?;
+            // The exact decimal cannot be a Value.
+            writeln!(out, "{},\"cost_usd\":{cost}}}", line.trim_end_matches('}'))?;
+        }
+        Ok(())
+    }
+
+    fn csv(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{}", self.header().join(","))?;
+        for (cells, totals) in &self.rows {
+            let cells = cells.iter().map(|cell| quoted(cell));
+            let line: Vec<String> = cells.chain(numbers(totals)).collect();
+            writeln!(out, "{}", line.join(","))?;
+        }
+        Ok(())
+    }
+
+    fn header(&self) -> Vec<String> {
+        let sums = ["requests", "input", "cached", "output", "cost_usd"];
+        let names = self.names.iter().chain(&sums);
+        names.map(|name| (*name).to_owned()).collect()
+    }
+}
+
+fn numbers(totals: &Totals) -> [String; 5] {
+    [
+        totals.requests.to_string(),
+        totals.prompt_tokens.to_string(),
+        totals.cached_tokens.to_string(),
+        totals.completion_tokens.to_string(),
+        dollars(totals.cost_nanodollars),
+    ]
+}
+
+/// A cell of CSV; one that a spreadsheet would take for a formula is marked as text.
+fn quoted(cell: &str) -> String {
+    let formula = cell.starts_with(['=', '+', '-', '@']);
+    if formula || cell.contains([',', '"', '\n', '\r']) {
+        let mark = if formula { "'" } else { "" };
+        return format!("\"{mark}{}\"", cell.replace('"', "\"\""));
+    }
+    cell.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(bucket: i64, groups: &[&str], requests: i64, cost: i64) -> Row {
+        Row {
+            bucket,
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            totals: Totals {
+                requests,
+                prompt_tokens: 10 * requests,
+                cached_tokens: requests,
+                completion_tokens: 5 * requests,
+                reasoning_tokens: 0,
+                cost_nanodollars: cost,
+            },
+        }
+    }
+
+    fn printed(sheet: &Sheet, print: fn(&Sheet, &mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        print(sheet, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn days_are_summed_to_months_and_printed_in_columns() {
+        let november = "2026-11-30".parse::<Date>().unwrap().first_second();
+        let rows = vec![
+            row(november - DAY, &["acme", "ci"], 1, 75_000),
+            row(november, &["acme", "ci"], 20, 1_500_000_000),
+            row(november + DAY, &["acme", ""], 3, 5),
+        ];
+        let sheet = Sheet::new(By::Key, Per::Month, rows);
+        let expected = "\
+month    account  key  requests  input  cached  output     cost_usd
+2026-11  acme     ci         21    210      21     105     1.500075
+2026-12  acme     -           3     30       3      15  0.000000005
+";
+        assert_eq!(printed(&sheet, Sheet::table), expected);
+        let expected = "\
+month,account,key,requests,input,cached,output,cost_usd
+2026-11,acme,ci,21,210,21,105,1.500075
+2026-12,acme,,3,30,3,15,0.000000005
+";
+        assert_eq!(printed(&sheet, Sheet::csv), expected);
+        let expected = r#"{"month":"2026-11","account":"acme","key":"ci","requests":21,"input_tokens":210,"cached_tokens":21,"output_tokens":105,"reasoning_tokens":0,"cost_nanodollars":1500075000,"cost_usd":1.500075}"#;
+        let lines = printed(&sheet, Sheet::json);
+        assert_eq!(lines.lines().next(), Some(expected));
+    }
+
+    #[test]
+    fn cells_of_csv_stay_cells() {
+        for (cell, expected) in [
+            ("acme", "acme"),
+            ("a,b", "\"a,b\""),
+            ("a\"b", "\"a\"\"b\""),
+            ("=1+1", "\"'=1+1\""),
+        ] {
+            assert_eq!(quoted(cell), expected);
+        }
+    }
+}

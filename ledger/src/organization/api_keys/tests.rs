@@ -1,0 +1,179 @@
+//! The admin API of keys, on a real Redis server.
+
+#[path = "../../../../keys/tests/store/redis.rs"]
+#[expect(dead_code, reason = "no server comes back here")]
+mod redis;
+
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt as _;
+use inferyard_keys::{KeyHash, KeyStore};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use self::redis::Redis;
+use super::routes;
+
+/// The status and the body of an answer.
+async fn ask(store: &KeyStore, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let request = Request::builder().method(method).uri(path);
+    let request = request.body(Body::from(body.to_owned())).unwrap();
+    let response = routes(store.clone()).oneshot(request).await;
+    let response = response.unwrap();
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+#[tokio::test]
+async fn a_key_from_its_making_to_its_end() {
+    let redis = Redis::start();
+    let store = KeyStore::new(&redis.url()).unwrap();
+    let wanted = json!({
+        "name": "Production", "account": "acme", "plan": "team", "expires_at": 4_000_000_000_u64,
+        "limits": {"requests_per_minute": 60, "budget_per_month": "25.50"},
+    });
+    let (status, made) = ask(&store, "POST", "/api_keys", &wanted.to_string()).await;
+    assert_eq!(status, 200, "{made}");
+    let text = made["value"].as_str().unwrap();
+    let id = made["id"].as_str().unwrap();
+    let mut expected = wanted.clone();
+    expected["object"] = "organization.api_key".into();
+    for key in ["id", "redacted_value", "created_at", "value"] {
+        expected[key] = made[key].clone();
+    }
+    expected["disabled"] = false.into();
+    assert_eq!(made, expected);
+
+    expected.as_object_mut().unwrap().remove("value");
+    let path = format!("/api_keys/{id}");
+    assert_eq!(ask(&store, "GET", &path, "").await, (200, expected.clone()));
+    let list = json!({
+        "object": "list", "data": [expected], "first_id": id, "last_id": id, "has_more": false,
+    });
+    for query in ["", "?limit=1", "?account=acme", "?limit=100&after=key_0"] {
+        let path = format!("/api_keys{query}");
+        assert_eq!(ask(&store, "GET", &path, "").await, (200, list.clone()));
+    }
+    let (_, others) = ask(&store, "GET", "/api_keys?account=other", "").await;
+    assert_eq!(
+        (&others["data"], &others["last_id"]),
+        (&json!([]), &Value::Null)
+    );
+
+    let rotate = format!("{path}/rotate");
+    let (status, rotated) = ask(&store, "POST", &rotate, r#"{"overlap_seconds":0}"#).await;
+    assert_eq!((status, &rotated["id"]), (200, &made["id"]));
+    let next = rotated["value"].as_str().unwrap();
+    assert_eq!(
+        ask(&store, "POST", &rotate, "").await.0,
+        200,
+        "an empty body will do"
+    );
+
+    let deleted = json!({"object": "organization.api_key.deleted", "id": id, "deleted": true});
+    assert_eq!(ask(&store, "DELETE", &path, "").await, (200, deleted));
+    // The first one had ended with its rotation.
+    let find = async |text: &str| {
+        store
+            .find(&KeyHash::of(text.as_bytes()))
+            .await
+            .unwrap()
+            .unwrap()
+    };
+    assert!(find(text).await.expires.unwrap() < expected["expires_at"].as_u64().unwrap());
+    assert!(find(next).await.disabled);
+    let (status, again) = ask(&store, "POST", &rotate, "").await;
+    assert_eq!(
+        (status, &again["error"]["code"]),
+        (409, &json!("not_rotated"))
+    );
+    assert_eq!(ask(&store, "GET", &path, "").await.1["disabled"], true);
+}
+
+/// Method, path, body, and the status and a part of the message that they are answered with.
+type Case = (&'static str, &'static str, String, u16, &'static str);
+
+fn bad_keys() -> Vec<Case> {
+    let good = r#"{"name":"n","account":"a","plan":"p"}"#;
+    let nameless = good.replace("\"name\":\"n\",", "");
+    let with = |more: &str| good.replace('}', &format!(",{more}}}"));
+    let limited = |more: &str| with(&format!("\"limits\":{{{more}}}"));
+    let bodies = [
+        (String::new(), "The body: EOF"),
+        ("[]".to_owned(), "The body: invalid"),
+        (nameless, "missing field `name`"),
+        (with("\"scope\":1"), "unknown field `scope`"),
+        (limited("\"rpm\":1"), "unknown field `rpm`"),
+        (limited("\"tokens_per_day\":0"), "tokens_per_day: expected"),
+        (limited("\"tokens_per_day\":-1"), "expected u64"),
+        (limited("\"budget_per_month\":\"$5\""), "such as \"25.00\""),
+        (
+            with("\"expires_at\":1"),
+            "expires_at: expected a moment in the",
+        ),
+        (good.replace("\"p\"", "\"P!\""), "plan: expected the name"),
+    ];
+    let cases = bodies.into_iter();
+    let cases = cases.map(|(body, expected)| ("POST", "", body, 400, expected));
+    cases.collect()
+}
+
+fn bad_requests() -> Vec<Case> {
+    let none = String::new;
+    let unknown = "no API key 'key_none'";
+    let limit = "limit: expected a number from 1 to 100";
+    let field = "unknown field `overlap`";
+    vec![
+        ("POST", "", " ".repeat(20_000), 413, "larger than 16384"),
+        ("GET", "?limit=101", none(), 400, limit),
+        ("GET", "?limit=x", none(), 400, "limit"),
+        ("GET", "?page=2", none(), 400, "unknown field `page`"),
+        ("GET", "/key_none", none(), 404, unknown),
+        ("DELETE", "/key_none", none(), 404, unknown),
+        ("POST", "/key_none/rotate", none(), 404, unknown),
+        ("POST", "/k/rotate", "{\"overlap\":1}".into(), 400, field),
+        (
+            "POST",
+            "/k/rotate",
+            "{\"overlap_seconds\":9e9}".into(),
+            400,
+            "expected u64",
+        ),
+        (
+            "POST",
+            "/k/rotate",
+            "{\"overlap_seconds\":90000000}".into(),
+            409,
+            "90 days",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_and_nothing_is_made() {
+    let redis = Redis::start();
+    let store = KeyStore::new(&redis.url()).unwrap();
+    let cases = bad_keys().into_iter().chain(bad_requests());
+    for (method, path, body, status, expected) in cases {
+        let path = format!("/api_keys{path}");
+        let (got, answer) = ask(&store, method, &path, &body).await;
+        let error = answer["error"].as_object().expect("an error object");
+        let keys: Vec<_> = error.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["message", "type", "param", "code"]);
+        let message = error["message"].as_str().unwrap();
+        assert_eq!(got, status, "{method} {path} {message}");
+        assert!(message.contains(expected), "{method} {path}: {message}");
+    }
+    assert_eq!(redis.command(&["DBSIZE"]), "0");
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_nobodys_mistake() {
+    let mut redis = Redis::start();
+    redis.kill();
+    let store = KeyStore::new(&redis.url()).unwrap();
+    let (status, answer) = ask(&store, "GET", "/api_keys/key_1", "").await;
+    assert_eq!(status, 503);
+    assert_eq!(answer["error"]["code"], "key_store_unavailable");
+}

@@ -1,0 +1,107 @@
+//! Where entries come from: the outbox in Redis, or a router of the same process.
+
+use std::time::Duration;
+
+use inferyard_proto::outbox::Entry;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::{self, DeadLetter, Event};
+
+mod channel;
+mod redis;
+
+pub(crate) use channel::Channel;
+pub(crate) use redis::Outbox;
+pub use redis::UrlError;
+
+/// Where usage events come from.
+#[derive(Debug)]
+pub enum Source {
+    /// The outbox in Redis, a single server or a cluster; any number of ledgers may share it.
+    Redis {
+        /// `redis://…` or `rediss://…`.
+        url: String,
+        /// Entries that another ledger took and did not acknowledge for so long are taken over.
+        claim_after: Duration,
+    },
+    /// A router of this process. The ledger ends once all senders are gone, so that it misses none.
+    Channel(mpsc::Receiver<Entry>),
+}
+
+/// A source that is being read.
+pub(crate) enum Open {
+    Redis(Box<Outbox>),
+    Channel(Channel),
+}
+
+/// Entries that were taken and are not acknowledged yet.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) events: Vec<Event>,
+    pub(crate) dead: Vec<DeadLetter>,
+    /// Ids within the streams of the outbox; empty for a channel.
+    receipt: Vec<(u16, Vec<String>)>,
+}
+
+// === impl Open ===
+
+impl Open {
+    pub(crate) fn new(source: Source) -> Result<Self, UrlError> {
+        Ok(match source {
+            Source::Redis { url, claim_after } => {
+                Self::Redis(Box::new(Outbox::new(&url, claim_after)?))
+            }
+            Source::Channel(receiver) => Self::Channel(Channel::new(receiver)),
+        })
+    }
+
+    /// The next entries, once there are some; none: there will be no more. After `shutdown` an
+    /// outbox that is empty, or out of reach, is the end; a channel ends with its last sender.
+    pub(crate) async fn take(&mut self, shutdown: &CancellationToken) -> Option<Batch> {
+        match self {
+            Self::Redis(outbox) => outbox.take(shutdown).await,
+            Self::Channel(channel) => channel.take().await,
+        }
+    }
+
+    /// The entries are stored: they need not be delivered again. A failure does no harm, since an
+    /// entry that comes again is known.
+    pub(crate) async fn acknowledge(&mut self, batch: Batch) {
+        match self {
+            Self::Redis(outbox) => outbox.acknowledge(batch.receipt).await,
+            Self::Channel(_) => {}
+        }
+    }
+
+    /// Whether entries can be had.
+    pub(crate) fn is_connected(&self) -> bool {
+        match self {
+            Self::Redis(outbox) => outbox.is_connected(),
+            Self::Channel(_) => true,
+        }
+    }
+
+    /// Leaves nothing behind that only this process knew.
+    pub(crate) async fn close(self) {
+        match self {
+            Self::Redis(outbox) => outbox.close().await,
+            Self::Channel(_) => {}
+        }
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    fn push(&mut self, entry: Entry) {
+        match event::read(entry) {
+            Ok(event) => self.events.push(event),
+            Err(letter) => self.dead.push(letter),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.events.len() + self.dead.len()
+    }
+}

@@ -1,0 +1,229 @@
+//! Nothing is lost and nothing counts twice when a ledger, Redis or PostgreSQL goes away.
+
+use inferyard_ledger::Store;
+use inferyard_proto::outbox;
+use inferyard_proto::usage::v1::UsageEvent;
+use redis::aio::MultiplexedConnection;
+
+use crate::events::{entry, event, leave, run, sum, totals, waiting};
+use crate::servers::{Postgres, Redis, eventually};
+
+fn events(numbers: std::ops::Range<u32>) -> Vec<UsageEvent> {
+    numbers
+        .map(|number| event(number, &format!("account-{}", number % 20)))
+        .collect()
+}
+
+async fn leave_all(redis: &mut MultiplexedConnection, events: &[UsageEvent]) {
+    for event in events {
+        leave(redis, &event.account, &entry(event)).await;
+    }
+}
+
+/// Takes all that waits, as a ledger that is killed before it acknowledges.
+async fn take_and_die(redis: &mut MultiplexedConnection) {
+    for bucket in 0..outbox::BUCKETS {
+        let name = outbox::stream(bucket);
+        let _: redis::RedisResult<()> = redis::cmd("XGROUP")
+            .arg("CREATE")
+            .arg(&name)
+            .arg(outbox::GROUP)
+            .arg("0")
+            .arg("MKSTREAM")
+            .query_async(redis)
+            .await;
+        let _: redis::Value = redis::cmd("XREADGROUP")
+            .arg("GROUP")
+            .arg(outbox::GROUP)
+            .arg("dead")
+            .arg("STREAMS")
+            .arg(&name)
+            .arg(">")
+            .query_async(redis)
+            .await
+            .unwrap();
+    }
+}
+
+async fn drained(redis: &mut MultiplexedConnection) {
+    eventually("an empty outbox", async || {
+        (waiting(redis).await == 0).then_some(())
+    })
+    .await;
+}
+
+/// Consumers of all streams.
+async fn consumers(redis: &mut MultiplexedConnection) -> usize {
+    let mut count = 0;
+    for bucket in 0..outbox::BUCKETS {
+        let list: Vec<redis::Value> = redis::cmd("XINFO")
+            .arg("CONSUMERS")
+            .arg(outbox::stream(bucket))
+            .arg(outbox::GROUP)
+            .query_async(redis)
+            .await
+            .unwrap();
+        count += list.len();
+    }
+    count
+}
+
+#[tokio::test]
+async fn the_outbox_is_emptied_into_the_store() {
+    let redis = Redis::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/ledger.sqlite", folder.path().display());
+    let mut connection = redis.connect().await;
+    let first = events(0..500);
+    leave_all(&mut connection, &first).await;
+    let _: String = redis::cmd("XADD")
+        .arg(outbox::stream(3))
+        .arg("*")
+        .arg("hello")
+        .arg("world")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let ledger = run(&redis.url(), &url).await;
+    drained(&mut connection).await;
+    // What comes while it waits, and while it stops.
+    let more = events(500..600);
+    leave_all(&mut connection, &more).await;
+    ledger.end().await;
+    assert_eq!(waiting(&mut connection).await, 0);
+    let store = Store::open_existing(&url).await.unwrap();
+    assert_eq!(totals(&store).await, sum(first.iter().chain(&more)));
+    assert_eq!(store.dead_letters().await.unwrap(), 1);
+    assert_eq!(consumers(&mut connection).await, 0);
+}
+
+#[tokio::test]
+async fn a_ledger_that_died_before_it_acknowledged_is_taken_over() {
+    let redis = Redis::start().await;
+    let postgres = Postgres::start().await;
+    let mut connection = redis.connect().await;
+    // Committed and acknowledged; then the same again, taken by one that dies, and some that it took
+    // and never stored.
+    let events = events(0..400);
+    leave_all(&mut connection, &events[..300]).await;
+    let first = run(&redis.url(), &postgres.url()).await;
+    drained(&mut connection).await;
+    first.end().await;
+    leave_all(&mut connection, &events).await;
+    take_and_die(&mut connection).await;
+
+    let second = run(&redis.url(), &postgres.url()).await;
+    drained(&mut connection).await;
+    second.end().await;
+    let store = Store::open_existing(&postgres.url()).await.unwrap();
+    assert_eq!(totals(&store).await, sum(&events));
+}
+
+#[tokio::test]
+async fn ledgers_that_are_cut_off_anywhere_leave_the_sums_right() {
+    let redis = Redis::start().await;
+    let postgres = Postgres::start().await;
+    let mut connection = redis.connect().await;
+    let events = events(0..2_000);
+    let mut cut_off = 0;
+    for some in events.chunks(200) {
+        leave_all(&mut connection, some).await;
+        // Two at once, and one of them ends wherever it is.
+        let one = run(&redis.url(), &postgres.url()).await;
+        let other = run(&redis.url(), &postgres.url()).await;
+        let before = waiting(&mut connection).await;
+        eventually("a first acknowledgement", async || {
+            let now = waiting(&mut connection).await;
+            (now == 0 || now < before).then_some(())
+        })
+        .await;
+        one.abort().await;
+        other.abort().await;
+        cut_off += 2;
+    }
+    let last = run(&redis.url(), &postgres.url()).await;
+    drained(&mut connection).await;
+    last.end().await;
+    let store = Store::open_existing(&postgres.url()).await.unwrap();
+    assert_eq!(totals(&store).await, sum(&events), "{cut_off} were cut off");
+}
+
+#[tokio::test]
+async fn two_ledgers_share_the_work() {
+    let redis = Redis::start().await;
+    let postgres = Postgres::start().await;
+    let mut connection = redis.connect().await;
+    let one = run(&redis.url(), &postgres.url()).await;
+    let other = run(&redis.url(), &postgres.url()).await;
+    let events = events(0..1_000);
+    // Each twice: the two ledgers may have the same event at the same time.
+    let mut again = redis.connect().await;
+    tokio::join!(
+        leave_all(&mut connection, &events),
+        leave_all(&mut again, &events)
+    );
+    drained(&mut connection).await;
+    one.end().await;
+    other.end().await;
+    let store = Store::open_existing(&postgres.url()).await.unwrap();
+    assert_eq!(totals(&store).await, sum(&events));
+}
+
+#[tokio::test]
+async fn a_redis_that_was_killed_and_came_back_is_drained() {
+    let mut redis = Redis::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/ledger.sqlite", folder.path().display());
+    let mut connection = redis.connect().await;
+    let events = events(0..600);
+    leave_all(&mut connection, &events[..300]).await;
+    let ledger = run(&redis.url(), &url).await;
+    redis.kill();
+    redis.restart().await;
+    let mut connection = redis.connect().await;
+    leave_all(&mut connection, &events[300..]).await;
+    drained(&mut connection).await;
+    ledger.end().await;
+    let store = Store::open_existing(&url).await.unwrap();
+    assert_eq!(totals(&store).await, sum(&events));
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_all_its_data_is_drained_of_what_comes_next() {
+    let redis = Redis::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/ledger.sqlite", folder.path().display());
+    let mut connection = redis.connect().await;
+    let events = events(0..100);
+    let ledger = run(&redis.url(), &url).await;
+    leave_all(&mut connection, &events[..50]).await;
+    drained(&mut connection).await;
+    let _: () = redis::cmd("FLUSHALL")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    leave_all(&mut connection, &events[50..]).await;
+    drained(&mut connection).await;
+    ledger.end().await;
+    let store = Store::open_existing(&url).await.unwrap();
+    assert_eq!(totals(&store).await, sum(&events));
+}
+
+#[tokio::test]
+async fn events_wait_in_redis_while_postgresql_is_away() {
+    let redis = Redis::start().await;
+    let mut postgres = Postgres::start().await;
+    let mut connection = redis.connect().await;
+    let ledger = run(&redis.url(), &postgres.url()).await;
+    let events = events(0..200);
+    leave_all(&mut connection, &events[..100]).await;
+    drained(&mut connection).await;
+    postgres.stop();
+    leave_all(&mut connection, &events[100..]).await;
+    assert_eq!(waiting(&mut connection).await, 100);
+    postgres.restart().await;
+    drained(&mut connection).await;
+    ledger.end().await;
+    let store = Store::open_existing(&postgres.url()).await.unwrap();
+    assert_eq!(totals(&store).await, sum(&events));
+}
