@@ -1,4 +1,4 @@
-//! Durations on the command line: `250ms`, `30s` or `30`, `5m`.
+//! Durations on the command line: `250ms`, `30s` or `30`, `5m`, `24h`, `90d`.
 
 use std::time::Duration;
 
@@ -13,12 +13,14 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         "ms" => Ok(Duration::from_millis(number.into())),
         "" | "s" => Ok(Duration::from_secs(number.into())),
         "m" => Ok(Duration::from_secs(60 * u64::from(number))),
+        "h" => Ok(Duration::from_secs(3600 * u64::from(number))),
+        "d" => Ok(Duration::from_secs(86_400 * u64::from(number))),
         _ => Err(expected()),
     }
 }
 
 fn expected() -> String {
-    "expected a duration such as 500ms, 30s or 5m".to_owned()
+    "expected a duration such as 500ms, 30s, 5m, 24h or 90d".to_owned()
 }
 
 /// The argument that [`parse`] reads back.
@@ -38,6 +40,8 @@ mod tests {
             ("30", 30_000),
             ("30s", 30_000),
             ("5m", 300_000),
+            ("24h", 86_400_000),
+            ("90d", 7_776_000_000),
         ];
         for (text, millis) in table {
             assert_eq!(
@@ -46,7 +50,7 @@ mod tests {
                 "{text}"
             );
         }
-        for wrong in ["", "s", "-1", "1.5s", "1h", "1 s", "99999999999"] {
+        for wrong in ["", "s", "-1", "1.5s", "1w", "1 s", "99999999999"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         let long = Duration::from_secs(4_000_000);

@@ -11,6 +11,11 @@ mod up;
 mod router;
 mod worker;
 mod watch;
+mod ledger;
+mod calendar;
+mod usage;
+mod reconcile;
+mod keys;
 
 use std::process::ExitCode;
 
@@ -23,6 +28,7 @@ Examples:
   inferyard up -f examples/quickstart.yaml    Serve a model on this machine, now
   inferyard up --help                         The same, with all settings
   inferyard watch 127.0.0.1:50051             What a worker is doing
+  inferyard keys create --plan team           A key for somebody, as a manifest
 
 The same manifests go to a cluster with `kubectl apply -f`.
 
@@ -48,17 +54,25 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Role {
     Up(up::Args),
-    Router(router::Args),
+    Router(Box<router::Args>),
     Worker(worker::Args),
     Watch(watch::Args),
+    Ledger(ledger::Args),
+    Usage(usage::Args),
+    Reconcile(reconcile::Args),
+    Keys(keys::Args),
 }
 
 fn main() -> ExitCode {
     let done = match CommandLine::parse().role {
         Role::Up(args) => up::run(&args),
-        Role::Router(args) => router::run(args),
+        Role::Router(args) => router::run(*args),
         Role::Worker(args) => worker::run(&args),
         Role::Watch(args) => watch::run(&args),
+        Role::Ledger(args) => ledger::run(args),
+        Role::Usage(args) => usage::run(&args),
+        Role::Reconcile(args) => reconcile::run(&args),
+        Role::Keys(args) => keys::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,8 @@
 //! `inferyard router`: HTTP in, SSE out.
 
+mod hosted;
+pub(crate) mod limits;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -9,13 +12,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::HeaderValue;
-use inferyard_discovery::{Manifests, parse_key_hash};
+use inferyard_discovery::Manifests;
 use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash};
 use inferyard_router::{Config, CorsOrigins, Router};
 use serde::{Deserialize, Serialize};
 use tokio::runtime;
 use tokio::sync::watch;
 
+use self::hosted::Hosted;
 use crate::failure::{Failure, manifests};
 use crate::{duration, logs, shutdown};
 
@@ -28,6 +32,13 @@ Examples:
 
   # A second worker of the same model:
   inferyard router … --worker demo=127.0.0.1:50051 --worker demo=127.0.0.1:50052
+
+  # Routers that share limits and keys, and a ledger behind them:
+  inferyard router … --redis redis://127.0.0.1 --spool /var/lib/inferyard/spool \\
+      --ledger 127.0.0.1:8090
+
+  # One router that keeps its own books:
+  inferyard router … --sqlite ledger.sqlite
 
 Exit codes: 0 stopped by a signal, 1 failed, 2 wrong command line or manifest.";
 
@@ -70,6 +81,8 @@ pub(crate) struct Args {
     /// Print the addresses as a line of JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    limits: limits::Args,
     /// Stop when standard input ends: with the process that started it
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -101,7 +114,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 
 async fn serve(args: Args, catalog: Catalog) -> anyhow::Result<()> {
     let stop = shutdown::requested(args.exit_with_parent)?;
-    let router = Router::bind(config(&args)).await.with_context(|| {
+    let hosted = Hosted::start(&args.limits).await?;
+    let config = config(&args, hosted.as_ref())?;
+    let router = Router::bind(config).await.with_context(|| {
         format!(
             "cannot start the router on {}; --listen chooses another address, and port 0 a free port",
             args.listen
@@ -122,11 +137,26 @@ async fn serve(args: Args, catalog: Catalog) -> anyhow::Result<()> {
     }
     // Manifests do not change under a running router: the sender stays as it is.
     let (_catalogs, catalogs) = watch::channel(Arc::new(catalog));
-    Ok(router.run(catalogs, stop).await?)
+    let served = router.run(catalogs, stop);
+    let Some(mut ledger) = hosted.map(Hosted::into_ended) else {
+        return Ok(served.await?);
+    };
+    let served = tokio::select! {
+        served = served => served,
+        end = ledger.wait() => {
+            end?;
+            anyhow::bail!("the ledger has ended before the router");
+        }
+    };
+    // The router and all that it had to tell are gone: what is left is written.
+    ledger.wait().await?;
+    Ok(served?)
 }
 
-fn config(args: &Args) -> Config {
-    Config {
+fn config(args: &Args, hosted: Option<&Hosted>) -> anyhow::Result<Config> {
+    let limits = &args.limits;
+    let hosting = hosted.map(|ledger| ledger.endpoint.clone());
+    let config = Config {
         listen: args.listen,
         metrics_listen: args.metrics_listen,
         body_limit: args.body_limit,
@@ -137,8 +167,19 @@ fn config(args: &Args) -> Config {
         } else {
             CorsOrigins::Listed(args.cors_origins.clone())
         },
+        limits: limits.limits(hosted.map(|ledger| ledger.outbox.clone())),
+        ledger: hosting.or_else(|| limits.ledger.clone()),
+        key_store: limits.key_store()?,
+        trusted_proxies: limits.trusted_proxies.clone(),
         ..Config::default()
-    }
+    };
+    Ok(match limits.cookie_secret()? {
+        Some(cookie_secret) => Config {
+            cookie_secret,
+            ..config
+        },
+        None => config,
+    })
 }
 
 fn catalog(manifests: &Manifests, args: &Args) -> Result<Catalog, Failure> {
@@ -162,6 +203,7 @@ fn catalog(manifests: &Manifests, args: &Args) -> Result<Catalog, Failure> {
             plan: plan.clone(),
             expires: None,
             disabled: false,
+            limits: None,
         };
         (*hash, Arc::new(key))
     });
@@ -182,6 +224,6 @@ fn served_by(text: &str) -> Result<(String, Endpoint), String> {
     Ok((model.to_owned(), endpoint))
 }
 
-fn key_hash(text: &str) -> Result<KeyHash, String> {
-    parse_key_hash(text).ok_or_else(|| "expected 64 lower-case hexadecimal digits".to_owned())
+pub(crate) fn key_hash(text: &str) -> Result<KeyHash, String> {
+    KeyHash::parse(text).ok_or_else(|| "expected 64 lower-case hexadecimal digits".to_owned())
 }

@@ -1,13 +1,16 @@
 //! `inferyard up`: manifests served on this machine. It only supervises: every router and worker is a
 //! child that runs the subcommand which a cluster runs.
 
+mod state;
 mod keys;
+mod reach;
 mod part;
 mod fleet;
 mod child;
 mod supervise;
 mod progress;
 mod probe;
+mod opening;
 mod announce;
 mod house;
 
@@ -25,25 +28,35 @@ use crate::scratch::Scratch;
 use crate::shutdown::Signals;
 use crate::{duration, logs};
 use announce::Announcement;
-use fleet::Fleet;
+use fleet::{Fleet, Plan};
 use house::House;
+use keys::Kind;
+use state::State;
 
 const EXAMPLES: &str = "\
 Examples:
   inferyard up -f examples/quickstart.yaml
   inferyard up -f models/ -f plans.yaml --listen 0.0.0.0:8080
   inferyard up -f examples/quickstart.yaml --listen 127.0.0.1:0 --output json
+  inferyard up -f models/ -f plans.yaml --routers 4 --redis redis://127.0.0.1:6379 \\
+      --postgres postgres://inferyard@127.0.0.1/inferyard
 
 Keys:
   If the manifests declare no ApiKey, every start makes a new key and prints it once. Only
   hashes are kept, in the file `keys` of the state folder; the last 8 keys stay valid. Such a
-  key is on the plan named `default`, else on the only plan, else without restrictions.
+  key is on the plan named `default`, else on the only plan, else without restrictions. A new
+  admin key is made too; it opens /v1/organization: usage, costs, keys.
+
+Limits and usage:
+  By itself, the router counts limits in memory and keeps usage in the SQLite file
+  `ledger.sqlite` of the state folder. With --redis, any number of routers count limits
+  together in Redis, and a ledger moves usage from there into the database.
 
 Processes:
-  One router, and one worker for each replica, each a process of its own, reached over Unix
-  sockets in a private folder. One that dies is started again. None outlives this process.
-  Ctrl-C lets running answers finish, first in the router, then in the workers; a second
-  Ctrl-C ends all at once.
+  The routers, with --redis a ledger, and one worker for each replica, each a process of its
+  own, reached over Unix sockets in a private folder. One that dies is started again. None
+  outlives this process. Ctrl-C lets running answers finish, first in the routers, then in the
+  workers; a second Ctrl-C ends all at once.
 
 Environment:
   XDG_STATE_HOME     Where the state folder is (default: ~/.local/state)
@@ -54,17 +67,18 @@ Exit codes: 0 stopped by a signal, 1 failed, 2 wrong command line or manifest.";
 /// Serve manifests on this machine: router, workers and all
 ///
 /// It starts a router and the workers that the manifests ask for, shows how they load, and prints the
-/// endpoint, a key and a curl line once the first request can be sent.
+/// endpoint, keys and a curl line once the first request can be sent.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Manifests: files, folders, or `-` for standard input
     #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Where the API listens; port 0 picks a free one
+    /// Where the API listens; port 0 picks a free one. Further routers take the ports that follow
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where the router's Prometheus metrics are served, as /metrics
+    /// Where the router's Prometheus metrics are served, as /metrics; those of further routers on the
+    /// ports that follow
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     metrics_listen: SocketAddr,
     /// Folder that is kept between starts
@@ -77,6 +91,28 @@ pub(crate) struct Args {
     /// How long running answers may go on once it is asked to stop
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     drain_timeout: Duration,
+    /// Count limits in this Redis [default: in the router's memory]
+    #[arg(
+        long,
+        env = "INFERYARD_REDIS",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    redis: Option<String>,
+    /// Keep usage in this PostgreSQL database [default: SQLite in the state folder]
+    #[arg(
+        long,
+        env = "INFERYARD_POSTGRES",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    postgres: Option<String>,
+    /// How many routers there are; more than one need --redis
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    routers: u16,
+    /// A request of a router that died gives back what it holds after this time
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    lease_time: Duration,
     #[command(flatten)]
     logs: logs::Args,
     #[arg(long, env = "XDG_STATE_HOME", hide = true)]
@@ -90,26 +126,53 @@ pub(crate) struct Args {
 enum Output {
     /// For people
     Text,
-    /// One line with base_url, api_key, models, metrics_url and workers
+    /// One line with base_urls, api_key, admin_key, models, metrics_urls, store and process ids
     Json,
 }
 
 /// Supervises until a signal comes or a part cannot start.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if args.routers > 1 && args.redis.is_none() {
+        return Err(Failure::usage(format!(
+            "--routers {} needs --redis URL: several routers must count limits in one place, and \
+             without Redis each has only its own memory",
+            args.routers
+        )));
+    }
     let (files, manifests) = manifests(&args.files)?;
     let _logs = logs::init(&args.logs, "up")?;
-    let key = if manifests.keys.is_empty() {
-        Some(keys::issue(&args.state_folder()?)?)
-    } else {
-        None
-    };
-    let scratch = Scratch::make(args.xdg_runtime_dir.as_deref())?;
-    let fleet = Fleet::plan(args, &files, &manifests, key.as_ref(), &scratch)?;
-    let announcement = Announcement::new(&manifests, key, args.output);
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start")?;
+    if let Some(url) = &args.redis {
+        runtime.block_on(reach::redis(url))?;
+    }
+    let state = State::open(&args.state_folder()?)?;
+    for folder in state.orphans(args.redis.iter().len() * usize::from(args.routers)) {
+        tracing::warn!(
+            folder = %folder.display(),
+            "an earlier start left usage here that Redis has not been told; start with as many \
+             --routers and the same --redis once to have it billed"
+        );
+    }
+    let key = manifests
+        .keys
+        .is_empty()
+        .then(|| keys::issue(state.path(), Kind::Api))
+        .transpose()?;
+    let admin_key = keys::issue(state.path(), Kind::Admin)?;
+    let scratch = Scratch::make(args.xdg_runtime_dir.as_deref())?;
+    let plan = Plan {
+        args,
+        manifests: &manifests,
+        key: key.as_ref(),
+        admin_key: &admin_key,
+        state: &state,
+        scratch: &scratch,
+    };
+    let fleet = Fleet::plan(&plan, &files)?;
+    let announcement = Announcement::new(&manifests, key, admin_key, args.output);
     runtime.block_on(supervise(
         fleet,
         announcement,

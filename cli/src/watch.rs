@@ -48,6 +48,10 @@ struct Line<'a> {
     kv_cached_tokens: u64,
     prefill_tokens_per_second: f32,
     decode_tokens_per_second: f32,
+    open_requests: u32,
+    prompt_tokens_total: u64,
+    cached_tokens_total: u64,
+    completion_tokens_total: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     capacity: Option<Capacity>,
     prefixes: Prefixes,
@@ -122,6 +126,10 @@ impl<'a> From<&'a WorkerState> for Line<'a> {
             kv_cached_tokens: state.kv_cached_tokens,
             prefill_tokens_per_second: state.prefill_tokens_per_second,
             decode_tokens_per_second: state.decode_tokens_per_second,
+            open_requests: state.open_requests,
+            prompt_tokens_total: state.prompt_tokens_total,
+            cached_tokens_total: state.cached_tokens_total,
+            completion_tokens_total: state.completion_tokens_total,
             capacity: state.capacity.map(|capacity| Capacity {
                 max_running: capacity.max_running,
                 max_queued: capacity.max_queued,

@@ -23,6 +23,10 @@ fn every_page_fits_the_screen_and_has_examples() {
         &["router", "--help"],
         &["worker", "--help"],
         &["watch", "--help"],
+        &["keys", "--help"],
+        &["ledger", "--help"],
+        &["usage", "--help"],
+        &["reconcile", "--help"],
     ] {
         let output = inferyard(arguments);
         assert_eq!(output.status.code(), Some(0));
@@ -45,7 +49,7 @@ fn the_version_is_printed() {
 #[test]
 fn wrong_arguments_end_with_code_2_and_say_what_was_expected() {
     let hash = "0".repeat(63);
-    let table: [(&[&str], &str); 9] = [
+    let table: [(&[&str], &str); 12] = [
         (&["up"], "--file <FILE>"),
         (
             &["up", "-f", "missing.yaml"],
@@ -84,6 +88,15 @@ fn wrong_arguments_end_with_code_2_and_say_what_was_expected() {
             &["watch", "nowhere"],
             "expected `host:port` or `unix:/path`",
         ),
+        (
+            &["ledger", "--redis", "r", "--store", "s", "--listen", "x"],
+            "expected `IP:port`, as in 127.0.0.1:8090, or `unix:/path`",
+        ),
+        (
+            &["usage", "--store", "s", "--from", "yesterday"],
+            "expected a day as in 2026-11-22",
+        ),
+        (&["reconcile", "--store", "s"], "--worker <ADDRESS>"),
     ];
     for (arguments, expected) in table {
         let output = inferyard(arguments);

@@ -16,18 +16,30 @@ use crate::router::Addresses;
 pub(super) struct Announcement {
     models: Vec<String>,
     key: Option<String>,
+    admin_key: String,
     output: Output,
 }
 
 /// The line for programs.
 #[derive(Serialize)]
 struct Line<'a> {
-    base_url: String,
+    /// That of the first router.
+    base_url: &'a str,
+    base_urls: &'a [String],
     /// Null where the manifests declare the keys: then nobody here knows one.
     api_key: Option<&'a str>,
+    admin_key: &'a str,
     models: &'a [String],
-    metrics_url: Option<String>,
+    /// That of the first router.
+    metrics_url: Option<&'a str>,
+    metrics_urls: Vec<String>,
+    /// That of the first router.
     router_pid: u32,
+    router_pids: Vec<u32>,
+    /// Null where the router hosts the ledger.
+    ledger_pid: Option<u32>,
+    /// What `inferyard usage --store` takes.
+    store: &'a str,
     workers: Vec<LineOfWorker<'a>>,
 }
 
@@ -43,7 +55,12 @@ struct LineOfWorker<'a> {
 // === impl Announcement ===
 
 impl Announcement {
-    pub(super) fn new(manifests: &Manifests, key: Option<Issued>, output: Output) -> Self {
+    pub(super) fn new(
+        manifests: &Manifests,
+        key: Option<Issued>,
+        admin_key: Issued,
+        output: Output,
+    ) -> Self {
         let names = manifests
             .models
             .iter()
@@ -51,56 +68,87 @@ impl Announcement {
         Self {
             models: names.map(ToString::to_string).collect(),
             key: key.map(|key| key.text),
+            admin_key: admin_key.text,
             output,
         }
     }
 
-    /// Prints it.
-    pub(super) fn print(&self, addresses: Addresses, fleet: &Fleet) -> io::Result<()> {
+    /// Prints it. The addresses are those of the routers, in their order.
+    pub(super) fn print(&self, addresses: &[Addresses], fleet: &Fleet) -> io::Result<()> {
+        let urls: Vec<_> = addresses
+            .iter()
+            .map(|addresses| base_url(addresses.address))
+            .collect();
+        let metrics = addresses
+            .iter()
+            .filter_map(|addresses| addresses.metrics_address.map(metrics_url))
+            .collect();
         let text = match self.output {
-            Output::Text => self.text(addresses),
-            Output::Json => self.json(addresses, fleet)? + "\n",
+            Output::Text => self.text(&urls, metrics, &fleet.store),
+            Output::Json => self.json(&urls, metrics, fleet)? + "\n",
         };
         let mut output = io::stdout().lock();
         output.write_all(text.as_bytes())?;
         output.flush()
     }
 
-    fn json(&self, addresses: Addresses, fleet: &Fleet) -> serde_json::Result<String> {
-        let Fleet { router, workers } = fleet;
+    fn json(
+        &self,
+        base_urls: &[String],
+        metrics_urls: Vec<String>,
+        fleet: &Fleet,
+    ) -> serde_json::Result<String> {
+        let workers = fleet.workers.iter().map(|worker| LineOfWorker {
+            name: worker.part.name.trim_start_matches("worker "),
+            model: &worker.model,
+            address: worker.endpoint.to_string(),
+            pid: worker.part.pid(),
+        });
+        let router_pids: Vec<_> = fleet.routers.iter().map(|router| router.pid()).collect();
         serde_json::to_string(&Line {
-            base_url: base_url(addresses.address),
+            base_url: first(base_urls),
+            base_urls,
             api_key: self.key.as_deref(),
+            admin_key: &self.admin_key,
             models: &self.models,
-            metrics_url: addresses.metrics_address.map(metrics_url),
-            router_pid: router.pid(),
-            workers: workers
-                .iter()
-                .map(|worker| LineOfWorker {
-                    name: worker.part.name.trim_start_matches("worker "),
-                    model: &worker.model,
-                    address: worker.endpoint.to_string(),
-                    pid: worker.part.pid(),
-                })
-                .collect(),
+            metrics_url: metrics_urls.first().cloned().as_deref(),
+            metrics_urls,
+            router_pid: router_pids.first().copied().unwrap_or(0),
+            router_pids,
+            ledger_pid: fleet.ledger.as_ref().map(|ledger| ledger.pid()),
+            store: &fleet.store,
+            workers: workers.collect(),
         })
     }
 
-    fn text(&self, addresses: Addresses) -> String {
-        let url = base_url(addresses.address);
+    fn text(&self, urls: &[String], metrics: Vec<String>, store: &str) -> String {
         let key = match &self.key {
             Some(key) => format!("{key}   (new; only its hash is kept)"),
             None => "one of those that the manifests declare".to_owned(),
         };
-        let models = self.models.join(", ");
-        let metrics = match addresses.metrics_address {
-            Some(address) => format!("\n  Metrics    {}", metrics_url(address)),
-            None => String::new(),
-        };
+        let rows = [
+            ("Endpoint", urls.to_vec()),
+            ("API key", vec![key]),
+            (
+                "Admin key",
+                vec![format!("{}   (new; for /v1/organization)", self.admin_key)],
+            ),
+            ("Models", vec![self.models.join(", ")]),
+            ("Metrics", metrics),
+        ];
+        let rows: String = rows
+            .iter()
+            .flat_map(|(name, values)| {
+                let names = std::iter::once(*name).chain(std::iter::repeat(""));
+                names
+                    .zip(values)
+                    .map(|(name, value)| format!("  {name:<10} {value}\n"))
+            })
+            .collect();
         format!(
-            "\nInferyard is ready.\n\n  Endpoint   {url}\n  API key    {key}\n  Models     {models}{metrics}\n\n\
-             Try it:\n\n{}\n\nCtrl-C stops it.\n",
-            self.curl(&url)
+            "\nInferyard is ready.\n\n{rows}\nTry it:\n\n{}\n\nWho used what:\n\n{}\n\nCtrl-C stops it.\n",
+            self.curl(first(urls)),
+            usage(store)
         )
     }
 
@@ -114,6 +162,17 @@ impl Announcement {
              [{{\"role\": \"user\", \"content\": \"Reply with: payload verified.\"}}]}}'"
         )
     }
+}
+
+/// Works when pasted into a shell.
+fn usage(store: &str) -> String {
+    let store = store.replace('\'', "'\\''");
+    format!("inferyard usage --store '{store}' --by key --day")
+}
+
+/// There is at least one router.
+fn first(urls: &[String]) -> &str {
+    urls.first().map_or("", String::as_str)
 }
 
 fn base_url(address: SocketAddr) -> String {

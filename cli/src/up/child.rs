@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::part::Part;
+use super::part::{self, Part};
 
 /// How many lines of standard error are kept as its last words.
 const LAST_WORDS: usize = 5;
@@ -44,8 +44,14 @@ impl Life {
         prefix: String,
         on_line: impl FnMut(&[u8]) + Send + 'static,
     ) -> io::Result<Self> {
-        let mut child = Command::new(env::current_exe()?)
+        let mut command = Command::new(env::current_exe()?);
+        // What `up` was told this way is not meant for every child.
+        for name in part::SECRETS {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(part.flags())
+            .envs(part.secrets().iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,15 +14,21 @@ use inferyard_router::catalog::Endpoint;
 
 use super::Args;
 use super::keys::Issued;
-use super::part::{Part, RouterListen};
+use super::part::{self, CommandLine, Part, Role, RouterListen};
+use super::state::State;
+use crate::failure::Failure;
 use crate::scratch::Scratch;
 use crate::worker::engine;
 use crate::{builtin, duration};
 
 /// All children.
 pub(super) struct Fleet {
-    pub(super) router: Arc<Part>,
+    pub(super) routers: Vec<Arc<Part>>,
+    /// `None`: the only router hosts the ledger.
+    pub(super) ledger: Option<Arc<Part>>,
     pub(super) workers: Vec<Worker>,
+    /// The ledger's database, as `inferyard usage --store` takes it.
+    pub(super) store: String,
 }
 
 /// A worker and where it is reached.
@@ -33,31 +40,83 @@ pub(super) struct Worker {
     pub(super) endpoint: Endpoint,
 }
 
+/// What the command lines are made of.
+pub(super) struct Plan<'a> {
+    pub(super) args: &'a Args,
+    pub(super) manifests: &'a Manifests,
+    /// `None`: the manifests declare the keys.
+    pub(super) key: Option<&'a Issued>,
+    pub(super) admin_key: &'a Issued,
+    pub(super) state: &'a State,
+    pub(super) scratch: &'a Scratch,
+}
+
 // === impl Fleet ===
 
 impl Fleet {
-    /// One router, and a worker per replica.
-    pub(super) fn plan(
-        args: &Args,
-        files: &[ManifestFile],
-        manifests: &Manifests,
-        key: Option<&Issued>,
-        scratch: &Scratch,
-    ) -> anyhow::Result<Self> {
+    /// A worker per replica, the routers in front of them, and with Redis a ledger behind.
+    pub(super) fn plan(plan: &Plan<'_>, files: &[ManifestFile]) -> Result<Self, Failure> {
+        let Plan { args, scratch, .. } = plan;
         let mut workers = Vec::new();
-        for model in &manifests.models {
+        for model in &plan.manifests.models {
             for replica in 0..model.replicas {
                 let socket = scratch.socket(workers.len());
                 workers.push(worker(args, model, replica, socket, scratch));
             }
         }
         let copies = copy_manifests(files, scratch)?;
-        let router = router(args, &copies, &workers, key);
+        let routers = (0..args.routers).map(|index| {
+            let listen = listen(args, index)?;
+            let command = plan.router(usize::from(index), &copies, &workers)?;
+            let name = match index {
+                0 => "router".to_owned(),
+                _ => format!("router {}", index + 1),
+            };
+            let index = index.into();
+            Ok(Arc::new(Part::new(
+                name,
+                Role::Router { index, listen },
+                command,
+            )))
+        });
+        let ledger = args
+            .redis
+            .is_some()
+            .then(|| Arc::new(Part::new("ledger".to_owned(), Role::Ledger, plan.ledger())));
         Ok(Self {
-            router: Arc::new(router),
+            routers: routers.collect::<Result<_, Failure>>()?,
+            ledger,
             workers,
+            store: plan.store(),
         })
     }
+
+    /// Every child.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Arc<Part>> {
+        let workers = self.workers.iter().map(|worker| &worker.part);
+        self.routers.iter().chain(&self.ledger).chain(workers)
+    }
+}
+
+/// A fixed port is that of the first router; the others follow it.
+fn listen(args: &Args, index: u16) -> Result<RouterListen, Failure> {
+    let follow = |flag: &str, first: SocketAddr| {
+        let port = match first.port() {
+            0 => Some(0),
+            port => port.checked_add(index),
+        };
+        let port = port.ok_or_else(|| {
+            let count = args.routers;
+            Failure::usage(format!(
+                "{flag} {first}: {count} routers need {count} ports from this one on"
+            ))
+        })?;
+        Ok::<_, Failure>(SocketAddr::new(first.ip(), port))
+    };
+    Ok(RouterListen::new(
+        follow("--listen", args.listen)?,
+        follow("--metrics-listen", args.metrics_listen)?,
+    ))
 }
 
 /// The router reads what was checked, also when it is started again after the files have changed.
@@ -93,37 +152,104 @@ fn worker(
     }
     flags.extend(engine::flags(&model.engine).into_iter().map(OsString::from));
     flags.extend(["--listen".into(), unix(&socket)]);
+    flags.extend(drained(args));
     flags.extend(common(args));
     let name = format!("worker {}-{replica}", model.resource);
+    let command = CommandLine {
+        flags,
+        ..CommandLine::default()
+    };
     Worker {
-        part: Arc::new(Part::new(name, flags, None)),
+        part: Arc::new(Part::new(name, Role::Worker, command)),
         model: model.name.clone(),
         endpoint: Endpoint::Unix(socket),
     }
 }
 
-fn router(args: &Args, manifests: &[PathBuf], workers: &[Worker], key: Option<&Issued>) -> Part {
-    let mut flags = vec!["router".into(), "--json".into()];
-    for manifest in manifests {
-        flags.extend(["--file".into(), manifest.into()]);
-    }
-    for Worker {
-        model, endpoint, ..
-    } in workers
-    {
-        let mut served = OsString::from(format!("{model}="));
-        match endpoint {
-            Endpoint::Tcp(address) => served.push(&**address),
-            Endpoint::Unix(path) => served.push(unix(path)),
+// === impl Plan ===
+
+impl Plan<'_> {
+    fn router(
+        &self,
+        index: usize,
+        manifests: &[PathBuf],
+        workers: &[Worker],
+    ) -> anyhow::Result<CommandLine> {
+        let mut flags: Vec<OsString> = vec!["router".into(), "--json".into()];
+        for manifest in manifests {
+            flags.extend(["--file".into(), manifest.into()]);
         }
-        flags.extend(["--worker".into(), served]);
+        for worker in workers {
+            let mut served = OsString::from(format!("{}=", worker.model));
+            match &worker.endpoint {
+                Endpoint::Tcp(address) => served.push(&**address),
+                Endpoint::Unix(path) => served.push(unix(path)),
+            }
+            flags.extend(["--worker".into(), served]);
+        }
+        for hash in self.key.iter().flat_map(|key| &key.hashes) {
+            flags.extend(["--key-hash".into(), hash.into()]);
+        }
+        let secret = self.state.cookie_secret()?;
+        flags.extend(["--cookie-secret-file".into(), secret.into()]);
+        flags.extend(["--ledger".into(), unix(&self.ledger_socket())]);
+        let lease = duration::argument(self.args.lease_time);
+        flags.extend(["--lease-time".into(), lease.into()]);
+        flags.extend(drained(self.args));
+        flags.extend(common(self.args));
+        let mut secrets = Vec::new();
+        match (&self.args.redis, &self.args.postgres) {
+            (Some(redis), _) => {
+                secrets.push((part::REDIS, redis.into()));
+                flags.extend(["--spool".into(), self.state.spool(index).into()]);
+                flags.extend(["--routers".into(), self.args.routers.to_string().into()]);
+            }
+            (None, Some(postgres)) => {
+                secrets.push((part::POSTGRES, postgres.into()));
+                flags.extend(self.admin_keys());
+            }
+            (None, None) => {
+                flags.extend(["--sqlite".into(), self.state.ledger().into()]);
+                flags.extend(self.admin_keys());
+            }
+        }
+        Ok(CommandLine { flags, secrets })
     }
-    for hash in key.iter().flat_map(|key| &key.hashes) {
-        flags.extend(["--key-hash".into(), hash.into()]);
+
+    fn ledger(&self) -> CommandLine {
+        let mut flags: Vec<OsString> = vec!["ledger".into(), "--json".into()];
+        flags.extend(["--listen".into(), unix(&self.ledger_socket())]);
+        flags.extend(self.admin_keys());
+        flags.extend(common(self.args));
+        let redis = self.args.redis.iter().map(|url| (part::REDIS, url.into()));
+        let store = (part::STORE, self.store().into());
+        CommandLine {
+            flags,
+            secrets: redis.chain([store]).collect(),
+        }
     }
-    flags.extend(common(args));
-    let listen = RouterListen::new(args.listen, args.metrics_listen);
-    Part::new("router".to_owned(), flags, Some(listen))
+
+    fn store(&self) -> String {
+        match &self.args.postgres {
+            Some(url) => url.clone(),
+            None => format!("sqlite:{}", self.state.ledger().display()),
+        }
+    }
+
+    fn ledger_socket(&self) -> PathBuf {
+        self.scratch.path().join("ledger.sock")
+    }
+
+    fn admin_keys(&self) -> impl Iterator<Item = OsString> {
+        let hashes = self.admin_key.hashes.iter();
+        hashes.flat_map(|hash| ["--admin-key-hash".into(), hash.into()])
+    }
+}
+
+/// What those are told who have running answers.
+fn drained(args: &Args) -> [OsString; 2] {
+    let timeout = duration::argument(args.drain_timeout);
+    ["--drain-timeout".into(), timeout.into()]
 }
 
 /// What every child is told.
@@ -132,8 +258,6 @@ fn common(args: &Args) -> Vec<OsString> {
     let format = format.expect("every format should have a name");
     let mut flags: Vec<OsString> = vec![
         "--exit-with-parent".into(),
-        "--drain-timeout".into(),
-        duration::argument(args.drain_timeout).into(),
         "--log".into(),
         args.logs.log.as_str().into(),
         "--log-format".into(),

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::announce::Announcement;
 use super::fleet::Fleet;
+use super::opening::Opening;
 use super::part::Part;
 use super::supervise::{Ending, supervise};
 use super::{probe, progress};
@@ -20,13 +21,16 @@ use crate::router::Addresses;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What happens to the children.
+#[derive(Debug)]
 pub(super) enum Event {
-    /// The router listens.
-    Bound(Addresses),
+    /// The router of this number listens.
+    Bound(usize, Addresses),
+    /// The ledger listens.
+    LedgerBound,
     /// The worker of this number has loaded its model.
     Ready(usize),
-    /// The router can serve.
-    Serving(Addresses),
+    /// The router of this number can serve.
+    Serving(usize),
     /// A child cannot start; a sentence says why.
     Failed(String),
 }
@@ -37,6 +41,7 @@ pub(super) struct House {
     events: mpsc::Receiver<Event>,
     sender: mpsc::Sender<Event>,
     routers: Floor,
+    ledgers: Floor,
     engines: Floor,
     kill: CancellationToken,
 }
@@ -50,9 +55,8 @@ struct Floor {
 // === impl House ===
 
 impl House {
-    /// Starts all children at once: the router waits for its workers by itself.
+    /// Starts all children at once: a router waits for its workers and its ledger by itself.
     pub(super) fn start(fleet: Fleet, drain_timeout: Duration, format: Format) -> Self {
-        let Fleet { router, workers } = &fleet;
         let (sender, events) = mpsc::channel(64);
         let kill = CancellationToken::new();
         let floor = || Floor {
@@ -63,9 +67,8 @@ impl House {
                 grace: drain_timeout + GRACE,
             },
         };
-        let (routers, engines) = (floor(), floor());
-        let parts = || workers.iter().map(|worker| &worker.part).chain([router]);
-        let width = parts().map(|part| part.name.len()).max().unwrap_or(0);
+        let (routers, ledgers, engines) = (floor(), floor(), floor());
+        let width = fleet.parts().map(|part| part.name.len()).max().unwrap_or(0);
         let prefix = |part: &Part| match format {
             Format::Text => format!("{:width$} | ", part.name),
             Format::Json => String::new(),
@@ -75,8 +78,13 @@ impl House {
             let life = supervise(part.clone(), prefix(part), ending, sender.clone());
             floor.tasks.spawn(life);
         };
-        keep(&routers, router);
-        for (index, worker) in workers.iter().enumerate() {
+        if let Some(ledger) = &fleet.ledger {
+            keep(&ledgers, ledger);
+        }
+        for router in &fleet.routers {
+            keep(&routers, router);
+        }
+        for (index, worker) in fleet.workers.iter().enumerate() {
             keep(&engines, &worker.part);
             let stop = engines.ending.stop.clone();
             let follow = progress::follow(index, worker.clone(), stop, sender.clone());
@@ -87,6 +95,7 @@ impl House {
             events,
             sender,
             routers,
+            ledgers,
             engines,
             kill,
         }
@@ -94,54 +103,54 @@ impl House {
 
     /// Announces the house once it serves, and keeps it until a child cannot start.
     pub(super) async fn keep(&mut self, announcement: Announcement) -> Failure {
-        let mut waiting: Vec<bool> = vec![true; self.fleet.workers.len()];
-        let mut bound = None;
-        let mut probing = false;
+        let mut opening = Opening::of(&self.fleet);
         loop {
             let event = self.events.recv().await;
             match event.expect("the house should hold a sender itself") {
-                Event::Bound(addresses) => bound = Some(addresses),
-                Event::Ready(index) => waiting[index] = false,
+                Event::Bound(router, addresses) => opening.bound(router, addresses),
+                Event::LedgerBound => opening.ledger_listens(),
+                Event::Ready(worker) => opening.loaded(worker),
                 Event::Failed(message) => return Failure::failed(message),
-                Event::Serving(addresses) => {
-                    if let Err(error) = announcement.print(addresses, &self.fleet) {
+                Event::Serving(router) => {
+                    if let Some(addresses) = opening.serves(router)
+                        && let Err(error) = announcement.print(&addresses, &self.fleet)
+                    {
                         return Failure::failed(format!("cannot print the endpoint: {error}"));
                     }
                 }
             }
-            if let Some(addresses) = bound
-                && !probing
-                && !waiting.contains(&true)
-            {
-                probing = true;
-                self.probe(addresses);
+            for (router, addresses) in opening.take_ready().into_iter().flatten().enumerate() {
+                self.probe(router, addresses);
             }
         }
     }
 
-    /// The router must have heard of the workers too before anybody sends a request.
-    fn probe(&self, addresses: Addresses) {
+    /// A router must have heard of the workers too before anybody sends a request.
+    fn probe(&self, router: usize, addresses: Addresses) {
         let sender = self.sender.clone();
         let stop = self.routers.ending.stop.clone();
         self.routers
             .tasks
             .spawn(stop.run_until_cancelled_owned(async move {
                 probe::until_ready(probe::reachable(addresses.address)).await;
-                sender.send(Event::Serving(addresses)).await.ok();
+                sender.send(Event::Serving(router)).await.ok();
             }));
     }
 
-    /// Ends routers first, so that no request finds its worker gone, then workers.
+    /// Ends routers first, so that no request finds its worker gone and the ledger gets their last
+    /// usage; then the ledger, then workers.
     pub(super) async fn stop(&mut self) {
         // Nobody listens any more: who tells something must not wait.
         self.events.close();
         self.routers.stop().await;
+        self.ledgers.stop().await;
         self.engines.stop().await;
     }
 
     /// Ends all at once.
     pub(super) async fn kill(&mut self) {
         self.kill.cancel();
+        self.ledgers.ending.stop.cancel();
         self.engines.ending.stop.cancel();
         self.stop().await;
     }

@@ -1,23 +1,28 @@
 //! Keys that `up` makes: printed once, kept as hashes.
 
-use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use anyhow::Context;
-use sha2::{Digest, Sha256};
+use inferyard_keys::{KeyHash, KeyText};
 use tempfile::NamedTempFile;
 
 /// How many keys stay valid, the new one included.
 const KEPT: usize = 8;
 
 const HEADER: &str = "\
-# SHA-256 of the API keys that `inferyard up` has made, newest last. Delete a line to revoke its key.
+# SHA-256 of the keys that `inferyard up` has made, newest last. Delete a line to revoke its key.
 ";
 
-const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// What a key opens.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// Requests to models.
+    Api,
+    /// Usage of all accounts, and their keys.
+    Admin,
+}
 
 /// A new key and the hashes of all that are valid.
 pub(super) struct Issued {
@@ -28,20 +33,15 @@ pub(super) struct Issued {
 }
 
 /// Makes a key and remembers its hash in the state folder.
-pub(super) fn issue(state: &Path) -> anyhow::Result<Issued> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state)
-        .with_context(|| format!("cannot make the state folder {}", state.display()))?;
+pub(super) fn issue(state: &Path, kind: Kind) -> anyhow::Result<Issued> {
     // Two starts at the same time must not lose each other's key.
     let lock = File::create(state.join("keys.lock")).context("cannot lock the state folder")?;
     lock.lock().context("cannot lock the state folder")?;
 
-    let text = new_key()?;
-    let path = state.join("keys");
+    let text = kind.new_key();
+    let path = state.join(kind.file());
     let mut hashes = hashes(&fs::read_to_string(&path).unwrap_or_default());
-    hashes.push(hex(&Sha256::digest(&text)));
+    hashes.push(KeyHash::of(text.as_bytes()).to_string());
     hashes.drain(..hashes.len().saturating_sub(KEPT));
     let mut file = NamedTempFile::new_in(state).context("cannot write to the state folder")?;
     writeln!(file, "{HEADER}{}", hashes.join("\n"))
@@ -53,37 +53,29 @@ pub(super) fn issue(state: &Path) -> anyhow::Result<Issued> {
 /// The hashes in a state file; what is none is left out.
 fn hashes(file: &str) -> Vec<String> {
     let lines = file.lines().map(str::trim);
-    let hashes = lines.filter(|line| inferyard_discovery::parse_key_hash(line).is_some());
+    let hashes = lines.filter(|line| KeyHash::parse(line).is_some());
     hashes.map(str::to_owned).collect()
 }
 
-/// `iy-` and 256 random bits in base64url, which are 43 characters.
-fn new_key() -> anyhow::Result<String> {
-    let mut bits = [0; 32];
-    getrandom::fill(&mut bits).context("the system has no random numbers")?;
-    Ok(format!("iy-{}", base64url(&bits)))
-}
+// === impl Kind ===
 
-/// Base64 for URLs, without padding.
-fn base64url(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let mut group = [0; 4];
-        group[1..=chunk.len()].copy_from_slice(chunk);
-        let group = u32::from_be_bytes(group);
-        for index in 0..=chunk.len() {
-            let digit = (group >> (18 - 6 * index)) & 63;
-            text.push(char::from(BASE64URL[digit as usize]));
+impl Kind {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Api => "keys",
+            Self::Admin => "admin-keys",
         }
     }
-    text
-}
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string should not fail");
-        text
-    })
+    /// A key that opens nothing yet.
+    fn new_key(self) -> String {
+        let text = KeyText::random();
+        match self {
+            Self::Api => text.reveal().to_owned(),
+            // Whoever sees one knows that it is not for applications.
+            Self::Admin => text.reveal().replacen("iy-", "iy-admin-", 1),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -93,30 +85,12 @@ mod tests {
 
     use super::*;
 
-    /// The vectors of RFC 4648, section 10, without padding.
-    #[test]
-    fn base64url_is_that_of_the_rfc() {
-        let table = [
-            ("", ""),
-            ("f", "Zg"),
-            ("fo", "Zm8"),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg"),
-            ("fooba", "Zm9vYmE"),
-            ("foobar", "Zm9vYmFy"),
-        ];
-        for (text, encoded) in table {
-            assert_eq!(base64url(text.as_bytes()), encoded);
-        }
-        assert_eq!(base64url(&[0xfb, 0xff]), "-_8");
-    }
-
     #[test]
     fn the_last_eight_keys_stay_valid_and_only_hashes_are_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let state = folder.path().join("deep/state");
-        let issued: Vec<_> = (0..10).map(|_| issue(&state).unwrap()).collect();
-        let hash_of = |issued: &Issued| hex(&Sha256::digest(&issued.text));
+        let state = folder.path();
+        let issued: Vec<_> = (0..10).map(|_| issue(state, Kind::Api).unwrap()).collect();
+        let hash_of = |issued: &Issued| KeyHash::of(issued.text.as_bytes()).to_string();
         let expected: Vec<_> = issued[2..].iter().map(hash_of).collect();
         assert_eq!(issued[9].hashes, expected);
         assert_eq!(
@@ -132,8 +106,14 @@ mod tests {
             assert_eq!(issued.text.len(), 46, "iy- and 43 characters");
             assert!(!file.contains(&issued.text[3..]));
         }
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&state), mode(&state.join("keys"))), (0o700, 0o600));
+        let mode = fs::metadata(state.join("keys"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let admin = issue(state, Kind::Admin).unwrap();
+        assert!(admin.text.starts_with("iy-admin-"));
+        assert_eq!(admin.hashes.len(), 1, "an API key is no admin key");
     }
 
     #[test]
@@ -141,7 +121,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let good = "ab".repeat(32);
         fs::write(folder.path().join("keys"), format!("nonsense\n {good}\n\n")).unwrap();
-        let issued = issue(folder.path()).unwrap();
+        let issued = issue(folder.path(), Kind::Api).unwrap();
         assert_eq!(issued.hashes.len(), 2);
         assert_eq!(issued.hashes[0], good);
     }

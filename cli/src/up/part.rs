@@ -5,19 +5,52 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use super::house::Event;
 use crate::router::Addresses;
+
+/// Addresses with passwords, which other users of the machine must not read off the list of processes.
+pub(super) const REDIS: &str = "INFERYARD_REDIS";
+pub(super) const POSTGRES: &str = "INFERYARD_POSTGRES";
+/// What a ledger calls its database.
+pub(super) const STORE: &str = "INFERYARD_STORE";
+const KEY_STORE: &str = "INFERYARD_KEY_STORE";
+
+/// All environment variables that hold such an address.
+pub(super) const SECRETS: [&str; 4] = [REDIS, POSTGRES, STORE, KEY_STORE];
 
 /// A child to be kept running, over all its lives.
 pub(super) struct Part {
-    /// What people read: `router`, `worker demo-0`.
+    /// What people read: `router`, `router 2`, `ledger`, `worker demo-0`.
     pub(super) name: String,
-    flags: Vec<OsString>,
-    listen: Option<RouterListen>,
+    role: Role,
+    command: CommandLine,
     proven: AtomicBool,
     pid: AtomicU32,
 }
 
-/// Where the router is to listen, and where it does: the port that its first life was given, the
+/// How a child is started.
+#[derive(Default)]
+pub(super) struct CommandLine {
+    pub(super) flags: Vec<OsString>,
+    /// Some of [`SECRETS`].
+    pub(super) secrets: Vec<(&'static str, OsString)>,
+}
+
+/// What a child does, as far as it matters to the one who keeps it.
+pub(super) enum Role {
+    /// Says over its state stream when it works.
+    Worker,
+    /// Says on standard output where it listens.
+    Router {
+        /// Its place among the routers.
+        index: usize,
+        listen: RouterListen,
+    },
+    /// Says on standard output that it listens.
+    Ledger,
+}
+
+/// Where a router is to listen, and where it does: the port that its first life was given, the
 /// following ones keep.
 pub(super) struct RouterListen {
     asked: Addresses,
@@ -27,11 +60,11 @@ pub(super) struct RouterListen {
 // === impl Part ===
 
 impl Part {
-    pub(super) fn new(name: String, flags: Vec<OsString>, listen: Option<RouterListen>) -> Self {
+    pub(super) fn new(name: String, role: Role, command: CommandLine) -> Self {
         Self {
             name,
-            flags,
-            listen,
+            role,
+            command,
             proven: AtomicBool::new(false),
             pid: AtomicU32::new(0),
         }
@@ -39,11 +72,16 @@ impl Part {
 
     /// The command line of its next life.
     pub(super) fn flags(&self) -> Vec<OsString> {
-        let mut flags = self.flags.clone();
-        if let Some(listen) = &self.listen {
+        let mut flags = self.command.flags.clone();
+        if let Role::Router { listen, .. } = &self.role {
             flags.extend(listen.flags());
         }
         flags
+    }
+
+    /// The environment variables of its next life, beside those that it inherits.
+    pub(super) fn secrets(&self) -> &[(&'static str, OsString)] {
+        &self.command.secrets
     }
 
     /// It has worked once: from now on its end is an accident, not a mistake in its settings.
@@ -64,11 +102,21 @@ impl Part {
         self.pid.store(pid, Ordering::Relaxed);
     }
 
-    /// Reads the line in which a router says where it listens.
-    pub(super) fn bound(&self, line: &[u8]) -> Option<Addresses> {
-        let listen = self.listen.as_ref()?;
-        let addresses = serde_json::from_slice(line).ok()?;
-        Some(*listen.bound.get_or_init(|| addresses))
+    /// Reads a line of its standard output.
+    pub(super) fn said(&self, line: &[u8]) -> Option<Event> {
+        let event = match &self.role {
+            Role::Worker => return None,
+            Role::Router { index, listen } => {
+                let addresses = serde_json::from_slice(line).ok()?;
+                Event::Bound(*index, *listen.bound.get_or_init(|| addresses))
+            }
+            Role::Ledger => {
+                serde_json::from_slice::<serde::de::IgnoredAny>(line).ok()?;
+                Event::LedgerBound
+            }
+        };
+        self.prove();
+        Some(event)
     }
 }
 
@@ -102,14 +150,20 @@ mod tests {
     #[test]
     fn the_port_of_the_first_life_stays() {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let part = Part::new(
-            "router".into(),
-            vec!["router".into()],
-            Some(RouterListen::new(any, any)),
-        );
-        assert!(part.bound(b"not a line of addresses").is_none());
+        let role = Role::Router {
+            index: 1,
+            listen: RouterListen::new(any, any),
+        };
+        let command = CommandLine {
+            flags: vec!["router".into()],
+            secrets: Vec::new(),
+        };
+        let part = Part::new("router 2".into(), role, command);
+        assert!(part.said(b"not a line of addresses").is_none());
+        assert!(!part.is_proven());
         let line = br#"{"address":"127.0.0.1:4001","metrics_address":"127.0.0.1:4002"}"#;
-        assert_eq!(part.bound(line).unwrap().address.port(), 4001);
+        assert!(matches!(part.said(line), Some(Event::Bound(1, _))));
+        assert!(part.is_proven());
         let expected = [
             "router",
             "--listen",

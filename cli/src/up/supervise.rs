@@ -81,10 +81,9 @@ async fn live(
 ) -> Result<End, String> {
     let (listening, sender) = (part.clone(), events.clone());
     let on_line = move |line: &[u8]| {
-        if let Some(addresses) = listening.bound(line) {
-            listening.prove();
-            // Only the first life's addresses are news, and the channel has room for them.
-            sender.try_send(Event::Bound(addresses)).ok();
+        if let Some(event) = listening.said(line) {
+            // Only what the first life says is news, and the channel has room for it.
+            sender.try_send(event).ok();
         }
     };
     let mut life = Life::start(part, prefix, on_line)

@@ -10,7 +10,7 @@ mod processes;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use processes::{Process, Up, get, send, until, watch_once};
@@ -83,6 +83,62 @@ fn a_killed_router_comes_back_on_its_port_and_knows_the_key() {
     let key = up.ready["api_key"].as_str().unwrap();
     let status = until(|| get(up.address(), "/v1/models", Some(key)));
     assert_eq!(status, 200);
+}
+
+/// Whoever reads the output of one start finds all that the parts need of each other.
+#[test]
+fn one_router_by_default_and_an_admin_key() {
+    let state = tempfile::tempdir().unwrap();
+    let up = start(state.path());
+    let ready = &up.ready;
+    assert_eq!(
+        ready["base_urls"],
+        serde_json::json!([ready["base_url"].as_str().unwrap()])
+    );
+    assert_eq!(
+        ready["router_pids"],
+        serde_json::json!([ready["router_pid"].as_u64().unwrap()])
+    );
+    assert_eq!(ready["ledger_pid"], Value::Null);
+    let store = format!("sqlite:{}", state.path().join("ledger.sqlite").display());
+    assert_eq!(ready["store"].as_str(), Some(&*store));
+    let admin = ready["admin_key"].as_str().unwrap();
+    assert!(admin.starts_with("iy-admin-"));
+    let kept = fs::read_to_string(state.path().join("admin-keys")).unwrap();
+    assert!(kept.contains(&sha256(admin)) && !kept.contains(&admin[9..]));
+}
+
+#[test]
+fn several_routers_without_redis_are_refused() {
+    let mut up = Process::start(&["up", "-f", QUICKSTART, "--routers", "2"]);
+    assert_eq!(up.end().code(), Some(2));
+    let said = up.stderr.end();
+    assert!(
+        said.starts_with("error: --routers 2 needs --redis URL: several routers must count"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_redis_that_is_not_there_is_an_error_that_repeats_no_password() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let url = format!("redis://user:secret-word@{address}");
+    let mut up = Process::start(&["up", "-f", QUICKSTART, "--redis", &url]);
+    assert_eq!(up.end().code(), Some(1));
+    let said = up.stderr.end();
+    assert!(
+        said.contains("the Redis of --redis cannot be used") && !said.contains("secret-word"),
+        "{said}"
+    );
+    let mut up = Process::start(&["up", "-f", QUICKSTART, "--redis", "nowhere"]);
+    assert_eq!(up.end().code(), Some(2));
+    let said = up.stderr.end();
+    assert!(
+        said.contains("expected an address such as redis://127.0.0.1:6379"),
+        "{said}"
+    );
 }
 
 /// Nothing can be tidied up then, but nothing may go on running either.
@@ -159,7 +215,7 @@ spec:
     let up = Up::start(manifests.to_str().unwrap(), &state, &[]);
     assert_eq!(up.ready["api_key"], Value::Null);
     assert_eq!(up.get("/v1/models", Some("iy-test")), 200);
-    assert!(!state.exists());
+    assert!(!state.join("keys").exists());
 }
 
 #[test]

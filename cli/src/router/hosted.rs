@@ -1,0 +1,128 @@
+//! The ledger inside a router's process, where no Redis stands between the two.
+
+use std::path::PathBuf;
+use std::thread;
+
+use anyhow::Context;
+use inferyard_ledger::{Config, Ledger, Listen, Source};
+use inferyard_proto::outbox::Entry;
+use inferyard_router::catalog::Endpoint;
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::limits::Args;
+use crate::scratch::Scratch;
+
+/// Events that may wait for the database before routers wait with their answers.
+const ROOM: usize = 4096;
+
+/// A ledger that runs on a thread of its own, so that no answer waits while it writes.
+pub(super) struct Hosted {
+    /// Where it answers.
+    pub(super) endpoint: Endpoint,
+    /// Takes the usage events. The ledger ends once all clones of it are gone.
+    pub(super) outbox: mpsc::Sender<Entry>,
+    ended: oneshot::Receiver<anyhow::Result<()>>,
+    /// Where its socket is.
+    folder: Option<Scratch>,
+}
+
+/// The end of a ledger.
+pub(super) struct Ended {
+    ended: oneshot::Receiver<anyhow::Result<()>>,
+    _folder: Option<Scratch>,
+}
+
+// === impl Hosted ===
+
+impl Hosted {
+    /// Starts it, if the command line names a database; returns once it listens.
+    pub(super) async fn start(args: &Args) -> anyhow::Result<Option<Self>> {
+        let Some(store) = args.store() else {
+            return Ok(None);
+        };
+        let (endpoint, folder) = if let Some(endpoint) = &args.ledger {
+            (endpoint.clone(), None)
+        } else {
+            let folder = Scratch::make(None)?;
+            let socket = folder.path().join("ledger.sock");
+            (Endpoint::Unix(socket), Some(folder))
+        };
+        let (outbox, entries) = mpsc::channel(ROOM);
+        let config = Config {
+            store,
+            source: Source::Channel(entries),
+            listen: Some(listen(&endpoint)?),
+            admin_keys: args.admin_key_hashes.clone(),
+            key_store: args.key_store()?,
+        };
+        let ended = spawn(config).await?;
+        Ok(Some(Self {
+            endpoint,
+            outbox,
+            ended,
+            folder,
+        }))
+    }
+
+    /// Gives up its own sender, so that it ends with the router's.
+    pub(super) fn into_ended(self) -> Ended {
+        Ended {
+            ended: self.ended,
+            _folder: self.folder,
+        }
+    }
+}
+
+// === impl Ended ===
+
+impl Ended {
+    /// Waits until every event is written.
+    pub(super) async fn wait(&mut self) -> anyhow::Result<()> {
+        (&mut self.ended)
+            .await
+            .context("the thread of the ledger has ended")?
+    }
+}
+
+/// Returns once it is open, or cannot be.
+async fn spawn(config: Config) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the ledger")?;
+    let (opened, is_open) = oneshot::channel();
+    let (ended, has_ended) = oneshot::channel();
+    let life = async move {
+        match Ledger::open(config).await {
+            Ok(ledger) => {
+                // Nobody waits any more where the router has failed to start.
+                opened.send(Ok(())).ok();
+                let end = ledger.run(CancellationToken::new()).await;
+                ended.send(end.map_err(Into::into)).ok();
+            }
+            Err(error) => drop(opened.send(Err(error))),
+        }
+    };
+    thread::Builder::new()
+        .name("ledger".to_owned())
+        .spawn(move || runtime.block_on(life))
+        .context("cannot start the ledger")?;
+    is_open
+        .await
+        .context("the thread of the ledger has ended")?
+        .context("cannot open the ledger")?;
+    Ok(has_ended)
+}
+
+fn listen(endpoint: &Endpoint) -> anyhow::Result<Listen> {
+    Ok(match endpoint {
+        Endpoint::Tcp(address) => Listen::Tcp(
+            address
+                .parse()
+                .with_context(|| format!("--ledger {address}: expected IP:port or unix:/path"))?,
+        ),
+        Endpoint::Unix(path) => Listen::Unix(PathBuf::from(path)),
+    })
+}
