@@ -73,6 +73,11 @@ bench: build  ## the figures of docs/performance.md
 	@cargo build --locked --release -p inferyard-bench
 	@$(CARGO_TARGET_DIR)/release/inferyard-bench
 
+.PHONY: bench-limits
+bench-limits:  ## what a decision about limits costs Redis
+	@cargo build --locked --release -p inferyard-bench
+	@$(CARGO_TARGET_DIR)/release/inferyard-bench limits
+
 .PHONY: train-demo
 train-demo:  ## train the demo model anew (about an hour on 2 cores)
 	@models/demo/recipe/run

@@ -1,4 +1,5 @@
-//! `make bench`: what the way from HTTP to the engine costs, against the engine alone.
+//! `make bench`: what the way from HTTP to the engine costs, against the engine alone; and `make
+//! bench-limits`: what a decision about limits costs Redis.
 //!
 //! The engine runs on one core in both, the router and the load on another. Each round measures
 //! every way one after the other, so that a machine that slows down slows all of them.
@@ -14,6 +15,7 @@ mod process;
 mod start;
 mod report;
 mod document;
+mod limits;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,10 +53,10 @@ struct Arguments {
     #[arg(long, default_value_t = 0)]
     router_core: usize,
     /// Also write the figures to this file, as JSON.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: Option<PathBuf>,
-    /// Also put the tables between the two `bench` marks of this Markdown file.
-    #[arg(long)]
+    /// Also put the tables between the two marks of this Markdown file: `bench`, or `bench-limits`.
+    #[arg(long, global = true)]
     update: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
@@ -68,23 +70,33 @@ enum Command {
         /// The file of the model.
         gguf: PathBuf,
     },
+    /// Measures the scripts of the limits in Redis.
+    Limits(limits::Arguments),
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    if let Some(Command::Engine { gguf }) = arguments.command {
-        return alone::serve(gguf).await;
-    }
-    let report = measure(&arguments).await?;
-    let tables = report.markdown();
+    let mut arguments = Arguments::parse();
+    let command = arguments.command.take();
+    let (json, tables, mark) = match command {
+        Some(Command::Engine { gguf }) => return alone::serve(gguf).await,
+        Some(Command::Limits(what)) => {
+            process::pin_to(arguments.router_core)?;
+            let (report, tables) = limits::measure(&what).await?;
+            (serde_json::to_vec_pretty(&report)?, tables, "bench-limits")
+        }
+        None => {
+            let report = measure(&arguments).await?;
+            let json = serde_json::to_vec_pretty(&report)?;
+            (json, report.markdown(), "bench")
+        }
+    };
     println!("{tables}");
     if let Some(path) = &arguments.update {
-        document::update(path, &tables)?;
+        document::update(path, mark, &tables)?;
     }
     if let Some(path) = &arguments.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&report)?)
-            .with_context(|| format!("writing {}", path.display()))?;
+        std::fs::write(path, json).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
 }
