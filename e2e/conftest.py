@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -9,6 +10,7 @@ from openai import OpenAI
 
 import inferyard
 from inferyard import EXAMPLES, MANIFESTS, Up
+from servers import Postgres, Redis
 
 measurements: list[tuple[str, str]] = []
 
@@ -51,7 +53,7 @@ def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Up]]:
     """Starts servers of a test's own, by names of manifests or paths; ends what is left of them."""
     started: list[Up] = []
 
-    def start(*manifests: str | Path, **options: str) -> Up:
+    def start(*manifests: str | Path, **options: Any) -> Up:
         up = Up(*(MANIFESTS / manifest for manifest in manifests), **options)
         started.append(up)
         return up
@@ -62,6 +64,28 @@ def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Up]]:
         if request.node.stash.get(failed, False):
             print(f"\n--- stderr of {' '.join(map(str, up.process.args))}\n{up.log()[-8000:]}")
         up.cleanup()
+
+
+@pytest.fixture
+def redis() -> Iterator[Callable[..., Redis]]:
+    """Starts Redis servers of a test's own."""
+    started: list[Redis] = []
+
+    def redis(**options: bool) -> Redis:
+        started.append(Redis(**options))
+        return started[-1]
+
+    yield redis
+    for server in started:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests; each makes a database of its own."""
+    server = Postgres()
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -32,17 +32,34 @@ STOP_S = 60
 class Up:
     """One running `inferyard up` on a free port of the loopback interface, ready to serve."""
 
-    def __init__(self, *manifests: Path, log: str | None = None) -> None:
+    def __init__(
+        self,
+        *manifests: Path,
+        log: str | None = None,
+        redis: str | None = None,
+        postgres: str | None = None,
+        routers: int = 1,
+        flags: tuple[str, ...] = (),
+    ) -> None:
         # A short path, because the path of a Unix socket has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="iy-"))
         self.state = self.folder / "state"
         self._log_path = self.folder / "log"
         runtime = self.folder / "run"
         runtime.mkdir(mode=0o700)
-        command = [BINARY, "up", "--output", "json", "--state", str(self.state)]
+        # It dies with the tests, however they end, and its children with it.
+        command = ["setpriv", "--pdeathsig", "KILL", "--"]
+        command += [BINARY, "up", "--output", "json", "--state", str(self.state)]
         command += ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
         for manifest in manifests:
             command += ["-f", str(manifest)]
+        if redis is not None:
+            command += ["--redis", redis]
+        if postgres is not None:
+            command += ["--postgres", postgres]
+        if routers != 1:
+            command += ["--routers", str(routers)]
+        command += flags
         environment = os.environ | {"XDG_RUNTIME_DIR": str(runtime), "TMPDIR": str(runtime)}
         if log is not None:
             environment["RUST_LOG"] = log
@@ -63,8 +80,11 @@ class Up:
             raise
         self.ready: dict[str, Any] = ready
         self.base_url: str = ready["base_url"]
+        self.base_urls: list[str] = ready["base_urls"]
         # None where the manifests declare the keys.
         self.api_key: str = ready["api_key"]
+        self.admin_key: str = ready["admin_key"]
+        self.store: str = ready["store"]
         self.models: list[str] = ready["models"]
         self.metrics_url: str = ready["metrics_url"]
 
@@ -93,8 +113,17 @@ class Up:
     # What runs
 
     def children(self) -> list[Process]:
-        """Its router and its workers."""
+        """Its routers, its workers and its ledger."""
         return processes.children(self.process.pid)
+
+    def routers(self) -> list[Process]:
+        """Its routers, in the order in which they were started."""
+        return [child for child in self.children() if child.role == "router"]
+
+    def ledger(self) -> Process:
+        """Its ledger; with Redis only."""
+        (ledger,) = (child for child in self.children() if child.role == "ledger")
+        return ledger
 
     def workers(self) -> list[Process]:
         """Its workers, one process per replica."""

@@ -80,7 +80,7 @@ def test_one_router_in_front_of_two_workers(run: Run, folder: Path) -> None:
         assert process.wait(STOP_S) == 0
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["router", "--help"], ["worker", "--help"], ["watch", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["router", "--help"], ["worker", "--help"], ["watch", "--help"], ["ledger", "--help"], ["usage", "--help"], ["reconcile", "--help"]])
 def test_every_help_page_is_there(arguments: list[str]) -> None:
     page = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=20)
     assert page.returncode == 0
@@ -92,6 +92,13 @@ def test_the_version_is_told() -> None:
     page = subprocess.run([BINARY, "--version"], capture_output=True, text=True, timeout=20)
     assert page.returncode == 0
     assert page.stdout.startswith("inferyard ")
+
+
+def plan(spec: str) -> str:
+    """A model and a plan; the plan's specification stands on line 10."""
+    head = "apiVersion: inferyard.dev/v1alpha1\nkind: "
+    model = "ModelDeployment\nmetadata: {name: demo}\nspec: {model: {source: {builtin: {name: demo}}}}\n"
+    return f"{head}{model}---\n{head}Plan\nmetadata: {{name: basic}}\nspec:\n  {spec}\n"
 
 
 @pytest.mark.parametrize(
@@ -108,8 +115,17 @@ def test_the_version_is_told() -> None:
             "spec:\n  model:\n    source:\n      builtin: {name: demo}\n  scaling:\n    replica: 2\n",
             ["replica", "replicas"],
         ),
+        (plan("limits: {requestsPerMinute: -60}"), ["wrong.yaml:10", "spec.limits.requestsPerMinute", "at least 1", "-60"]),
+        (plan("limits: {budgetPerMonth: 25}"), ["spec.limits.budgetPerMonth", 'such as "25.00"', 'write "25", in quotes']),
+        (plan("models: [dmeo]"), ["spec.models[0]", '"dmeo"', 'did you mean "demo"?']),
+        (plan('price: {perMillionTokens: "5", perMillionInputTokens: "3"}'), ["spec.price", "two prices"]),
+        (plan('price: {perMillionTokens: "0.0005"}'), ["spec.price.perMillionTokens", "one nano-dollar per token"]),
+        (plan("limits: {tokensPerMin: 1}"), ["spec.limits.tokensPerMin", "did you mean tokensPerMinute?"]),
     ],
-    ids=["no version", "wrong type", "unknown field"],
+    ids=[
+        "no version", "wrong type", "unknown field", "negative limit", "money without quotes", "unknown model",
+        "two prices", "a price too fine", "unknown limit",
+    ],  # fmt: skip
 )
 def test_a_mistake_in_a_manifest_is_named(folder: Path, manifest: str, told: list[str]) -> None:
     path = folder / "wrong.yaml"

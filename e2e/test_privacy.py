@@ -1,7 +1,9 @@
-"""Canaries: no prompt, no output and no key is in a log, a metric or a file."""
+"""Canaries: no prompt, no output and no key is in a log, a metric, a trace, a file, in Redis or in the ledger."""
 
 import json
+import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,11 @@ import httpx2
 import pytest
 
 from asking import STATUS_TOOL, user
+from collector import Collector
 from inferyard import Up, wait_idle
+from keys import new_key
+from resources import api_key, demo, plan, write
+from servers import Postgres, Redis
 
 # A canary has each of these letters once: the demo model repeats such words without a mistake, but where
 # two letters follow each other twice, it may go on in the wrong place.
@@ -28,13 +34,19 @@ class Canaries:
         self.planted[word] = where
         return word
 
+    def search(self, places: dict[str, bytes]) -> None:
+        """None may be found, in no place."""
+        for place, content in places.items():
+            for word, where in self.planted.items():
+                assert word.encode() not in content, f"the canary planted as {where} is in {place}"
+
 
 @pytest.fixture(params=["info", "trace"])
 def up(start: Callable[..., Up], request: pytest.FixtureRequest) -> Iterator[Up]:
     yield start("demo.yaml", log=request.param)
 
 
-def send_everything(up: Up, canaries: Canaries) -> None:
+def send_everything(up: Up, key: str, canaries: Canaries) -> None:
     """Prompts, outputs and mistakes of every kind, each with a canary."""
     plant = canaries.plant
 
@@ -47,7 +59,7 @@ def send_everything(up: Up, canaries: Canaries) -> None:
         asked = {"model": "demo", "messages": messages, "temperature": 0, "max_tokens": 200}
         return post("/v1/chat/completions", asked | fields)
 
-    with up.http() as http:
+    with up.http(headers={"authorization": f"Bearer {key}"}) as http:
         said = plant("prompt and output")
         assert said in chat(user(f"Reply with: {said}")).text
         assert chat(user(f"Reply with: {plant('streamed')}"), stream=True).status_code == 200
@@ -87,17 +99,58 @@ def send_everything(up: Up, canaries: Canaries) -> None:
 
 def test_no_canary_is_ever_found(up: Up) -> None:
     canaries = Canaries()
-    send_everything(up, canaries)
+    send_everything(up, up.api_key, canaries)
     metrics = httpx2.get(up.metrics_url).text
     assert "demo" in metrics
     files = {str(path): path.read_bytes() for path in files_below(up.folder)}
     command_lines = "\n".join(" ".join(process.argv) for process in up.children())
     assert up.stop() == 0
+    files |= {str(path): path.read_bytes() for path in files_below(up.folder)}
+    assert any(b"/v1/chat/completions" in content for path, content in files.items() if "ledger.sqlite" in path)
     places = {"metrics": metrics.encode(), "command lines": command_lines.encode(), "stderr": up_log(files)} | files
+    canaries.search(places)
     for place, content in places.items():
-        for word, where in canaries.planted.items():
-            assert word.encode() not in content, f"the canary planted as {where} is in {place}"
-        assert up.api_key.encode() not in content, f"the key is in {place}"
+        for key in (up.api_key, up.admin_key):
+            assert key.encode() not in content, f"a key is in {place}"
+
+
+def test_no_canary_is_in_redis_the_ledger_the_spool_or_a_trace(
+    start: Callable[..., Up], redis: Callable[..., Redis], postgres: Postgres, tmp_path: Path
+) -> None:
+    """Half of the requests are sent while Redis is gone, so that their usage lies in the spool."""
+    key, canaries, server, database = new_key(), Canaries(), redis(durable=True), postgres.database()
+    manifest = write(
+        tmp_path / "privacy.yaml",
+        demo(),
+        plan("basic", limits={"tokensPerMinute": 10_000_000}),
+        api_key("test", key, plan="basic", limits={"requestsPerDay": 10_000}),
+    )
+    with Collector() as collector:
+        up = start(manifest, redis=server.url, postgres=database, log="trace", flags=("--otlp-endpoint", collector.url))
+        # Its events stay in Redis for as long as the ledger does not take them.
+        ledger = up.ledger().pid
+        os.kill(ledger, signal.SIGSTOP)
+        send_everything(up, key, canaries)
+        places = {f"Redis, {name!r}": name + content for name, content in server.dump()}
+        os.kill(ledger, signal.SIGCONT)
+        server.kill()
+        send_everything(up, key, canaries)
+        files = {str(path): path.read_bytes() for path in files_below(up.folder)}
+        files |= {str(path): path.read_bytes() for path in files_below(server.folder)}
+        assert any(b"/v1/chat/completions" in content for path, content in files.items() if "/spool/" in path)
+        server.start()
+        assert up.stop() == 0
+        places |= {f"Redis afterwards, {name!r}": name + content for name, content in server.dump()}
+        places["traces"] = bytes(collector.received)
+    places |= {"ledger": postgres.dump(database)} | files | {"stderr": up.log().encode()}
+    # What is empty proves nothing.
+    assert any(b"plan:basic" in content for place, content in places.items() if place.startswith("Redis"))
+    assert b"/v1/chat/completions" in places["ledger"]
+    assert b"inferyard-router" in places["traces"] and b"inferyard-worker" in places["traces"]
+    canaries.search(places)
+    for place, content in places.items():
+        for secret in (key, up.admin_key):
+            assert secret.encode() not in content, f"a key is in {place}"
 
 
 def up_log(files: dict[str, bytes]) -> bytes:
