@@ -40,7 +40,9 @@ async fn the_trace_of_a_client_goes_on_to_the_worker() {
     let provider = SdkTracerProvider::builder().build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
     let subscriber = tracing_subscriber::registry().with(layer);
-    let _guard = tracing::subscriber::set_default(subscriber);
+    // For the whole process: with a subscriber of this thread alone, a span that another test meets
+    // first would be switched off for all.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
 
     let mut worker = ScriptedWorker::start().await;
