@@ -125,7 +125,7 @@ impl Calls {
                 }
                 Call::Settle => {
                     let numbers = numbers([0.0, 0.0, 500.0, 2e6, 0.0, 0.0, 0.0]);
-                    let event = vec![b'e'; LAST_PIECES];
+                    let event = vec![b'e'; FIRST_PIECE + LAST_PIECES];
                     let own = vec![numbers, event, names.clone().into_bytes(), id.to_vec()];
                     (&[ACCOUNT, OUTBOX, SETTLED, SETTLED_BEFORE], own)
                 }

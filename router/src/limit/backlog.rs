@@ -85,5 +85,5 @@ impl Backlog {
 }
 
 fn size(end: &End) -> u64 {
-    END_BYTES + (end.first.len() + end.last.len()) as u64
+    END_BYTES + end.event.len() as u64
 }

@@ -63,17 +63,16 @@ impl Calls {
 
     /// Tells the store how a request ended. Repeated, it changes nothing.
     pub(super) async fn end(&self, end: &End) -> Result<(), Lost> {
+        let used = end.used();
         if end.held {
-            let rest = end.rest();
-            let work = self.backing.settle(&end.lease, &rest);
+            let work = self.backing.settle(&end.lease, &used);
             let settled = self.guarded("settle", self.timeout, work).await?;
             if settled != Settled::Unknown {
                 return Ok(());
             }
         }
         // It was let in without the store, or the store has lost its data.
-        let whole = end.whole();
-        let work = self.backing.charge(&end.lease, &whole);
+        let work = self.backing.charge(&end.lease, &used);
         self.guarded("charge", self.timeout, work).await.map(drop)
     }
 

@@ -105,7 +105,7 @@ fn piece(tokens: u64, money: u64, code: &str) -> Bytes {
     piece.encode_to_vec().into()
 }
 
-/// All three pieces, for `charge`.
+/// All three pieces, for `settle` and `charge`.
 fn whole(request: &Admission, mut used: Used) -> Used {
     used.event = [&request.event[..], &used.event[..]].concat().into();
     used

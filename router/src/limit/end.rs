@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 use crate::catalog::Limits;
@@ -20,10 +20,8 @@ pub(super) struct End {
     pub(super) tokens: u64,
     /// Nano-dollars.
     pub(super) money: u64,
-    /// The first piece of its usage event.
-    pub(super) first: Bytes,
-    /// The second and third piece.
-    pub(super) last: Bytes,
+    /// Its usage event, all pieces.
+    pub(super) event: Bytes,
 }
 
 /// How it is written on disk. Numbers of fields are never used again for something else.
@@ -44,9 +42,7 @@ struct Record {
     #[prost(uint64, tag = "7")]
     money: u64,
     #[prost(bytes = "bytes", tag = "8")]
-    first: Bytes,
-    #[prost(bytes = "bytes", tag = "9")]
-    last: Bytes,
+    event: Bytes,
 }
 
 /// Limits are 0 where there is none.
@@ -82,23 +78,13 @@ pub(super) enum DecodeEndError {
 // === impl End ===
 
 impl End {
-    /// For `settle`.
-    pub(super) fn rest(&self) -> Used {
-        self.used(self.last.clone())
-    }
-
-    /// For `charge`.
-    pub(super) fn whole(&self) -> Used {
-        self.used([&*self.first, &*self.last].concat().into())
-    }
-
-    fn used(&self, event: Bytes) -> Used {
+    pub(super) fn used(&self) -> Used {
         Used {
             tokens: self.tokens,
             money: self.money,
             held_tokens: 0,
             held_money: 0,
-            event,
+            event: self.event.clone(),
         }
     }
 
@@ -111,8 +97,7 @@ impl End {
             held: self.held,
             tokens: self.tokens,
             money: self.money,
-            first: self.first.clone(),
-            last: self.last.clone(),
+            event: self.event.clone(),
         };
         record.encode_to_vec()
     }
@@ -134,8 +119,7 @@ impl End {
             held: record.held,
             tokens: record.tokens,
             money: record.money,
-            first: record.first,
-            last: record.last,
+            event: record.event,
         })
     }
 }
@@ -184,6 +168,14 @@ impl From<ScopeRecord> for Scope {
     }
 }
 
+/// Pieces that follow each other are one event.
+pub(super) fn join(first: &Bytes, second: &Bytes) -> Bytes {
+    let mut joined = BytesMut::with_capacity(first.len() + second.len());
+    joined.extend_from_slice(first);
+    joined.extend_from_slice(second);
+    joined.freeze()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{share, store::Meter};
@@ -211,13 +203,10 @@ mod tests {
             held: true,
             tokens: 11,
             money: 12,
-            first: Bytes::from_static(b"first"),
-            last: Bytes::from_static(b"last"),
+            event: Bytes::from_static(b"event"),
         };
         let read = End::decode(end.encode().into()).unwrap();
         assert_eq!(format!("{read:?}"), format!("{end:?}"));
-        assert_eq!(read.whole().event, "firstlast");
-        assert_eq!(read.rest().event, "last");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::Shared;
@@ -58,7 +57,7 @@ async fn join(shared: &Arc<Shared>, running: &Arc<Running>) {
     if running.has_ended() {
         // Its end may have come before this; then nothing else would give back what it holds now.
         let used = Used {
-            event: left(&Bytes::new(), now_us),
+            event: left(&running.first, now_us),
             ..Used::default()
         };
         let _ = shared.calls.abandon(&running.lease, &used).await;

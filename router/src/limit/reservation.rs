@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::clock::day;
-use super::end::End;
+use super::end::{End, join};
 use super::local::Held;
 use super::store::{Lease, Reading, Used};
 use super::{Shared, Wanted};
@@ -191,8 +191,7 @@ async fn settle(shared: &Shared, running: &Running, used: Used) {
         held: running.is_in_store(),
         tokens: used.tokens,
         money: used.money,
-        first: running.first.clone(),
-        last: used.event,
+        event: join(&running.first, &used.event),
     };
     if shared.calls.end(&end).await.is_err() {
         shared.telemetry.limits.kept.inc();

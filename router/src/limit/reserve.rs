@@ -162,7 +162,7 @@ impl Drop for Asking<'_> {
         }
         let (shared, lease) = (Arc::clone(self.shared), self.lease.clone());
         let used = Used {
-            event: left(&self.wanted.event.slice(..0), shared.clock.now_us()),
+            event: left(&self.wanted.event, shared.clock.now_us()),
             ..Used::default()
         };
         let tasks = self.shared.tasks.clone();

@@ -100,8 +100,7 @@ pub(crate) struct Used {
     pub(crate) held_tokens: u64,
     /// Nano-dollars that may still come, to be held.
     pub(crate) held_money: u64,
-    /// `progress`: the second piece of the usage event. `settle`: second and third piece. `charge`: all
-    /// three.
+    /// `progress`: the second piece of the usage event. `settle` and `charge`: all three.
     pub(crate) event: Bytes,
 }
 

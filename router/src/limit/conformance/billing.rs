@@ -64,12 +64,13 @@ async fn an_end_charges_once(subject: impl Subject) {
         .unwrap();
     let mut last = used(7, 70);
     last.event = piece(7, 70, "ok");
+    let last = whole(&wanted, last);
     for expected in [Settled::Done, Settled::Already, Settled::Already] {
         let settled = subject.settle(&wanted.lease, &last).await.unwrap();
         assert_eq!(settled, expected);
         assert_eq!(state(&subject), [7, 0, 70, 0, 0]);
     }
-    let charged = subject.charge(&wanted.lease, &whole(&wanted, last)).await;
+    let charged = subject.charge(&wanted.lease, &last).await;
     assert_eq!(charged.unwrap(), Settled::Already);
     let told = subject.progress(&wanted.lease, &halfway(9, 1)).await;
     assert_eq!(told.unwrap(), Progressed::Ended);
@@ -168,7 +169,10 @@ async fn a_late_sign_of_life_takes_its_place_again(subject: impl Subject) {
     subject.shift(LIFETIME * 2);
     assert_eq!(subject.sweep_all().await, 1);
     assert_eq!(state(&subject), [5, 0, 50, 0, 0]);
-    let settled = subject.settle(&wanted.lease, &used(9, 90)).await.unwrap();
+    let settled = subject
+        .settle(&wanted.lease, &whole(&wanted, used(9, 90)))
+        .await
+        .unwrap();
     assert_eq!(settled, Settled::Done);
     assert_eq!(state(&subject), [9, 0, 90, 0, 0]);
     let entries = subject.entries().await;

@@ -199,7 +199,7 @@ impl<S: Subject> Run<S> {
         let Some(request) = self.pick(lease, tokens) else {
             return;
         };
-        let said = used(request.tokens, request.money);
+        let said = whole(&request.admission, used(request.tokens, request.money));
         let expected = if request.is_over {
             Settled::Already
         } else {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use inferyard_proto::outbox::Entry;
 
-use super::shard::join;
 use crate::limit::clock::micros;
+use crate::limit::end::join;
 use crate::limit::meters::{Change, number};
 use crate::limit::store::{Admission, Used};
 
@@ -79,7 +79,7 @@ impl Record {
     }
 
     /// Ends it: what it gives back and is charged, and its event.
-    pub(super) fn end(self, used: &Used, whole_event: bool) -> (Change, Entry) {
+    pub(super) fn end(self, used: &Used) -> (Change, Entry) {
         let change = Change {
             requests: 0.0,
             tokens: number(used.tokens.saturating_sub(self.tokens)),
@@ -88,12 +88,7 @@ impl Record {
             held_money: -self.held_money,
             running: if self.is_expired { 0.0 } else { -1.0 },
         };
-        let event = if whole_event {
-            used.event.clone()
-        } else {
-            join(&self.first, &used.event)
-        };
-        (change, self.entry(event))
+        (change, self.entry(used.event.clone()))
     }
 
     /// Its time is over: what it gives back, and its event as far as it told.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use inferyard_proto::outbox::Entry;
 
 use super::record::Record;
@@ -127,13 +126,12 @@ impl Shard {
         }
     }
 
-    /// Ends a lease, or charges a request that has none where `whole_event` says that the event is
-    /// complete.
+    /// Ends a lease, or charges a request `anyway` that has none.
     pub(super) fn end(
         &mut self,
         lease: &Lease,
         used: &Used,
-        whole_event: bool,
+        anyway: bool,
         now: Now,
     ) -> (Settled, Option<Entry>) {
         let account = self.accounts.get_mut(&lease.account);
@@ -143,12 +141,12 @@ impl Shard {
                 let due = (record.due_us, Arc::clone(&lease.account), lease.id);
                 self.due.remove(&due);
                 let holders = record.scopes.clone();
-                let (change, entry) = record.end(used, whole_event);
+                let (change, entry) = record.end(used);
                 self.hold(&lease.account, &holders, &change);
                 (change, entry)
             }
             None if self.is_settled(&lease.id) => return (Settled::Already, None),
-            None if !whole_event => return (Settled::Unknown, None),
+            None if !anyway => return (Settled::Unknown, None),
             None => super::record::unknown(used),
         };
         self.apply(lease, &change, now);
@@ -229,12 +227,4 @@ impl Shard {
             !account.leases.is_empty() || account.touched_us + ACCOUNT_KEPT_US > now_us
         });
     }
-}
-
-/// Pieces that follow each other are one event.
-pub(super) fn join(first: &Bytes, second: &Bytes) -> Bytes {
-    let mut joined = BytesMut::with_capacity(first.len() + second.len());
-    joined.extend_from_slice(first);
-    joined.extend_from_slice(second);
-    joined.freeze()
 }

@@ -19,9 +19,9 @@ if two then found = call('HMGET', key, field, 'd', one, two)
 elseif one then found = call('HMGET', key, field, 'd', one)
 else found = call('HMGET', key, field, 'd') end
 
--- Whether the request fits a scope; the money that it may hold, and what is held; and the scope's state with the request
--- in it, but for that money.
-local function decide(state, numbers, from, now, month, tokens, granted, read, pack)
+-- Whether the request fits a scope, the money that it may hold, and the scope's state with the request in it, but for
+-- that money.
+local function decide(state, numbers, from, now, month, tokens, granted, read)
   local rpm, rpd, requests, tpm, tpd, concurrent, budget = read('<ddddddd', numbers, from)
   local at, held, active, minute, day, total, tokens_minute, tokens_day, spent, reserved = now, 0, 0, 0, 0, 0, 0, 0, 0, 0
   if state then
@@ -58,23 +58,25 @@ local function decide(state, numbers, from, now, month, tokens, granted, read, p
     local left = budget - spent - reserved
     if left < granted then granted = left end
   end
-  return fits, granted, reserved, pack('<ddddddddd', at, held, active, minute, day, total, tokens_minute, tokens_day, spent)
+  return fits, granted, at, held, active, minute, day, total, tokens_minute, tokens_day, spent, reserved
 end
 
-local fits, granted, reserved, state, reserved_two, state_two = true, money, 0, '', 0, ''
-local admitted = 0
+local fits, granted, admitted = true, money, 0
+local at, held, active, minute, day, total, tokens_minute, tokens_day, spent, reserved
+local fits_two, at_two, held_two, active_two, minute_two, day_two, total_two, tokens_minute_two, tokens_day_two, spent_two,
+  reserved_two
 if found[1] then
   local _
   _, _, granted = read('<ddd', found[1])
   fits, admitted = false, 1
 else
   if one then
-    fits, granted, reserved, state = decide(found[3], numbers, 57, now, month, tokens, granted, read, pack)
+    fits, granted, at, held, active, minute, day, total, tokens_minute, tokens_day, spent, reserved =
+      decide(found[3], numbers, 57, now, month, tokens, granted, read)
   end
   if two then
-    local fits_two
-    fits_two, granted, reserved_two, state_two =
-      decide(found[4], numbers, 113, now, month, tokens, granted, read, pack)
+    fits_two, granted, at_two, held_two, active_two, minute_two, day_two, total_two, tokens_minute_two, tokens_day_two,
+      spent_two, reserved_two = decide(found[4], numbers, 113, now, month, tokens, granted, read)
     fits = fits and fits_two
   end
   if shadow ~= 0 then
@@ -93,11 +95,16 @@ local expiry = now + lifetime
 local due, renew, cursor, earliest = 0, 0, 0, 0
 if found[2] then due, renew, cursor, earliest = read('<dddd', found[2]) end
 local lease = pack('<ddd', expiry, granted, granted) .. rest
+-- Strings are dear, by their length: each is built in one go.
+local state, state_two = '', ''
+if one then
+  state = pack('<dddddddddd', at, held, active, minute, day, total, tokens_minute, tokens_day, spent, reserved + granted)
+end
 if two then
-  state, state_two = state .. pack('<d', reserved + granted), state_two .. pack('<d', reserved_two + granted)
+  state_two = pack('<dddddddddd', at_two, held_two, active_two, minute_two, day_two, total_two, tokens_minute_two,
+    tokens_day_two, spent_two, reserved_two + granted)
   call('HSET', key, field, lease, one, state, two, state_two)
 elseif one then
-  state = state .. pack('<d', reserved + granted)
   call('HSET', key, field, lease, one, state)
 else
   call('HSET', key, field, lease)
