@@ -74,7 +74,7 @@ bench: build  ## the figures of docs/performance.md
 	@$(CARGO_TARGET_DIR)/release/inferyard-bench
 
 .PHONY: bench-limits
-bench-limits:  ## what a decision about limits costs Redis
+bench-limits: build  ## what a decision about limits costs Redis, and a request
 	@cargo build --locked --release -p inferyard-bench
 	@$(CARGO_TARGET_DIR)/release/inferyard-bench limits
 

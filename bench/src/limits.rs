@@ -1,11 +1,15 @@
-//! `inferyard-bench limits`: what a decision about limits costs Redis, beside a script that does nothing.
+//! `inferyard-bench limits`: what a decision about limits costs Redis, beside a script that does nothing,
+//! and how much later an answer comes for it.
 //!
 //! The scripts are the router's own files. What they are told is laid out in their first comments.
 
 mod calls;
+mod instant;
+mod latency;
 mod redis;
 mod table;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,6 +17,7 @@ use clap::Args;
 use serde::Serialize;
 
 use self::calls::{Call, Calls};
+use self::latency::{Bed, Latency};
 use self::redis::Redis;
 
 /// What is asked of `inferyard-bench limits`.
@@ -27,7 +32,7 @@ pub(crate) struct Arguments {
     /// Seconds under full load.
     #[arg(long, default_value_t = 3)]
     seconds: u64,
-    /// The core of Redis.
+    /// The core of Redis and of the routers.
     #[arg(long, default_value_t = 1)]
     redis_core: usize,
 }
@@ -40,6 +45,7 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     /// Requests per second that one core of Redis admits and settles.
     pub(crate) requests_per_second: Vec<f64>,
+    pub(crate) latency: Vec<Latency>,
 }
 
 /// One script, round by round, in microseconds of the server's time per call.
@@ -57,7 +63,7 @@ pub(crate) struct Row {
 const BATCHES: usize = 30;
 
 /// Measures, and returns the report and its tables.
-pub(crate) async fn measure(arguments: &Arguments) -> Result<(Report, String)> {
+pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> Result<(Report, String)> {
     let mut redis = Redis::start(arguments.redis_core).await?;
     let calls = Calls::load(&mut redis)?;
     let mut rows = Call::ALL.map(|call| Row {
@@ -80,15 +86,34 @@ pub(crate) async fn measure(arguments: &Arguments) -> Result<(Report, String)> {
         let time = Duration::from_secs(arguments.seconds);
         requests_per_second.push(load(&mut redis, &calls, arguments.in_flight, time)?);
     }
+    let latency = latency(binary, arguments).await?;
     let report = Report {
         redis: redis.version()?,
         in_flight: arguments.in_flight,
         rows: rows.into(),
         requests_per_second,
+        latency,
     };
     redis.end().await?;
     let table = table::markdown(&report);
     Ok((report, table))
+}
+
+/// One request at a time, and many.
+async fn latency(binary: &Path, arguments: &Arguments) -> Result<Vec<Latency>> {
+    let bed = Bed::start(binary, arguments.redis_core).await?;
+    let mut all = [1, 16].map(|in_flight| Latency {
+        in_flight,
+        ..Latency::default()
+    });
+    for number in 1..=arguments.rounds {
+        eprintln!("latency, round {number} of {}", arguments.rounds);
+        for latency in &mut all {
+            bed.round(latency).await?;
+        }
+    }
+    bed.end().await?;
+    Ok(all.into())
 }
 
 /// Every script and its empty twin, in turns, so that a machine that slows down slows both: requests

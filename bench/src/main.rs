@@ -81,8 +81,9 @@ async fn main() -> Result<()> {
     let (json, tables, mark) = match command {
         Some(Command::Engine { gguf }) => return alone::serve(gguf).await,
         Some(Command::Limits(what)) => {
+            let binary = process::binary(arguments.binary.as_deref())?;
             process::pin_to(arguments.router_core)?;
-            let (report, tables) = limits::measure(&what).await?;
+            let (report, tables) = limits::measure(&binary, &what).await?;
             (serde_json::to_vec_pretty(&report)?, tables, "bench-limits")
         }
         None => {

@@ -112,7 +112,7 @@ impl System {
 }
 
 /// `host:port` from the line with which a child says where it listens.
-async fn listening(process: &mut Process) -> Result<String> {
+pub(crate) async fn listening(process: &mut Process) -> Result<String> {
     let line = process.line().await?;
     let address = line
         .strip_prefix("listening on ")
@@ -124,7 +124,7 @@ async fn listening(process: &mut Process) -> Result<String> {
 }
 
 /// A key as the project makes them: 43 characters of base64url after `iy-`.
-fn random_key() -> Result<String> {
+pub(crate) fn random_key() -> Result<String> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut random = [0_u8; 43];
     getrandom::fill(&mut random).context("drawing a key")?;
@@ -132,7 +132,8 @@ fn random_key() -> Result<String> {
     Ok(format!("iy-{}", String::from_iter(text)))
 }
 
-fn hash(key: &str) -> String {
+/// As manifests and the command line have it.
+pub(crate) fn hash(key: &str) -> String {
     Sha256::digest(key)
         .iter()
         .fold(String::new(), |mut text, byte| {

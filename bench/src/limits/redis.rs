@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -13,6 +14,7 @@ use crate::process::Process;
 pub(crate) struct Redis {
     process: Process,
     _folder: TempDir,
+    socket: PathBuf,
     reader: BufReader<UnixStream>,
 }
 
@@ -35,8 +37,14 @@ impl Redis {
         Ok(Self {
             process,
             _folder: folder,
+            socket,
             reader: BufReader::new(stream),
         })
+    }
+
+    /// As routers are told it.
+    pub(crate) fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket.display())
     }
 
     pub(crate) async fn end(self) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::latency::Latency;
 use super::{Report, Row};
 
 // === impl Row ===
@@ -39,7 +40,45 @@ pub(crate) fn markdown(report: &Report) -> String {
         report.redis, report.in_flight,
     );
     written.expect("a string should take any text");
+    out.push_str(
+        "\n\n| requests in flight | | p50, ms | p99, ms |\n| ---: | --- | ---: | ---: |\n",
+    );
+    for latency in &report.latency {
+        for (way, p50, p99) in latency.rows() {
+            let written = writeln!(
+                out,
+                "| {} | {way} | {p50:.3} | {p99:.3} |",
+                latency.in_flight
+            );
+            written.expect("a string should take any text");
+        }
+    }
+    out.truncate(out.trim_end().len());
     out
+}
+
+// === impl Latency ===
+
+impl Latency {
+    /// Every way with its percentiles, and what limits add to them.
+    fn rows(&self) -> [(&'static str, f64, f64); 4] {
+        let [direct, without, with] =
+            [&self.direct, &self.without_limits, &self.with_limits].map(|times| percentiles(times));
+        [
+            ("the worker alone, over gRPC", direct.0, direct.1),
+            ("a router without limits", without.0, without.1),
+            ("a router with eight meters in Redis", with.0, with.1),
+            ("so limits add", with.0 - without.0, with.1 - without.1),
+        ]
+    }
+}
+
+/// The median and the value that 1 % are above.
+fn percentiles(values: &[f64]) -> (f64, f64) {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
+    (at(sorted.len() / 2), at(sorted.len() * 99 / 100))
 }
 
 /// Least, median, most.
