@@ -52,7 +52,7 @@ pub(crate) struct Args {
     files: Vec<PathBuf>,
     /// Where it listens: `host:port` (port 0 picks a free one), or `unix:/path` for a socket that
     /// this user alone can reach
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051", value_parser = listen)]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
     listen: Listen,
     /// Where Prometheus metrics are served, as /metrics [default: nowhere]
     #[arg(long, value_name = "ADDRESS")]
@@ -128,14 +128,4 @@ fn config(args: &Args) -> Result<(Config, Option<Scratch>), Failure> {
     config.drain_timeout = args.drain_timeout;
     config.metrics = args.metrics_listen;
     Ok((config, scratch))
-}
-
-fn listen(text: &str) -> Result<Listen, String> {
-    match text.strip_prefix("unix:") {
-        Some("") => Err("expected a path after `unix:`".to_owned()),
-        Some(path) => Ok(Listen::Unix(path.into())),
-        None => text.parse().map(Listen::Tcp).map_err(|_| {
-            "expected `host:port` with the host as a number, or `unix:/path`".to_owned()
-        }),
-    }
 }

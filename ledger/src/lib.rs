@@ -19,15 +19,15 @@ mod money;
 mod source;
 mod store;
 mod drain;
-mod listen;
+mod serve;
 mod organization;
 
 use drain::Health;
 use inferyard_keys::{KeyHash, KeyStore};
-use listen::Listener;
+use inferyard_listen::Listener;
 
 pub use drain::DrainError;
-pub use listen::{Address, BindError, Listen, ListenError};
+pub use inferyard_listen::{Address, BindError, Listen, ListenError};
 pub use money::dollars;
 pub use source::{Source, UrlError};
 pub use store::{
@@ -110,7 +110,7 @@ impl Ledger {
         let health = Arc::new(Health::default());
         // The API ends with the drain, whichever way that ends.
         let end = shutdown.child_token();
-        let serve = async {
+        let serving = async {
             if let Some(listener) = self.listener {
                 let app = organization::app(
                     self.store.clone(),
@@ -118,7 +118,7 @@ impl Ledger {
                     self.admin_keys,
                     self.key_store,
                 );
-                listener.serve(app, end.clone()).await;
+                serve::serve(listener, app, end.clone()).await;
             }
         };
         let drain = async {
@@ -132,7 +132,7 @@ impl Ledger {
             end.cancel();
             done
         };
-        let (done, ()) = tokio::join!(drain, serve);
+        let (done, ()) = tokio::join!(drain, serving);
         self.store.close().await;
         done
     }

@@ -4,10 +4,10 @@ mod listen;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use inferyard_listen::{Address, Listener};
 use inferyard_proto::worker::v1::worker_server::{self, WorkerServer};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -17,13 +17,11 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::config::{Address, Config};
+use crate::config::Config;
 use crate::engine::embedded::{LoadError, Thread};
 use crate::metrics;
 use crate::rpc::{Service, Services};
 use crate::state::State;
-
-use listen::Listener;
 
 /// The largest message a router may send: above its own limit for bodies.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -51,30 +49,9 @@ pub struct Worker {
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The TCP address cannot be had.
-    #[error("cannot listen on {address}")]
-    Tcp {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The Unix socket cannot be made.
-    #[error("cannot listen on the socket {}", path.display())]
-    Unix {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Somebody else listens on the Unix socket.
-    #[error("another process listens on the socket {}", path.display())]
-    InUse {
-        /// Its path.
-        path: PathBuf,
-    },
+    /// The address cannot be had.
+    #[error(transparent)]
+    Listen(#[from] inferyard_listen::BindError),
     /// The metrics address cannot be had.
     #[error("cannot serve metrics on {address}")]
     Metrics {
@@ -201,7 +178,12 @@ impl Serving {
                 .max_encoding_message_size(MAX_MESSAGE),
             health: health_service,
         };
-        let server = tasks.spawn(listener.serve(builder(), services, shutdown.clone()));
+        let server = tasks.spawn(listen::serve(
+            listener,
+            builder(),
+            services,
+            shutdown.clone(),
+        ));
         if let Some(listener) = metrics {
             tasks.spawn(metrics::serve(listener, state, tasks.clone(), shutdown));
         }

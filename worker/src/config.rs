@@ -1,9 +1,10 @@
 //! What a worker is told when it starts.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use inferyard_listen::Listen;
 
 /// Everything a worker needs to know.
 #[derive(Clone, Debug)]
@@ -35,24 +36,6 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
 }
 
-/// Where a worker listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// On a TCP port; port 0 picks a free one.
-    Tcp(SocketAddr),
-    /// On a Unix socket, for this user only.
-    Unix(PathBuf),
-}
-
-/// Where a worker can be reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// A TCP address, with the port that was really bound.
-    Tcp(SocketAddr),
-    /// The path of a Unix socket.
-    Unix(PathBuf),
-}
-
 // === impl Config ===
 
 impl Config {
@@ -72,17 +55,6 @@ impl Config {
             drain_timeout: Duration::from_secs(30),
             slow_reader_timeout: Duration::from_secs(30),
             metrics: None,
-        }
-    }
-}
-
-// === impl Address ===
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

@@ -33,5 +33,6 @@ mod state;
 mod metrics;
 
 pub use app::{BindError, RunError, Worker};
-pub use config::{Address, Config, Listen};
+pub use config::Config;
 pub use engine::embedded::LoadError;
+pub use inferyard_listen::{Address, Listen};

@@ -1,10 +1,9 @@
 //! From start to end: loading, health, draining, and clear words when it cannot be.
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use inferyard_proto::worker::v1 as wire;
-use inferyard_worker::{Address, BindError, Config, Listen, Worker};
+use inferyard_worker::{Config, Listen, Worker};
 use tokio_util::sync::CancellationToken;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -125,23 +124,6 @@ async fn a_file_that_is_no_model_is_named() {
         error.contains("/no/such.gguf") && error.contains("No such file"),
         "{error}"
     );
-}
-
-#[tokio::test]
-async fn a_socket_is_private_and_a_stale_one_is_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("w.sock");
-    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    assert!(socket.exists());
-    let config = Config::new(Listen::Unix(socket.clone()), "m", "/no/such.gguf");
-    let worker = Worker::bind(config.clone()).await.unwrap();
-    assert_eq!(*worker.address(), Address::Unix(socket.clone()));
-    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let second = Worker::bind(config).await.err();
-    assert!(matches!(second, Some(BindError::InUse { .. })));
-    drop(worker);
-    assert!(!socket.exists(), "it takes its socket with it");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Where the usage API listens: a TCP port, or a Unix socket that only this user can reach.
+//! Where a process listens: a TCP port, or a Unix socket that only its user can reach.
 
 use std::fmt;
 use std::fs;
@@ -7,26 +7,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::time;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
-
-/// A caller that does not finish its request gives the connection back.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long open answers may take after the shutdown.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause after an accept that failed, as where files run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,46 +47,40 @@ pub enum BindError {
         source: io::Error,
     },
     /// On the socket.
-    #[error("cannot listen on {}", path.display())]
+    #[error("cannot listen on the socket {}", path.display())]
     Unix {
-        /// The path.
+        /// Its path.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// Another process does.
-    #[error("another process listens on {}", path.display())]
+    /// Somebody else does.
+    #[error("another process listens on the socket {}", path.display())]
     InUse {
-        /// The path.
+        /// Its path.
         path: PathBuf,
     },
 }
 
 /// A bound address.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub struct Listener {
     address: Address,
     socket: Socket,
-    /// Removes the file of a Unix socket in the end.
-    _file: Option<SocketFile>,
 }
 
+/// What connections come from.
 #[derive(Debug)]
-enum Socket {
+pub enum Socket {
+    /// A TCP port.
     Tcp(TcpListener),
-    Unix(UnixListener),
+    /// A Unix socket, and its file, which must live as long.
+    Unix(UnixListener, SocketFile),
 }
 
 /// The file of a Unix socket, removed with its listener.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
-
-/// What is needed to serve connections.
-struct Serving {
-    app: Router,
-    connections: TaskTracker,
-    end: CancellationToken,
-}
+pub struct SocketFile(PathBuf);
 
 // === impl Listen ===
 
@@ -137,7 +113,8 @@ impl fmt::Display for Address {
 // === impl Listener ===
 
 impl Listener {
-    pub(crate) async fn bind(listen: &Listen) -> Result<Self, BindError> {
+    /// Binds the address. The file that a killed process left of its socket is replaced.
+    pub async fn bind(listen: &Listen) -> Result<Self, BindError> {
         match listen {
             Listen::Tcp(address) => {
                 let bind = async {
@@ -151,7 +128,6 @@ impl Listener {
                 Ok(Self {
                     address: Address::Tcp(bound),
                     socket: Socket::Tcp(listener),
-                    _file: None,
                 })
             }
             Listen::Unix(path) => {
@@ -168,71 +144,22 @@ impl Listener {
                 })?;
                 Ok(Self {
                     address: Address::Unix(path.clone()),
-                    socket: Socket::Unix(listener),
-                    _file: Some(file),
+                    socket: Socket::Unix(listener, file),
                 })
             }
         }
     }
 
-    pub(crate) fn address(&self) -> &Address {
+    /// Where it can be reached.
+    #[must_use]
+    pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Serves connections until `end`, and answers what was asked by then.
-    pub(crate) async fn serve(self, app: Router, end: CancellationToken) {
-        let serving = Serving {
-            app,
-            connections: TaskTracker::new(),
-            end: end.clone(),
-        };
-        match &self.socket {
-            Socket::Tcp(listener) => {
-                while let Some(accepted) = end.run_until_cancelled(listener.accept()).await {
-                    serving.accept(accepted).await;
-                }
-            }
-            Socket::Unix(listener) => {
-                while let Some(accepted) = end.run_until_cancelled(listener.accept()).await {
-                    serving.accept(accepted).await;
-                }
-            }
-        }
-        drop(self);
-        serving.connections.close();
-        // Those that are still open then end with the runtime.
-        let _ = time::timeout(DRAIN_TIMEOUT, serving.connections.wait()).await;
-    }
-}
-
-// === impl Serving ===
-
-impl Serving {
-    async fn accept<S, A>(&self, accepted: io::Result<(S, A)>)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let Ok((socket, _)) = accepted else {
-            time::sleep(ACCEPT_PAUSE).await;
-            return;
-        };
-        let (app, end) = (self.app.clone(), self.end.clone());
-        self.connections.spawn(async move {
-            let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                app.clone().oneshot(request.map(Body::new))
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(socket), service);
-            let mut connection = std::pin::pin!(connection);
-            // A caller that breaks off is no news.
-            tokio::select! {
-                _ = connection.as_mut() => return,
-                () = end.cancelled() => connection.as_mut().graceful_shutdown(),
-            }
-            let _ = connection.await;
-        });
+    /// What connections come from.
+    #[must_use]
+    pub fn into_socket(self) -> Socket {
+        self.socket
     }
 }
 
@@ -245,7 +172,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// A killed ledger leaves its socket's file behind; nobody answers there.
+/// A killed process leaves its socket's file behind; nobody answers there.
 async fn remove_stale(path: &Path) -> Result<(), BindError> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     if !is_socket {
@@ -263,5 +190,49 @@ async fn remove_stale(path: &Path) -> Result<(), BindError> {
             fs::remove_file(path).map_err(failed)
         }
         Err(source) => Err(failed(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_port_or_a_path() {
+        let tcp: Listen = "127.0.0.1:80".parse().unwrap();
+        assert_eq!(tcp, Listen::Tcp(([127, 0, 0, 1], 80).into()));
+        let unix: Listen = "unix:/run/x".parse().unwrap();
+        assert_eq!(unix, Listen::Unix("/run/x".into()));
+        for text in ["", "unix:", "localhost:80", "80"] {
+            let error = text.parse::<Listen>().unwrap_err().to_string();
+            assert!(error.contains("expected `IP:port`"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_private_and_a_stale_one_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let listen = Listen::Unix(path.clone());
+        let listener = Listener::bind(&listen).await.unwrap();
+        assert_eq!(*listener.address(), Address::Unix(path.clone()));
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let second = Listener::bind(&listen).await;
+        assert!(matches!(second, Err(BindError::InUse { .. })));
+        drop(listener);
+        assert!(!path.exists(), "it takes its file with it");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "text").unwrap();
+        let bound = Listener::bind(&Listen::Unix(path.clone())).await;
+        assert!(matches!(bound, Err(BindError::Unix { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"text");
     }
 }
