@@ -71,7 +71,7 @@ def redis() -> Iterator[Callable[..., Redis]]:
     """Starts Redis servers of a test's own."""
     started: list[Redis] = []
 
-    def redis(**options: bool) -> Redis:
+    def redis(**options: Any) -> Redis:
         started.append(Redis(**options))
         return started[-1]
 

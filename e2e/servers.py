@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,13 @@ class Server:
 class Redis(Server):
     """A Redis of its own. With `durable`, what it has acknowledged survives kill -9."""
 
-    def __init__(self, *, durable: bool = False, cluster: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, cluster: bool = False, settings: Sequence[str] = ()) -> None:
         super().__init__()
         self._settings = ["--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder), "--maxmemory-policy", "noeviction"]
         self._settings += ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
         if cluster:
             self._settings += ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"]
+        self._settings += settings
         for self.port in free_ports():
             if self._started():
                 return

@@ -9,6 +9,7 @@ use inferyard_keys::{KeyFields, KeyLimits, nanodollars};
 use crate::calendar::{DAY, Date, now};
 use crate::duration;
 use crate::failure::Failure;
+use crate::redis_ca;
 
 mod document;
 mod manifests;
@@ -144,6 +145,8 @@ struct Place {
         hide_env_values = true
     )]
     redis: Option<String>,
+    #[command(flatten)]
+    redis_ca: redis_ca::Args,
 }
 
 #[derive(clap::Args, Debug)]
@@ -195,7 +198,11 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         | Action::Revoke(Revoke { place, .. }) => place,
     };
     match &place.redis {
-        Some(url) if place.files.is_empty() => store::run(url, &args.action),
+        Some(url) if place.files.is_empty() => {
+            let address = place.redis_ca.address("--redis", url);
+            let address = address.map_err(|error| Failure::usage(format!("{error:#}")))?;
+            store::run(address, &args.action)
+        }
         _ => manifests::run(args.action),
     }
 }

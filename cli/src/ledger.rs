@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime;
 
 use crate::failure::Failure;
-use crate::{duration, logs, shutdown};
+use crate::{duration, logs, redis_ca, shutdown};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,6 +39,8 @@ pub(crate) struct Args {
         hide_env_values = true
     )]
     redis: String,
+    #[command(flatten)]
+    redis_ca: redis_ca::Args,
     /// Where usage is stored: `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:PATH`
     #[arg(
         long,
@@ -92,11 +94,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         );
     }
     // Where routers leave their usage, they also find the keys.
-    let key_store = KeyStore::new(&args.redis).context("--redis")?;
+    let address = args.redis_ca.address("--redis", &args.redis)?;
+    let key_store = KeyStore::new(address.clone());
     let config = Config {
         store: args.store,
         source: Source::Redis {
-            url: args.redis,
+            address,
             claim_after: args.claim_after,
         },
         listen: args.listen,

@@ -3,6 +3,7 @@
 mod duration;
 mod failure;
 mod dial;
+mod redis_ca;
 mod shutdown;
 mod logs;
 mod scratch;

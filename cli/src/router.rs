@@ -167,7 +167,7 @@ fn config(args: &Args, hosted: Option<&Hosted>) -> anyhow::Result<Config> {
         } else {
             CorsOrigins::Listed(args.cors_origins.clone())
         },
-        limits: limits.limits(hosted.map(|ledger| ledger.outbox.clone())),
+        limits: limits.limits(hosted.map(|ledger| ledger.outbox.clone()))?,
         ledger: hosting.or_else(|| limits.ledger.clone()),
         key_store: limits.key_store()?,
         trusted_proxies: limits.trusted_proxies.clone(),

@@ -26,7 +26,7 @@ use tokio::runtime;
 use crate::failure::{Failure, manifests};
 use crate::scratch::Scratch;
 use crate::shutdown::Signals;
-use crate::{duration, logs};
+use crate::{duration, logs, redis_ca};
 use announce::Announcement;
 use fleet::{Fleet, Plan};
 use house::House;
@@ -99,6 +99,8 @@ pub(crate) struct Args {
         hide_env_values = true
     )]
     redis: Option<String>,
+    #[command(flatten)]
+    redis_ca: redis_ca::Args,
     /// Keep usage in this PostgreSQL database [default: SQLite in the state folder]
     #[arg(
         long,
@@ -146,7 +148,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         .build()
         .context("cannot start")?;
     if let Some(url) = &args.redis {
-        runtime.block_on(reach::redis(url))?;
+        let address = args.redis_ca.address("--redis", url);
+        let address = address.map_err(|error| Failure::usage(format!("{error:#}")))?;
+        runtime.block_on(reach::redis(&address))?;
     }
     let state = State::open(&args.state_folder()?)?;
     for folder in state.orphans(args.redis.iter().len() * usize::from(args.routers)) {

@@ -11,7 +11,6 @@ pub use hash::KeyHash;
 pub use inferyard_proto::keys::v1::{KeyLimits, StoredKey};
 pub use store::{
     Issued, KeyStore, LONGEST_OVERLAP, LONGEST_PAGE, Page, ResolveError, RotateError, StoreError,
-    UrlError,
 };
 pub use text::KeyText;
 pub use wanted::{FieldError, KeyFields, WantedKey};

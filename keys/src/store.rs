@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use inferyard_proto::keys::v1::{KeyLimits, StoredKey};
+use inferyard_redis_link::{Address, Connection, Timeouts, explain};
 use prost::Message;
-use redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisError, cmd};
-use tokio::sync::OnceCell;
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, cmd};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 mod change;
-mod connection;
 mod listing;
 mod record;
 
@@ -23,8 +23,14 @@ pub use change::{LONGEST_OVERLAP, RotateError};
 pub use listing::{LONGEST_PAGE, Page, ResolveError};
 
 use crate::{KeyHash, KeyText, WantedKey};
-use connection::{Connection, PATIENCE};
 use record::{Record, Text, forget_at};
+
+/// How long one try to connect may take, and how long one answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUTS: Timeouts = Timeouts {
+    connect: PATIENCE,
+    response: Some(PATIENCE),
+};
 
 /// Replaces what is under an id if nobody else has.
 const REPLACE: &str = "
@@ -47,8 +53,8 @@ return 1";
 /// Keys in Redis. Clones share one connection.
 #[derive(Clone)]
 pub struct KeyStore {
-    client: Client,
-    connection: Arc<OnceCell<Connection>>,
+    address: Address,
+    connection: Arc<Mutex<Option<Connection>>>,
 }
 
 /// A key that was made or rotated, with its text, which is nowhere else.
@@ -60,19 +66,11 @@ pub struct Issued {
     pub text: KeyText,
 }
 
-/// A text that is no address of Redis. The address may hold a password and is not repeated.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "not an address of Redis: expected redis://[user:password@]host[:port][/database], or \
-     rediss:// for TLS"
-)]
-pub struct UrlError(#[source] RedisError);
-
 /// Why the store did not answer, or not well.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// It cannot be reached, or refused a command.
-    #[error("the key store in Redis failed: {0}")]
+    #[error("the key store in Redis failed: {}", explain(.0))]
     Redis(RedisError),
     /// No answer in time.
     #[error("the key store in Redis did not answer in time")]
@@ -88,12 +86,13 @@ pub enum StoreError {
 // === impl KeyStore ===
 
 impl KeyStore {
-    /// A store at this address. It connects when it is first asked.
-    pub fn new(url: &str) -> Result<Self, UrlError> {
-        Ok(Self {
-            client: Client::open(url).map_err(UrlError)?,
+    /// A store at this address. It connects when it is asked.
+    #[must_use]
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
             connection: Arc::default(),
-        })
+        }
     }
 
     /// The key of which this is the hash of a valid text, or of one that was valid until recently.
@@ -181,17 +180,30 @@ impl KeyStore {
         Ok(())
     }
 
-    /// Sends one command; connects first where that has not succeeded yet.
+    /// Sends one command; connects first where there is no connection.
     async fn ask<T: FromRedisValue>(&self, command: Cmd) -> Result<T, StoreError> {
         let answer = async {
-            let connect = || Connection::open(&self.client);
-            let mut connection = self.connection.get_or_try_init(connect).await?.clone();
+            let mut connection = self.connected().await?;
             command.query_async(&mut connection).await
         };
-        match timeout(PATIENCE, answer).await {
-            Ok(answer) => answer.map_err(StoreError::from_redis),
-            Err(_) => Err(StoreError::TimedOut),
+        let answer = match timeout(PATIENCE, answer).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) if !is_lost(&error) => return Err(StoreError::from_redis(error)),
+            Ok(Err(error)) => StoreError::from_redis(error),
+            Err(_) => StoreError::TimedOut,
+        };
+        // The next command finds the server anew, or another one under its name.
+        *self.connection.lock().await = None;
+        Err(answer)
+    }
+
+    async fn connected(&self) -> Result<Connection, RedisError> {
+        let mut place = self.connection.lock().await;
+        if let Some(connection) = &*place {
+            return Ok(connection.clone());
         }
+        let connection = self.address.connect(TIMEOUTS).await?;
+        Ok(place.insert(connection).clone())
     }
 }
 
@@ -211,6 +223,14 @@ impl StoreError {
             _ => Self::Redis(error),
         }
     }
+}
+
+/// The connection is of no more use, or leads to a primary that has become a replica.
+fn is_lost(error: &RedisError) -> bool {
+    error.is_unrecoverable_error()
+        || error.is_io_error()
+        || error.is_timeout()
+        || error.code() == Some("READONLY")
 }
 
 fn entry_name(hash: &KeyHash) -> String {
@@ -242,17 +262,6 @@ fn since_epoch() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_with_a_mistake_is_refused_and_not_repeated() {
-        for wrong in ["", "localhost", "http://x", "redis://user:secret@host:port"] {
-            let error = KeyStore::new(wrong).unwrap_err();
-            assert!(error.to_string().contains("redis://[user:"), "{error}");
-        }
-        let store = KeyStore::new("redis://user:secret@127.0.0.1:1/0").unwrap();
-        assert!(!format!("{store:?}").contains("secret"));
-        assert!(KeyStore::new("rediss://127.0.0.1:1").is_ok());
-    }
 
     #[test]
     fn ids_are_different_and_sort_by_time() {

@@ -29,7 +29,7 @@ use inferyard_listen::Listener;
 pub use drain::DrainError;
 pub use inferyard_listen::{Address, BindError, Listen, ListenError};
 pub use money::dollars;
-pub use source::{Source, UrlError};
+pub use source::Source;
 pub use store::{
     Group, OpenError as StoreOpenError, Period, Row, Store, StoreError, Totals, WorkerTotals,
 };
@@ -55,9 +55,6 @@ pub enum OpenError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreOpenError),
-    /// The source.
-    #[error(transparent)]
-    Source(#[from] UrlError),
     /// The address.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -83,7 +80,7 @@ pub fn boot_text(boot: u64) -> String {
 impl Ledger {
     /// Opens the store, creates or upgrades its tables, and binds the address. Redis is not asked yet.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        let source = source::Open::new(config.source)?;
+        let source = source::Open::new(config.source);
         let store = Store::open(&config.store).await?;
         let listener = match config.listen {
             Some(listen) => Some(Listener::bind(&listen).await?),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use inferyard_proto::outbox::Entry;
+use inferyard_redis_link::Address;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -13,15 +14,14 @@ mod redis;
 
 pub(crate) use channel::Channel;
 pub(crate) use redis::Outbox;
-pub use redis::UrlError;
 
 /// Where usage events come from.
 #[derive(Debug)]
 pub enum Source {
     /// The outbox in Redis, a single server or a cluster; any number of ledgers may share it.
     Redis {
-        /// `redis://…` or `rediss://…`.
-        url: String,
+        /// Where it is.
+        address: Address,
         /// Entries that another ledger took and did not acknowledge for so long are taken over.
         claim_after: Duration,
     },
@@ -47,13 +47,14 @@ pub(crate) struct Batch {
 // === impl Open ===
 
 impl Open {
-    pub(crate) fn new(source: Source) -> Result<Self, UrlError> {
-        Ok(match source {
-            Source::Redis { url, claim_after } => {
-                Self::Redis(Box::new(Outbox::new(&url, claim_after)?))
-            }
+    pub(crate) fn new(source: Source) -> Self {
+        match source {
+            Source::Redis {
+                address,
+                claim_after,
+            } => Self::Redis(Box::new(Outbox::new(address, claim_after))),
             Source::Channel(receiver) => Self::Channel(Channel::new(receiver)),
-        })
+        }
     }
 
     /// The next entries, once there are some; none: there will be no more. After `shutdown` an

@@ -114,9 +114,6 @@ pub enum LimiterError {
     /// The folder for what was used cannot be had.
     #[error(transparent)]
     Spool(SpoolError),
-    /// The address of Redis is none.
-    #[error("{0}")]
-    Redis(String),
 }
 
 /// What the parts of a limiter share.
@@ -151,13 +148,11 @@ impl Limiter {
         match config.store {
             LimitStore::Memory { outbox } => backing = Backing::Memory(memory::Memory::new(outbox)),
             LimitStore::Redis {
-                url,
+                address,
                 spool: folder,
                 timeout: after,
             } => {
-                let redis = redis::Redis::new(&url, after);
-                let redis = redis.map_err(|error| LimiterError::Redis(error.to_string()))?;
-                backing = Backing::Redis(Box::new(redis));
+                backing = Backing::Redis(Box::new(redis::Redis::new(address, after)));
                 spool = folder;
                 timeout = Some(after);
             }

@@ -4,6 +4,7 @@ use anyhow::Context;
 use inferyard_keys::{
     Issued, KeyStore, LONGEST_PAGE, ResolveError, RotateError, StoreError, WantedKey,
 };
+use inferyard_redis_link::Address;
 use serde_json::json;
 use tokio::runtime;
 
@@ -12,8 +13,8 @@ use super::{Action, Create, List, Output, Revoke, Rotate, seconds};
 use crate::failure::Failure;
 
 /// Does what is asked in the store at this address.
-pub(super) fn run(url: &str, action: &Action) -> Result<(), Failure> {
-    let store = KeyStore::new(url).map_err(|error| Failure::usage(format!("--redis: {error}")))?;
+pub(super) fn run(address: Address, action: &Action) -> Result<(), Failure> {
+    let store = KeyStore::new(address);
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use crate::duration;
+use crate::redis_ca;
 use crate::router::key_hash;
 
 /// How long a decision may take before Redis counts as lost.
@@ -33,6 +34,8 @@ pub(crate) struct Args {
         hide_env_values = true
     )]
     pub(crate) redis: Option<String>,
+    #[command(flatten)]
+    pub(crate) redis_ca: redis_ca::Args,
     /// Where the use of requests waits while Redis cannot be reached. Keep the folder over restarts;
     /// each router needs its own [default: memory]
     #[arg(long, value_name = "FOLDER", requires = "redis")]
@@ -93,30 +96,34 @@ impl Args {
     }
 
     /// Where limits are counted. `outbox` takes the usage events where that is in memory.
-    pub(super) fn limits(&self, outbox: Option<mpsc::Sender<Entry>>) -> LimitsConfig {
+    pub(super) fn limits(
+        &self,
+        outbox: Option<mpsc::Sender<Entry>>,
+    ) -> anyhow::Result<LimitsConfig> {
         let store = match &self.redis {
             Some(url) => LimitStore::Redis {
-                url: url.clone(),
+                address: self.redis_ca.address("--redis", url)?,
                 spool: self.spool.clone(),
                 timeout: DECISION_TIMEOUT,
             },
             None => LimitStore::Memory { outbox },
         };
-        LimitsConfig {
+        Ok(LimitsConfig {
             store,
             lease_time: self.lease_time,
             routers: self.routers,
-        }
+        })
     }
 
     /// The Redis in which keys are looked up.
     pub(super) fn key_store(&self) -> anyhow::Result<Option<KeyStore>> {
-        let url = match self.key_store.as_deref() {
-            Some("none") => None,
-            Some(url) => Some(url),
-            None => self.redis.as_deref(),
+        let (flag, url) = match (self.key_store.as_deref(), self.redis.as_deref()) {
+            (Some("none"), _) | (None, None) => return Ok(None),
+            (Some(url), _) => ("--key-store", url),
+            (None, Some(url)) => ("--redis", url),
         };
-        Ok(url.map(KeyStore::new).transpose()?)
+        let address = self.redis_ca.address(flag, url)?;
+        Ok(Some(KeyStore::new(address)))
     }
 
     /// What signs cookies, where the command line says so.

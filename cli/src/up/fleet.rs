@@ -201,6 +201,7 @@ impl Plan<'_> {
         match (&self.args.redis, &self.args.postgres) {
             (Some(redis), _) => {
                 secrets.push((part::REDIS, redis.into()));
+                flags.extend(self.redis_ca());
                 flags.extend(["--spool".into(), self.state.spool(index).into()]);
                 flags.extend(["--routers".into(), self.args.routers.to_string().into()]);
             }
@@ -220,6 +221,7 @@ impl Plan<'_> {
         let mut flags: Vec<OsString> = vec!["ledger".into(), "--json".into()];
         flags.extend(["--listen".into(), unix(&self.ledger_socket())]);
         flags.extend(self.admin_keys());
+        flags.extend(self.redis_ca());
         flags.extend(common(self.args));
         let redis = self.args.redis.iter().map(|url| (part::REDIS, url.into()));
         let store = (part::STORE, self.store().into());
@@ -227,6 +229,12 @@ impl Plan<'_> {
             flags,
             secrets: redis.chain([store]).collect(),
         }
+    }
+
+    fn redis_ca(&self) -> impl Iterator<Item = OsString> {
+        let path = self.args.redis_ca.redis_ca.as_ref();
+        path.into_iter()
+            .flat_map(|path| ["--redis-ca".into(), path.into()])
     }
 
     fn store(&self) -> String {

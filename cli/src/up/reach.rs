@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use inferyard_redis_link::{Address, Timeouts, explain};
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -10,22 +11,21 @@ use crate::failure::Failure;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Returns once Redis has answered.
-pub(super) async fn redis(url: &str) -> Result<(), Failure> {
-    let client = redis::Client::open(url).map_err(|error| {
-        Failure::usage(format!(
-            "--redis: {error}; expected an address such as redis://127.0.0.1:6379 or \
-             rediss://user:password@host:6379"
-        ))
-    })?;
+pub(super) async fn redis(address: &Address) -> Result<(), Failure> {
+    let timeouts = Timeouts {
+        connect: PATIENCE,
+        response: None,
+    };
     let ping = async {
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut connection = address.connect(timeouts).await?;
         redis::cmd("PING").query_async::<()>(&mut connection).await
     };
     // The address is not repeated: it may hold a password.
     match timeout(PATIENCE, ping).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Failure::failed(format!(
-            "the Redis of --redis cannot be used: {error}"
+            "the Redis of --redis cannot be used: {}",
+            explain(&error)
         ))),
         Err(_) => Err(Failure::failed(format!(
             "the Redis of --redis did not answer within {} s",

@@ -124,7 +124,7 @@ async fn keys_are_listed(store: &KeyStore) {
 #[tokio::test]
 async fn one_server() {
     let redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     a_key_lives(&store).await;
     keys_are_listed(&store).await;
 }
@@ -132,7 +132,7 @@ async fn one_server() {
 #[tokio::test]
 async fn a_cluster() {
     let nodes = cluster::start();
-    let store = KeyStore::new(&nodes[1].url()).unwrap();
+    let store = KeyStore::new(nodes[1].address());
     a_key_lives(&store).await;
     keys_are_listed(&store).await;
     let used = nodes.iter().filter(|node| node.command(&["DBSIZE"]) != "0");
@@ -142,7 +142,7 @@ async fn a_cluster() {
 #[tokio::test]
 async fn no_text_of_a_key_is_in_redis() {
     let redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let first = create(&store, "n", "a").await;
     let second = store.rotate(&first.key.id, DAY).await.unwrap();
     let mut dump = String::new();
@@ -165,7 +165,7 @@ async fn no_text_of_a_key_is_in_redis() {
 #[tokio::test]
 async fn overlaps_end_no_later_than_promised_and_no_earlier() {
     let redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let first = create(&store, "n", "a").await;
     let id = &first.key.id;
     let second = store.rotate(id, DAY).await.unwrap();
@@ -198,7 +198,7 @@ async fn overlaps_end_no_later_than_promised_and_no_earlier() {
 #[tokio::test]
 async fn what_has_ended_is_forgotten_in_the_end() {
     let redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let lasting = create(&store, "n", "a").await;
     let mortal = store.create(wanted("n", "a", Some(now() + 60))).await;
     let mortal = mortal.unwrap();
@@ -229,7 +229,7 @@ async fn what_has_ended_is_forgotten_in_the_end() {
 #[tokio::test]
 async fn changes_at_the_same_time_leave_no_text_behind() {
     let redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     for _ in 0..20 {
         let first = create(&store, "n", "a").await;
         let id = first.key.id.clone();
@@ -250,7 +250,7 @@ async fn changes_at_the_same_time_leave_no_text_behind() {
 #[tokio::test]
 async fn a_store_that_is_away_says_so_and_comes_back() {
     let mut redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let issued = create(&store, "n", "a").await;
     redis.kill();
     let away = store.find(&issued.text.hash()).await;
@@ -274,7 +274,7 @@ async fn a_store_that_is_away_says_so_and_comes_back() {
 #[tokio::test]
 async fn what_is_no_key_is_an_error_and_no_stranger() {
     let redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let hash = KeyHash::of(b"x");
     redis.command(&["HSET", &format!("iy:key:{hash}"), "k", "nonsense"]);
     let found = store.find(&hash).await;

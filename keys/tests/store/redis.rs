@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
+use inferyard_redis_link::Address;
 use tempfile::TempDir;
 
 /// A server on a free port of this machine, which keeps nothing on disk.
@@ -38,6 +39,10 @@ impl Redis {
             folder,
             process,
         }
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        self.url().parse().unwrap()
     }
 
     pub(crate) fn url(&self) -> String {

@@ -5,19 +5,23 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
 use inferyard_proto::outbox::BUCKETS;
+use inferyard_redis_link::{Address, Timeouts, explain};
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::Batch;
 
-mod connection;
 mod reply;
 mod streams;
 
-pub use connection::UrlError;
-use connection::{Connection, Target};
 use reply::Delivered;
+use streams::Streams;
 
+const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(5),
+    // Well above the time that a read waits for entries.
+    response: Some(Duration::from_secs(15)),
+};
 /// First and longest pause before the next try to connect.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How often a cluster is asked, where nothing came: one command cannot wait for all its nodes.
@@ -27,7 +31,7 @@ const FORGET_EVERY: Duration = Duration::from_hours(1);
 
 /// A consumer of the outbox.
 pub(crate) struct Outbox {
-    target: Target,
+    address: Address,
     /// Unique, so that no two processes take each other's entries for their own.
     consumer: String,
     claim_after: Duration,
@@ -36,7 +40,7 @@ pub(crate) struct Outbox {
 
 /// A connection and how far it is.
 struct Link {
-    connection: Connection,
+    connection: Streams,
     /// Entries that were delivered before the connection broke come first.
     own_first: bool,
     next_claim: Instant,
@@ -46,14 +50,14 @@ struct Link {
 // === impl Outbox ===
 
 impl Outbox {
-    pub(crate) fn new(url: &str, claim_after: Duration) -> Result<Self, UrlError> {
+    pub(crate) fn new(address: Address, claim_after: Duration) -> Self {
         let random = RandomState::new().build_hasher().finish();
-        Ok(Self {
-            target: Target::parse(url)?,
+        Self {
+            address,
             consumer: format!("ledger-{random:016x}"),
             claim_after,
             link: None,
-        })
+        }
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -79,7 +83,7 @@ impl Outbox {
                 return None;
             }
             tracing::warn!(
-                error = %failure,
+                error = explain(&failure),
                 retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
                 "the outbox cannot be read"
             );
@@ -115,7 +119,7 @@ impl Outbox {
         let consumer = &self.consumer;
         let link = match &mut self.link {
             Some(link) => link,
-            None => self.link.insert(Link::open(&self.target).await?),
+            None => self.link.insert(Link::open(&self.address).await?),
         };
         if link.own_first {
             let entries = link.connection.read_own(consumer).await?;
@@ -171,8 +175,8 @@ fn batch(entries: Vec<Delivered>) -> Batch {
 // === impl Link ===
 
 impl Link {
-    async fn open(target: &Target) -> Result<Self, ::redis::RedisError> {
-        let connection = target.connect().await?;
+    async fn open(address: &Address) -> Result<Self, ::redis::RedisError> {
+        let connection = Streams(address.connect(TIMEOUTS).await?);
         connection.create_groups().await?;
         let now = Instant::now();
         Ok(Self {

@@ -124,7 +124,7 @@ pub(crate) async fn run(redis: &str, store: &str) -> Running {
     let config = Config {
         store: store.to_owned(),
         source: Source::Redis {
-            url: redis.to_owned(),
+            address: redis.parse().unwrap(),
             claim_after: Duration::from_millis(200),
         },
         listen: None,

@@ -22,7 +22,7 @@ async fn only_admins_reach_keys_and_only_where_there_is_a_key_store() {
             source: Source::Channel(receiver),
             listen: Some("127.0.0.1:0".parse::<Listen>().unwrap()),
             admin_keys: vec![KeyHash::of(KEY.as_bytes())],
-            key_store: with_keys.then(|| KeyStore::new(&redis.url()).unwrap()),
+            key_store: with_keys.then(|| KeyStore::new(redis.url().parse().unwrap())),
         };
         let ledger = Ledger::open(config).await.unwrap();
         let address = ledger.address().unwrap().clone();

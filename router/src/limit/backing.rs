@@ -5,12 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use inferyard_redis_link::Connection;
 use redis::{RedisError, RedisResult};
 use tokio::time::timeout;
 
 use super::memory::Memory;
 use super::peers;
-use super::redis::{Connection, Redis};
+use super::redis::Redis;
 use super::store::{Admission, Decision, Lease, Progressed, Settled, Store, StoreError, Used};
 
 /// No request waits for these answers.

@@ -1,5 +1,6 @@
 //! The settings of the limits.
 
+use inferyard_redis_link::Address;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,8 +30,8 @@ pub enum LimitStore {
     },
     /// In a Redis, or a Redis Cluster, that all routers share.
     Redis {
-        /// `redis://` or `rediss://`, with user and password where the server wants them.
-        url: String,
+        /// Where it is.
+        address: Address,
         /// The folder in which what was used waits while Redis cannot be reached. One router has
         /// it for itself. `None`: it waits in memory, and is lost with the router.
         spool: Option<PathBuf>,

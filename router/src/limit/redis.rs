@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use inferyard_proto::outbox;
+use inferyard_redis_link::{Address, Connection, explain};
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, cmd};
 
 use super::clock::{Clock, month};
@@ -12,7 +13,6 @@ mod link;
 mod script;
 mod wire;
 
-pub(super) use link::Connection;
 use link::Link;
 use script::Script;
 use wire::Numbers;
@@ -37,14 +37,14 @@ pub(crate) struct Redis {
 impl Redis {
     /// A store at `url` (`redis://…`, `rediss://…`, `redis+unix://…`), which must answer within
     /// `timeout`.
-    pub(crate) fn new(url: &str, timeout: Duration) -> Result<Self, StoreError> {
-        Ok(Self {
-            link: Link::new(url, timeout)?,
+    pub(crate) fn new(address: Address, timeout: Duration) -> Self {
+        Self {
+            link: Link::new(address, timeout),
             timeout,
             clock: Clock::start(),
             #[cfg(test)]
             ahead_us: std::sync::atomic::AtomicU64::new(0),
-        })
+        }
     }
 
     /// The connection that all calls share, for what is not a limit.
@@ -57,7 +57,7 @@ impl Redis {
     /// What became of a call on [`connection`](Self::connection).
     pub(super) fn failed(&self, error: &RedisError) -> StoreError {
         self.link.failed(error);
-        let message = error.to_string();
+        let message = explain(error);
         if error.is_timeout() {
             StoreError::TooSlow {
                 after: self.timeout,

@@ -42,7 +42,7 @@ async fn ask(router: &TestRouter, key: &str) -> (u16, String) {
 #[tokio::test]
 async fn a_stored_key_works_from_the_start_and_ends_within_the_bound() {
     let redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let router = router(&store).await;
     let Issued { key, text } = create(&store, "plan", None).await;
     assert_eq!(ask(&router, text.reveal()).await.0, 200);
@@ -60,7 +60,7 @@ async fn a_stored_key_works_from_the_start_and_ends_within_the_bound() {
 #[tokio::test]
 async fn a_rotated_key_works_with_both_texts_until_the_overlap_ends() {
     let redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let router = router(&store).await;
     let first = create(&store, "plan", None).await;
     let second = store.rotate(&first.key.id, Duration::from_hours(1)).await;
@@ -79,7 +79,7 @@ async fn a_rotated_key_works_with_both_texts_until_the_overlap_ends() {
 #[tokio::test]
 async fn an_expired_key_and_one_without_a_plan_are_refused() {
     let redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let router = router(&store).await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let expired = create(&store, "plan", Some(now.as_secs())).await;
@@ -94,7 +94,7 @@ async fn an_expired_key_and_one_without_a_plan_are_refused() {
 #[tokio::test]
 async fn one_question_serves_all_who_wait_for_it() {
     let redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let router = router(&store).await;
     let issued = create(&store, "plan", None).await;
     // The store holds its answers back until everybody has asked.
@@ -125,7 +125,7 @@ async fn one_question_serves_all_who_wait_for_it() {
 #[tokio::test]
 async fn while_redis_is_away_known_keys_work_and_others_are_not_called_wrong() {
     let mut redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let router = router(&store).await;
     let known = create(&store, "plan", None).await;
     let other = create(&store, "plan", None).await;

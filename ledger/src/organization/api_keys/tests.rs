@@ -28,7 +28,7 @@ async fn ask(store: &KeyStore, method: &str, path: &str, body: &str) -> (u16, Va
 #[tokio::test]
 async fn a_key_from_its_making_to_its_end() {
     let redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let wanted = json!({
         "name": "Production", "account": "acme", "plan": "team", "expires_at": 4_000_000_000_u64,
         "limits": {"requests_per_minute": 60, "budget_per_month": "25.50"},
@@ -153,7 +153,7 @@ fn bad_requests() -> Vec<Case> {
 #[tokio::test]
 async fn what_is_wrong_is_said_and_nothing_is_made() {
     let redis = Redis::start();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let cases = bad_keys().into_iter().chain(bad_requests());
     for (method, path, body, status, expected) in cases {
         let path = format!("/api_keys{path}");
@@ -172,7 +172,7 @@ async fn what_is_wrong_is_said_and_nothing_is_made() {
 async fn a_store_that_is_away_is_nobodys_mistake() {
     let mut redis = Redis::start();
     redis.kill();
-    let store = KeyStore::new(&redis.url()).unwrap();
+    let store = KeyStore::new(redis.address());
     let (status, answer) = ask(&store, "GET", "/api_keys/key_1", "").await;
     assert_eq!(status, 503);
     assert_eq!(answer["error"]["code"], "key_store_unavailable");

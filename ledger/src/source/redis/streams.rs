@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use inferyard_proto::outbox::{BUCKETS, GROUP, stream};
-use redis::{Cmd, RedisResult, Value, cmd, pipe};
+use inferyard_redis_link::Connection;
+use redis::{Cmd, Pipeline, RedisResult, Value, cmd, pipe};
 use tokio::task::JoinSet;
 
-use super::connection::Connection;
 use super::reply::{self, Delivered};
 
 /// Most entries of one stream in one reply.
@@ -16,9 +16,13 @@ const BLOCK_MS: u64 = 500;
 /// A consumer without entries is forgotten after an hour of silence, in milliseconds.
 const GONE_MS: u64 = 3_600_000;
 
-// === impl Connection ===
+/// The streams of the outbox, on a connection; clones share it.
+#[derive(Clone)]
+pub(super) struct Streams(pub(super) Connection);
 
-impl Connection {
+// === impl Streams ===
+
+impl Streams {
     /// Makes the consumer group of every stream, and the streams.
     pub(super) async fn create_groups(&self) -> RedisResult<()> {
         let create = |bucket| {
@@ -143,6 +147,19 @@ impl Connection {
             deleted?;
         }
         Ok(())
+    }
+
+    /// No command waits for entries on all nodes of a cluster.
+    pub(super) fn must_be_polled(&self) -> bool {
+        self.0.is_cluster()
+    }
+
+    async fn ask(mut self, command: Cmd) -> RedisResult<Value> {
+        command.query_async(&mut self.0).await
+    }
+
+    async fn tell(mut self, commands: Pipeline) -> RedisResult<()> {
+        commands.exec_async(&mut self.0).await
     }
 
     /// A command for each stream, all in flight together, whichever node has the stream.

@@ -73,7 +73,7 @@ pub(super) fn redis() -> InRedis {
 
 pub(super) fn redis_at(url: String) -> InRedis {
     InRedis {
-        store: Redis::new(&url, Duration::from_secs(20)).unwrap(),
+        store: Redis::new(url.parse().unwrap(), Duration::from_secs(20)),
         url,
     }
 }

@@ -4,20 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisFuture, Value, cmd};
+use inferyard_redis_link::{Address, Connection, Timeouts};
+use redis::{RedisError, cmd};
 
 use super::script::Script;
-use crate::limit::store::StoreError;
 
 /// A connection takes more round trips than a call, and more still with TLS.
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// The way to Redis.
 pub(super) struct Link {
-    client: Client,
+    address: Address,
     timeout: Duration,
     live: ArcSwapOption<Live>,
     /// Whoever has it connects.
@@ -30,26 +27,16 @@ pub(super) struct Live {
     hashes: [String; Script::ALL.len()],
 }
 
-/// To one server, or to the primaries of a cluster.
-#[derive(Clone)]
-pub(crate) enum Connection {
-    Single(MultiplexedConnection),
-    Cluster(ClusterConnection),
-}
-
 // === impl Link ===
 
 impl Link {
-    pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, StoreError> {
-        let client = Client::open(url).map_err(|error| StoreError::Refused {
-            message: format!("its URL cannot be read: {error}"),
-        })?;
-        Ok(Self {
-            client,
+    pub(super) fn new(address: Address, timeout: Duration) -> Self {
+        Self {
+            address,
             timeout,
             live: ArcSwapOption::empty(),
             connecting: tokio::sync::Mutex::new(()),
-        })
+        }
     }
 
     /// The connection. Only one call at a time tries to make it; the others wait as long as for an
@@ -83,25 +70,12 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<Live, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None);
-        let single = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config);
-        let mut single = single.await?;
-        let info: String = cmd("INFO").arg("cluster").query_async(&mut single).await?;
-        let mut connection = if info.contains("cluster_enabled:1") {
-            let first = self.client.get_connection_info().clone();
-            let cluster = ClusterClient::builder([first])
-                .connection_timeout(CONNECT)
-                .response_timeout(self.timeout)
-                .retries(3)
-                .build()?;
-            Connection::Cluster(cluster.get_async_connection().await?)
-        } else {
-            Connection::Single(single)
+        // Every call has a limit of its own.
+        let timeouts = Timeouts {
+            connect: CONNECT,
+            response: None,
         };
+        let mut connection = self.address.connect(timeouts).await?;
         let mut hashes = [const { String::new() }; Script::ALL.len()];
         for (hash, script) in hashes.iter_mut().zip(Script::ALL) {
             let mut load = cmd("SCRIPT");
@@ -117,42 +91,6 @@ impl Link {
 impl Live {
     pub(super) fn hash(&self, script: Script) -> &str {
         &self.hashes[script as usize]
-    }
-}
-
-// === impl Connection ===
-
-impl Connection {
-    pub(super) fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(_))
-    }
-}
-
-impl ConnectionLike for Connection {
-    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::Single(connection) => connection.req_packed_command(cmd),
-            Self::Cluster(connection) => connection.req_packed_command(cmd),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::Single(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Self::Single(connection) => connection.get_db(),
-            Self::Cluster(connection) => connection.get_db(),
-        }
     }
 }
 

@@ -25,7 +25,7 @@ impl Router {
     fn new(server: &Server, spool: Option<&Path>, lease_time: Duration) -> Self {
         let config = LimitsConfig {
             store: LimitStore::Redis {
-                url: server.url(),
+                address: server.url().parse().unwrap(),
                 spool: spool.map(Path::to_owned),
                 timeout: TIMEOUT,
             },
