@@ -59,7 +59,8 @@ pub(crate) struct Services<H: Health> {
 pub(crate) struct Answer {
     events: Result<Events, Option<wire::GenerateEvent>>,
     span: Span,
-    _entry: Option<Entry>,
+    // Until the last event.
+    entry: Option<Entry>,
 }
 
 // === impl Service ===
@@ -91,7 +92,7 @@ impl wire::worker_server::Worker for Service {
         Ok(Response::new(Answer {
             events,
             span,
-            _entry: entry,
+            entry,
         }))
     }
 
@@ -183,6 +184,7 @@ impl Stream for Answer {
         record(&answer.span, &event);
         if matches!(event, Event::Finished(_) | Event::Failed(_)) {
             answer.events = Err(None);
+            answer.entry = None;
         }
         Poll::Ready(Some(Ok(write::event(event))))
     }

@@ -26,7 +26,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a worker said after nobody waited any longer.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Rest {
     /// It counted the prompt.
     pub(crate) admitted: Option<Admitted>,
