@@ -37,8 +37,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 ///
 /// Every worker counts the tokens of each request once the request has ended; the ledger sums the
 /// events by the life of the worker. It looks until both agree, or --wait is over: an event takes a
-/// moment to arrive. Where a client left or a router died, the worker may be ahead by the tokens that
-/// nobody has read; it says by how much at most.
+/// moment to arrive. Where a router died, the worker may be ahead by the tokens that nobody has read; it
+/// says by how much at most.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -23,8 +23,9 @@ use crate::place::Fleet;
 use crate::reserve::Estimates;
 use crate::telemetry::{Telemetry, scrape};
 
-/// How long answers have to send their error frame after they were cut.
-const LAST_WORDS: Duration = std::time::Duration::from_secs(2);
+/// How long answers have to send their error frame after they were cut: a worker has two seconds to
+/// say what it had produced for them.
+const LAST_WORDS: Duration = Duration::from_secs(4);
 
 /// A router that has its ports but serves nothing yet.
 pub struct Router {
@@ -74,6 +75,8 @@ pub(crate) struct App {
     pub(crate) stored_keys: Option<StoredKeys>,
     /// Cancelled when the drain time is over: what still runs ends with an error.
     pub(crate) cut: CancellationToken,
+    /// What is still to be heard of requests that were given up; each of these ends within seconds.
+    pub(crate) given_up: TaskTracker,
     catalog: ArcSwap<Catalog>,
     draining: AtomicBool,
 }
@@ -143,6 +146,8 @@ impl Router {
             app.cut.cancel();
             clients.drain(LAST_WORDS).await;
             clients.close().await;
+            app.given_up.close();
+            app.given_up.wait().await;
         };
         // A scraper may look on until the last answer has ended.
         tokio::select! {
@@ -202,6 +207,7 @@ impl App {
             estimates: Estimates::default(),
             telemetry,
             cut: CancellationToken::new(),
+            given_up: TaskTracker::new(),
             catalog: ArcSwap::default(),
             draining: AtomicBool::new(false),
         })

@@ -2,7 +2,8 @@
 //!
 //! accept → authenticate → read → reserve → place → stream → answer → meter. Each step takes what the step
 //! before it gave. A client that leaves drops the future or the body at whatever step it is: the
-//! slot is given back, the worker cancels, the meter settles what was used and writes its record.
+//! worker is told to end and says what it had produced, the slot is given back, the meter settles that
+//! and writes its record.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -151,7 +152,7 @@ async fn begin(app: &App, generation: &Generation, meter: &mut Meter) -> Result<
         };
         app.telemetry.placed(&model.name, placed.cached);
         let worker = Arc::clone(placed.slot.worker());
-        match stream::open(placed.slot, request.clone(), meter).await {
+        match stream::open(placed.slot, request.clone(), meter, &app.given_up).await {
             Ok(tokens) => return Ok(tokens),
             Err(error) => {
                 if !error.is_of_the_caller() {

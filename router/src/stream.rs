@@ -2,43 +2,45 @@
 
 use std::error::Error as _;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::{GenerateEvent, GenerateRequest, Usage};
 use opentelemetry::propagation::Injector;
-use tokio_stream::Stream as _;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 use tonic::metadata::{MetadataKey, MetadataMap};
-use tonic::{ConnectError, Request, Status, Streaming};
+use tonic::{ConnectError, Request, Status};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::error::StreamError;
 use crate::meter::Meter;
 use crate::place::Slot;
 
+mod call;
+mod given_up;
 mod tries;
 
+pub(crate) use given_up::{Outstanding, Rest};
 pub(crate) use tries::Tries;
 
-/// An answer that has begun: the first token is there, so no other worker takes over.
-#[derive(Debug)]
+use call::Call;
+use given_up::Running;
+
+/// An answer that has begun: the first token is there, so no other worker takes over. Dropped before
+/// its end, it leaves a task that ends the request on its worker and tells the meter what was used.
 pub(crate) struct Tokens {
     /// The event that was the commit point, until it is taken.
     first: Option<Event>,
     phase: Phase,
 }
 
-#[derive(Debug)]
 enum Phase {
-    Running {
-        events: Box<Streaming<GenerateEvent>>,
-        /// Given back as soon as the worker is done.
-        _slot: Slot,
-    },
+    Running(Running),
     /// The last event was given out; the transport's own end is still to come. Dropping the stream
     /// before it would cancel what is complete.
-    Finished(Box<Streaming<GenerateEvent>>),
+    Finished(Call),
     Ended,
 }
 
@@ -55,25 +57,28 @@ pub(crate) async fn open(
     slot: Slot,
     request: GenerateRequest,
     meter: &mut Meter,
+    tasks: &TaskTracker,
 ) -> Result<Tokens, StreamError> {
-    meter.tries(slot.boot_id());
+    let (sender, rest) = oneshot::channel();
+    let outstanding = Outstanding {
+        rest,
+        tasks: tasks.clone(),
+    };
+    meter.tries(slot.boot_id(), outstanding);
     let mut request = Request::new(request);
     let context = tracing::Span::current().context();
     opentelemetry::global::get_text_map_propagator(|propagator| {
         propagator.inject_context(&context, &mut Headers(request.metadata_mut()));
     });
-    let mut client = slot.worker().client();
-    let events = client
-        .generate(request)
-        .await
-        .map_err(|status| broken(&status))?
-        .into_inner();
     let mut tokens = Tokens {
         first: None,
-        phase: Phase::Running {
-            events: Box::new(events),
-            _slot: slot,
-        },
+        phase: Phase::Running(Running {
+            call: Call::new(slot.worker().client(), request),
+            id: meter.id(),
+            slot,
+            rest: sender,
+            tasks: tasks.clone(),
+        }),
     };
     loop {
         match poll_fn(|cx| tokens.poll_event(cx)).await {
@@ -106,17 +111,17 @@ impl Tokens {
             return Poll::Ready(Some(Ok(event)));
         }
         loop {
-            let events = match &mut self.phase {
-                Phase::Running { events, .. } => events,
-                Phase::Finished(events) => {
+            let call = match &mut self.phase {
+                Phase::Running(running) => &mut running.call,
+                Phase::Finished(call) => {
                     // Whatever it is, the answer was complete before it.
-                    let _ = ready!(Pin::new(&mut **events).poll_next(cx));
+                    let _ = ready!(call.poll_event(cx));
                     self.phase = Phase::Ended;
                     return Poll::Ready(None);
                 }
                 Phase::Ended => return Poll::Ready(None),
             };
-            let (error, usage) = match ready!(Pin::new(&mut **events).poll_next(cx)) {
+            let (error, usage) = match ready!(call.poll_event(cx)) {
                 Some(Ok(GenerateEvent { event: Some(event) })) => match event {
                     Event::Failed(failed) => StreamError::from_failed(failed),
                     event => {
@@ -139,9 +144,20 @@ impl Tokens {
             return;
         }
         self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Running { events, .. } => Phase::Finished(events),
+            Phase::Running(running) => Phase::Finished(running.call),
             other => other,
         };
+    }
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Ended);
+        // Without a runtime the process is about to end.
+        if let (Phase::Running(running), Ok(runtime)) = (phase, Handle::try_current()) {
+            let (tasks, first) = (running.tasks.clone(), self.first.take());
+            tasks.spawn_on(running.give_up(first), &runtime);
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) trait Job {
     fn prompt_tokens(&self) -> usize;
     /// When it is dropped from the line.
     fn deadline(&self) -> Option<Instant>;
+    /// Whether it is dropped from the line now.
+    fn is_cancelled(&self) -> bool;
 }
 
 /// Why a job may not join the line.
@@ -164,14 +166,19 @@ impl<J: Job> Queue<J> {
         job
     }
 
-    /// Takes the jobs whose deadline has passed; all of them once the worker drains.
+    /// Takes the jobs that are cancelled or whose deadline has passed; all of them once the worker
+    /// drains.
     pub(crate) fn take_overdue(&self, now: Instant) -> Vec<J> {
         let mut inner = self.lock();
         let draining = inner.orders != Orders::Serve;
         let overdue: Vec<Place> = inner
             .waiting
             .iter()
-            .filter(|(_, job)| draining || job.deadline().is_some_and(|deadline| deadline <= now))
+            .filter(|(_, job)| {
+                draining
+                    || job.is_cancelled()
+                    || job.deadline().is_some_and(|deadline| deadline <= now)
+            })
             .map(|(place, _)| *place)
             .collect();
         if overdue.is_empty() {
@@ -216,6 +223,9 @@ impl<J: Job> Inner<J> {
 mod tests {
     use super::*;
 
+    /// This one is cancelled.
+    const CANCELLED: u32 = 13;
+
     #[derive(Debug, PartialEq, Eq)]
     struct Numbered(u32);
 
@@ -225,6 +235,9 @@ mod tests {
         }
         fn deadline(&self) -> Option<Instant> {
             None
+        }
+        fn is_cancelled(&self) -> bool {
+            self.0 == CANCELLED
         }
     }
 
@@ -262,6 +275,16 @@ mod tests {
         assert_eq!(queue.take(0, |_| true), Some(Numbered(1)));
         assert_eq!(join(&queue, 3, 9), Err(Refused::Full));
         assert_eq!(queue.take(0, |_| false), None);
+    }
+
+    #[test]
+    fn who_is_cancelled_leaves_the_line() {
+        let queue = queue(4, 0);
+        for number in [1, CANCELLED, 2] {
+            join(&queue, number, 0).unwrap();
+        }
+        assert_eq!(queue.take_overdue(Instant::now()), [Numbered(CANCELLED)]);
+        assert_eq!(queue.take(0, |_| true), Some(Numbered(1)));
     }
 
     #[test]

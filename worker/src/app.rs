@@ -107,6 +107,7 @@ impl Worker {
         let service = Service {
             state: Arc::new(State::new(config.model.clone(), boot_id()?)),
             engine: Arc::new(OnceLock::new()),
+            open: Arc::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
         };

@@ -3,4 +3,6 @@
 pub(crate) mod embedded;
 mod reply;
 
-pub(crate) use reply::Events;
+pub(crate) use reply::{Cancel, Events};
+#[cfg(test)]
+pub(crate) use reply::{Reader, Reply};

@@ -132,6 +132,8 @@ pub(crate) enum FailureKind {
     Internal,
     /// Another model is served here.
     UnknownModel,
+    /// Whoever asked for it wants no more of it.
+    Cancelled,
 }
 
 // === impl Delta ===
@@ -180,6 +182,7 @@ impl FailureKind {
             Self::SlowReader => "slow_reader",
             Self::Internal => "internal",
             Self::UnknownModel => "unknown_model",
+            Self::Cancelled => "cancelled",
         }
     }
 }

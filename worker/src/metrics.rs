@@ -157,7 +157,7 @@ impl Collector for Numbers {
 fn label(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Finished => "finished",
-        Outcome::Cancelled => "cancelled",
+        Outcome::Dropped => "dropped",
         Outcome::Failed(kind) => kind.label(),
     }
 }

@@ -3,6 +3,7 @@
 mod read;
 mod write;
 mod watch;
+mod open;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -29,6 +30,8 @@ use crate::engine::embedded::Embedded;
 use crate::event::{Event, Failure, FailureKind};
 use crate::state::{Outcome, State};
 
+use open::{Entry, Open};
+
 /// The service `inferyard.worker.v1.Worker`.
 #[derive(Clone)]
 pub(crate) struct Service {
@@ -36,6 +39,8 @@ pub(crate) struct Service {
     pub(crate) state: Arc<State>,
     /// Set once the model is loaded.
     pub(crate) engine: Arc<OnceLock<Embedded>>,
+    /// What can be cancelled.
+    pub(crate) open: Arc<Open>,
     /// Owns the tasks of watchers.
     pub(crate) tasks: TaskTracker,
     /// Ends the watchers.
@@ -54,6 +59,8 @@ pub(crate) struct Services<H: Health> {
 pub(crate) struct Answer {
     events: Result<Events, Option<wire::GenerateEvent>>,
     span: Span,
+    // Until the last event.
+    entry: Option<Entry>,
 }
 
 // === impl Service ===
@@ -71,17 +78,33 @@ impl wire::worker_server::Worker for Service {
         request: Request<wire::GenerateRequest>,
     ) -> Result<Response<Answer>, Status> {
         let span = span(&request);
-        let events = self
-            .start(request.into_inner())
-            .instrument(span.clone())
-            .await;
+        let mut request = request.into_inner();
+        let id = std::mem::take(&mut request.request_id);
+        let events = self.start(request).instrument(span.clone()).await;
+        let entry = events.as_ref().ok();
+        let entry = entry.and_then(|events| self.open.enter(id, events.cancel()));
         let events = events.map_err(|failure| {
             self.state
                 .count(Outcome::Failed(failure.kind), failure.usage);
             record(&span, &Event::Failed(failure.clone()));
             Some(write::event(Event::Failed(failure)))
         });
-        Ok(Response::new(Answer { events, span }))
+        Ok(Response::new(Answer {
+            events,
+            span,
+            entry,
+        }))
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<wire::CancelRequest>,
+    ) -> Result<Response<wire::CancelResponse>, Status> {
+        if self.open.cancel(&request.get_ref().request_id) {
+            Ok(Response::new(wire::CancelResponse {}))
+        } else {
+            Err(Status::not_found("no such request is here"))
+        }
     }
 
     async fn watch(
@@ -161,6 +184,7 @@ impl Stream for Answer {
         record(&answer.span, &event);
         if matches!(event, Event::Finished(_) | Event::Failed(_)) {
             answer.events = Err(None);
+            answer.entry = None;
         }
         Poll::Ready(Some(Ok(write::event(event))))
     }

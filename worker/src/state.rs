@@ -79,8 +79,8 @@ pub(crate) enum PrefixChange {
 pub(crate) enum Outcome {
     /// All choices are complete.
     Finished,
-    /// Its reader left.
-    Cancelled,
+    /// Its reader left without a word.
+    Dropped,
     /// It failed.
     Failed(FailureKind),
 }
@@ -240,7 +240,7 @@ impl State {
         totals.prompt += u64::from(usage.prompt_tokens);
         totals.cached += u64::from(usage.cached_tokens);
         totals.completion += u64::from(usage.completion_tokens);
-        if outcome == Outcome::Cancelled {
+        if outcome == Outcome::Dropped {
             totals.dropped_prompt += u64::from(usage.prompt_tokens);
             totals.dropped_completion += u64::from(usage.completion_tokens);
         }

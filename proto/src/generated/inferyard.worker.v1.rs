@@ -2,7 +2,7 @@
 /// One request for tokens.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GenerateRequest {
-    /// The router's id of the request, `req_` and 32 hexadecimal digits; for logs and traces.
+    /// The router's id of the request, `req_` and 32 hexadecimal digits; for logs, traces and `Cancel`.
     #[prost(string, tag = "1")]
     pub request_id: ::prost::alloc::string::String,
     /// The canonical name of the model, after aliases. A worker that serves another answers
@@ -431,6 +431,8 @@ pub mod failed {
         Internal = 8,
         /// The worker serves another model.
         UnknownModel = 9,
+        /// `Cancel` was called.
+        Cancelled = 10,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -449,6 +451,7 @@ pub mod failed {
                 Self::SlowReader => "KIND_SLOW_READER",
                 Self::Internal => "KIND_INTERNAL",
                 Self::UnknownModel => "KIND_UNKNOWN_MODEL",
+                Self::Cancelled => "KIND_CANCELLED",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -464,11 +467,22 @@ pub mod failed {
                 "KIND_SLOW_READER" => Some(Self::SlowReader),
                 "KIND_INTERNAL" => Some(Self::Internal),
                 "KIND_UNKNOWN_MODEL" => Some(Self::UnknownModel),
+                "KIND_CANCELLED" => Some(Self::Cancelled),
                 _ => None,
             }
         }
     }
 }
+/// Ends a request.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelRequest {
+    /// As in its `GenerateRequest`; a request without an id cannot be cancelled.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// It ends (nothing more to say: its own stream tells).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelResponse {}
 /// Asks for the state (no settings).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {}
@@ -748,7 +762,7 @@ pub mod worker_client {
         /// `ChoiceFinished`, and ends with exactly one `Finished` or `Failed`. A request that is refused
         /// gets `Failed` as its only event: a gRPC status other than OK means that the transport or the
         /// worker broke, never that the request was wrong. Dropping the stream cancels the work within one
-        /// token.
+        /// token, and leaves it unknown how much was produced: see `Cancel`.
         pub async fn generate(
             &mut self,
             request: impl tonic::IntoRequest<super::GenerateRequest>,
@@ -772,6 +786,30 @@ pub mod worker_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("inferyard.worker.v1.Worker", "Generate"));
             self.inner.server_streaming(req, path, codec).await
+        }
+        /// Ends a request within one token. Its stream goes on to its last event, which is
+        /// `Failed{CANCELLED}` with the usage of all that was produced, or what came first. NOT_FOUND: no such
+        /// request is here; it may have ended, or be about to arrive.
+        pub async fn cancel(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelRequest>,
+        ) -> std::result::Result<tonic::Response<super::CancelResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/inferyard.worker.v1.Worker/Cancel",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("inferyard.worker.v1.Worker", "Cancel"));
+            self.inner.unary(req, path, codec).await
         }
         /// Pushes the state of the worker: at once, then on every change (changes within 20 ms may share a
         /// message), and at least once a second, so that silence means a broken worker.
@@ -824,11 +862,18 @@ pub mod worker_server {
         /// `ChoiceFinished`, and ends with exactly one `Finished` or `Failed`. A request that is refused
         /// gets `Failed` as its only event: a gRPC status other than OK means that the transport or the
         /// worker broke, never that the request was wrong. Dropping the stream cancels the work within one
-        /// token.
+        /// token, and leaves it unknown how much was produced: see `Cancel`.
         async fn generate(
             &self,
             request: tonic::Request<super::GenerateRequest>,
         ) -> std::result::Result<tonic::Response<Self::GenerateStream>, tonic::Status>;
+        /// Ends a request within one token. Its stream goes on to its last event, which is
+        /// `Failed{CANCELLED}` with the usage of all that was produced, or what came first. NOT_FOUND: no such
+        /// request is here; it may have ended, or be about to arrive.
+        async fn cancel(
+            &self,
+            request: tonic::Request<super::CancelRequest>,
+        ) -> std::result::Result<tonic::Response<super::CancelResponse>, tonic::Status>;
         /// Server streaming response type for the Watch method.
         type WatchStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::WorkerState, tonic::Status>,
@@ -962,6 +1007,49 @@ pub mod worker_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/inferyard.worker.v1.Worker/Cancel" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelSvc<T: Worker>(pub Arc<T>);
+                    impl<T: Worker> tonic::server::UnaryService<super::CancelRequest>
+                    for CancelSvc<T> {
+                        type Response = super::CancelResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Worker>::cancel(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

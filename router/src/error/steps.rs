@@ -255,6 +255,7 @@ impl StreamError {
             Kind::DeadlineExceeded => Self::DeadlineExceeded,
             Kind::SlowReader => Self::SlowReader,
             Kind::UnknownModel => Self::WrongModel,
+            Kind::Cancelled => Self::Contract("a request that goes on was cancelled"),
             Kind::Internal | Kind::Unspecified => Self::Internal { message },
         };
         (error, usage)

@@ -7,7 +7,8 @@ use inferyard_proto::worker::v1::{Failed, Usage};
 use inferyard_router::catalog::Price;
 
 use crate::support::{
-    STREAMED, ScriptedWorker, TestRouter, WHOLE, admitted, delta, failed, request, within,
+    STREAMED, ScriptedWorker, TestRouter, WHOLE, admitted, choice_finished, delta, failed,
+    finished, request, usage, within,
 };
 
 /// Prompt, cached and completion tokens, and the cost at $1, $0.50 and $2 per million.
@@ -78,7 +79,7 @@ async fn what_was_produced_before_a_failure_is_billed() {
         call.say(admitted(10, 0)).await;
         call.say(delta("Hello")).await;
         // It has produced more than it could send.
-        let usage = Usage {
+        let used = Usage {
             prompt_tokens: 10,
             cached_tokens: 0,
             completion_tokens: 3,
@@ -86,7 +87,7 @@ async fn what_was_produced_before_a_failure_is_billed() {
         };
         let broke = Failed {
             kind: Kind::Internal.into(),
-            usage: Some(usage),
+            usage: Some(used),
             ..Failed::default()
         };
         call.say(Event::Failed(broke)).await;
@@ -111,17 +112,102 @@ async fn a_client_that_leaves_pays_what_was_produced() {
     client.piece().await;
     drop(client);
     call.cancelled().await;
+    // On its way already.
+    call.say(delta(" world")).await;
+    assert!(bills.is_empty(), "the worker has not said all of it");
+    call.ends_when_cancelled(usage(10, 4, 8)).await;
     let event = bills.next().await;
-    assert_eq!(tokens(&event), [10, 0, 1, 12_000]);
+    assert_eq!(tokens(&event), [10, 4, 8, 6 * 1_000 + 4 * 500 + 8 * 2_000]);
     assert_eq!(end(&event), (200, "client_left"));
 
+    // One that waits for a whole answer leaves before the prompt is counted.
     let client = router.chat(WHOLE).await;
     let call = worker.call().await;
     drop(client);
-    call.cancelled().await;
+    call.ends_when_cancelled(usage(10, 0, 3)).await;
     let event = bills.next().await;
-    assert_eq!(tokens(&event), [0; 4]);
+    assert_eq!(tokens(&event), [10, 0, 3, 16_000]);
     assert_eq!(end(&event), (499, "client_left"));
+
+    // One still waited for its place.
+    let client = router.chat(WHOLE).await;
+    let call = worker.call().await;
+    drop(client);
+    call.ends_when_cancelled(usage(0, 0, 0)).await;
+    assert_eq!(tokens(&bills.next().await), [0; 4]);
+
+    // One leaves an answer that is complete by then.
+    let mut client = router.chat(STREAMED).await;
+    let call = worker.call().await;
+    call.say(delta("Hello")).await;
+    client.head().await;
+    drop(client);
+    call.cancelled().await;
+    call.say(choice_finished()).await;
+    call.say(finished(10, 0, 2)).await;
+    assert_eq!(tokens(&bills.next().await), [10, 0, 2, 14_000]);
+    router.end().await;
+    assert_eq!(bills.rest().await, []);
+}
+
+#[tokio::test]
+async fn what_a_worker_does_not_tell_of_a_leaver_is_billed_as_far_as_it_was_seen() {
+    let (mut worker, router, mut bills) = one_worker().await;
+    // It goes on, and never says the last word.
+    let mut client = router.chat(STREAMED).await;
+    let call = worker.call().await;
+    call.say(admitted(10, 0)).await;
+    call.say(delta("Hello")).await;
+    client.head().await;
+    client.piece().await;
+    drop(client);
+    call.cancelled().await;
+    call.say(delta(" world")).await;
+    call.dropped().await;
+    assert_eq!(tokens(&bills.next().await), [10, 0, 2, 14_000]);
+
+    // It dies over it; the leaver had not even its first token.
+    let client = router.chat(STREAMED).await;
+    let call = worker.call().await;
+    drop(client);
+    call.cancelled().await;
+    call.say(admitted(10, 0)).await;
+    call.say(delta("Hello")).await;
+    drop(call);
+    let event = bills.next().await;
+    assert_eq!(tokens(&event), [10, 0, 1, 12_000]);
+    assert_eq!(end(&event), (499, "client_left"));
+    let client = router.chat(STREAMED).await;
+    let call = worker.call().await;
+    drop(client);
+    call.cancelled().await;
+    worker.kill();
+    assert_eq!(tokens(&bills.next().await), [0; 4]);
+    router.end().await;
+    assert_eq!(bills.rest().await, []);
+}
+
+#[tokio::test]
+async fn what_the_router_breaks_off_is_billed_to_the_token() {
+    let mut worker = ScriptedWorker::start().await;
+    let (router, mut bills) = TestRouter::planned_and_configured(
+        &[&worker],
+        |plan| plan.price = Price::new("plan", 1_000, 500, 2_000),
+        |config| config.request_timeout = std::time::Duration::from_millis(100),
+    )
+    .await;
+    for (body, status) in [(STREAMED, 200), (WHOLE, 504)] {
+        let mut client = router.chat(body).await;
+        let call = worker.call().await;
+        call.say(admitted(10, 0)).await;
+        call.say(delta("Hello")).await;
+        call.ends_when_cancelled(usage(10, 0, 5)).await;
+        assert_eq!(client.answer().await.head.status, status);
+        assert!(!bills.is_empty(), "whoever has the end finds it billed");
+        let event = bills.next().await;
+        assert_eq!(tokens(&event), [10, 0, 5, 20_000]);
+        assert_eq!(end(&event), (u32::from(status), "deadline_exceeded"));
+    }
     router.end().await;
     assert_eq!(bills.rest().await, []);
 }
@@ -215,10 +301,11 @@ async fn a_router_that_ends_bills_what_it_cut() {
     call.say(delta("Hello")).await;
     client.head().await;
     client.piece().await;
-    within(router.end()).await;
+    let ends = call.ends_when_cancelled(usage(10, 0, 3));
+    tokio::join!(ends, within(router.end()));
     assert!(client.rest().await.ends_with("data: [DONE]\n\n"));
     let events = bills.rest().await;
     assert_eq!(events.len(), 1);
-    assert_eq!(events[0].completion_tokens, 1);
+    assert_eq!(events[0].completion_tokens, 3);
     assert_eq!(end(&events[0]), (200, "shutting_down"));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::support::{
-    STREAMED, ScriptedWorker, TestRouter, WHOLE, admitted, delta, eventually, within,
+    STREAMED, ScriptedWorker, TestRouter, WHOLE, admitted, delta, eventually, usage, within,
 };
 
 #[tokio::test]
@@ -51,12 +51,13 @@ async fn what_is_still_running_after_the_drain_time_ends_with_an_error() {
     let second = worker.call().await;
 
     router.shutdown.cancel();
+    first.ends_when_cancelled(usage(10, 0, 1)).await;
     let body = streaming.rest().await;
     assert!(body.contains("data: {\"error\":{"), "{body}");
     assert!(body.ends_with("data: [DONE]\n\n"), "{body}");
+    // This one's worker never says the last word, and the client has its answer all the same.
     assert_eq!(waiting.answer().await.error().0, 503);
-    first.cancelled().await;
-    second.cancelled().await;
+    second.dropped().await;
     within(router.run).await.unwrap().unwrap();
 }
 
@@ -68,16 +69,16 @@ async fn a_deadline_is_a_504_or_an_error_frame() {
     let mut waiting = router.chat(STREAMED).await;
     let call = worker.call().await;
     call.say(admitted(10, 0)).await;
+    call.ends_when_cancelled(usage(10, 0, 0)).await;
     assert_eq!(waiting.answer().await.error().0, 504);
-    call.cancelled().await;
 
     let mut streaming = router.chat(STREAMED).await;
     let call = worker.call().await;
     call.say(delta("Hello")).await;
     assert_eq!(streaming.head().await.status, 200);
+    call.ends_when_cancelled(usage(10, 0, 1)).await;
     let body = streaming.rest().await;
     assert!(body.contains("data: {\"error\":{"), "{body}");
     assert!(body.ends_with("data: [DONE]\n\n"), "{body}");
-    call.cancelled().await;
     router.end().await;
 }

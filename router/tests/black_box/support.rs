@@ -6,7 +6,9 @@ mod worker;
 
 pub(crate) use bills::Bills;
 pub(crate) use client::{Answer, Connection};
-pub(crate) use worker::{Call, ScriptedWorker, admitted, choice_finished, delta, failed, finished};
+pub(crate) use worker::{
+    Call, ScriptedWorker, admitted, choice_finished, delta, failed, finished, usage,
+};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

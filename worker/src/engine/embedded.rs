@@ -154,7 +154,7 @@ impl Embedded {
                 queue: Arc::clone(&self.queue),
                 place,
             };
-            let (reply, events) = Reply::channel(Box::new(seat));
+            let (reply, events) = Reply::channel(Arc::new(seat));
             reader = Some(events);
             Job { prepared, reply }
         });

@@ -23,19 +23,32 @@ pub(crate) struct Reply {
     last: mpsc::OwnedPermit<Event>,
     unsent: VecDeque<Event>,
     parked_since: Option<Instant>,
-    parked: Arc<AtomicBool>,
+    flags: Arc<Flags>,
 }
 
-/// The reader's end; dropping it cancels the request.
+/// The reader's end; dropping it ends the request.
 pub(crate) struct Events {
     receiver: mpsc::Receiver<Event>,
-    parked: Arc<AtomicBool>,
-    engine: Box<dyn Reader>,
+    flags: Arc<Flags>,
+    engine: Arc<dyn Reader>,
+}
+
+/// Ends a request whose reader stays to hear how it ended.
+pub(crate) struct Cancel {
+    flags: Arc<Flags>,
+    engine: Arc<dyn Reader>,
+}
+
+/// What both ends see at once.
+#[derive(Default)]
+struct Flags {
+    parked: AtomicBool,
+    cancelled: AtomicBool,
 }
 
 /// What the engine hears from a reader.
 pub(crate) trait Reader: Send + Sync {
-    /// There is room again in a channel that was full.
+    /// There is room again in a channel that was full, or the request was cancelled.
     fn caught_up(&self);
     /// The reader is gone.
     fn left(&self);
@@ -43,25 +56,25 @@ pub(crate) trait Reader: Send + Sync {
 
 impl Reply {
     /// Both ends of a new channel; the engine hears of its reader through `engine`.
-    pub(crate) fn channel(engine: Box<dyn Reader>) -> (Self, Events) {
+    pub(crate) fn channel(engine: Arc<dyn Reader>) -> (Self, Events) {
         let (sender, receiver) = mpsc::channel(CAPACITY + 1);
         let last = sender
             .clone()
             .try_reserve_owned()
             .expect("a new channel should have room");
-        let parked = Arc::new(AtomicBool::new(false));
+        let flags = Arc::new(Flags::default());
         let reply = Self {
             events: sender,
             last,
             unsent: VecDeque::new(),
             parked_since: None,
-            parked: Arc::clone(&parked),
+            flags: Arc::clone(&flags),
         };
         (
             reply,
             Events {
                 receiver,
-                parked,
+                flags,
                 engine,
             },
         )
@@ -83,7 +96,7 @@ impl Reply {
                 Err(mpsc::error::TrySendError::Closed(_)) => self.unsent.clear(),
                 Err(mpsc::error::TrySendError::Full(event)) => {
                     self.unsent.push_front(event);
-                    self.parked.store(true, Ordering::SeqCst);
+                    self.flags.parked.store(true, Ordering::SeqCst);
                     // The reader may have made room before it could see the flag.
                     if self.events.capacity() == 0 {
                         self.parked_since.get_or_insert_with(Instant::now);
@@ -105,9 +118,33 @@ impl Reply {
         self.events.is_closed()
     }
 
+    /// It is to end, and its reader waits to hear how.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.flags.cancelled.load(Ordering::Relaxed)
+    }
+
     /// Sends the last event; what is still kept is dropped.
     pub(crate) fn end(self, event: Event) {
         self.last.send(event);
+    }
+}
+
+impl Events {
+    /// What ends the request from elsewhere.
+    pub(crate) fn cancel(&self) -> Cancel {
+        Cancel {
+            flags: Arc::clone(&self.flags),
+            engine: Arc::clone(&self.engine),
+        }
+    }
+}
+
+impl Cancel {
+    /// Ends the request as soon as the engine can; nothing, where it has ended.
+    pub(crate) fn cancel(&self) {
+        self.flags.cancelled.store(true, Ordering::Relaxed);
+        // The lock that this takes makes the flag seen.
+        self.engine.caught_up();
     }
 }
 
@@ -116,7 +153,7 @@ impl Stream for Events {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let event = self.receiver.poll_recv(cx);
-        if event.is_ready() && self.parked.swap(false, Ordering::SeqCst) {
+        if event.is_ready() && self.flags.parked.swap(false, Ordering::SeqCst) {
             self.engine.caught_up();
         }
         event
@@ -176,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_behind_is_parked_until_it_has_made_room() {
         let heard = Heard::default();
-        let (mut reply, mut events) = Reply::channel(Box::new(heard.clone()));
+        let (mut reply, mut events) = Reply::channel(Arc::new(heard.clone()));
         for index in 0..CAPACITY {
             reply.send(delta(index));
         }
@@ -201,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_always_has_room() {
-        let (mut reply, events) = Reply::channel(Box::new(Heard::default()));
+        let (mut reply, events) = Reply::channel(Arc::new(Heard::default()));
         for index in 0..2 * CAPACITY {
             reply.send(delta(index));
         }
@@ -214,12 +251,24 @@ mod tests {
     #[tokio::test]
     async fn the_engine_hears_that_a_reader_has_left() {
         let heard = Heard::default();
-        let (mut reply, events) = Reply::channel(Box::new(heard.clone()));
+        let (mut reply, events) = Reply::channel(Arc::new(heard.clone()));
         assert!(!reply.is_abandoned());
         drop(events);
         assert_eq!(heard.take(), ["left"]);
         assert!(reply.is_abandoned());
         reply.send(delta(0));
         assert!(reply.parked_since().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_cancelled_says_how_it_ended() {
+        let heard = Heard::default();
+        let (reply, events) = Reply::channel(Arc::new(heard.clone()));
+        assert!(!reply.is_cancelled());
+        events.cancel().cancel();
+        assert_eq!(heard.take(), ["caught up"]);
+        assert!(reply.is_cancelled() && !reply.is_abandoned());
+        reply.end(Event::Finished(Usage::default()));
+        assert_eq!(events.collect::<Vec<_>>().await.len(), 1);
     }
 }

@@ -146,6 +146,7 @@ fn kind(kind: FailureKind) -> wire::failed::Kind {
         FailureKind::SlowReader => Kind::SlowReader,
         FailureKind::Internal => Kind::Internal,
         FailureKind::UnknownModel => Kind::UnknownModel,
+        FailureKind::Cancelled => Kind::Cancelled,
     }
 }
 

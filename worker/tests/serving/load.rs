@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use inferyard_proto::worker::v1 as wire;
 use tokio::task::JoinSet;
+use tonic::Code;
 use wire::failed::Kind;
 
 use crate::harness::{CLEAR, Server, chat, read, within};
@@ -94,6 +95,60 @@ async fn who_leaves_frees_the_slot() {
     let state = server.wait_idle().await;
     assert_eq!(state.queued_prefill_tokens, 0);
     assert_eq!(server.text(chat("Reply with: free")).await, "free");
+}
+
+#[tokio::test]
+async fn who_is_cancelled_hears_what_was_produced_and_frees_the_slot() {
+    const STREAMS: u64 = 4;
+    let server = Server::start_with(|config| config.max_running = 2).await;
+    let mut streams = Vec::new();
+    for index in 0..STREAMS {
+        let request_id = format!("req_{index}");
+        let repeat = chat("Repeat: tick");
+        streams.push((
+            request_id.clone(),
+            server
+                .send(wire::GenerateRequest {
+                    request_id,
+                    ..repeat
+                })
+                .await,
+        ));
+    }
+    let ran = server
+        .wait_for(|state| state.running == 2 && state.queued == 2)
+        .await;
+    assert_eq!(ran.completion_tokens_total, 0);
+    assert_eq!(cancel(&server, "req_9").await, Err(Code::NotFound));
+    assert_eq!(cancel(&server, "").await, Err(Code::NotFound));
+    let mut said = wire::Usage::default();
+    // The waiting ones first: they get no place.
+    for (id, events) in streams.into_iter().rev() {
+        assert_eq!(cancel(&server, &id).await, Ok(()));
+        let failed = read(events).await.failed.unwrap();
+        assert_eq!(failed.kind(), Kind::Cancelled);
+        let usage = failed.usage.unwrap();
+        let ran = ["req_0", "req_1"].contains(&id.as_str());
+        assert_eq!(usage.prompt_tokens > 0, ran, "{id}: {usage:?}");
+        said.prompt_tokens += usage.prompt_tokens;
+        said.completion_tokens += usage.completion_tokens;
+        assert_eq!(cancel(&server, &id).await, Err(Code::NotFound));
+    }
+    let state = server.wait_idle().await;
+    assert_eq!(state.prompt_tokens_total, u64::from(said.prompt_tokens));
+    assert_eq!(
+        state.completion_tokens_total,
+        u64::from(said.completion_tokens)
+    );
+    assert_eq!(state.dropped_prompt_tokens_total, 0);
+    assert_eq!(server.text(chat("Reply with: free")).await, "free");
+}
+
+async fn cancel(server: &Server, id: &str) -> Result<(), Code> {
+    let request_id = id.to_owned();
+    let request = wire::CancelRequest { request_id };
+    let answer = server.client.clone().cancel(request).await;
+    answer.map(drop).map_err(|status| status.code())
 }
 
 #[tokio::test]

@@ -1,16 +1,17 @@
 //! A real gRPC server whose every answer is spoken by the test.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::worker_server::{Worker, WorkerServer};
 use inferyard_proto::worker::v1::worker_state::Phase;
 use inferyard_proto::worker::v1::{
-    Admitted, Capacity, ChoiceFinished, Delta, Failed, FinishReason, Finished, GenerateEvent,
-    GenerateRequest, Usage, WatchRequest, WorkerState, failed::Kind,
+    Admitted, CancelRequest, CancelResponse, Capacity, ChoiceFinished, Delta, Failed, FinishReason,
+    Finished, GenerateEvent, GenerateRequest, Usage, WatchRequest, WorkerState, failed::Kind,
 };
 use inferyard_router::catalog::Endpoint;
 use tokio::net::{TcpListener, UnixListener};
@@ -18,6 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream, WatchStream};
 use tokio_stream::{Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -39,12 +41,14 @@ pub(crate) struct Call {
     pub(crate) request: GenerateRequest,
     pub(crate) metadata: MetadataMap,
     events: mpsc::Sender<Result<GenerateEvent, Status>>,
+    cancel: CancellationToken,
 }
 
 struct Service {
     state: watch::Sender<WorkerState>,
     silent: Arc<AtomicBool>,
     calls: mpsc::UnboundedSender<Call>,
+    cancels: Mutex<HashMap<String, CancellationToken>>,
 }
 
 impl ScriptedWorker {
@@ -89,6 +93,7 @@ impl ScriptedWorker {
             state: state.clone(),
             silent: Arc::clone(&silent),
             calls: sender,
+            cancels: Mutex::default(),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -192,15 +197,34 @@ impl Call {
             let event = GenerateEvent {
                 event: Some(delta("token ")),
             };
-            if self.events.send(Ok(event)).await.is_err() {
-                return count;
+            tokio::select! {
+                sent = self.events.send(Ok(event)) => if sent.is_err() {
+                    return count;
+                },
+                () = self.cancel.cancelled() => return count,
             }
         }
         most
     }
 
-    /// Waits until the router has given the call up.
+    /// Waits until the router has asked for the end of the call.
     pub(crate) async fn cancelled(&self) {
+        within(self.cancel.cancelled()).await;
+    }
+
+    /// Waits until the router has asked for the end of the call, and ends it.
+    pub(crate) async fn ends_when_cancelled(self, usage: Usage) {
+        self.cancelled().await;
+        let failed = Failed {
+            kind: Kind::Cancelled.into(),
+            usage: Some(usage),
+            ..Failed::default()
+        };
+        self.say(Event::Failed(failed)).await;
+    }
+
+    /// Waits until the router has dropped the stream.
+    pub(crate) async fn dropped(&self) {
         within(self.events.closed()).await;
     }
 }
@@ -216,13 +240,29 @@ impl Worker for Service {
     ) -> Result<Response<Self::GenerateStream>, Status> {
         let (events, receiver) = mpsc::channel(16);
         let (metadata, _, request) = request.into_parts();
+        let cancel = CancellationToken::new();
+        let id = request.request_id.clone();
+        self.cancels.lock().unwrap().insert(id, cancel.clone());
         let call = Call {
             request,
             metadata,
             events,
+            cancel,
         };
         let _ = self.calls.send(call);
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<CancelRequest>,
+    ) -> Result<Response<CancelResponse>, Status> {
+        let cancels = self.cancels.lock().unwrap();
+        match cancels.get(&request.get_ref().request_id) {
+            Some(cancel) => cancel.cancel(),
+            None => return Err(Status::not_found("none")),
+        }
+        Ok(Response::new(CancelResponse {}))
     }
 
     async fn watch(
@@ -266,13 +306,17 @@ pub(crate) fn choice_finished() -> Event {
 
 pub(crate) fn finished(prompt_tokens: u32, cached_tokens: u32, completion_tokens: u32) -> Event {
     Event::Finished(Finished {
-        usage: Some(Usage {
-            prompt_tokens,
-            cached_tokens,
-            completion_tokens,
-            reasoning_tokens: 0,
-        }),
+        usage: Some(usage(prompt_tokens, cached_tokens, completion_tokens)),
     })
+}
+
+pub(crate) fn usage(prompt_tokens: u32, cached_tokens: u32, completion_tokens: u32) -> Usage {
+    Usage {
+        prompt_tokens,
+        cached_tokens,
+        completion_tokens,
+        reasoning_tokens: 0,
+    }
 }
 
 pub(crate) fn failed(kind: Kind, message: &str, param: &str) -> Event {

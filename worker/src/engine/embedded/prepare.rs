@@ -78,6 +78,10 @@ impl admit::Job for Job {
     fn deadline(&self) -> Option<Instant> {
         self.prepared.deadline
     }
+
+    fn is_cancelled(&self) -> bool {
+        self.reply.is_cancelled()
+    }
 }
 
 // === impl Request ===

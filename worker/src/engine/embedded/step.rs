@@ -237,6 +237,7 @@ impl Engine<'_> {
         let now = Instant::now();
         for job in self.queue.take_overdue(now) {
             let failure = match self.queue.orders() {
+                Orders::Serve if job.reply.is_cancelled() => cancelled(),
                 Orders::Serve => deadline_passed(),
                 Orders::Drain | Orders::Stop => draining(),
             };
@@ -360,6 +361,10 @@ fn deadline_passed() -> Failure {
         FailureKind::DeadlineExceeded,
         "the deadline of the request has passed",
     )
+}
+
+fn cancelled() -> Failure {
+    Failure::new(FailureKind::Cancelled, "the request was cancelled")
 }
 
 fn draining() -> Failure {

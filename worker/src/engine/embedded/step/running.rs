@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{deadline_passed, number};
+use super::{cancelled, deadline_passed, number};
 use crate::engine::embedded::kv::Block;
 use crate::engine::embedded::prepare::Prepared;
 use crate::engine::reply::Reply;
@@ -164,13 +164,17 @@ impl Requests {
         }
     }
 
-    /// Ends the requests that nobody reads, or nobody waits for, and wakes those whose reader has
+    /// Ends the requests that nobody reads, or nobody wants or waits for, and wakes those whose reader has
     /// made room.
     pub(super) fn sweep(&mut self, now: Instant) {
         let mut over = Vec::new();
         for (request, running) in &mut self.open {
             if running.reply.is_abandoned() {
                 over.push((*request, None));
+                continue;
+            }
+            if running.reply.is_cancelled() {
+                over.push((*request, Some(cancelled())));
                 continue;
             }
             if running.deadline.is_some_and(|deadline| deadline <= now) {
@@ -195,7 +199,7 @@ impl Requests {
                 Some(failure) => self.fail(request, failure),
                 None => {
                     if let Some(running) = self.open.remove(&request) {
-                        self.state.count(Outcome::Cancelled, running.usage);
+                        self.state.count(Outcome::Dropped, running.usage);
                     }
                 }
             }
