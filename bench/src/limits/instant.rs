@@ -9,8 +9,8 @@ use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::worker_server::{Worker, WorkerServer};
 use inferyard_proto::worker::v1::worker_state::Phase;
 use inferyard_proto::worker::v1::{
-    Admitted, Capacity, ChoiceFinished, Delta, FinishReason, Finished, GenerateEvent,
-    GenerateRequest, Usage, WatchRequest, WorkerState,
+    Admitted, CancelRequest, CancelResponse, Capacity, ChoiceFinished, Delta, FinishReason,
+    Finished, GenerateEvent, GenerateRequest, Usage, WatchRequest, WorkerState,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -67,6 +67,11 @@ impl Worker for Service {
     ) -> Result<Response<Self::GenerateStream>, Status> {
         let events = answer().map(|event| Ok(GenerateEvent { event: Some(event) }));
         Ok(Response::new(Box::pin(iter(events))))
+    }
+
+    /// An answer is over before anybody could.
+    async fn cancel(&self, _: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
+        Err(Status::not_found("no such request"))
     }
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
