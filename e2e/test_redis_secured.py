@@ -10,7 +10,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+import certificates
 from asking import reply_with
+from certificates import Authority
 from inferyard import BINARY, Up
 from resources import demo, plan, write
 from servers import Redis, free_ports
@@ -22,28 +24,21 @@ WITHIN_S = 30
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Path:
-    """An authority, and a certificate for localhost of it beside: `server.crt`, `server.key`."""
-    names = tmp_path / "names"
-    names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl(tmp_path, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=an authority", "-days", "2")
-    openssl(tmp_path, "req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
-    signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", str(names))
-    openssl(tmp_path, "x509", "-req", "-in", "server.csr", "-out", "server.crt", *signed)
-    return tmp_path / "ca.crt"
-
-
-def openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+def files(tmp_path: Path) -> Authority:
+    return certificates.authority(tmp_path)
 
 
 @pytest.fixture
-def server(redis: Callable[..., Redis], authority: Path) -> Redis:
+def authority(files: Authority) -> Path:
+    return files.certificate
+
+
+@pytest.fixture
+def server(redis: Callable[..., Redis], files: Authority) -> Redis:
     """Tests of the server itself go over a port without TLS, as its default user."""
-    folder, port = authority.parent, next(free_ports())
-    tls = ["--tls-port", port, "--tls-auth-clients", "no", "--tls-ca-cert-file", authority]
-    tls += ["--tls-cert-file", folder / "server.crt", "--tls-key-file", folder / "server.key"]
+    port = next(free_ports())
+    tls = ["--tls-port", port, "--tls-auth-clients", "no", "--tls-ca-cert-file", files.certificate]
+    tls += ["--tls-cert-file", files.server, "--tls-key-file", files.key]
     server = redis(settings=[str(word) for word in tls])
     server("ACL", "SETUSER", *documented_user())
     return server

@@ -1,21 +1,26 @@
-//! `inferyard keys`: make, list, rotate and revoke keys, in manifests and in Redis.
+//! `inferyard keys`: make, list, rotate and revoke keys, in manifests and in a key store.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use inferyard_keys::{KeyFields, KeyLimits, nanodollars};
+use inferyard_keys::{KeyFields, KeyLimits, KeyStore, nanodollars};
 
+use crate::admin;
 use crate::calendar::{DAY, Date, now};
 use crate::duration;
 use crate::failure::Failure;
 use crate::redis_ca;
 
+mod api;
 mod document;
 mod manifests;
 mod moment;
 mod print;
 mod store;
+
+use api::Api;
+use store::Store;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,6 +33,10 @@ Examples:
   # Into the key store of a running service (INFERYARD_REDIS may hold the address):
   inferyard keys create --plan team --account acme --name ci --expires 90d --redis redis://HOST
 
+  # The same over HTTP, with an admin key (INFERYARD_ADMIN_KEY may hold it):
+  inferyard keys create --plan team --account acme --name ci --url https://HOST \
+      --admin-key-file admin-key
+
   inferyard keys list --redis redis://HOST --account acme
   inferyard keys rotate alice -f keys.yaml --write --overlap 24h
   inferyard keys revoke iy-A…9xyz --redis redis://HOST
@@ -36,8 +45,9 @@ Exit codes: 0 done, 1 failed, 2 wrong command line or manifest.";
 
 /// Make, list, rotate and revoke API keys
 ///
-/// A key is in a manifest (-f) or in the key store of a service (--redis). Either holds its SHA-256
-/// only: the key itself is printed once, when it is made or rotated.
+/// A key is in a manifest (-f) or in the key store of a service, reached over HTTP (--url) or in its
+/// Redis (--redis). Either holds its SHA-256 only: the key itself is printed once, when it is made or
+/// rotated.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -55,7 +65,7 @@ enum Action {
 
 /// Make a key
 ///
-/// Without --redis it prints the manifest of the key, to be applied or written to a file.
+/// Without --url and --redis it prints the manifest of the key, to be applied or written to a file.
 #[derive(clap::Args, Debug)]
 struct Create {
     #[command(flatten)]
@@ -93,7 +103,7 @@ struct List {
     /// At most so many
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     limit: usize,
-    /// Those that come after the key of this id, in Redis
+    /// Those that come after the key of this id, in a key store
     #[arg(long, value_name = "ID")]
     after: Option<String>,
     #[command(flatten)]
@@ -131,12 +141,19 @@ struct Revoke {
     output: Printed,
 }
 
-/// Where keys are. Manifests count where both are given: the address may come from the environment.
+/// Where keys are. Manifests and --url count before Redis: its address may come from the environment.
 #[derive(clap::Args, Debug)]
 struct Place {
     /// Keys in manifests: files or folders
-    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    #[arg(
+        short = 'f',
+        long = "file",
+        value_name = "FILE",
+        conflicts_with = "url"
+    )]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    service: admin::Args,
     /// Keys in the key store: `redis://HOST`, `rediss://HOST` for TLS, also a node of a cluster
     #[arg(
         long,
@@ -197,11 +214,14 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         | Action::Rotate(Rotate { place, .. })
         | Action::Revoke(Revoke { place, .. }) => place,
     };
+    if let Some(service) = place.service.service()? {
+        return store::run(&Store::Http(Api::new(service)), &args.action);
+    }
     match &place.redis {
         Some(url) if place.files.is_empty() => {
             let address = place.redis_ca.address("--redis", url);
             let address = address.map_err(|error| Failure::usage(format!("{error:#}")))?;
-            store::run(address, &args.action)
+            store::run(&Store::Redis(KeyStore::new(address)), &args.action)
         }
         _ => manifests::run(args.action),
     }

@@ -4,6 +4,8 @@ mod duration;
 mod failure;
 mod dial;
 mod redis_ca;
+mod http;
+mod admin;
 mod shutdown;
 mod logs;
 mod scratch;
@@ -61,7 +63,7 @@ enum Role {
     Ledger(ledger::Args),
     Usage(usage::Args),
     Reconcile(reconcile::Args),
-    Keys(keys::Args),
+    Keys(Box<keys::Args>),
 }
 
 fn main() -> ExitCode {
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
         Role::Ledger(args) => ledger::run(args),
         Role::Usage(args) => usage::run(&args),
         Role::Reconcile(args) => reconcile::run(&args),
-        Role::Keys(args) => keys::run(args),
+        Role::Keys(args) => keys::run(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -38,6 +38,13 @@ impl KeyText {
         Self(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bits)))
     }
 
+    /// Whether this is formed like the text of a key, and so is a secret.
+    #[must_use]
+    pub fn is_formed_like(text: &str) -> bool {
+        let digits = text.strip_prefix(PREFIX);
+        digits.is_some_and(|digits| digits.len() == DIGITS)
+    }
+
     /// The secret itself, for the one time that it is shown.
     #[must_use]
     pub fn reveal(&self) -> &str {

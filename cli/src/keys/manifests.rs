@@ -9,7 +9,7 @@ use inferyard_keys::{KeyText, WantedKey};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
-use super::print::{self, Row};
+use super::print::{self, Listing, Row};
 use super::{Action, Create, List, Output, Revoke, Rotate, document, moment, seconds};
 use crate::failure::Failure;
 
@@ -93,10 +93,8 @@ fn list(list: &List) -> Result<(), Failure> {
         account.is_none_or(|account| *account == row.account)
     });
     let rows: Vec<_> = rows.take(list.limit).collect();
-    match list.output.output {
-        Output::Text => print::table(&rows),
-        Output::Json => print::json_lines(&rows),
-    }
+    let mut listing = Listing::new(list.output.output);
+    listing.page(&rows).map(|_| ())
 }
 
 fn rotate(rotate: &Rotate) -> Result<(), Failure> {

@@ -5,8 +5,11 @@ use std::io::{self, Write};
 use inferyard_keys::{KeyLimits, StoredKey, dollars};
 use serde_json::{Map, Value, json};
 
-use super::moment;
+use super::{Output, moment};
 use crate::failure::Failure;
+
+/// The head of a table.
+const HEAD: [&str; 7] = ["ID", "NAME", "ACCOUNT", "PLAN", "KEY", "EXPIRES", "STATE"];
 
 /// A key as it is listed, wherever it is.
 pub(super) struct Row {
@@ -20,6 +23,14 @@ pub(super) struct Row {
     pub(super) expires: Option<String>,
     pub(super) state: &'static str,
     pub(super) limits: Value,
+}
+
+/// A list of any length, printed page by page: nothing but the page is held.
+pub(super) struct Listing {
+    output: Output,
+    /// The width of each column so far; `None`: nothing is printed yet.
+    widths: Option<Vec<usize>>,
+    with_ids: bool,
 }
 
 // === impl Row ===
@@ -43,6 +54,19 @@ impl Row {
         }
     }
 
+    fn cells(&self) -> [String; HEAD.len()] {
+        let expires = self.expires.clone();
+        [
+            self.id.clone().unwrap_or_default(),
+            self.name.clone(),
+            self.account.clone(),
+            self.plan.clone(),
+            self.key.clone(),
+            expires.unwrap_or_else(|| "never".to_owned()),
+            self.state.to_owned(),
+        ]
+    }
+
     fn json(&self) -> Value {
         let mut fields = Map::new();
         if let Some(id) = &self.id {
@@ -56,6 +80,60 @@ impl Row {
             fields.extend(rest);
         }
         fields.into()
+    }
+}
+
+// === impl Listing ===
+
+impl Listing {
+    pub(super) fn new(output: Output) -> Self {
+        Self {
+            output,
+            widths: None,
+            with_ids: false,
+        }
+    }
+
+    /// Prints the next rows; `false`: nobody reads them any more.
+    pub(super) fn page(&mut self, rows: &[Row]) -> Result<bool, Failure> {
+        let text = match self.output {
+            Output::Text => self.table(rows),
+            Output::Json => rows
+                .iter()
+                .flat_map(|row| [row.json().to_string(), "\n".to_owned()])
+                .collect(),
+        };
+        match io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(Failure::failed(format!("cannot print: {error}"))),
+        }
+    }
+
+    /// The rows under a head that stands above the first page. Columns grow where a later page needs
+    /// it, and never shrink.
+    fn table(&mut self, rows: &[Row]) -> String {
+        let mut lines = Vec::new();
+        if self.widths.is_none() {
+            self.with_ids = rows.iter().any(|row| row.id.is_some());
+            lines.push(HEAD.map(str::to_owned));
+        }
+        lines.extend(rows.iter().map(Row::cells));
+        let widths = self.widths.get_or_insert_with(|| vec![0; HEAD.len()]);
+        for line in &lines {
+            for (width, cell) in widths.iter_mut().zip(line) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let hidden = usize::from(!self.with_ids);
+        let mut text = String::new();
+        for line in &lines {
+            let cells = line.iter().zip(widths.iter()).skip(hidden);
+            let cells = cells.map(|(cell, &width)| format!("{cell:width$}"));
+            text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+            text.push('\n');
+        }
+        text
     }
 }
 
@@ -79,47 +157,6 @@ pub(super) fn limits(limits: &KeyLimits) -> Value {
     named.into()
 }
 
-/// One object in each line.
-pub(super) fn json_lines(rows: &[Row]) -> Result<(), Failure> {
-    for row in rows {
-        line(&row.json().to_string())?;
-    }
-    Ok(())
-}
-
-/// A table with a head.
-pub(super) fn table(rows: &[Row]) -> Result<(), Failure> {
-    let head = ["ID", "NAME", "ACCOUNT", "PLAN", "KEY", "EXPIRES", "STATE"];
-    let mut cells = vec![head.map(str::to_owned)];
-    cells.extend(rows.iter().map(|row| {
-        let expires = row.expires.clone();
-        [
-            row.id.clone().unwrap_or_default(),
-            row.name.clone(),
-            row.account.clone(),
-            row.plan.clone(),
-            row.key.clone(),
-            expires.unwrap_or_else(|| "never".to_owned()),
-            row.state.to_owned(),
-        ]
-    }));
-    let with_ids = rows.iter().any(|row| row.id.is_some());
-    let columns = usize::from(!with_ids)..head.len();
-    let width = |column: usize| {
-        let widths = cells.iter().map(|row| row[column].chars().count());
-        widths.max().unwrap_or(0)
-    };
-    let widths: Vec<_> = columns.clone().map(width).collect();
-    for row in &cells {
-        let padded = columns.clone().zip(&widths).map(|(column, &width)| {
-            let text = &row[column];
-            format!("{text:width$}")
-        });
-        line(padded.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
-    Ok(())
-}
-
 /// A line on standard output.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
     write(text).and_then(|()| write("\n"))
@@ -134,4 +171,46 @@ pub(super) fn write(text: &str) -> Result<(), Failure> {
 /// A remark on standard error, so that standard output holds nothing but the answer.
 pub(super) fn note(text: &str) {
     eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: Option<&str>, name: &str) -> Row {
+        Row {
+            id: id.map(str::to_owned),
+            name: name.to_owned(),
+            account: "acme".to_owned(),
+            plan: "team".to_owned(),
+            key: "iy-a…wxyz".to_owned(),
+            expires: None,
+            state: "active",
+            limits: Value::Null,
+        }
+    }
+
+    #[test]
+    fn columns_stay_over_pages_and_grow_where_they_must() {
+        let mut listing = Listing::new(Output::Text);
+        let first = "\
+ID     NAME  ACCOUNT  PLAN  KEY        EXPIRES  STATE
+key_1  ci    acme     team  iy-a…wxyz  never    active
+";
+        assert_eq!(listing.table(&[row(Some("key_1"), "ci")]), first);
+        let second = "\
+key_2  nightly  acme     team  iy-a…wxyz  never    active
+key_3  b        acme     team  iy-a…wxyz  never    active
+";
+        let rows = [row(Some("key_2"), "nightly"), row(Some("key_3"), "b")];
+        assert_eq!(listing.table(&rows), second);
+        let manifest = "\
+NAME  ACCOUNT  PLAN  KEY        EXPIRES  STATE
+ci    acme     team  iy-a…wxyz  never    active
+";
+        assert_eq!(
+            Listing::new(Output::Text).table(&[row(None, "ci")]),
+            manifest
+        );
+    }
 }

@@ -1,80 +1,103 @@
-//! Keys in the key store of a service.
+//! Keys in the key store of a service, in its Redis or behind its HTTP API.
 
 use anyhow::Context;
 use inferyard_keys::{
-    Issued, KeyStore, LONGEST_PAGE, ResolveError, RotateError, StoreError, WantedKey,
+    KeyFields, KeyHash, KeyStore, LONGEST_PAGE, Page, ResolveError, RotateError, StoreError,
+    StoredKey, WantedKey,
 };
-use inferyard_redis_link::Address;
 use serde_json::json;
 use tokio::runtime;
 
-use super::print::{self, Row};
+use super::api::Api;
+use super::print::{self, Listing, Row};
 use super::{Action, Create, List, Output, Revoke, Rotate, seconds};
 use crate::failure::Failure;
 
-/// Does what is asked in the store at this address.
-pub(super) fn run(address: Address, action: &Action) -> Result<(), Failure> {
-    let store = KeyStore::new(address);
+/// The key store, whichever way it is reached.
+pub(super) enum Store {
+    Redis(KeyStore),
+    Http(Api),
+}
+
+/// A key, and its new text.
+pub(super) struct Issued {
+    pub(super) key: StoredKey,
+    pub(super) text: String,
+}
+
+/// Does what is asked in this store.
+pub(super) fn run(store: &Store, action: &Action) -> Result<(), Failure> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start")?;
     runtime.block_on(async {
         match action {
-            Action::Create(create) => self::create(&store, create).await,
-            Action::List(list) => self::list(&store, list).await,
-            Action::Rotate(rotate) => self::rotate(&store, rotate).await,
-            Action::Revoke(revoke) => self::revoke(&store, revoke).await,
+            Action::Create(create) => self::create(store, create).await,
+            Action::List(list) => self::list(store, list).await,
+            Action::Rotate(rotate) => self::rotate(store, rotate).await,
+            Action::Revoke(revoke) => self::revoke(store, revoke).await,
         }
     })
 }
 
-async fn create(store: &KeyStore, create: &Create) -> Result<(), Failure> {
+async fn create(store: &Store, create: &Create) -> Result<(), Failure> {
     let (Some(name), Some(account)) = (&create.name, &create.account) else {
         return Err(Failure::usage(
-            "a key in Redis needs --name and --account: nothing else tells it from a million others"
+            "a key in a key store needs --name and --account: nothing else tells it from a million \
+             others"
                 .to_owned(),
         ));
     };
     let fields = create.fields(name.clone(), account.clone());
-    let wanted = WantedKey::new(fields, seconds());
-    let wanted = wanted.map_err(|error| Failure::usage(error.to_string()))?;
-    let issued = store.create(wanted).await?;
+    let issued = store.create(fields).await?;
     print_issued(&issued, create.output.output, "created")
 }
 
-async fn list(store: &KeyStore, list: &List) -> Result<(), Failure> {
-    let mut rows = Vec::new();
+async fn list(store: &Store, list: &List) -> Result<(), Failure> {
+    let mut listing = Listing::new(list.output.output);
+    let account = list.account.as_deref();
     let mut after = list.after.clone();
-    let mut more = true;
-    while more && rows.len() < list.limit {
-        let limit = LONGEST_PAGE.min(list.limit - rows.len());
-        let account = list.account.as_deref();
-        let page = store.list(account, after.as_deref(), limit).await?;
+    let mut left = list.limit;
+    loop {
+        let page = if left == 0 {
+            Page::default()
+        } else {
+            let limit = LONGEST_PAGE.min(left);
+            store.list(account, after.as_deref(), limit).await?
+        };
+        left = left.saturating_sub(page.keys.len());
+        let more = page.more;
         after = page.keys.last().map(|key| key.id.clone());
-        more = page.more;
         let now = seconds();
-        rows.extend(page.keys.into_iter().map(|key| Row::of(key, now)));
+        let rows = page.keys.into_iter().map(|key| Row::of(key, now));
+        let read = listing.page(&rows.collect::<Vec<_>>())?;
+        if let (true, true, 0, Some(id)) = (read, more, left, &after) {
+            print::note(&format!("there are more: --after {id}"));
+        }
+        // A page without a last key has nothing to go on from.
+        if !read || !more || left == 0 || after.is_none() {
+            return Ok(());
+        }
     }
-    match list.output.output {
-        Output::Text => print::table(&rows)?,
-        Output::Json => print::json_lines(&rows)?,
-    }
-    if let (true, Some(id)) = (more, after) {
-        print::note(&format!("there are more: --after {id}"));
-    }
-    Ok(())
 }
 
-async fn rotate(store: &KeyStore, rotate: &Rotate) -> Result<(), Failure> {
+async fn rotate(store: &Store, rotate: &Rotate) -> Result<(), Failure> {
     let id = store.resolve(&rotate.key).await?;
-    let issued = store.rotate(&id, rotate.overlap).await?;
+    let issued = match store {
+        Store::Redis(store) => Issued::from(store.rotate(&id, rotate.overlap).await?),
+        Store::Http(api) => api.rotate(&id, rotate.overlap).await?,
+    };
     print_issued(&issued, rotate.output.output, "rotated")
 }
 
-async fn revoke(store: &KeyStore, revoke: &Revoke) -> Result<(), Failure> {
+async fn revoke(store: &Store, revoke: &Revoke) -> Result<(), Failure> {
     let id = store.resolve(&revoke.key).await?;
-    if !store.revoke(&id).await? {
+    let known = match store {
+        Store::Redis(store) => store.revoke(&id).await?,
+        Store::Http(api) => api.revoke(&id).await?,
+    };
+    if !known {
         return Err(ResolveError::Unknown.into());
     }
     match revoke.output.output {
@@ -84,16 +107,18 @@ async fn revoke(store: &KeyStore, revoke: &Revoke) -> Result<(), Failure> {
 }
 
 fn print_issued(issued: &Issued, output: Output, done: &str) -> Result<(), Failure> {
-    let key = &issued.key;
-    let text = issued.text.reveal();
+    let Issued { key, text } = issued;
     match output {
-        Output::Json => print::line(
-            &json!({
-                "key": text, "id": key.id, "name": key.name, "account": key.account,
-                "plan": key.plan, "redacted": key.redacted, "hash": issued.text.hash().to_string(),
-            })
-            .to_string(),
-        ),
+        Output::Json => {
+            let hash = KeyHash::of(text.as_bytes()).to_string();
+            print::line(
+                &json!({
+                    "key": text, "id": key.id, "name": key.name, "account": key.account,
+                    "plan": key.plan, "redacted": key.redacted, "hash": hash,
+                })
+                .to_string(),
+            )
+        }
         Output::Text => {
             print::note(&format!(
                 "{done} {} ({}) of account {} on plan {}. The key is shown only now:",
@@ -103,6 +128,51 @@ fn print_issued(issued: &Issued, output: Output, done: &str) -> Result<(), Failu
         }
     }
 }
+
+// === impl Store ===
+
+impl Store {
+    async fn create(&self, fields: KeyFields) -> Result<Issued, Failure> {
+        let wanted = WantedKey::new(fields.clone(), seconds());
+        let wanted = wanted.map_err(|error| Failure::usage(error.to_string()))?;
+        match self {
+            Self::Redis(store) => Ok(store.create(wanted).await?.into()),
+            Self::Http(api) => api.create(fields).await,
+        }
+    }
+
+    async fn list(
+        &self,
+        account: Option<&str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, Failure> {
+        match self {
+            Self::Redis(store) => Ok(store.list(account, after, limit).await?),
+            Self::Http(api) => api.list(account, after, limit).await,
+        }
+    }
+
+    async fn resolve(&self, called: &str) -> Result<String, Failure> {
+        match self {
+            Self::Redis(store) => Ok(store.resolve(called).await?),
+            Self::Http(api) => api.resolve(called).await,
+        }
+    }
+}
+
+// === impl Issued ===
+
+impl From<inferyard_keys::Issued> for Issued {
+    fn from(issued: inferyard_keys::Issued) -> Self {
+        Self {
+            text: issued.text.reveal().to_owned(),
+            key: issued.key,
+        }
+    }
+}
+
+// === impl Failure ===
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {

@@ -136,7 +136,7 @@ fn a_redis_that_is_not_there_is_an_error_that_repeats_no_password() {
     assert_eq!(up.end().code(), Some(2));
     let said = up.stderr.end();
     assert!(
-        said.contains("expected an address such as redis://127.0.0.1:6379"),
+        said.contains("not an address of Redis: expected redis://"),
         "{said}"
     );
 }

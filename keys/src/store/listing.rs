@@ -5,12 +5,10 @@ use redis::cmd;
 use tokio::task::JoinSet;
 
 use super::{KeyStore, StoreError};
-use crate::KeyHash;
+use crate::{KeyHash, KeyText};
 
 /// The longest page of a list.
 pub const LONGEST_PAGE: usize = 100;
-/// How many characters the text of a key has.
-const TEXT_LENGTH: usize = 46;
 /// How many keys of one name an error tells.
 const MOST_NAMESAKES: usize = 10;
 
@@ -144,7 +142,7 @@ impl KeyStore {
         if called.starts_with("key_") && self.get(called).await?.is_some() {
             return Ok(called.to_owned());
         }
-        let is_text = called.starts_with("iy-") && called.len() == TEXT_LENGTH;
+        let is_text = KeyText::is_formed_like(called);
         let hash = KeyHash::parse(called).or(is_text.then(|| KeyHash::of(called.as_bytes())));
         if let Some(hash) = hash
             && let Some(key) = self.find(&hash).await?

@@ -11,8 +11,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use inferyard_keys::{
-    FieldError, Issued, KeyFields, KeyLimits, KeyStore, KeyText, LONGEST_PAGE, RotateError,
-    StoreError, StoredKey, WantedKey, dollars, nanodollars,
+    FieldError, Issued, KeyFields, KeyLimits, KeyStore, KeyText, LONGEST_PAGE, Page, ResolveError,
+    RotateError, StoreError, StoredKey, WantedKey, dollars, nanodollars,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,7 @@ struct List {
     limit: Option<usize>,
     after: Option<String>,
     account: Option<String>,
+    called: Option<String>,
 }
 
 /// Limits as the API writes them.
@@ -148,13 +149,40 @@ async fn list(
         return Err(Refused::Body(message));
     }
     let (account, after) = (query.account.as_deref(), query.after.as_deref());
-    let page = store.list(account, after, limit).await?;
+    let page = match &query.called {
+        None => store.list(account, after, limit).await?,
+        Some(_) if query.limit.is_some() || account.is_some() || after.is_some() => {
+            let message = "called: expected no other parameter beside it";
+            return Err(Refused::Body(message.to_owned()));
+        }
+        Some(called) => self::called(&store, called).await?,
+    };
     let id = |key: Option<&StoredKey>| key.map(|key| key.id.clone());
     let (first, last) = (id(page.keys.first()), id(page.keys.last()));
     let data: Vec<_> = page.keys.into_iter().map(|key| shown(key, None)).collect();
     Ok(Json(json!({
         "object": "list", "data": data, "first_id": first, "last_id": last, "has_more": page.more,
     })))
+}
+
+/// The keys that are called so: one, none, or some of the several of a name.
+async fn called(store: &KeyStore, called: &str) -> Answer<Page> {
+    if KeyText::is_formed_like(called) {
+        let message = "called: this looks like the text of a key, which is a secret and belongs in \
+                       no address: send its SHA-256";
+        return Err(Refused::Body(message.to_owned()));
+    }
+    let ids = match store.resolve(called).await {
+        Ok(id) => vec![id],
+        Err(ResolveError::Unknown) => vec![],
+        Err(ResolveError::Ambiguous(ids)) => ids,
+        Err(ResolveError::Store(error)) => return Err(error.into()),
+    };
+    let mut page = Page::default();
+    for id in ids {
+        page.keys.extend(store.get(&id).await?);
+    }
+    Ok(page)
 }
 
 async fn one(State(store): State<KeyStore>, Path(id): Path<String>) -> Answer<Json<Shown>> {

@@ -91,6 +91,50 @@ async fn a_key_from_its_making_to_its_end() {
     assert_eq!(ask(&store, "GET", &path, "").await.1["disabled"], true);
 }
 
+#[tokio::test]
+async fn a_key_is_found_by_what_it_is_called() {
+    let redis = Redis::start();
+    let store = KeyStore::new(redis.address());
+    let mut made = Vec::new();
+    for name in ["alone", "twin", "twin"] {
+        let body = json!({"name": name, "account": "acme", "plan": "team"}).to_string();
+        made.push(ask(&store, "POST", "/api_keys", &body).await.1);
+    }
+    let ids = async |called: &str| {
+        let path = format!("/api_keys?called={called}");
+        let (status, list) = ask(&store, "GET", &path, "").await;
+        assert_eq!((status, &list["has_more"]), (200, &json!(false)), "{list}");
+        let keys = list["data"].as_array().unwrap().iter();
+        keys.map(|key| key["id"].clone()).collect::<Vec<_>>()
+    };
+    let text = made[0]["value"].as_str().unwrap();
+    let hash = KeyHash::of(text.as_bytes()).to_string();
+    let redacted = made[0]["redacted_value"].as_str().unwrap();
+    let redacted = redacted.replace('…', "...");
+    let id = made[0]["id"].as_str().unwrap();
+    for called in ["alone", &hash, &redacted, id] {
+        assert_eq!(ids(called).await, [id], "{called}");
+    }
+    let mut twins = [made[1]["id"].clone(), made[2]["id"].clone()];
+    twins.sort_by_key(Value::to_string);
+    assert_eq!(ids("twin").await, twins);
+    assert_eq!(ids("nobody").await, Vec::<Value>::new());
+
+    for (query, expected) in [
+        (format!("called={text}"), "send its SHA-256"),
+        ("called=twin&limit=1".to_owned(), "no other parameter"),
+    ] {
+        let path = format!("/api_keys?{query}");
+        let (status, answer) = ask(&store, "GET", &path, "").await;
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(
+            status == 400 && message.contains(expected),
+            "{status} {message}"
+        );
+        assert!(!message.contains(text));
+    }
+}
+
 /// Method, path, body, and the status and a part of the message that they are answered with.
 type Case = (&'static str, &'static str, String, u16, &'static str);
 
