@@ -20,7 +20,10 @@ demo: build  ## serve the demo model and send it three requests; Ctrl-C ends (ON
 	@ONCE=$(ONCE) LISTEN=$(LISTEN) examples/demo
 
 .PHONY: test
-test: lint unit e2e  ## everything CI runs
+test:  ## everything CI runs
+	@.ci/prerequisites test
+	@.ci/prerequisites cluster
+	@e2e/cluster/build --beside $(MAKE) --no-print-directory lint unit e2e
 	$(say) "all tests passed"
 
 .PHONY: build
@@ -63,10 +66,20 @@ unit:  ## cargo's tests: units, properties, snapshots, real gRPC and HTTP
 	@cargo test --locked --release -p inferyard-proto-codegen
 
 .PHONY: e2e
-e2e: build  ## black-box tests of the binary with the OpenAI SDKs
+e2e: build  ## black-box tests: the binary with the OpenAI SDKs, and a real Kubernetes
 	@.ci/prerequisites test
+	@.ci/prerequisites cluster
 	$(say) "black-box tests"
 	@e2e/run $(E2E)
+
+.PHONY: kubernetes
+kubernetes:  ## build the Kubernetes of the tests (5 minutes, once); boot it with e2e/cluster/ctl
+	@.ci/prerequisites cluster
+	@e2e/cluster/build
+
+.PHONY: image
+image: build  ## the OCI image of the binary, without a registry, into inferyard.tar
+	@image/build inferyard.tar
 
 .PHONY: bench
 bench: build  ## the figures of docs/performance.md

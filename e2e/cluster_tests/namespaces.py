@@ -1,0 +1,40 @@
+"""A namespace of a test's own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster import Cluster
+from resources import Resource
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A namespace of a test's own, and the cluster as seen from it."""
+
+    cluster: Cluster
+    name: str
+
+    def kubectl(self, *words: str | Path, **options: Any) -> str:
+        """kubectl in this namespace."""
+        return self.cluster.kubectl("-n", self.name, *words, **options)
+
+    def get(self, *words: str) -> Any:
+        """`kubectl get … -o json`."""
+        return self.cluster.get("-n", self.name, *words)
+
+    def apply(self, *resources: Resource | Path, **options: Any) -> str:
+        """Applies resources and files."""
+        return self.cluster.apply(*resources, namespace=self.name, **options)
+
+    def wait(self, what: str, *targets: str, **options: Any) -> None:
+        """`kubectl wait --for=WHAT TARGET...`."""
+        self.cluster.wait(what, *targets, namespace=self.name, **options)
+
+    def until(self, kind: str, name: str, holds: Any, **options: Any) -> Any:
+        """Watches a resource until it is as asked, and returns it."""
+        return self.cluster.until(kind, name, holds, namespace=self.name, **options)
+
+    def table(self, kind: str) -> list[dict[str, str]]:
+        """What `kubectl get KIND` prints, by column."""
+        return self.cluster.table(kind, namespace=self.name)
