@@ -40,6 +40,8 @@ struct Line<'a> {
     sequence: u64,
     phase: &'static str,
     load_progress: f32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    note: &'a str,
     model: &'a str,
     running: u32,
     queued: u32,
@@ -118,6 +120,7 @@ impl<'a> From<&'a WorkerState> for Line<'a> {
             sequence: state.sequence,
             phase: phase_name(state.phase()),
             load_progress: state.load_progress,
+            note: &state.note,
             model: &state.model,
             running: state.running,
             queued: state.queued,

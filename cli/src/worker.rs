@@ -1,6 +1,7 @@
 //! `inferyard worker`: a model behind gRPC.
 
 pub(crate) mod engine;
+mod upstream;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   inferyard worker --model demo --builtin demo
   inferyard worker --model llama --gguf ./llama.gguf --listen 0.0.0.0:50051 --context-length 8192
+  inferyard worker --model qwen --engine vllm --engine-url http://127.0.0.1:8000
   inferyard worker -f examples/quickstart.yaml --model demo --listen unix:/tmp/demo.sock
 
 Exit codes: 0 stopped by a signal, 1 failed, 2 wrong command line or manifest.";
@@ -61,6 +63,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     scratch: Option<PathBuf>,
     #[command(flatten)]
+    upstream: upstream::Args,
+    #[command(flatten)]
     engine: engine::Args,
     /// How long running answers may go on once it is asked to stop
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
@@ -98,6 +102,21 @@ async fn serve(config: Config, exit_with_parent: bool) -> anyhow::Result<()> {
 
 /// The settings, and the folder that must live as long as the worker.
 fn config(args: &Args) -> Result<(Config, Option<Scratch>), Failure> {
+    let (mut config, settings, scratch) = match args.upstream.upstream() {
+        Some(upstream) => {
+            let config = Config::upstream(args.listen.clone(), &args.model, upstream);
+            (config, EngineSettings::default(), None)
+        }
+        None => embedded(args)?,
+    };
+    args.engine.apply(&settings, &mut config);
+    config.drain_timeout = args.drain_timeout;
+    config.metrics = args.metrics_listen;
+    Ok((config, scratch))
+}
+
+/// A model that this process computes itself.
+fn embedded(args: &Args) -> Result<(Config, EngineSettings, Option<Scratch>), Failure> {
     let given = args.builtin.map(Weights::Builtin);
     let given = given.or_else(|| args.gguf.clone().map(Weights::File));
     let declared = if args.files.is_empty() {
@@ -123,9 +142,6 @@ fn config(args: &Args) -> Result<(Config, Option<Scratch>), Failure> {
         Some(declared) => (declared.name.to_string(), declared.engine),
         None => (args.model.clone(), EngineSettings::default()),
     };
-    let mut config = Config::new(args.listen.clone(), name, gguf);
-    args.engine.apply(&settings, &mut config);
-    config.drain_timeout = args.drain_timeout;
-    config.metrics = args.metrics_listen;
-    Ok((config, scratch))
+    let config = Config::new(args.listen.clone(), name, gguf);
+    Ok((config, settings, scratch))
 }

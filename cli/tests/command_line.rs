@@ -47,6 +47,42 @@ fn the_version_is_printed() {
 }
 
 #[test]
+fn a_wrong_engine_ends_with_code_2_and_says_what_was_expected() {
+    let url = "--engine-url";
+    let table: [(&[&str], &str); 5] = [
+        (&["--engine", "vllm"], "--engine-url <URL>"),
+        (
+            &["--engine", "x"],
+            "[possible values: vllm, sglang, openai]",
+        ),
+        (
+            &["--engine", "vllm", url, "http://10.0.0.1:8000"],
+            "on the worker's own machine or in its pod",
+        ),
+        (
+            &["--engine", "openai", url, "http://[::1]:1", "--gguf", "f"],
+            "cannot be used with",
+        ),
+        (
+            &[
+                "--engine",
+                "openai",
+                url,
+                "http://[::1]:1",
+                "--threads",
+                "1",
+            ],
+            "cannot be used with",
+        ),
+    ];
+    for (arguments, expected) in table {
+        let output = inferyard(&[&["worker", "--model", "m"], arguments].concat());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn wrong_arguments_end_with_code_2_and_say_what_was_expected() {
     let hash = "0".repeat(63);
     let table: [(&[&str], &str); 12] = [

@@ -4,15 +4,20 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
+use crate::event::{Failure, FailureKind};
 use crate::state::State;
 
-/// A line of jobs that many tasks join and one engine thread serves.
+/// A line of jobs that many tasks join and one engine serves.
 pub(crate) struct Queue<J> {
     max_queued: usize,
     inner: Mutex<Inner<J>>,
+    // For an engine that is a thread.
     wake: Condvar,
+    // For an engine that is a task.
+    bell: Notify,
     state: Arc<State>,
 }
 
@@ -58,6 +63,18 @@ struct Inner<J> {
     woken: bool,
 }
 
+// === impl Refused ===
+
+impl Refused {
+    /// What the request hears.
+    pub(crate) fn failure(self) -> Failure {
+        match self {
+            Self::Full => Failure::new(FailureKind::Overloaded, "the queue of this worker is full"),
+            Self::Draining => Failure::new(FailureKind::Draining, "this worker is shutting down"),
+        }
+    }
+}
+
 // === impl Queue ===
 
 impl<J: Job> Queue<J> {
@@ -75,6 +92,7 @@ impl<J: Job> Queue<J> {
             max_queued,
             inner: Mutex::new(inner),
             wake: Condvar::new(),
+            bell: Notify::new(),
             state,
         }
     }
@@ -109,7 +127,7 @@ impl<J: Job> Queue<J> {
     /// Makes the engine look again.
     pub(crate) fn wake(&self) {
         self.lock().woken = true;
-        self.wake.notify_one();
+        self.ring();
     }
 
     /// Changes the engine's orders; they only ever get stricter.
@@ -149,6 +167,21 @@ impl<J: Job> Queue<J> {
         }
         inner.woken = false;
         inner.orders
+    }
+
+    /// As [`wait`](Self::wait), for an engine that is a task.
+    pub(crate) async fn woken(&self, until: Option<Instant>) -> Orders {
+        while !std::mem::take(&mut self.lock().woken) {
+            match until {
+                None => self.bell.notified().await,
+                Some(until) => {
+                    if timeout_at(until, self.bell.notified()).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.orders()
     }
 
     /// Takes the first job, if the engine has room for it.
@@ -202,7 +235,12 @@ impl<J: Job> Queue<J> {
         inner.woken = true;
         self.state
             .set_queue(inner.waiting.len(), inner.waiting_tokens);
+        self.ring();
+    }
+
+    fn ring(&self) {
         self.wake.notify_one();
+        self.bell.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<J>> {

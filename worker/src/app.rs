@@ -18,11 +18,13 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::config::Config;
-use crate::engine::embedded::{LoadError, Thread};
+use crate::engine::{Life, LoadError};
 use crate::metrics;
 use crate::rpc::{Service, Services};
 use crate::state::State;
 
+/// The service of `grpc.health.v1` that is served as long as the process lives.
+const LIVENESS: &str = "liveness";
 /// The largest message a router may send: above its own limit for bodies.
 const MAX_MESSAGE: usize = 64 << 20;
 /// One frame for most prompts: at 16 KiB a long one costs twice as much.
@@ -154,9 +156,9 @@ impl Worker {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         let drain_timeout = self.config.drain_timeout;
         let state = Arc::clone(&self.service.state);
-        let mut thread = Thread::start(self.config, state).map_err(RunError::Thread)?;
+        let mut life = Life::start(self.config, state).map_err(RunError::Thread)?;
         let mut serving = Serving::start(self.listener, self.metrics, self.service).await;
-        let outcome = serving.serve(&mut thread, &shutdown, drain_timeout).await;
+        let outcome = serving.serve(&mut life, &shutdown, drain_timeout).await;
         serving.end().await;
         outcome
     }
@@ -194,20 +196,23 @@ impl Serving {
             server,
         };
         serving.report(ServingStatus::NotServing).await;
+        // Of the process itself: a worker without its engine is not mended by a restart.
+        let liveness = ServingStatus::Serving;
+        serving.health.set_service_status(LIVENESS, liveness).await;
         serving
     }
 
     async fn serve(
         &mut self,
-        thread: &mut Thread,
+        life: &mut Life,
         shutdown: &CancellationToken,
         drain_timeout: Duration,
     ) -> Result<(), RunError> {
         let loaded = tokio::select! {
-            loaded = thread.loaded() => loaded.map_err(RunError::Load)?,
+            loaded = life.loaded() => loaded.map_err(RunError::Load)?,
             broken = &mut self.server => return Err(server_broke(broken)),
             () = shutdown.cancelled() => {
-                self.drain(thread, drain_timeout).await;
+                self.drain(life, drain_timeout).await;
                 return Ok(());
             }
         };
@@ -223,22 +228,27 @@ impl Serving {
             kv_tokens = capacity.kv_total_tokens,
             "ready"
         );
-        tokio::select! {
-            () = shutdown.cancelled() => self.drain(thread, drain_timeout).await,
-            () = thread.ended() => return Err(RunError::Engine),
-            broken = &mut self.server => return Err(server_broke(broken)),
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break self.drain(life, drain_timeout).await,
+                turned = life.turned() => match turned {
+                    Some(up) => self.report(serving_status(up)).await,
+                    None => return Err(RunError::Engine),
+                },
+                broken = &mut self.server => return Err(server_broke(broken)),
+            }
         }
         Ok(())
     }
 
-    async fn drain(&self, thread: &mut Thread, drain_timeout: Duration) {
+    async fn drain(&self, life: &mut Life, drain_timeout: Duration) {
         self.service.state.set_draining();
         self.report(ServingStatus::NotServing).await;
-        thread.drain();
-        if timeout(drain_timeout, thread.ended()).await.is_err() {
+        life.drain();
+        if timeout(drain_timeout, life.ended()).await.is_err() {
             tracing::warn!("requests still ran at the end of the drain timeout; they fail");
-            thread.stop();
-            thread.ended().await;
+            life.stop();
+            life.ended().await;
         }
     }
 
@@ -260,6 +270,14 @@ impl Serving {
             tracing::warn!("connections were still open at the end; they are cut");
             self.server.abort();
         }
+    }
+}
+
+fn serving_status(up: bool) -> ServingStatus {
+    if up {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
     }
 }
 

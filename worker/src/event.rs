@@ -1,5 +1,7 @@
 //! What an engine says about a request, from its place in the batch to its end.
 
+use crate::output::Piece;
+
 /// One event of an answer.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -40,6 +42,8 @@ pub(crate) struct Delta {
     pub(crate) logprobs: Vec<TokenLogprob>,
     /// Every token produced since the last delta, held-back ones included.
     pub(crate) token_ids: Vec<u32>,
+    /// How many more that are, of an engine that does not tell their ids.
+    pub(crate) nameless_tokens: u32,
 }
 
 /// A fragment of one tool call.
@@ -82,6 +86,8 @@ pub(crate) enum FinishReason {
     Length,
     /// The answer is one or more tool calls.
     ToolCalls,
+    /// The engine withheld the rest.
+    ContentFilter,
 }
 
 /// Token counts of a request over all its choices.
@@ -142,6 +148,40 @@ impl Delta {
     /// Nothing in it that a reader would see.
     pub(crate) fn is_silent(&self) -> bool {
         self.content.is_empty() && self.reasoning.is_empty() && self.tool_calls.is_empty()
+    }
+
+    /// Appends what was read of the answer.
+    pub(crate) fn add(&mut self, piece: Piece) {
+        match piece {
+            Piece::Content(text) => append(&mut self.content, text),
+            Piece::Reasoning(text) => append(&mut self.reasoning, text),
+            Piece::ToolCallStart { index, id, name } => {
+                let arguments = String::new();
+                self.tool_calls.push(ToolCallFragment {
+                    index,
+                    id,
+                    name,
+                    arguments,
+                });
+            }
+            Piece::ToolCallArguments { index, text } => match self.tool_calls.last_mut() {
+                Some(last) if last.index == index => append(&mut last.arguments, text),
+                _ => self.tool_calls.push(ToolCallFragment {
+                    index,
+                    id: String::new(),
+                    name: String::new(),
+                    arguments: text,
+                }),
+            },
+        }
+    }
+}
+
+fn append(to: &mut String, text: String) {
+    if to.is_empty() {
+        *to = text;
+    } else {
+        to.push_str(&text);
     }
 }
 

@@ -24,6 +24,7 @@ mod utf8;
 use reasoning::Reasoning;
 use stops::Stops;
 use tool_calls::ToolCalls;
+pub(crate) use tool_calls::random_id;
 use utf8::Utf8;
 
 /// Reads the answer of one choice, token by token.

@@ -29,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) deadline: Option<Instant>,
     /// Higher goes first.
     pub(crate) priority: i32,
+    /// A JSON object of the fields that the router does not know, or empty.
+    pub(crate) extra_json: Bytes,
 }
 
 /// What the model reads.

@@ -25,8 +25,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tracing::{Instrument, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::engine::Events;
-use crate::engine::embedded::Embedded;
+use crate::engine::{Engine, Events};
 use crate::event::{Event, Failure, FailureKind};
 use crate::state::{Outcome, State};
 
@@ -38,7 +37,7 @@ pub(crate) struct Service {
     /// What it tells about itself.
     pub(crate) state: Arc<State>,
     /// Set once the model is loaded.
-    pub(crate) engine: Arc<OnceLock<Embedded>>,
+    pub(crate) engine: Arc<OnceLock<Engine>>,
     /// What can be cancelled.
     pub(crate) open: Arc<Open>,
     /// Owns the tasks of watchers.

@@ -106,6 +106,8 @@ pub(crate) struct Snapshot {
     pub(crate) phase: Phase,
     /// How far loading is, 0 to 1.
     pub(crate) load_progress: f32,
+    /// Why it does not serve, for people; empty: there is nothing to say.
+    pub(crate) note: String,
     /// What it can do.
     pub(crate) capacity: Capacity,
     /// What it is busy with.
@@ -153,6 +155,7 @@ impl State {
             snapshot: Snapshot {
                 phase: Phase::Loading,
                 load_progress: 0.0,
+                note: String::new(),
                 capacity: Capacity::default(),
                 load: Load::default(),
                 queued: 0,
@@ -197,9 +200,28 @@ impl State {
         self.change(|inner| {
             inner.snapshot.capacity = capacity;
             inner.snapshot.load_progress = 1.0;
+            inner.snapshot.note.clear();
             // A worker that was told to shut down while it loaded stays in that phase.
             if inner.snapshot.phase == Phase::Loading {
                 inner.snapshot.phase = Phase::Ready;
+            }
+        });
+    }
+
+    /// What it waits for while it does not serve.
+    pub(crate) fn set_note(&self, note: String) {
+        if self.lock().snapshot.note != note {
+            self.change(|inner| inner.snapshot.note = note);
+        }
+    }
+
+    /// What it serves with is gone, and may come back.
+    pub(crate) fn set_lost(&self, note: String) {
+        self.change(|inner| {
+            inner.snapshot.load_progress = 0.0;
+            inner.snapshot.note = note;
+            if inner.snapshot.phase == Phase::Ready {
+                inner.snapshot.phase = Phase::Loading;
             }
         });
     }
@@ -326,75 +348,4 @@ impl Inner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn apply(state: &State, changes: impl IntoIterator<Item = PrefixChange>) {
-        state.set_load(Load::default(), changes.into_iter());
-    }
-
-    #[test]
-    fn a_watcher_hears_everything_first_and_changes_later() {
-        let state = State::new("m".to_owned(), 1);
-        apply(&state, [PrefixChange::Added(1), PrefixChange::Added(2)]);
-        let mut cursor = Cursor::default();
-        let (_, mut first) = state.observe(&mut cursor);
-        first.added.sort_unstable();
-        assert_eq!(
-            first,
-            PrefixNews {
-                reset: true,
-                added: vec![1, 2],
-                removed: vec![]
-            }
-        );
-
-        apply(
-            &state,
-            [
-                PrefixChange::Removed(1),
-                PrefixChange::Added(3),
-                PrefixChange::Removed(3),
-            ],
-        );
-        let (_, mut second) = state.observe(&mut cursor);
-        second.removed.sort_unstable();
-        assert_eq!(
-            second,
-            PrefixNews {
-                reset: false,
-                added: vec![],
-                removed: vec![1, 3]
-            }
-        );
-        assert_eq!(state.observe(&mut cursor).1, PrefixNews::default());
-    }
-
-    #[test]
-    fn a_watcher_that_is_too_far_behind_hears_everything_again() {
-        let state = State::new("m".to_owned(), 1);
-        let mut cursor = Cursor::default();
-        state.observe(&mut cursor);
-        apply(&state, (0..=CHANGES_KEPT as u64).map(PrefixChange::Added));
-        let (_, news) = state.observe(&mut cursor);
-        assert!(news.reset);
-        assert_eq!(news.added.len(), CHANGES_KEPT + 1);
-    }
-
-    #[test]
-    fn only_changes_wake_watchers() {
-        let state = State::new("m".to_owned(), 1);
-        let mut changes = state.changes();
-        apply(&state, []);
-        assert!(!changes.has_changed().unwrap());
-        state.set_load(
-            Load {
-                running: 1,
-                ..Load::default()
-            },
-            std::iter::empty(),
-        );
-        assert!(changes.has_changed().unwrap());
-        changes.mark_unchanged();
-    }
-}
+mod tests;

@@ -7,10 +7,10 @@ use inferyard_worker::Config;
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Engine")]
 pub(super) struct Args {
-    /// Tokens of one conversation [default: as the model was trained]
+    /// Tokens of one conversation [default: as the model was trained, or as the engine says]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(64..))]
     context_length: Option<u32>,
-    /// Answers computed at the same time [default: 16]
+    /// Answers computed at the same time [default: 16; 256 by an engine beside the worker]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=255))]
     max_running: Option<u16>,
     /// Requests that wait before more are refused [default: 256]

@@ -272,7 +272,8 @@ pub mod generate_event {
 /// The prompt was tokenized and has its place in the running batch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Admitted {
-    /// Tokens of the rendered prompt.
+    /// Tokens of the rendered prompt; an estimate where the engine tells them only at the end, in
+    /// `Finished`.
     #[prost(uint32, tag = "1")]
     pub prompt_tokens: u32,
     /// How many of them the KV cache already held.
@@ -311,7 +312,8 @@ pub struct ToolCallDelta {
     /// Index of the call in this choice, dense from 0.
     #[prost(uint32, tag = "1")]
     pub index: u32,
-    /// `call_` and 24 alphanumeric characters; in the first fragment of a call only.
+    /// `call_` and 24 alphanumeric characters, or what the upstream engine named it (its model may know
+    /// the call by that); unique in the answer; in the first fragment of a call only.
     #[prost(string, tag = "2")]
     pub id: ::prost::alloc::string::String,
     /// Name of the function; in the first fragment of a call only.
@@ -371,7 +373,8 @@ pub struct Usage {
     #[prost(uint32, tag = "2")]
     pub cached_tokens: u32,
     /// Tokens produced, reasoning, tool-call frames and end tokens included; the sum of
-    /// `Delta.token_count`.
+    /// `Delta.token_count`, unless the engine counts only at its end: then this is exact and the deltas
+    /// are not.
     #[prost(uint32, tag = "3")]
     pub completion_tokens: u32,
     /// How many of them were reasoning.
@@ -555,6 +558,10 @@ pub struct WorkerState {
     /// The same of `completion_tokens_total`.
     #[prost(uint64, tag = "21")]
     pub dropped_completion_tokens_total: u64,
+    /// Why it does not serve, in words for people (`the engine at <http://127.0.0.1:8000> does not answer:
+    /// connection refused`). Empty: there is nothing to say.
+    #[prost(string, tag = "30")]
+    pub note: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `WorkerState`.
 pub mod worker_state {

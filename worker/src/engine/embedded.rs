@@ -8,6 +8,7 @@ mod schedule;
 mod sample;
 mod choice;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -58,7 +59,7 @@ struct Seat {
 
 impl Thread {
     /// Starts the engine's thread, which loads the model and then serves it.
-    pub(crate) fn start(config: Config, state: Arc<State>) -> std::io::Result<Self> {
+    pub(crate) fn start(config: Config, gguf: PathBuf, state: Arc<State>) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::new(
             config.max_queued,
             config.max_running,
@@ -76,7 +77,7 @@ impl Thread {
             .spawn(move || {
                 // Dropped at the end of the thread, however it ends.
                 let _last = last;
-                step::serve(&config, &state, &for_thread, load);
+                step::serve(&config, &gguf, &state, &for_thread, load);
             })?;
         Ok(Self {
             queue,
@@ -160,14 +161,8 @@ impl Embedded {
         });
         match (joined, reader) {
             (Ok(()), Some(events)) => Ok(events),
-            (Err(Refused::Full), _) => Err(Failure::new(
-                FailureKind::Overloaded,
-                "the queue of this worker is full",
-            )),
-            (Err(Refused::Draining) | Ok(()), _) => Err(Failure::new(
-                FailureKind::Draining,
-                "this worker is shutting down",
-            )),
+            (Err(refused), _) => Err(refused.failure()),
+            (Ok(()), None) => Err(Refused::Draining.failure()),
         }
     }
 }

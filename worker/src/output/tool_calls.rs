@@ -10,6 +10,8 @@ mod call;
 mod id;
 mod step;
 
+pub(crate) use id::random as random_id;
+
 use call::{Call, Nesting};
 use step::Step;
 

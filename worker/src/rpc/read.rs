@@ -59,6 +59,7 @@ pub(super) fn request(request: wire::GenerateRequest) -> Result<Request, Failure
             .deadline_ms
             .map(|left| Instant::now() + Duration::from_millis(left).min(MAX_DEADLINE)),
         priority: request.priority,
+        extra_json: request.extra_json,
     })
 }
 

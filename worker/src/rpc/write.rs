@@ -69,6 +69,7 @@ pub(super) fn state(
         open_requests: u32::try_from(load.open).unwrap_or(u32::MAX),
         dropped_prompt_tokens_total: snapshot.totals.dropped_prompt,
         dropped_completion_tokens_total: snapshot.totals.dropped_completion,
+        note: snapshot.note.clone(),
     }
 }
 
@@ -88,7 +89,9 @@ fn delta(delta: Delta) -> wire::Delta {
             })
             .collect(),
         logprobs: delta.logprobs.into_iter().map(logprob).collect(),
-        token_count: u32::try_from(delta.token_ids.len()).unwrap_or(u32::MAX),
+        token_count: u32::try_from(delta.token_ids.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(delta.nameless_tokens),
         token_ids: delta.token_ids,
     }
 }
@@ -131,6 +134,7 @@ fn finish_reason(reason: FinishReason) -> wire::FinishReason {
         FinishReason::Stop => wire::FinishReason::Stop,
         FinishReason::Length => wire::FinishReason::Length,
         FinishReason::ToolCalls => wire::FinishReason::ToolCalls,
+        FinishReason::ContentFilter => wire::FinishReason::ContentFilter,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::engine::embedded::load::Model;
 use crate::engine::embedded::prepare::Prepared;
 use crate::engine::embedded::sample::{SampleError, Sampler, Scratch, TokenId, log_probabilities};
-use crate::event::{Delta, FinishReason, TokenLogprob, TokenProbability, ToolCallFragment, Usage};
+use crate::event::{Delta, FinishReason, TokenLogprob, TokenProbability, Usage};
 use crate::output::{Output, Piece, Progress};
 
 /// One answer in the making.
@@ -139,30 +139,7 @@ impl Choice {
     fn collect(&mut self) {
         let was_silent = self.unsaid.is_silent();
         for piece in self.pieces.drain(..) {
-            match piece {
-                Piece::Content(text) => append(&mut self.unsaid.content, text),
-                Piece::Reasoning(text) => append(&mut self.unsaid.reasoning, text),
-                Piece::ToolCallStart { index, id, name } => {
-                    let arguments = String::new();
-                    self.unsaid.tool_calls.push(ToolCallFragment {
-                        index,
-                        id,
-                        name,
-                        arguments,
-                    });
-                }
-                Piece::ToolCallArguments { index, text } => {
-                    match self.unsaid.tool_calls.last_mut() {
-                        Some(last) if last.index == index => append(&mut last.arguments, text),
-                        _ => self.unsaid.tool_calls.push(ToolCallFragment {
-                            index,
-                            id: String::new(),
-                            name: String::new(),
-                            arguments: text,
-                        }),
-                    }
-                }
-            }
+            self.unsaid.add(piece);
         }
         if was_silent && !self.unsaid.is_silent() {
             self.unsaid.logprobs.append(&mut self.unsaid_logprobs);
@@ -180,14 +157,6 @@ impl Choice {
     fn rest(&mut self) -> Delta {
         self.unsaid.logprobs.append(&mut self.unsaid_logprobs);
         self.say()
-    }
-}
-
-fn append(to: &mut String, text: String) {
-    if to.is_empty() {
-        *to = text;
-    } else {
-        to.push_str(&text);
     }
 }
 

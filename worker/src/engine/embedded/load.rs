@@ -104,25 +104,25 @@ impl Model {
     /// Reads a model; tells `state` how far it is, and gives up once `queue` drains.
     pub(super) fn load(
         config: &Config,
+        gguf: &Path,
         state: &Arc<State>,
         queue: &Arc<Queue<Job>>,
     ) -> Result<Self, LoadError> {
-        check_file(&config.gguf)?;
+        check_file(gguf)?;
         let (progress, orders) = (Arc::clone(state), Arc::clone(queue));
         let params = LlamaModelParams::default().with_progress_callback(move |done| {
             progress.set_load_progress(done);
             orders.orders() == Orders::Serve
         });
-        let llama =
-            LlamaModel::load_from_file(backend()?, &config.gguf, &params).map_err(|error| {
-                match queue.orders() {
-                    Orders::Serve => LoadError::Model {
-                        path: config.gguf.clone(),
-                        reason: error.to_string(),
-                    },
-                    Orders::Drain | Orders::Stop => LoadError::Abandoned,
-                }
-            })?;
+        let llama = LlamaModel::load_from_file(backend()?, gguf, &params).map_err(|error| {
+            match queue.orders() {
+                Orders::Serve => LoadError::Model {
+                    path: gguf.to_owned(),
+                    reason: error.to_string(),
+                },
+                Orders::Drain | Orders::Stop => LoadError::Abandoned,
+            }
+        })?;
         let architecture = llama
             .meta_val_str("general.architecture")
             .unwrap_or_default();
@@ -131,7 +131,7 @@ impl Model {
             .any(|other| architecture.contains(other))
         {
             return Err(LoadError::NotGenerative {
-                path: config.gguf.clone(),
+                path: gguf.to_owned(),
                 architecture,
             });
         }

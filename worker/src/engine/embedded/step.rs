@@ -5,6 +5,7 @@ mod running;
 mod rates;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 
 use llama_cpp_2::context::LlamaContext;
@@ -30,11 +31,12 @@ use running::Requests;
 /// Loads the model, says so, and serves it until the queue says otherwise.
 pub(super) fn serve(
     config: &Config,
+    gguf: &Path,
     state: &Arc<State>,
     queue: &Arc<Queue<Job>>,
     loaded: oneshot::Sender<Result<Arc<Model>, LoadError>>,
 ) {
-    let model = match Model::load(config, state, queue) {
+    let model = match Model::load(config, gguf, state, queue) {
         Ok(model) => Arc::new(model),
         Err(error) => return drop(loaded.send(Err(error))),
     };

@@ -3,7 +3,7 @@
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// `call_` and 24 alphanumeric characters (more than 140 random bits).
-pub(super) fn random() -> String {
+pub(crate) fn random() -> String {
     let mut bytes = [0; 24];
     getrandom::fill(&mut bytes).expect("the operating system should have random numbers");
     let mut id = String::from("call_");

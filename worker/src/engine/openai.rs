@@ -1,0 +1,309 @@
+//! A server beside the worker that speaks OpenAI's API: vLLM, SGLang, llama.cpp, or any other.
+//!
+//! # A request's way
+//!
+//! ```text
+//!  ask        the client's own bytes and our fields become the server's body
+//!  admit      it waits for its place, as in front of every engine
+//!  exchange   a connection of its own; dropped, it cancels the server's work
+//!   sse        bytes → lines
+//!   chunk      a line → what is in it, without a tree
+//!   answer     chunks → events, tokens counted; `calls` makes one form of all forms of tool calls
+//!   refusal    the server's errors in our own words
+//! ```
+//!
+//! Beside it, `probe` waits for the server, asks it once a second whether it is up, and reads its
+//! `figures`; `busy` tells `state` what it has to do, and `held` which prefixes its cache may have.
+
+mod server;
+mod dialect;
+mod http;
+mod probe;
+mod figures;
+mod ask;
+mod extra;
+mod exchange;
+mod sse;
+mod chunk;
+mod answer;
+mod calls;
+mod refusal;
+mod busy;
+mod held;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admit::{Orders, Place, Queue};
+use crate::config::{Config, Upstream};
+use crate::engine::reply::{Events, Reader, Reply};
+use crate::event::{Failure, FailureKind};
+use crate::request::Request;
+use crate::state::{Capacity, State};
+
+use ask::Ask;
+use exchange::Job;
+use http::Client;
+pub use probe::AttachError;
+use server::Server;
+
+/// An engine that is up.
+#[derive(Clone)]
+pub(crate) struct OpenAi {
+    server: Arc<Server>,
+    queue: Arc<Queue<Job>>,
+}
+
+/// A connection to an engine that is waited for, used, and ended; held by whoever answers for it.
+pub(crate) struct Attachment {
+    queue: Arc<Queue<Job>>,
+    loaded: Option<oneshot::Receiver<Result<OpenAi, AttachError>>>,
+    up: watch::Receiver<bool>,
+    // Nobody waits for the engine to come up any longer.
+    leave: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// The task that serves the line.
+struct Life {
+    config: Config,
+    queue: Arc<Queue<Job>>,
+    state: Arc<State>,
+    up: watch::Sender<bool>,
+    leave: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// One request's reader, as the engine knows it.
+struct Seat {
+    queue: Arc<Queue<Job>>,
+    place: Place,
+    hears: Arc<Notify>,
+}
+
+// === impl Attachment ===
+
+impl Attachment {
+    /// Begins to wait for the engine, and serves it when it is up.
+    pub(crate) fn start(config: Config, upstream: Upstream, state: Arc<State>) -> Self {
+        let queue = Arc::new(Queue::new(
+            config.max_queued,
+            config.max_running,
+            Arc::clone(&state),
+        ));
+        let (load, loaded) = oneshot::channel();
+        let (turn, up) = watch::channel(false);
+        let leave = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let life = Life {
+            config,
+            queue: Arc::clone(&queue),
+            state,
+            up: turn,
+            leave: leave.clone(),
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(life.run(upstream, load));
+        // So that waiting for them ends; they still can be joined by others.
+        tasks.close();
+        Self {
+            queue,
+            loaded: Some(loaded),
+            up,
+            leave,
+            tasks,
+        }
+    }
+
+    /// Waits until the engine is up.
+    pub(crate) async fn loaded(&mut self) -> Result<OpenAi, AttachError> {
+        match self.loaded.as_mut() {
+            Some(loaded) => {
+                let loaded = loaded.await.unwrap_or(Err(AttachError::Abandoned));
+                self.loaded = None;
+                self.up.mark_unchanged();
+                loaded
+            }
+            None => Err(AttachError::Abandoned),
+        }
+    }
+
+    /// Waits until the engine comes or goes: whether it is up. None: everything has ended.
+    pub(crate) async fn turned(&mut self) -> Option<bool> {
+        tokio::select! {
+            Ok(()) = self.up.changed() => Some(*self.up.borrow_and_update()),
+            () = self.tasks.wait() => None,
+        }
+    }
+
+    /// Lets running requests finish, refuses all others, and ends after that.
+    pub(crate) fn drain(&self) {
+        self.queue.order(Orders::Drain);
+        self.leave.cancel();
+    }
+
+    /// Ends now; running requests fail.
+    pub(crate) fn stop(&self) {
+        self.queue.order(Orders::Stop);
+        self.leave.cancel();
+    }
+
+    /// Waits until everything has ended.
+    pub(crate) async fn ended(&self) {
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+// === impl OpenAi ===
+
+impl OpenAi {
+    /// Takes a request; its events come as the engine produces them.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the events closes the request's connection to the engine.
+    pub(crate) fn generate(&self, request: Request) -> Result<Events, Failure> {
+        let server = &self.server;
+        if !*server.up.borrow() {
+            let message = "the engine does not answer";
+            return Err(Failure::new(FailureKind::Loading, message));
+        }
+        if request.choices.get() > 1 && !server.knows_choices.load(Ordering::Relaxed) {
+            return Err(answer::one_choice());
+        }
+        let most = server.capacity.max_running as usize;
+        if request.choices.get() > most {
+            let message = format!("This model produces at most {most} choices for one request.");
+            return Err(Failure::invalid("n", message));
+        }
+        let knows_priority = server.knows_priority.load(Ordering::Relaxed);
+        let ask = Ask::new(request, &server.model, server.dialect, knows_priority)?;
+        let prompt_tokens = match ask.prompt_tokens {
+            Some(tokens) => u32::try_from(tokens).unwrap_or(u32::MAX),
+            None => server.busy.estimate(ask.prompt_bytes),
+        };
+        let mut reader = None;
+        let joined = self.queue.join(ask.priority, |place| {
+            let hears = Arc::new(Notify::new());
+            let seat = Seat {
+                queue: Arc::clone(&self.queue),
+                place,
+                hears: Arc::clone(&hears),
+            };
+            let (reply, events) = Reply::channel(Arc::new(seat));
+            reader = Some(events);
+            Job {
+                ask,
+                prompt_tokens,
+                reply,
+                hears,
+            }
+        });
+        joined.map_err(crate::admit::Refused::failure)?;
+        reader.ok_or_else(|| crate::admit::Refused::Draining.failure())
+    }
+
+    /// What it can do.
+    pub(crate) fn capacity(&self) -> Capacity {
+        self.server.capacity
+    }
+}
+
+// === impl Life ===
+
+impl Life {
+    async fn run(self, upstream: Upstream, loaded: oneshot::Sender<Result<OpenAi, AttachError>>) {
+        let stop = CancellationToken::new();
+        let _stopped = stop.clone().drop_guard();
+        let client = Client::new(upstream.url.clone(), stop.clone());
+        let attached = tokio::select! {
+            biased;
+            () = self.leave.cancelled() => Err(AttachError::Abandoned),
+            attached = probe::attach(&client, &upstream, &self.state) => attached,
+        };
+        let known = match attached {
+            Ok(known) => known,
+            Err(error) => return drop(loaded.send(Err(error))),
+        };
+        let (state, up) = (Arc::clone(&self.state), self.up.clone());
+        let server = Arc::new(Server::new(&self.config, client, known, state, up));
+        server.up.send_replace(true);
+        let engine = OpenAi {
+            server: Arc::clone(&server),
+            queue: Arc::clone(&self.queue),
+        };
+        if loaded.send(Ok(engine)).is_ok() {
+            tokio::select! {
+                () = self.serve(&server, &stop) => {}
+                () = probe::watch(&server) => {}
+            }
+        }
+        self.queue.order(Orders::Stop);
+        for job in self.queue.take_overdue(Instant::now()) {
+            job.refuse(&server, Instant::now());
+        }
+    }
+
+    /// Gives requests their places until the queue says otherwise.
+    async fn serve(&self, server: &Arc<Server>, stop: &CancellationToken) {
+        loop {
+            let now = Instant::now();
+            for job in self.queue.take_overdue(now) {
+                job.refuse(server, now);
+            }
+            match self.queue.orders() {
+                Orders::Serve => self.admit(server, stop),
+                Orders::Drain if server.busy.sequences() == 0 => return,
+                Orders::Drain => {}
+                Orders::Stop => return,
+            }
+            self.queue.woken(self.queue.next_deadline()).await;
+        }
+    }
+
+    fn admit(&self, server: &Arc<Server>, stop: &CancellationToken) {
+        loop {
+            let free = self
+                .config
+                .max_running
+                .saturating_sub(server.busy.sequences());
+            let Some(job) = self.queue.take(free, |job| job.ask.choices <= free) else {
+                return;
+            };
+            let queue = Arc::clone(&self.queue);
+            let slot = server.busy.place(
+                job.ask.choices,
+                job.prompt_tokens.into(),
+                Box::new(move || queue.wake()),
+            );
+            self.tasks
+                .spawn(job.run(Arc::clone(server), slot, stop.clone()));
+        }
+    }
+}
+
+// === impl Seat ===
+
+impl Reader for Seat {
+    fn caught_up(&self) {
+        // It may have been cancelled while it waits in the line.
+        self.queue.wake();
+        self.hears.notify_one();
+    }
+
+    fn left(&self) {
+        self.queue.leave(self.place);
+        self.hears.notify_one();
+    }
+}

@@ -1,0 +1,318 @@
+//! The chunks of an answer become its events, and its tokens are counted.
+
+mod choice;
+
+use super::ask::Reading;
+use super::chunk::{Chunk, ChunkChoice, ChunkLogprobs, ChunkUsage};
+use super::refusal;
+use crate::event::{Delta, Event, Failure, FailureKind, FinishReason, Usage};
+use crate::output::{Output, OutputFormat};
+use crate::prompt::ToolFormat;
+
+use choice::Choice;
+
+/// An answer that is being read.
+pub(super) struct Answer {
+    choices: Vec<Choice>,
+    reading: Reading,
+    context_length: u32,
+    admitted: bool,
+    usage: Usage,
+    // What the engine says of the whole answer at its end.
+    exact: Option<ChunkUsage>,
+    // The last choice that ended: it stays open for tokens that only the end tells of.
+    held: Option<(usize, FinishReason)>,
+    // The engine wrote its last line.
+    done: bool,
+}
+
+/// Whether the engine told what the answer used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    ByEngine,
+    ByChunks,
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// Nothing was read yet; `prompt_tokens` is what the prompt has as far as anybody knows.
+    pub(super) fn new(
+        choices: usize,
+        reading: Reading,
+        prompt_tokens: u32,
+        context_length: u32,
+    ) -> Self {
+        let choice = |_| Choice::new(reading.calls_in_text.then(|| reading.output()));
+        Self {
+            choices: (0..choices).map(choice).collect(),
+            reading,
+            context_length,
+            admitted: false,
+            usage: Usage {
+                prompt_tokens,
+                ..Usage::default()
+            },
+            exact: None,
+            held: None,
+            done: false,
+        }
+    }
+
+    /// What was used so far.
+    pub(super) fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// It has its place in the engine's batch.
+    pub(super) fn has_begun(&self) -> bool {
+        self.admitted
+    }
+
+    /// The engine answered fewer times than it was asked to.
+    pub(super) fn lacks_choices(&self) -> bool {
+        self.admitted && self.choices.iter().any(|choice| !choice.seen)
+    }
+
+    /// The engine says that there is no more.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// `[DONE]`
+    pub(super) fn done(&mut self) {
+        self.done = true;
+    }
+
+    /// Reads one chunk and appends its events.
+    pub(super) fn read(&mut self, json: &[u8], events: &mut Vec<Event>) -> Result<(), Failure> {
+        let chunk: Chunk = serde_json::from_slice(json).map_err(|_| {
+            // What it is could be an answer's text.
+            Failure::new(
+                FailureKind::Internal,
+                "the engine sent what is no chunk of an answer",
+            )
+        })?;
+        if let Some(error) = chunk.error.filter(|error| error.get() != "null") {
+            return Err(refusal::of_chunk(
+                error.get().as_bytes(),
+                self.context_length,
+            ));
+        }
+        let tokens = self.count(&chunk);
+        if !self.admitted && (!chunk.choices.is_empty() || chunk.usage.is_some()) {
+            self.admit(events);
+        }
+        for choice in chunk.choices {
+            self.choice(choice, tokens, events)?;
+        }
+        Ok(())
+    }
+
+    /// The stream has ended: appends what is still unsaid. The usage is that of the last event.
+    pub(super) fn end(&mut self, events: &mut Vec<Event>) -> Result<Counted, Failure> {
+        if !self.done && self.choices.iter().any(|choice| !choice.finished) {
+            let message = "the engine's answer broke off";
+            return Err(Failure::new(FailureKind::Internal, message));
+        }
+        if self.lacks_choices() {
+            return Err(one_choice());
+        }
+        if !self.admitted {
+            self.admit(events);
+        }
+        for index in 0..self.choices.len() {
+            if !self.choices[index].finished {
+                self.finish(index, FinishReason::Stop, events);
+            }
+        }
+        let counted = self.settle();
+        if let Some((index, reason)) = self.held.take() {
+            let told: u32 = self.choices.iter().map(|choice| choice.told).sum();
+            let untold = self.usage.completion_tokens.saturating_sub(told);
+            if untold > 0 {
+                events.push(Event::Delta(Delta {
+                    choice: number(index),
+                    nameless_tokens: untold,
+                    ..Delta::default()
+                }));
+            }
+            let choice = number(index);
+            events.push(Event::ChoiceFinished { choice, reason });
+        }
+        Ok(counted)
+    }
+
+    /// Takes what the engine says it was over what was counted.
+    fn settle(&mut self) -> Counted {
+        let Some(exact) = self.exact else {
+            return Counted::ByChunks;
+        };
+        if let Some(prompt) = exact.prompt_tokens {
+            self.usage.prompt_tokens = prompt;
+        }
+        if let Some(cached) = exact.cached_tokens() {
+            self.usage.cached_tokens = cached;
+        }
+        if let Some(reasoning) = exact.reasoning_tokens() {
+            self.usage.reasoning_tokens = reasoning;
+        }
+        // Some say 0 in every chunk until the last one, which then did not come.
+        if let Some(completion) = exact.completion_tokens.filter(|tokens| *tokens > 0) {
+            self.usage.completion_tokens = completion;
+        }
+        let reasoning = &mut self.usage.reasoning_tokens;
+        *reasoning = (*reasoning).min(self.usage.completion_tokens);
+        Counted::ByEngine
+    }
+
+    /// How many tokens the chunk's choice has had with it, where the engine says so.
+    fn count(&mut self, chunk: &Chunk<'_>) -> Option<u32> {
+        let usage = chunk.usage.unwrap_or_default();
+        if let Some(timings) = chunk.timings {
+            let prompt = timings.computed.unwrap_or_default();
+            let prompt = prompt.saturating_add(timings.cached.unwrap_or_default());
+            if !self.admitted && prompt > 0 {
+                self.usage.prompt_tokens = prompt;
+                self.usage.cached_tokens = timings.cached.unwrap_or_default();
+            }
+        }
+        if !self.admitted
+            && let Some(prompt) = usage.prompt_tokens.filter(|prompt| *prompt > 0)
+        {
+            self.usage.prompt_tokens = prompt;
+            self.usage.cached_tokens = usage.cached_tokens().unwrap_or_default();
+        }
+        // Only the last one is about the whole answer. A stream of one choice may have no other.
+        if chunk.usage.is_some() && (chunk.choices.is_empty() || self.choices.len() == 1) {
+            self.exact = chunk.usage;
+        }
+        match chunk.choices.as_slice() {
+            [_] => {
+                let produced = chunk.timings.and_then(|timings| timings.produced);
+                usage.completion_tokens.or(produced)
+            }
+            _ => None,
+        }
+    }
+
+    fn admit(&mut self, events: &mut Vec<Event>) {
+        self.admitted = true;
+        events.push(Event::Admitted {
+            prompt_tokens: self.usage.prompt_tokens,
+            cached_tokens: self.usage.cached_tokens,
+        });
+        if let Some(echo) = &self.reading.echo {
+            for choice in 0..self.choices.len() {
+                events.push(Event::Delta(Delta {
+                    choice: number(choice),
+                    content: echo.clone(),
+                    ..Delta::default()
+                }));
+            }
+        }
+    }
+
+    fn choice(
+        &mut self,
+        read: ChunkChoice<'_>,
+        tokens: Option<u32>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Failure> {
+        let index = read.index.unwrap_or_default();
+        let Some(choice) = self.choices.get_mut(index).filter(|it| !it.finished) else {
+            return Ok(());
+        };
+        choice.seen = true;
+        let mut delta = Delta {
+            choice: number(index),
+            ..Delta::default()
+        };
+        let logprobs = read.logprobs.map(ChunkLogprobs::into_tokens);
+        let logprobs = logprobs.unwrap_or_default();
+        let likely = number(logprobs.len().max(1));
+        choice.logprobs.extend(logprobs);
+        let reasons = choice.take(read.delta, read.text, &self.reading, &mut delta);
+        let new = match tokens.filter(|tokens| *tokens > 0) {
+            Some(tokens) => tokens.saturating_sub(choice.counted),
+            None if reasons.is_some() => likely,
+            None => 0,
+        };
+        choice.counted = choice.counted.saturating_add(new);
+        self.usage.completion_tokens = self.usage.completion_tokens.saturating_add(new);
+        if reasons == Some(true) {
+            self.usage.reasoning_tokens += new;
+        }
+        if !delta.is_silent() {
+            choice.say(&mut delta);
+            events.push(Event::Delta(delta));
+        }
+        let reason = read.finish_reason.map(serde_json::value::RawValue::get);
+        match reason.filter(|reason| *reason != "null") {
+            Some(reason) => self.finish(index, finish_reason(reason)?, events),
+            None if choice.stopped => self.finish(index, FinishReason::Stop, events),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, index: usize, reason: FinishReason, events: &mut Vec<Event>) {
+        let choice = &mut self.choices[index];
+        choice.finished = true;
+        let mut delta = Delta {
+            choice: number(index),
+            ..Delta::default()
+        };
+        let called = choice.rest(&mut delta);
+        choice.say(&mut delta);
+        if !delta.is_silent() || delta.nameless_tokens > 0 || !delta.logprobs.is_empty() {
+            events.push(Event::Delta(delta));
+        }
+        let reason = match reason {
+            FinishReason::Stop | FinishReason::ToolCalls if called => FinishReason::ToolCalls,
+            FinishReason::ToolCalls => FinishReason::Stop,
+            reason => reason,
+        };
+        if let Some((choice, reason)) = self.held.replace((index, reason)) {
+            let choice = number(choice);
+            events.push(Event::ChoiceFinished { choice, reason });
+        }
+    }
+}
+
+// === impl Reading ===
+
+impl Reading {
+    fn output(&self) -> Output {
+        Output::new(&OutputFormat {
+            // The one that models and servers without a parser of their own have in common.
+            tools: Some(ToolFormat::Hermes),
+            parallel_tool_calls: self.parallel_tool_calls,
+            ..OutputFormat::default()
+        })
+    }
+}
+
+/// Some servers know nothing of `n`.
+pub(super) fn one_choice() -> Failure {
+    Failure::invalid("n", "This model produces one choice for a request.")
+}
+
+/// Servers have words of their own for it.
+fn finish_reason(json: &str) -> Result<FinishReason, Failure> {
+    Ok(match json.trim_matches('"') {
+        "length" | "max_tokens" | "model_length" => FinishReason::Length,
+        "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolCalls,
+        "content_filter" => FinishReason::ContentFilter,
+        "abort" | "error" => {
+            let message = "the engine gave the request up";
+            return Err(Failure::new(FailureKind::Internal, message));
+        }
+        // stop, eos, eos_token, end_turn, stop_sequence, …
+        _ => FinishReason::Stop,
+    })
+}
+
+fn number(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,113 @@
+//! One choice of an answer: what its chunks bring, and what of it is still unsaid.
+
+use crate::engine::openai::ask::Reading;
+use crate::engine::openai::calls::Calls;
+use crate::engine::openai::chunk::{CallFragment, ChunkDelta, Text};
+use crate::event::{Delta, TokenLogprob};
+use crate::output::{Output, Progress};
+
+/// One choice of an answer.
+#[derive(Default)]
+pub(super) struct Choice {
+    calls: Calls,
+    // Where tool calls are looked for in the text.
+    output: Option<Output>,
+    // Tokens that were counted, and those of them that were told.
+    pub(super) counted: u32,
+    pub(super) told: u32,
+    pub(super) logprobs: Vec<TokenLogprob>,
+    // The only tool call that may come is complete; the engine goes on for nothing.
+    pub(super) stopped: bool,
+    // Something came of it.
+    pub(super) seen: bool,
+    pub(super) finished: bool,
+}
+
+// === impl Choice ===
+
+impl Choice {
+    /// Nothing of it has come.
+    pub(super) fn new(output: Option<Output>) -> Self {
+        Self {
+            output,
+            ..Self::default()
+        }
+    }
+
+    /// Adds what is new to the delta. Whether there was anything, and whether it was reasoning.
+    pub(super) fn take(
+        &mut self,
+        new: ChunkDelta<'_>,
+        text: Option<Text>,
+        reading: &Reading,
+        delta: &mut Delta,
+    ) -> Option<bool> {
+        let parts = [new.content, new.refusal, text];
+        let content = parts
+            .into_iter()
+            .flatten()
+            .find(|Text(text)| !text.is_empty());
+        let thoughts = [new.reasoning_content, new.reasoning];
+        let reasoning = thoughts
+            .into_iter()
+            .flatten()
+            .find(|Text(text)| !text.is_empty());
+        let legacy = new.function_call.map(|function| CallFragment {
+            index: Some(0),
+            id: None,
+            function,
+        });
+        let mut any = None;
+        if let Some(Text(reasoning)) = reasoning {
+            any = Some(true);
+            delta.reasoning = reasoning;
+        }
+        if let Some(Text(content)) = content {
+            any = Some(false);
+            self.content(content, delta);
+        }
+        for fragment in new.tool_calls.into_iter().chain(legacy) {
+            any = Some(false);
+            self.calls.push(
+                &fragment,
+                reading.parallel_tool_calls,
+                &mut delta.tool_calls,
+            );
+        }
+        any
+    }
+
+    fn content(&mut self, content: String, delta: &mut Delta) {
+        let Some(output) = self.output.as_mut().filter(|_| !self.calls.any()) else {
+            delta.content = content;
+            return;
+        };
+        let mut pieces = Vec::new();
+        self.stopped |= output.push(content.as_bytes(), &mut pieces) == Progress::Stopped;
+        for piece in pieces {
+            delta.add(piece);
+        }
+    }
+
+    /// Adds what was held back. Whether tools were called.
+    pub(super) fn rest(&mut self, delta: &mut Delta) -> bool {
+        let mut called = self.calls.any();
+        self.calls.finish(&mut delta.tool_calls);
+        if let Some(output) = &mut self.output {
+            let mut pieces = Vec::new();
+            output.finish(&mut pieces);
+            for piece in pieces {
+                delta.add(piece);
+            }
+            called |= output.called_tools();
+        }
+        called
+    }
+
+    /// Adds the tokens and log probabilities of which nothing was said.
+    pub(super) fn say(&mut self, delta: &mut Delta) {
+        delta.nameless_tokens = self.counted - self.told;
+        self.told = self.counted;
+        delta.logprobs.append(&mut self.logprobs);
+    }
+}

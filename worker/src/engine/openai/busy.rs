@@ -1,0 +1,210 @@
+//! What the engine is busy with, told to `state` whenever it changes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::figures::Figures;
+use super::held::Held;
+use crate::state::{Load, PrefixChange, State};
+
+/// The weight of the newest request in an average.
+const NEWEST: f32 = 0.1;
+/// Bytes of a prompt for one token, before an engine has counted one.
+const BYTES_PER_TOKEN: f32 = 4.0;
+/// Shorter prompts say more about the engine's turns than about its speed.
+const LEAST_PREFILL: u32 = 32;
+
+/// What the engine is busy with.
+pub(super) struct Busy {
+    state: Arc<State>,
+    numbers: Mutex<Numbers>,
+}
+
+struct Numbers {
+    // Answers of the requests that the engine has.
+    sequences: usize,
+    open: usize,
+    // Prompt tokens of those of them that have not begun.
+    prefill_tokens: u64,
+    figures: Figures,
+    held: Held,
+    prefill_rate: f32,
+    decode_rate: f32,
+    bytes_per_token: f32,
+}
+
+/// A request that the engine has; it gives its place back when it is dropped.
+pub(super) struct Slot {
+    busy: Arc<Busy>,
+    choices: usize,
+    // Until it has begun.
+    prefill_tokens: u64,
+    // Tells that there is a place again.
+    freed: Box<dyn Fn() + Send + Sync>,
+}
+
+// === impl Busy ===
+
+impl Busy {
+    /// Nothing to do yet.
+    pub(super) fn new(state: Arc<State>) -> Self {
+        Self {
+            state,
+            numbers: Mutex::new(Numbers {
+                sequences: 0,
+                open: 0,
+                prefill_tokens: 0,
+                figures: Figures::default(),
+                held: Held::new(),
+                prefill_rate: 0.0,
+                decode_rate: 0.0,
+                bytes_per_token: BYTES_PER_TOKEN,
+            }),
+        }
+    }
+
+    /// How many answers the engine has.
+    pub(super) fn sequences(&self) -> usize {
+        self.lock().sequences
+    }
+
+    /// How many tokens a prompt of so many bytes has, going by the ones before it.
+    pub(super) fn estimate(&self, bytes: usize) -> u32 {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an estimate of a number that bodies keep small"
+        )]
+        let tokens = (bytes as f32 / self.lock().bytes_per_token).ceil() as u32;
+        tokens.max(1)
+    }
+
+    /// The engine has counted a prompt.
+    pub(super) fn counted(&self, bytes: usize, tokens: u32) {
+        if bytes > 0 && tokens > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+            let ratio = bytes as f32 / tokens as f32;
+            average(&mut self.lock().bytes_per_token, ratio);
+        }
+    }
+
+    /// A request goes to the engine.
+    pub(super) fn place(
+        self: &Arc<Self>,
+        choices: usize,
+        prefill_tokens: u64,
+        freed: Box<dyn Fn() + Send + Sync>,
+    ) -> Slot {
+        self.change(|numbers, _| {
+            numbers.sequences += choices;
+            numbers.open += 1;
+            numbers.prefill_tokens += prefill_tokens;
+        });
+        Slot {
+            busy: Arc::clone(self),
+            choices,
+            prefill_tokens,
+            freed,
+        }
+    }
+
+    /// The engine has told its figures.
+    pub(super) fn figures(&self, figures: Figures) {
+        self.change(|numbers, _| {
+            numbers.figures = figures;
+            numbers.held.fit(figures.kv_total);
+        });
+    }
+
+    /// The engine is gone, and its cache with it.
+    pub(super) fn forget(&self) {
+        self.change(|numbers, changes| {
+            numbers.figures = Figures::default();
+            numbers.held.clear(changes);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Numbers, &mut Vec<PrefixChange>)) {
+        let mut changes = Vec::new();
+        let mut numbers = self.lock();
+        change(&mut numbers, &mut changes);
+        // Under the lock, so that an older load never comes after a newer one.
+        self.state.set_load(numbers.load(), changes.into_iter());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Numbers> {
+        // Only numbers are written under the lock.
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Numbers ===
+
+impl Numbers {
+    fn load(&self) -> Load {
+        // What we know is of this moment, the engine's figure up to a second old: it only tells how
+        // many of ours it has not begun with.
+        let waiting = self.figures.waiting.min(self.open);
+        Load {
+            running: self.sequences.saturating_sub(waiting),
+            open: self.open,
+            preempted: waiting,
+            prefill_tokens: self.prefill_tokens,
+            kv_used: self.figures.kv_used,
+            kv_cached: 0,
+            prefill_rate: self.prefill_rate,
+            decode_rate: self.decode_rate,
+        }
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    /// Its first chunk came: the prompt is computed.
+    pub(super) fn begun(&mut self, blocks: &[u64], computed: u32, took: Duration) {
+        let prefill_tokens = std::mem::take(&mut self.prefill_tokens);
+        self.busy.change(|numbers, changes| {
+            numbers.prefill_tokens -= prefill_tokens;
+            numbers.held.use_all(blocks, changes);
+            if computed >= LEAST_PREFILL {
+                average(&mut numbers.prefill_rate, per_second(computed, took));
+            }
+        });
+    }
+
+    /// It has produced so many tokens for each of its answers since it began.
+    pub(super) fn produced(&self, tokens: u32, took: Duration) {
+        if tokens > 1 {
+            let mut numbers = self.busy.lock();
+            average(&mut numbers.decode_rate, per_second(tokens - 1, took));
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let (choices, prefill_tokens) = (self.choices, self.prefill_tokens);
+        self.busy.change(|numbers, _| {
+            numbers.sequences -= choices;
+            numbers.open -= 1;
+            numbers.prefill_tokens -= prefill_tokens;
+        });
+        (self.freed)();
+    }
+}
+
+fn per_second(tokens: u32, took: Duration) -> f32 {
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let tokens = tokens as f32;
+    tokens / took.as_secs_f32().max(1e-3)
+}
+
+fn average(average: &mut f32, newest: f32) {
+    if *average <= 0.0 {
+        *average = newest;
+    } else {
+        *average += NEWEST * (newest - *average);
+    }
+}

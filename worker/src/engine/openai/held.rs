@@ -1,0 +1,119 @@
+//! Which prefixes the engine's cache probably holds: those of the last prompts, as many as fit.
+//!
+//! Engines keep the prefixes of what they computed and drop the ones that were not used for longest,
+//! and do not say which. Where a request goes back to the worker that had the conversation before it,
+//! this guess is what brings it there; a wrong one costs a prefill.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::state::PrefixChange;
+
+/// Tokens that a block of 1 KiB has about.
+const BLOCK_TOKENS: u64 = 256;
+/// Assumed of an engine that does not tell the size of its cache.
+const DEFAULT_BLOCKS: usize = 1024;
+/// More would make the set of all workers' blocks too large for a router.
+const MAX_BLOCKS: usize = 65_536;
+
+/// The blocks, by when they were used.
+pub(super) struct Held {
+    capacity: usize,
+    used: HashMap<u64, u64>,
+    // The other way round; no two blocks are used at the same time.
+    oldest: BTreeMap<u64, u64>,
+    clock: u64,
+}
+
+// === impl Held ===
+
+impl Held {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
+        Self {
+            capacity: DEFAULT_BLOCKS,
+            used: HashMap::new(),
+            oldest: BTreeMap::new(),
+            clock: 0,
+        }
+    }
+
+    /// The engine says how many tokens its cache holds.
+    pub(super) fn fit(&mut self, kv_tokens: u64) {
+        if kv_tokens > 0 {
+            let blocks = usize::try_from(kv_tokens / BLOCK_TOKENS).unwrap_or(MAX_BLOCKS);
+            self.capacity = blocks.clamp(1, MAX_BLOCKS);
+        }
+    }
+
+    /// A prompt with these blocks was computed.
+    pub(super) fn use_all(&mut self, blocks: &[u64], changes: &mut Vec<PrefixChange>) {
+        // A prefix is worth nothing without what stands before it: the first blocks are the newest.
+        for block in blocks.iter().take(self.capacity).rev() {
+            self.clock += 1;
+            match self.used.insert(*block, self.clock) {
+                Some(before) => {
+                    self.oldest.remove(&before);
+                }
+                None => changes.push(PrefixChange::Added(*block)),
+            }
+            self.oldest.insert(self.clock, *block);
+        }
+        while self.used.len() > self.capacity {
+            let Some((_, block)) = self.oldest.pop_first() else {
+                break;
+            };
+            self.used.remove(&block);
+            changes.push(PrefixChange::Removed(block));
+        }
+    }
+
+    /// The engine started anew.
+    pub(super) fn clear(&mut self, changes: &mut Vec<PrefixChange>) {
+        self.oldest.clear();
+        changes.extend(
+            self.used
+                .drain()
+                .map(|(block, _)| PrefixChange::Removed(block)),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(held: &mut Held, blocks: &[u64]) -> (Vec<u64>, Vec<u64>) {
+        let mut changes = Vec::new();
+        held.use_all(blocks, &mut changes);
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        for change in changes {
+            match change {
+                PrefixChange::Added(block) => added.push(block),
+                PrefixChange::Removed(block) => removed.push(block),
+            }
+        }
+        (added, removed)
+    }
+
+    #[test]
+    fn the_ends_of_the_oldest_prompts_go_first() {
+        let mut held = Held::new();
+        held.fit(4 * BLOCK_TOKENS);
+        assert_eq!(changed(&mut held, &[1, 2, 3]), (vec![3, 2, 1], vec![]));
+        assert_eq!(changed(&mut held, &[1, 2, 4]), (vec![4], vec![]));
+        assert_eq!(changed(&mut held, &[9]), (vec![9], vec![3]));
+        assert_eq!(changed(&mut held, &[1, 2]), (vec![], vec![]));
+        assert_eq!(changed(&mut held, &[8]), (vec![8], vec![4]));
+        let mut changes = Vec::new();
+        held.clear(&mut changes);
+        assert_eq!(changes.len(), 4);
+        assert_eq!(changed(&mut held, &[1]), (vec![1], vec![]));
+    }
+
+    #[test]
+    fn a_prompt_that_does_not_fit_keeps_its_beginning() {
+        let mut held = Held::new();
+        held.fit(2 * BLOCK_TOKENS);
+        assert_eq!(changed(&mut held, &[1, 2, 3]), (vec![2, 1], vec![]));
+    }
+}

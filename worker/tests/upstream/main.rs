@@ -1,0 +1,13 @@
+//! A worker in front of a server that speaks OpenAI's API: every shape, every end.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the harness of these tests is a test as well"
+)]
+
+mod ends;
+mod failures;
+mod harness;
+mod life;
+mod server;
+mod shapes;
