@@ -17,8 +17,9 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::failure::Failure;
 
-/// The engine tells a hundred lines about every model, and warns of what is as it should be.
-const QUIET: &str = "llama-cpp-2=error";
+/// The engine tells a hundred lines about every model, and warns of what is as it should be. The client
+/// of Kubernetes tells of every error that it hands on, and whoever gets it tells it better.
+const QUIET: &str = "llama-cpp-2=error,kube_client=off";
 
 /// Every step of a request, whatever is logged; nothing of the libraries below, the exporter's own
 /// requests least of all.

@@ -1,6 +1,7 @@
 //! `inferyard router`: HTTP in, SSE out.
 
 mod hosted;
+mod kubernetes;
 pub(crate) mod limits;
 
 use std::collections::BTreeMap;
@@ -14,12 +15,14 @@ use anyhow::Context;
 use http::HeaderValue;
 use inferyard_discovery::Manifests;
 use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash};
-use inferyard_router::{Config, CorsOrigins, Router};
+use inferyard_router::{BindError, Config, CorsOrigins, Router, TlsFiles};
+use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::runtime;
 use tokio::sync::watch;
 
 use self::hosted::Hosted;
+use self::kubernetes::Followed;
 use crate::failure::{Failure, manifests};
 use crate::{duration, logs, shutdown};
 
@@ -32,6 +35,9 @@ Examples:
 
   # A second worker of the same model:
   inferyard router … --worker demo=127.0.0.1:50051 --worker demo=127.0.0.1:50052
+
+  # What a cluster declares, and its worker pods:
+  inferyard router --kubernetes --namespace models --tls-cert tls.crt --tls-key tls.key
 
   # Routers that share limits and keys, and a ledger behind them:
   inferyard router … --redis redis://127.0.0.1 --spool /var/lib/inferyard/spool \\
@@ -51,7 +57,12 @@ Exit codes: 0 stopped by a signal, 1 failed, 2 wrong command line or manifest.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Manifests: files, folders, or `-` for standard input
-    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    #[arg(
+        short = 'f',
+        long = "file",
+        value_name = "FILE",
+        required_unless_present = "kubernetes"
+    )]
     files: Vec<PathBuf>,
     /// A worker and the model that it serves; the address is `host:port` or `unix:/path`
     #[arg(long = "worker", value_name = "MODEL=ADDRESS", value_parser = served_by)]
@@ -59,7 +70,15 @@ pub(crate) struct Args {
     /// Where the API listens; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where Prometheus metrics are served, as /metrics [default: nowhere]
+    /// Serve HTTPS with this certificate: a PEM file with all certificates up to the root. It is read
+    /// anew when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert: a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Where Prometheus metrics are served, as /metrics, and the probes /healthz and /readyz, always
+    /// without TLS [default: nowhere]
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<SocketAddr>,
     /// The SHA-256 (64 hexadecimal digits) of a key that no manifest declares. It is on the plan
@@ -82,6 +101,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    kubernetes: kubernetes::Args,
+    #[command(flatten)]
     limits: limits::Args,
     /// Stop when standard input ends: with the process that started it
     #[arg(long, hide = true)]
@@ -101,27 +122,37 @@ pub(crate) struct Addresses {
 /// another.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let _logs = logs::init(&args.logs, "router")?;
-    let (_, manifests) = manifests(&args.files)?;
-    let catalog = catalog(&manifests, &args)?;
+    let declared = if args.kubernetes.kubernetes {
+        None
+    } else {
+        let (_, manifests) = manifests(&args.files)?;
+        Some(catalog(&manifests, &args)?)
+    };
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start")?;
     runtime
-        .block_on(serve(args, catalog))
+        .block_on(serve(args, declared))
         .map_err(Failure::Failed)
 }
 
-async fn serve(args: Args, catalog: Catalog) -> anyhow::Result<()> {
+/// Without a catalog it is a cluster that has one.
+async fn serve(args: Args, declared: Option<Catalog>) -> anyhow::Result<()> {
     let stop = shutdown::requested(args.exit_with_parent)?;
     let hosted = Hosted::start(&args.limits).await?;
     let config = config(&args, hosted.as_ref())?;
-    let router = Router::bind(config).await.with_context(|| {
-        format!(
-            "cannot start the router on {}; --listen chooses another address, and port 0 a free port",
-            args.listen
-        )
-    })?;
+    let followed = match declared {
+        Some(_) => None,
+        None => Some(Followed::start(&args.kubernetes).await?),
+    };
+    let register = |registry: &mut Registry| {
+        if let Some(followed) = &followed {
+            followed.metrics.register(registry);
+        }
+    };
+    let bound = Router::bind_with(config, register).await;
+    let router = bound.map_err(|error| cannot_start(error, args.listen))?;
     let addresses = Addresses {
         address: router.address(),
         metrics_address: router.metrics_address(),
@@ -130,14 +161,20 @@ async fn serve(args: Args, catalog: Catalog) -> anyhow::Result<()> {
     if args.json {
         writeln!(output, "{}", serde_json::to_string(&addresses)?)?;
     } else {
-        writeln!(output, "listening on http://{}/v1", addresses.address)?;
+        let scheme = if args.tls_cert.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        writeln!(output, "listening on {scheme}://{}/v1", addresses.address)?;
         if let Some(address) = addresses.metrics_address {
             writeln!(output, "metrics on http://{address}/metrics")?;
         }
     }
     // Manifests do not change under a running router: the sender stays as it is.
-    let (_catalogs, catalogs) = watch::channel(Arc::new(catalog));
-    let served = router.run(catalogs, stop);
+    let (_catalogs, constant) = watch::channel(Arc::new(declared.unwrap_or_default()));
+    let catalogs = followed.as_ref().map(|followed| followed.catalogs.clone());
+    let served = router.run(catalogs.unwrap_or(constant), stop);
     let Some(mut ledger) = hosted.map(Hosted::into_ended) else {
         return Ok(served.await?);
     };
@@ -153,11 +190,21 @@ async fn serve(args: Args, catalog: Catalog) -> anyhow::Result<()> {
     Ok(served?)
 }
 
+fn cannot_start(error: BindError, listen: SocketAddr) -> anyhow::Error {
+    if !matches!(error, BindError::Listen { .. }) {
+        return error.into();
+    }
+    anyhow::Error::new(error).context(format!(
+        "cannot start the router on {listen}; --listen chooses another address, and port 0 a free port"
+    ))
+}
+
 fn config(args: &Args, hosted: Option<&Hosted>) -> anyhow::Result<Config> {
     let limits = &args.limits;
     let hosting = hosted.map(|ledger| ledger.endpoint.clone());
     let config = Config {
         listen: args.listen,
+        tls: tls(args),
         metrics_listen: args.metrics_listen,
         body_limit: args.body_limit,
         request_timeout: args.request_timeout,
@@ -179,6 +226,13 @@ fn config(args: &Args, hosted: Option<&Hosted>) -> anyhow::Result<Config> {
             ..config
         },
         None => config,
+    })
+}
+
+fn tls(args: &Args) -> Option<TlsFiles> {
+    Some(TlsFiles {
+        certificate: args.tls_cert.clone()?,
+        key: args.tls_key.clone()?,
     })
 }
 

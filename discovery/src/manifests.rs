@@ -1,8 +1,9 @@
 //! Manifests: documents of our kinds, each checked by itself, then linked by name.
 
-mod document;
+pub(crate) mod document;
+pub(crate) mod key;
 mod link;
-mod plan;
+pub(crate) mod plan;
 #[cfg(test)]
 mod tests;
 

@@ -20,6 +20,9 @@ pub struct Mistake {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(pub Vec<Mistake>);
 
+/// Takes mistakes in one resource: the path of the field, and what was expected there.
+pub(crate) type Report<'a> = &'a mut dyn FnMut(&str, String);
+
 // === impl Mistake ===
 
 impl Mistake {

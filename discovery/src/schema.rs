@@ -1,6 +1,9 @@
 //! Checks a tree against the schema of a custom resource, as a cluster would, but with messages for
 //! the person who wrote it.
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
@@ -16,6 +19,8 @@ pub(crate) struct Violation {
     pub(crate) path: String,
     pub(crate) line: u64,
     pub(crate) message: String,
+    /// It is a field that the schema does not have.
+    pub(crate) unknown_field: bool,
 }
 
 /// Every violation in `node`, which stands at `path`.
@@ -56,6 +61,7 @@ fn violation(node: &Node, path: &str, message: String) -> Violation {
         path: path.to_owned(),
         line: node.line,
         message,
+        unknown_field: false,
     }
 }
 
@@ -82,7 +88,10 @@ fn check_fields(
                     let meant = near::nearest(name, known.iter().copied())
                         .map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
                     let message = format!("unknown field{meant}; known here: {}", listed(known));
-                    found.push(violation(value, &place, message));
+                    found.push(Violation {
+                        unknown_field: true,
+                        ..violation(value, &place, message)
+                    });
                 }
             },
         }
@@ -164,11 +173,17 @@ fn length(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-/// Schemas are ours, and a test compiles every pattern in them.
+/// Schemas are ours, and a test compiles every pattern in them. They have few patterns, and thousands of
+/// keys match the same one: each is compiled once.
 fn matches(pattern: &str, text: &str) -> bool {
-    Regex::new(pattern)
-        .expect("the patterns of a schema should be regular expressions")
-        .is_match(text)
+    static COMPILED: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !compiled.contains_key(pattern) {
+        let regex = Regex::new(pattern);
+        let regex = regex.expect("the patterns of a schema should be regular expressions");
+        compiled.insert(pattern.to_owned(), regex);
+    }
+    compiled[pattern].is_match(text)
 }
 
 fn in_range(schema: &JSONSchemaProps, value: f64) -> bool {

@@ -88,6 +88,29 @@ impl Node {
     }
 }
 
+/// A tree without lines.
+impl From<&serde_json::Value> for Node {
+    fn from(value: &serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        let value = match value {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(*value),
+            Json::Number(number) => Value::Number(number.clone()),
+            Json::String(text) => Value::Text(text.clone()),
+            Json::Array(items) => Value::List(items.iter().map(Self::from).collect()),
+            Json::Object(fields) => {
+                let fields = fields.iter();
+                Value::Map(
+                    fields
+                        .map(|(name, value)| (name.clone(), value.into()))
+                        .collect(),
+                )
+            }
+        };
+        Self { line: 0, value }
+    }
+}
+
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::error::AcceptError;
+use crate::probes::Needed;
 use crate::read::Api;
 
 /// Longest part of a path that an answer repeats.
@@ -44,10 +45,7 @@ pub(crate) enum Route {
     /// What was used and what it cost: the ledger answers.
     Organization,
     Live,
-    Ready {
-        /// One ready model is enough.
-        any: bool,
-    },
+    Ready(Needed),
     /// A CORS preflight, which asks about any path.
     Preflight,
 }
@@ -90,10 +88,7 @@ impl Route {
             "/v1/completions" => (Self::Generate(Api::Completions), "POST, OPTIONS"),
             "/v1/models" => (Self::Models, "GET, HEAD, OPTIONS"),
             "/healthz" => (Self::Live, "GET, HEAD, OPTIONS"),
-            "/readyz" => {
-                let any = uri.query() == Some("any");
-                (Self::Ready { any }, "GET, HEAD, OPTIONS")
-            }
+            "/readyz" => (Self::Ready(Needed::asked(uri)), "GET, HEAD, OPTIONS"),
             _ => match path.strip_prefix("/v1/models/").and_then(percent_decode) {
                 Some(id) if !id.is_empty() => (Self::Model(id), "GET, HEAD, OPTIONS"),
                 _ => {

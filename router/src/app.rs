@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,7 @@ use crate::limit::{Limiter, LimiterError};
 use crate::place::Fleet;
 use crate::reserve::Estimates;
 use crate::telemetry::{Telemetry, scrape};
+use crate::tls::{Tls, TlsError};
 
 /// How long answers have to send their error frame after they were cut: a worker has two seconds to
 /// say what it had produced for them.
@@ -32,7 +35,12 @@ pub struct Router {
     app: Arc<App>,
     api: Bound,
     metrics: Option<Bound>,
+    tls: Option<Arc<Tls>>,
+    /// Keeps the certificate fresh.
+    renewing: Renewing,
 }
+
+type Renewing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Debug)]
 struct Bound {
@@ -54,6 +62,9 @@ pub enum BindError {
     /// It cannot keep limits.
     #[error(transparent)]
     Limits(#[from] LimiterError),
+    /// It has no certificate to show.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Why a router ended by itself.
@@ -86,13 +97,31 @@ pub(crate) struct App {
 impl Router {
     /// Takes the ports, and the folder in which what was used waits for Redis.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
+        Self::bind_with(config, |_| ()).await
+    }
+
+    /// The same; `register` adds metrics to those of the router.
+    pub async fn bind_with(
+        config: Config,
+        register: impl FnOnce(&mut Registry),
+    ) -> Result<Self, BindError> {
+        let (tls, renewing): (_, Renewing) = match config.tls.clone().map(Tls::load).transpose()? {
+            Some((tls, renewing)) => (Some(tls), Box::pin(renewing)),
+            None => (None, Box::pin(std::future::pending())),
+        };
         let api = Bound::new(config.listen).await?;
         let metrics = match config.metrics_listen {
             Some(address) => Some(Bound::new(address).await?),
             None => None,
         };
-        let app = Arc::new(App::new(config)?);
-        Ok(Self { app, api, metrics })
+        let app = Arc::new(App::new(config, register)?);
+        Ok(Self {
+            app,
+            api,
+            metrics,
+            tls,
+            renewing,
+        })
     }
 
     /// Where the API listens.
@@ -126,9 +155,8 @@ impl Router {
         let scrapers = Connections::new(&app.config, Gauge::default());
         let api = {
             let app = Arc::clone(&app);
-            clients.accept(self.api.listener, move |peer, request| {
-                flow::serve(Arc::clone(&app), peer, request)
-            })
+            let serve = move |peer, request| flow::serve(Arc::clone(&app), peer, request);
+            clients.accept(self.api.listener, self.tls.as_deref(), serve)
         };
         let metrics = serve_metrics(&app, &scrapers, self.metrics);
         tokio::pin!(metrics);
@@ -137,6 +165,7 @@ impl Router {
             () = shutdown.cancelled() => Ok(()),
             lost = app.follow(catalog) => Err(lost),
             () = &mut metrics => Ok(()),
+            () = self.renewing => Ok(()),
             () = api => Ok(()),
         };
 
@@ -173,10 +202,10 @@ async fn serve_metrics(app: &Arc<App>, scrapers: &Connections, bound: Option<Bou
     };
     let app = Arc::clone(app);
     let serve = move |_, request| {
-        let answer = scrape(&app.telemetry, &app.fleet, &request);
+        let answer = scrape(&app, &request);
         std::future::ready(answer)
     };
-    scrapers.accept(bound.listener, serve).await;
+    scrapers.accept(bound.listener, None, serve).await;
 }
 
 // === impl Bound ===
@@ -196,8 +225,10 @@ impl Bound {
 // === impl App ===
 
 impl App {
-    fn new(config: Config) -> Result<Self, LimiterError> {
-        let telemetry = Arc::new(Telemetry::new());
+    fn new(config: Config, register: impl FnOnce(&mut Registry)) -> Result<Self, LimiterError> {
+        let mut telemetry = Telemetry::new();
+        telemetry.add(register);
+        let telemetry = Arc::new(telemetry);
         let limiter = Limiter::new(config.limits.clone(), Arc::clone(&telemetry))?;
         Ok(Self {
             stored_keys: config.key_store.clone().map(StoredKeys::new),
@@ -208,7 +239,7 @@ impl App {
             telemetry,
             cut: CancellationToken::new(),
             given_up: TaskTracker::new(),
-            catalog: ArcSwap::default(),
+            catalog: ArcSwap::from_pointee(Catalog::pending()),
             draining: AtomicBool::new(false),
         })
     }

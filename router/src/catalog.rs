@@ -13,8 +13,11 @@ mod plan;
 pub use plan::{Limits, OnLoss, Plan, Preview, Price};
 
 /// Models, plans and keys at one moment. A new one replaces the old one whole.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
+    /// Nothing is known yet: nobody is refused for what this catalog lacks, and all are asked to come
+    /// back. Only a router's first catalog may say so.
+    pub pending: bool,
     /// Served models, by canonical name.
     pub models: BTreeMap<Arc<str>, Arc<Model>>,
     /// Canonical names by alias; no alias is also the name of a model.
@@ -65,6 +68,15 @@ pub struct Key {
 // === impl Catalog ===
 
 impl Catalog {
+    /// What a router has before it knows anything.
+    #[must_use]
+    pub fn pending() -> Self {
+        Self {
+            pending: true,
+            ..Self::default()
+        }
+    }
+
     /// The model of this name or alias.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<&Arc<Model>> {

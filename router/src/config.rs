@@ -8,6 +8,7 @@ use inferyard_keys::KeyStore;
 
 use crate::catalog::Endpoint;
 use crate::limit::LimitsConfig;
+use crate::tls::TlsFiles;
 
 mod network;
 
@@ -21,6 +22,8 @@ pub use network::{Network, NetworkError};
 pub struct Config {
     /// Where the API listens; port 0 picks a free one.
     pub listen: SocketAddr,
+    /// What makes clients' connections TLS; `None`: they are clear text.
+    pub tls: Option<TlsFiles>,
     /// Where `/metrics` listens; `None`: nowhere.
     pub metrics_listen: Option<SocketAddr>,
     /// The largest body of a request, in bytes.
@@ -70,6 +73,7 @@ impl Default for Config {
         getrandom::fill(&mut cookie_secret).expect("the system should have random numbers");
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls: None,
             metrics_listen: None,
             body_limit: 4 << 20,
             header_timeout: Duration::from_secs(75),

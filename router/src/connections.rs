@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -21,9 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::tls::{Handshake, Tls};
 
 /// hyper's buffer for heads, and for what a client has not read yet.
 const BUFFER: usize = 128 << 10;
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// After an error that is the machine's, not the connection's (no file descriptor is left, …).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -64,8 +68,14 @@ impl Connections {
     }
 
     /// Accepts for as long as it is polled; every connection is served by a task of its own.
-    pub(crate) async fn accept<Serve, Answer, Content>(&self, listener: TcpListener, serve: Serve)
-    where
+    ///
+    /// With `tls` every connection begins with a handshake.
+    pub(crate) async fn accept<Serve, Answer, Content>(
+        &self,
+        listener: TcpListener,
+        tls: Option<&Tls>,
+        serve: Serve,
+    ) where
         Serve: Fn(IpAddr, Request<Incoming>) -> Answer + Clone + Send + 'static,
         Answer: Future<Output = Response<Content>> + Send + 'static,
         Content: Body<Data = Bytes> + Send + 'static,
@@ -86,7 +96,8 @@ impl Connections {
             let open = Open::new(&self.open, place);
             let closed = self.closed.clone();
             let serve = serve.clone();
-            let serving = self.serve(stream, move |request| serve(peer, request), open);
+            let handshake = tls.map(Tls::handshake);
+            let serving = self.serve(stream, handshake, move |request| serve(peer, request), open);
             self.tasks
                 .spawn(async move { closed.run_until_cancelled(serving).await });
         }
@@ -95,6 +106,7 @@ impl Connections {
     fn serve<Serve, Answer, Content>(
         &self,
         stream: TcpStream,
+        handshake: Option<Handshake>,
         serve: Serve,
         open: Open,
     ) -> impl Future<Output = ()> + Send + 'static
@@ -112,21 +124,17 @@ impl Connections {
             if stream.set_nodelay(true).is_err() {
                 return;
             }
-            let service = service_fn(move |request| {
-                let answer = serve(request);
-                async { Ok::<_, Infallible>(answer.await) }
-            });
-            let mut connection =
-                std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-            let result = tokio::select! {
-                result = connection.as_mut() => result,
-                () = closing.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
+            let Some(handshake) = handshake else {
+                return converse(&http, stream, serve, closing).await;
             };
-            if let Err(error) = result {
-                tracing::debug!(%error, "a connection broke");
+            let shaken = tokio::select! {
+                shaken = timeout(HANDSHAKE_TIME, handshake.accept(stream)) => shaken,
+                () = closing.cancelled() => return,
+            };
+            match shaken {
+                Ok(Ok(stream)) => converse(&http, stream, serve, closing).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
             }
         }
     }
@@ -145,6 +153,36 @@ impl Connections {
         self.closed.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+/// Serves what comes over a connection.
+async fn converse<Stream, Serve, Answer, Content>(
+    http: &http1::Builder,
+    stream: Stream,
+    serve: Serve,
+    closing: CancellationToken,
+) where
+    Stream: AsyncRead + AsyncWrite + Unpin,
+    Serve: Fn(Request<Incoming>) -> Answer,
+    Answer: Future<Output = Response<Content>>,
+    Content: Body<Data = Bytes> + 'static,
+    Content::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let service = service_fn(move |request| {
+        let answer = serve(request);
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection broke");
     }
 }
 

@@ -176,6 +176,13 @@ fn authenticate(error: &AuthenticateError) -> Row<'_> {
                 "Your API key cannot be checked at the moment. Try again in a second.",
             );
         }
+        AuthenticateError::Pending => {
+            return Row::unavailable(
+                "router_starting",
+                "1",
+                "The router has just started and does not know yet what is declared. Try again in a second.",
+            );
+        }
     };
     Row {
         code,

@@ -81,7 +81,9 @@ async fn answer(
             (StatusCode::OK, models::one(&caller, &id, owner)?)
         }
         Route::Live => (StatusCode::OK, probes::live()),
-        Route::Ready { any } => probes::ready(&app.catalog(), &app.fleet, any, app.is_draining()),
+        Route::Ready(needed) => {
+            probes::ready(&app.catalog(), &app.fleet, needed, app.is_draining())
+        }
         Route::Preflight => return Ok(respond::preflight(&accepted.head.headers)),
     };
     Ok(respond::json(status, json))
@@ -115,9 +117,13 @@ async fn call(
     meter: &mut Meter,
 ) -> Result<Caller, AuthenticateError> {
     let stored = app.stored_keys.as_ref();
-    let caller = match authenticate(app.catalog(), stored, &accepted.head.headers).await {
+    let catalog = app.catalog();
+    if catalog.pending {
+        return Err(AuthenticateError::Pending);
+    }
+    let caller = match authenticate(Arc::clone(&catalog), stored, &accepted.head.headers).await {
         Err(AuthenticateError::NoKey) => {
-            let visit = preview::visit(&app.config, accepted, app.catalog());
+            let visit = preview::visit(&app.config, accepted, catalog);
             let visit = visit.ok_or(AuthenticateError::NoKey)?;
             if let Some(cookie) = visit.cookie {
                 meter.tell(SET_COOKIE, cookie);

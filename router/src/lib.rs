@@ -7,6 +7,7 @@ pub mod catalog;
 mod config;
 
 mod app;
+mod tls;
 mod connections;
 mod flow;
 
@@ -36,3 +37,4 @@ mod telemetry;
 pub use app::{BindError, Router, RunError};
 pub use config::{Config, CorsOrigins, Network, NetworkError};
 pub use limit::{LimitStore, LimiterError, LimitsConfig, SpoolError};
+pub use tls::{TlsError, TlsFiles};

@@ -39,7 +39,8 @@ pub(crate) fn visit(config: &Config, accepted: &Accepted, catalog: Arc<Catalog>)
         account(&config.cookie_secret, address)
     });
     let cookie = is_new.then(|| {
-        let secure = forwarded::is_https(&config.trusted_proxies, accepted.peer, headers);
+        let secure = config.tls.is_some()
+            || forwarded::is_https(&config.trusted_proxies, accepted.peer, headers);
         cookie::new(&config.cookie_secret, &account, secure)
     });
     let key = Key {

@@ -7,6 +7,19 @@ use serde::Serialize;
 use crate::catalog::Catalog;
 use crate::place::{Fleet, Standing};
 
+/// What must be there for a router to be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needed {
+    /// A ready worker for every model.
+    EveryModel,
+    /// `?any`: a ready worker for one model, so that a model in trouble does not take the healthy ones
+    /// out of a load balancer.
+    AnyModel,
+    /// `?router`: the router itself. It knows what is declared, and says of what is not there yet that it
+    /// is loading: in a cluster that is better than no answer.
+    Router,
+}
+
 /// What `/readyz` says.
 #[derive(Serialize)]
 struct Readiness<'a> {
@@ -41,12 +54,11 @@ pub(crate) fn live() -> Bytes {
     Bytes::from_static(b"{\"status\":\"ok\"}")
 }
 
-/// 200 when every model has a ready worker, else 503. With `any` one such model is enough, so that
-/// a model in trouble does not take the healthy ones out of a load balancer.
+/// 200 when what is needed is there, else 503.
 pub(crate) fn ready(
     catalog: &Catalog,
     fleet: &Fleet,
-    any: bool,
+    needed: Needed,
     draining: bool,
 ) -> (StatusCode, Bytes) {
     let mut ready = Vec::new();
@@ -57,15 +69,21 @@ pub(crate) fn ready(
             Some(model) => missing.push(model),
         }
     }
-    let complete = missing.is_empty() || any;
+    let complete = match needed {
+        Needed::EveryModel => missing.is_empty() && !ready.is_empty(),
+        Needed::AnyModel => !ready.is_empty(),
+        Needed::Router => true,
+    };
     let message = if draining {
         Some("The router is shutting down.")
+    } else if catalog.pending {
+        Some("The router does not know yet what is declared.")
     } else if catalog.models.is_empty() {
         Some("No models are declared.")
     } else {
         None
     };
-    let serves = complete && !ready.is_empty() && !draining;
+    let serves = complete && !catalog.pending && !draining;
     let readiness = Readiness {
         status: if serves { "ready" } else { "not_ready" },
         ready,
@@ -79,6 +97,19 @@ pub(crate) fn ready(
     };
     let body = serde_json::to_vec(&readiness).expect("text and numbers should serialize");
     (status, body.into())
+}
+
+// === impl Needed ===
+
+impl Needed {
+    /// What the query of a probe asks for.
+    pub(crate) fn asked(uri: &http::Uri) -> Self {
+        match uri.query() {
+            Some("any") => Self::AnyModel,
+            Some("router") => Self::Router,
+            _ => Self::EveryModel,
+        }
+    }
 }
 
 /// What the workers of a model are doing, unless one is ready.

@@ -108,6 +108,11 @@ impl Telemetry {
         telemetry
     }
 
+    /// Adds what others count.
+    pub(crate) fn add(&mut self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry);
+    }
+
     fn register(&mut self) {
         let registry = &mut self.registry;
         let in_flight = self.in_flight.clone();

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::mistake::Mistake;
 use crate::read::ManifestFile;
-use crate::schema::{self, listed};
+use crate::schema::{self, Violation, listed};
 use crate::yaml::{self, Node};
 
 /// A document of one of our kinds.
@@ -77,6 +77,18 @@ fn envelope() -> BTreeMap<String, JSONSchemaProps> {
         },
     });
     serde_json::from_value(envelope).expect("the envelope should be a schema")
+}
+
+/// What the schema of a kind does not allow in a `spec`. Fields that it does not know are no violation
+/// here: a cluster has checked them against the definitions that it has, which may be newer ones.
+pub(crate) fn check_spec(kind: &str, spec: &serde_json::Value) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let schema = &SCHEMAS[kind];
+    let schema = schema.properties.as_ref().and_then(|all| all.get("spec"));
+    let schema = schema.expect("the schema of a kind should have a spec");
+    schema::check(schema, &Node::from(spec), "spec", &mut violations);
+    violations.retain(|violation| !violation.unknown_field);
+    violations
 }
 
 /// The documents of a file.

@@ -6,14 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use inferyard_crds::{
-    ApiKey, ApiKeySpec, Engine, HALF_A_ROTATION, ModelDeployment, Plan as PlanResource, SAME_HASH,
-    Source,
-};
-use inferyard_router::catalog::{Key, KeyHash, Plan};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use inferyard_crds::{ApiKey, Engine, ModelDeployment, Plan as PlanResource, Source};
+use inferyard_router::catalog::Plan;
 
 use super::document::{Document, Resource};
+use super::key::{self, DeclaredKey};
 use super::{EngineSettings, Manifests, ModelManifest, Weights, plan};
 use crate::mistake::Mistake;
 use crate::near;
@@ -35,7 +32,8 @@ pub(super) fn link(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) -> M
     for document in documents {
         if let Some(Resource::Plan(resource)) = &document.resource {
             let models = models(&manifests, documents, document, resource, mistakes);
-            let plan = plan::plan(document, &resource.spec, models, mistakes);
+            let mut report = |path: &str, message| mistakes.push(document.mistake(path, message));
+            let plan = plan::plan(&document.name, &resource.spec, models, &mut report);
             check_preview(document, &plan, &mut preview, mistakes);
             manifests.plans.insert(plan.name.clone(), Arc::new(plan));
         }
@@ -226,9 +224,7 @@ fn add_key(
     mistakes: &mut Vec<Mistake>,
 ) {
     let spec = &resource.spec;
-    let limits = (spec.limits.as_ref()).map(|limits| plan::limits(document, limits, mistakes));
-    let overlap = overlap(document, spec, mistakes);
-    let Some(plan) = manifests.plans.get(spec.plan.as_str()) else {
+    let Some(plan) = manifests.plans.get(spec.plan.as_str()).cloned() else {
         if all_are_well(documents, "Plan") {
             let message = format!(
                 "there is no Plan named {:?}{}",
@@ -239,73 +235,22 @@ fn add_key(
         }
         return;
     };
-    let key = Key {
-        name: document.name.as_str().into(),
-        account: spec.account.as_deref().unwrap_or(&document.name).into(),
-        plan: plan.clone(),
-        expires: moment(spec.expires_at.as_ref()),
-        disabled: spec.disabled,
-        limits,
-    };
-    if let Some((hash, end)) = overlap {
-        let expires = Some(key.expires.map_or(end, |expires| expires.min(end)));
-        let previous = Key {
-            expires,
-            ..key.clone()
-        };
-        add_hash(
-            manifests,
-            document,
-            ("spec.previousHash", hash),
-            previous,
-            mistakes,
-        );
+    let mut report = |path: &str, message| mistakes.push(document.mistake(path, message));
+    for declared in key::keys(&document.name, spec, &plan, &mut report) {
+        add_hash(manifests, document, declared, mistakes);
     }
-    add_hash(
-        manifests,
-        document,
-        ("spec.hash", &spec.hash),
-        key,
-        mistakes,
-    );
-}
-
-/// The hash of the text before a rotation, and when that ends.
-fn overlap<'a>(
-    document: &Document<'_>,
-    spec: &'a ApiKeySpec,
-    mistakes: &mut Vec<Mistake>,
-) -> Option<(&'a str, SystemTime)> {
-    let end = moment(spec.previous_hash_expires_at.as_ref());
-    match (spec.previous_hash.as_deref(), end) {
-        (Some(hash), Some(_)) if hash == spec.hash => {
-            mistakes.push(document.mistake("spec.previousHash", SAME_HASH.to_owned()));
-            None
-        }
-        (Some(hash), Some(end)) => Some((hash, end)),
-        (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => {
-            mistakes.push(document.mistake("spec", HALF_A_ROTATION.to_owned()));
-            None
-        }
-    }
-}
-
-fn moment(declared: Option<&Time>) -> Option<SystemTime> {
-    Some(SystemTime::from(declared?.0))
 }
 
 /// A hash belongs to one key.
 fn add_hash(
     manifests: &mut Manifests,
     document: &Document<'_>,
-    (path, hash): (&str, &str),
-    key: Key,
+    declared: DeclaredKey,
     mistakes: &mut Vec<Mistake>,
 ) {
-    let hash = KeyHash::parse(hash).expect("the hash should match the schema's pattern");
-    if let Some(first) = manifests.keys.insert(hash, Arc::new(key)) {
+    let key = Arc::new(declared.key);
+    if let Some(first) = manifests.keys.insert(declared.hash, key) {
         let message = format!("ApiKey {} has the same hash", first.name);
-        mistakes.push(document.mistake(path, message));
+        mistakes.push(document.mistake(declared.path, message));
     }
 }

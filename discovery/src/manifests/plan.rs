@@ -9,8 +9,7 @@ use inferyard_crds::{
 };
 use inferyard_router::catalog::{Limits, OnLoss, Plan, Preview, Price};
 
-use super::document::Document;
-use crate::mistake::Mistake;
+use crate::mistake::Report;
 
 /// Decimals of a dollar down to a nano-dollar.
 const OF_A_DOLLAR: usize = 9;
@@ -21,17 +20,16 @@ const OF_A_PRICE: usize = 3;
 const IN_RANGE: &str = "should be in the range of the schema";
 
 /// A plan, with the canonical names of its models.
-pub(super) fn plan(
-    document: &Document<'_>,
+pub(crate) fn plan(
+    name: &str,
     spec: &PlanSpec,
     models: Option<Vec<Arc<str>>>,
-    mistakes: &mut Vec<Mistake>,
+    report: Report<'_>,
 ) -> Plan {
-    let name = document.name.as_str();
     let default_price = Price::new(name, Price::DEFAULT, Price::DEFAULT, Price::DEFAULT);
     let price = match &spec.price {
         Some(declared) => price(name, declared).unwrap_or_else(|message| {
-            mistakes.push(document.mistake("spec.price", message.to_owned()));
+            report("spec.price", message.to_owned());
             default_price
         }),
         None => default_price,
@@ -41,7 +39,7 @@ pub(super) fn plan(
         models,
         priority: spec.priority,
         weight: spec.weight.try_into().expect(IN_RANGE),
-        limits: limits(document, &spec.limits, mistakes),
+        limits: limits(&spec.limits, report),
         price,
         output_reserve: spec.default_output_reserve.try_into().expect(IN_RANGE),
         on_loss: match spec.when_redis_is_lost {
@@ -55,16 +53,12 @@ pub(super) fn plan(
 }
 
 /// Limits of a plan or of a key, which stand at the same place.
-pub(super) fn limits(
-    document: &Document<'_>,
-    declared: &LimitsResource,
-    mistakes: &mut Vec<Mistake>,
-) -> Limits {
+pub(super) fn limits(declared: &LimitsResource, report: Report<'_>) -> Limits {
     let budget = declared.budget_per_month.as_deref().and_then(|text| {
         let budget = NonZeroU64::new(decimal(text, OF_A_DOLLAR));
         if budget.is_none() {
             let message = format!("{NO_BUDGET}; found {text:?}");
-            mistakes.push(document.mistake("spec.limits.budgetPerMonth", message));
+            report("spec.limits.budgetPerMonth", message);
         }
         budget
     });

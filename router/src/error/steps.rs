@@ -67,6 +67,9 @@ pub(crate) enum AuthenticateError {
     /// Whether there is such a key cannot be found out at the moment.
     #[error("the key store cannot be reached")]
     StoreAway,
+    /// The router has just started and knows of no key.
+    #[error("nothing is known yet of what is declared")]
+    Pending,
 }
 
 /// The body did not arrive as it should.

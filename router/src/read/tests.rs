@@ -21,6 +21,7 @@ fn catalog() -> Catalog {
         (name.into(), Arc::new(model))
     };
     Catalog {
+        pending: false,
         models: [model("demo"), model("other")].into(),
         aliases: [("alias".into(), "demo".into())].into(),
         ..Catalog::default()

@@ -1,4 +1,4 @@
-//! `GET /metrics`, on a port of its own.
+//! `GET /metrics`, on a port of its own; the probes are there too, where TLS or a key cannot be in their way.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -6,20 +6,25 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::Telemetry;
-use crate::place::Fleet;
+use crate::app::App;
+use crate::probes::{self, Needed};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Answers a scraper.
-pub(crate) fn scrape(
-    telemetry: &Telemetry,
-    fleet: &Fleet,
-    request: &Request<Incoming>,
-) -> Response<Full<Bytes>> {
+const JSON: &str = "application/json";
+
+/// Answers a scraper or a prober.
+pub(crate) fn scrape(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let (status, kind, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => match telemetry.render(fleet) {
-            Ok(text) => (StatusCode::OK, OPEN_METRICS, text),
+        (&Method::GET, "/healthz") => (StatusCode::OK, JSON, probes::live()),
+        (&Method::GET, "/readyz") => {
+            let needed = Needed::asked(request.uri());
+            let draining = app.is_draining();
+            let (status, body) = probes::ready(&app.catalog(), &app.fleet, needed, draining);
+            (status, JSON, body)
+        }
+        (&Method::GET, "/metrics") => match app.telemetry.render(&app.fleet) {
+            Ok(text) => (StatusCode::OK, OPEN_METRICS, text.into()),
             Err(error) => {
                 tracing::error!(%error, "cannot write the metrics");
                 plain(
@@ -28,8 +33,13 @@ pub(crate) fn scrape(
                 )
             }
         },
-        (_, "/metrics") => plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n"),
-        _ => plain(StatusCode::NOT_FOUND, "only /metrics is here\n"),
+        (_, "/metrics" | "/healthz" | "/readyz") => {
+            plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n")
+        }
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "only /metrics, /healthz and /readyz are here\n",
+        ),
     };
     Response::builder()
         .status(status)
@@ -38,6 +48,6 @@ pub(crate) fn scrape(
         .expect("a status and a static header should make a response")
 }
 
-fn plain(status: StatusCode, text: &str) -> (StatusCode, &'static str, String) {
-    (status, "text/plain; charset=utf-8", text.to_owned())
+fn plain(status: StatusCode, text: &'static str) -> (StatusCode, &'static str, Bytes) {
+    (status, "text/plain; charset=utf-8", text.into())
 }

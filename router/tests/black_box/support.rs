@@ -202,6 +202,7 @@ pub(crate) fn catalog(workers: Vec<Endpoint>) -> Catalog {
         key.expires = Some(std::time::UNIX_EPOCH);
     });
     Catalog {
+        pending: false,
         models: BTreeMap::from([model("m", workers)]),
         aliases: BTreeMap::from([("alias".into(), "m".into())]),
         keys,

@@ -1,0 +1,112 @@
+//! A router that serves what a cluster declares.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use anyhow::Context;
+use inferyard_discovery::{Kubernetes, Metrics, Namespaces, Settings};
+use inferyard_router::catalog::Catalog;
+use tokio::runtime;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Where a router learns of models, plans, keys and workers in a cluster.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Kubernetes")]
+pub(crate) struct Args {
+    /// Serve what a cluster declares, and the worker pods in it, instead of manifests in files
+    #[arg(long, conflicts_with_all = ["files", "workers", "key_hashes"])]
+    pub(super) kubernetes: bool,
+    /// A namespace to serve; with several, plans, keys and accounts are called `namespace/name`
+    /// [default: that of the pod, or of the kubeconfig's context]
+    #[arg(long = "namespace", value_name = "NAME", requires = "kubernetes")]
+    namespaces: Vec<String>,
+    /// Serve all namespaces
+    #[arg(long, requires = "kubernetes", conflicts_with = "namespaces")]
+    all_namespaces: bool,
+    /// How to reach the cluster [default: KUBECONFIG, ~/.kube/config or the pod's service account]
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    kubeconfig: Option<PathBuf>,
+    /// Keep what was known in this file, for a start while the API server is away. It holds hashes of
+    /// keys only; each router needs its own
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    catalog_cache: Option<PathBuf>,
+}
+
+/// Discovery on a thread of its own, so that no answer waits while it reads. It ends when this is dropped.
+pub(super) struct Followed {
+    pub(super) catalogs: watch::Receiver<Arc<Catalog>>,
+    pub(super) metrics: Metrics,
+    stop: Option<DropGuard>,
+    thread: Option<JoinHandle<()>>,
+}
+
+// === impl Args ===
+
+impl Args {
+    fn settings(&self) -> Settings {
+        Settings {
+            namespaces: match (self.all_namespaces, self.namespaces.is_empty()) {
+                (true, _) => Namespaces::All,
+                (false, true) => Namespaces::Own,
+                (false, false) => Namespaces::Listed(self.namespaces.clone()),
+            },
+            kubeconfig: self.kubeconfig.clone(),
+            cache: self.catalog_cache.clone(),
+        }
+    }
+}
+
+// === impl Followed ===
+
+impl Followed {
+    /// Returns once it is known how to reach the cluster; the catalog comes later.
+    pub(super) async fn start(args: &Args) -> anyhow::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start discovery")?;
+        let (sender, catalogs) = watch::channel(Arc::new(Catalog::pending()));
+        let (connected, is_connected) = oneshot::channel();
+        let settings = args.settings();
+        let metrics = Metrics::default();
+        let counted = metrics.clone();
+        let stop = CancellationToken::new();
+        let end = stop.clone();
+        let life = async move {
+            match Kubernetes::connect(settings, counted).await {
+                Ok(cluster) => {
+                    // Nobody waits any more where the router has failed to start.
+                    connected.send(Ok(())).ok();
+                    cluster.run(sender, end).await;
+                }
+                Err(error) => drop(connected.send(Err(error))),
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("discovery".to_owned())
+            .spawn(move || runtime.block_on(life))
+            .context("cannot start discovery")?;
+        is_connected
+            .await
+            .context("the thread of discovery has ended")?
+            .context("cannot reach a cluster")?;
+        Ok(Self {
+            catalogs,
+            metrics,
+            stop: Some(stop.drop_guard()),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It writes what it knows before it ends. A panic in it has ended the router already.
+            thread.join().ok();
+        }
+    }
+}

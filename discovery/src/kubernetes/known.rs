@@ -1,0 +1,131 @@
+//! What is known of a cluster, by kind and name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::meaning::Meaning;
+use super::object::{Id, Kind, Object};
+
+/// Every object that was seen and not seen to go.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// All is in one namespace, so that names need none before them.
+    one_namespace: bool,
+    kinds: BTreeMap<Kind, BTreeMap<Id, Entry>>,
+}
+
+/// An object, in the version that is in force.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) object: Object,
+    /// `None`: it never was without mistakes.
+    pub(super) meaning: Option<Meaning>,
+    /// What is wrong with the version that was seen last.
+    pub(super) problem: Option<String>,
+}
+
+// === impl Known ===
+
+impl Known {
+    pub(super) fn new(one_namespace: bool) -> Self {
+        Self {
+            one_namespace,
+            kinds: BTreeMap::new(),
+        }
+    }
+
+    /// What plans, accounts and keys are called: two namespaces may use the same name.
+    pub(super) fn called(&self, namespace: &str, name: &str) -> String {
+        if self.one_namespace {
+            name.to_owned()
+        } else {
+            format!("{namespace}/{name}")
+        }
+    }
+
+    /// Takes a version of an object. Whether anything differs now.
+    pub(super) fn put(&mut self, kind: Kind, object: Object) -> bool {
+        let id = object.id();
+        let called = self.called(&object.namespace, &object.name);
+        let entries = self.kinds.entry(kind).or_default();
+        let old = entries.get_mut(&id);
+        if old
+            .as_ref()
+            .is_some_and(|old| old.object == object && old.is_well())
+        {
+            return false;
+        }
+        match (Meaning::read(kind, &object, &called), old) {
+            (Err(problem), Some(old)) if old.stays(kind, &object) => {
+                let problem = Some(problem);
+                let differs = old.problem != problem;
+                old.problem = problem;
+                differs
+            }
+            (read, old) => {
+                let (meaning, problem) = match read {
+                    Ok(meaning) => (Some(meaning), None),
+                    Err(problem) => (None, Some(problem)),
+                };
+                let differs = old.is_none_or(|old| old.object != object || old.problem != problem);
+                let entry = Entry {
+                    object,
+                    meaning,
+                    problem,
+                };
+                entries.insert(id, entry);
+                differs
+            }
+        }
+    }
+
+    /// Forgets an object. Whether it was known.
+    pub(super) fn remove(&mut self, kind: Kind, id: &Id) -> bool {
+        let entries = self.kinds.entry(kind).or_default();
+        entries.remove(id).is_some()
+    }
+
+    /// Takes all objects of a kind in a namespace (`None`: in all). Whether anything differs now.
+    pub(super) fn replace(
+        &mut self,
+        kind: Kind,
+        scope: Option<&str>,
+        objects: Vec<Object>,
+    ) -> bool {
+        let listed: BTreeSet<Id> = objects.iter().map(Object::id).collect();
+        let entries = self.kinds.entry(kind).or_default();
+        let before = entries.len();
+        entries.retain(|id, _| {
+            scope.is_some_and(|scope| scope != id.namespace) || listed.contains(id)
+        });
+        let mut differs = entries.len() != before;
+        for object in objects {
+            differs |= self.put(kind, object);
+        }
+        differs
+    }
+
+    pub(super) fn entries(&self, kind: Kind) -> impl Iterator<Item = (&Id, &Entry)> {
+        self.kinds.get(&kind).into_iter().flatten()
+    }
+
+    /// The oldest first: where two claim the same, it wins.
+    pub(super) fn by_age(&self, kind: Kind) -> Vec<(&Id, &Entry)> {
+        let mut entries: Vec<_> = self.entries(kind).collect();
+        entries.sort_by_key(|(id, entry)| (entry.object.created, *id));
+        entries
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn is_well(&self) -> bool {
+        self.problem.is_none() && self.meaning.is_some()
+    }
+
+    /// Whether this version stays in force although `newer` has mistakes. A key is refused instead: the
+    /// mistake may stand beside its revocation.
+    fn stays(&self, kind: Kind, newer: &Object) -> bool {
+        kind != Kind::Keys && self.meaning.is_some() && self.object.uid == newer.uid
+    }
+}

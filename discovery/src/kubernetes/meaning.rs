@@ -1,0 +1,122 @@
+//! What an object says, checked: the same schemas and the same rules as for manifests in files.
+
+use std::net::IpAddr;
+
+use inferyard_crds::{ApiKeySpec, PlanSpec};
+use inferyard_router::catalog::{Endpoint, Plan};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::object::{Kind, Object};
+use crate::manifests::document::check_spec;
+use crate::manifests::plan;
+
+/// Where workers in pods listen.
+const WORKER_PORT: u16 = 50051;
+
+/// An object that can be linked.
+#[derive(Debug)]
+pub(super) enum Meaning {
+    Model(ModelNames),
+    Plan {
+        /// Without its models.
+        plan: Box<Plan>,
+        /// As they are written: names or aliases.
+        models: Option<Vec<String>>,
+    },
+    Key(Box<ApiKeySpec>),
+    Worker(WorkerPod),
+}
+
+/// What callers name a model.
+#[derive(Debug, Deserialize)]
+pub(super) struct ModelNames {
+    pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) aliases: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct ModelSpec {
+    model: ModelNames,
+}
+
+/// A pod with a worker in it.
+#[derive(Debug, Deserialize)]
+pub(super) struct WorkerPod {
+    /// The `ModelDeployment`, in the pod's own namespace.
+    pub(super) model: Option<String>,
+    ip: Option<IpAddr>,
+    running: bool,
+    leaving: bool,
+}
+
+// === impl Meaning ===
+
+impl Meaning {
+    /// Reads an object; every mistake in it is in the error. `name` is what a plan is called.
+    pub(super) fn read(kind: Kind, object: &Object, name: &str) -> Result<Self, String> {
+        match kind {
+            Kind::Models => {
+                let mut violations = check_spec(kind.singular(), &object.spec);
+                // Of the rest only the names are here.
+                violations.retain(|found| {
+                    found.path.starts_with("spec.model.name")
+                        || found.path.starts_with("spec.model.aliases")
+                });
+                well(violations.into_iter().map(|it| (it.path, it.message)))?;
+                typed(&object.spec).map(|spec: ModelSpec| Self::Model(spec.model))
+            }
+            Kind::Plans => {
+                let spec: PlanSpec = checked(kind, &object.spec)?;
+                let mut mistakes = Vec::new();
+                let mut report = |path: &str, message| mistakes.push((path.to_owned(), message));
+                let plan = plan::plan(name, &spec, None, &mut report);
+                well(mistakes)?;
+                Ok(Self::Plan {
+                    plan: Box::new(plan),
+                    models: spec.models,
+                })
+            }
+            Kind::Keys => checked(kind, &object.spec).map(|spec| Self::Key(Box::new(spec))),
+            Kind::Workers => typed(&object.spec).map(Self::Worker),
+        }
+    }
+}
+
+// === impl WorkerPod ===
+
+impl WorkerPod {
+    /// Where its worker listens, while it may be given work.
+    pub(super) fn endpoint(&self) -> Option<Endpoint> {
+        let ip = self.ip.filter(|_| self.running && !self.leaving)?;
+        let address = std::net::SocketAddr::new(ip, WORKER_PORT);
+        Some(Endpoint::Tcp(address.to_string().into()))
+    }
+}
+
+fn checked<T: DeserializeOwned>(kind: Kind, spec: &Value) -> Result<T, String> {
+    let violations = check_spec(kind.singular(), spec);
+    well(violations.into_iter().map(|it| (it.path, it.message)))?;
+    typed(spec)
+}
+
+fn typed<T: DeserializeOwned>(spec: &Value) -> Result<T, String> {
+    serde_path_to_error::deserialize(spec).map_err(|error| {
+        let path = error.path().to_string();
+        format!("spec.{path}: {}", error.into_inner())
+    })
+}
+
+fn well(mistakes: impl IntoIterator<Item = (String, String)>) -> Result<(), String> {
+    let mistakes = mistakes.into_iter();
+    let mistakes: Vec<_> = mistakes
+        .map(|(path, message)| format!("{path}: {message}"))
+        .collect();
+    if mistakes.is_empty() {
+        Ok(())
+    } else {
+        Err(mistakes.join("; "))
+    }
+}

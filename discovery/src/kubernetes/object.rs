@@ -1,0 +1,129 @@
+//! One object of a cluster, cut down to what a router needs of it: so it is kept, compared and cached.
+
+use std::fmt;
+
+use inferyard_crds::{ApiKey, ModelDeployment, Plan};
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::{ApiResource, DynamicObject};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Pods with this label are workers.
+pub(super) const WORKERS: &str = "app.kubernetes.io/name=inferyard-worker";
+/// The label that names the `ModelDeployment` whose model a pod serves.
+const MODEL_LABEL: &str = "inferyard.dev/model-deployment";
+
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    Models,
+    Plans,
+    Keys,
+    Workers,
+}
+
+/// Namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Id {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+/// What is kept of an object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Object {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) uid: String,
+    /// Seconds since the Unix epoch.
+    pub(super) created: u64,
+    /// The `spec`, or what of a model or a worker counts.
+    pub(super) spec: Value,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    pub(super) const ALL: [Self; 4] = [Self::Models, Self::Plans, Self::Keys, Self::Workers];
+
+    /// As a person calls one of them.
+    pub(super) fn singular(self) -> &'static str {
+        match self {
+            Self::Models => "ModelDeployment",
+            Self::Plans => "Plan",
+            Self::Keys => "ApiKey",
+            Self::Workers => "Pod",
+        }
+    }
+
+    /// As paths of the API and labels of metrics have it.
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            Self::Models => "modeldeployments",
+            Self::Plans => "plans",
+            Self::Keys => "apikeys",
+            Self::Workers => "pods",
+        }
+    }
+
+    pub(super) fn resource(self) -> ApiResource {
+        match self {
+            Self::Models => ApiResource::erase::<ModelDeployment>(&()),
+            Self::Plans => ApiResource::erase::<Plan>(&()),
+            Self::Keys => ApiResource::erase::<ApiKey>(&()),
+            Self::Workers => ApiResource::erase::<Pod>(&()),
+        }
+    }
+}
+
+// === impl Id ===
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+// === impl Object ===
+
+impl Object {
+    pub(super) fn cut(kind: Kind, object: DynamicObject) -> Self {
+        let DynamicObject {
+            metadata, mut data, ..
+        } = object;
+        let spec = match kind {
+            Kind::Models => json!({"model": {
+                "name": data["spec"]["model"]["name"].take(),
+                "aliases": data["spec"]["model"]["aliases"].take(),
+            }}),
+            Kind::Plans | Kind::Keys => data["spec"].take(),
+            Kind::Workers => {
+                let labels = metadata.labels.unwrap_or_default();
+                json!({
+                    "model": labels.get(MODEL_LABEL),
+                    "ip": data["status"]["podIP"].take(),
+                    "running": data["status"]["phase"] == "Running",
+                    "leaving": metadata.deletion_timestamp.is_some(),
+                })
+            }
+        };
+        let created = metadata
+            .creation_timestamp
+            .and_then(|moment| u64::try_from(moment.0.as_second()).ok());
+        Self {
+            namespace: metadata.namespace.unwrap_or_default(),
+            name: metadata.name.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
+            created: created.unwrap_or(0),
+            spec,
+        }
+    }
+
+    pub(super) fn id(&self) -> Id {
+        Id {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! An API server in memory: it lists and watches, and fails as it is told.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// How it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mood {
+    Well,
+    /// Nobody listens on its port.
+    Away,
+    /// It takes requests and never answers.
+    Hanging,
+}
+
+/// A handle on it.
+#[derive(Clone)]
+pub(super) struct TestApi(Arc<Mutex<Inner>>);
+
+struct Inner {
+    mood: Mood,
+    /// What happens is not told to those who watch.
+    lossy: bool,
+    version: u64,
+    objects: BTreeMap<Place, Value>,
+    events: Vec<Event>,
+    watchers: Vec<Watcher>,
+    pub(super) lists: usize,
+}
+
+/// Plural of the kind, namespace and name.
+type Place = (String, String, String);
+
+struct Event {
+    version: u64,
+    plural: String,
+    namespace: String,
+    line: Bytes,
+}
+
+struct Watcher {
+    plural: String,
+    namespace: Option<String>,
+    lines: mpsc::UnboundedSender<Bytes>,
+}
+
+impl TestApi {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            mood: Mood::Well,
+            lossy: false,
+            version: 100,
+            objects: BTreeMap::new(),
+            events: Vec::new(),
+            watchers: Vec::new(),
+            lists: 0,
+        })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    /// A client whose own namespace is `n`.
+    pub(super) fn client(&self) -> Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move {
+                let answer = api.inner().answer(request.uri());
+                match answer {
+                    Ok(answer) => Ok(answer),
+                    Err(Mood::Hanging) => std::future::pending().await,
+                    Err(_) => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
+                }
+            }
+        });
+        Client::new(service, "n")
+    }
+
+    pub(super) fn put(&self, object: Value) {
+        self.inner().put(object);
+    }
+
+    pub(super) fn delete(&self, object: &Value) {
+        self.inner().delete(object);
+    }
+
+    pub(super) fn lists(&self) -> usize {
+        self.inner().lists
+    }
+
+    /// Whether those who watch hear of nothing from now on.
+    pub(super) fn lossy(&self, lossy: bool) {
+        self.inner().lossy = lossy;
+    }
+
+    /// Connections that are open break, unless it hangs.
+    pub(super) fn mood(&self, mood: Mood) {
+        let mut inner = self.inner();
+        inner.mood = mood;
+        if mood == Mood::Away {
+            inner.watchers.clear();
+        }
+    }
+
+    /// It remembers no event, and says so to those who watch.
+    pub(super) fn expire(&self) {
+        let mut inner = self.inner();
+        inner.events.clear();
+        let status = json!({"type": "ERROR", "object": {
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": "too old resource version", "reason": "Expired", "code": 410,
+        }});
+        for watcher in inner.watchers.drain(..) {
+            watcher.lines.send(line(&status)).unwrap();
+        }
+    }
+
+    /// Its store is put back to what it was in another life: versions begin again.
+    pub(super) fn restore(&self) {
+        let mut inner = self.inner();
+        inner.version = 1;
+        inner.events.clear();
+        inner.watchers.clear();
+    }
+}
+
+impl Inner {
+    fn put(&mut self, mut object: Value) {
+        let place = place(&object);
+        let known = self.objects.contains_key(&place);
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        self.objects.insert(place.clone(), object.clone());
+        self.tell(place, if known { "MODIFIED" } else { "ADDED" }, &object);
+    }
+
+    fn delete(&mut self, object: &Value) {
+        let place = place(object);
+        let mut object = self.objects.remove(&place).unwrap();
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        self.tell(place, "DELETED", &object);
+    }
+
+    fn tell(&mut self, (plural, namespace, _): Place, kind: &str, object: &Value) {
+        if self.lossy {
+            return;
+        }
+        let line = line(&json!({"type": kind, "object": object}));
+        for watcher in &self.watchers {
+            let scope = watcher.namespace.as_ref();
+            if watcher.plural == plural && scope.is_none_or(|scope| *scope == namespace) {
+                // One who left is no fault.
+                watcher.lines.send(line.clone()).ok();
+            }
+        }
+        self.events.push(Event {
+            version: self.version,
+            plural,
+            namespace,
+            line,
+        });
+    }
+
+    fn answer(&mut self, uri: &http::Uri) -> Result<Answer, Mood> {
+        if self.mood != Mood::Well {
+            return Err(self.mood);
+        }
+        let query: BTreeMap<String, String> = fields(uri.query().unwrap_or_default()).collect();
+        let segments: Vec<_> = uri.path().trim_matches('/').split('/').collect();
+        let (namespace, plural) = match segments.as_slice() {
+            [.., "namespaces", namespace, plural] => (Some((*namespace).to_owned()), *plural),
+            [.., plural] => (None, *plural),
+            [] => unreachable!("a path has a segment"),
+        };
+        if plural == "pods" {
+            let selector = query.get("labelSelector").map(String::as_str);
+            assert_eq!(selector, Some("app.kubernetes.io/name=inferyard-worker"));
+        }
+        let version = query.get("resourceVersion").map(|text| text.parse::<u64>());
+        let version = version.and_then(Result::ok).unwrap_or(0);
+        if version > self.version {
+            return Ok(refusal(
+                StatusCode::GATEWAY_TIMEOUT,
+                "Too large resource version",
+            ));
+        }
+        if query.contains_key("watch") {
+            return Ok(self.watch(plural.to_owned(), namespace, version));
+        }
+        self.lists += 1;
+        let objects = self.objects.iter().filter(|((kind, of, _), _)| {
+            kind == plural && namespace.as_ref().is_none_or(|namespace| namespace == of)
+        });
+        let items: Vec<_> = objects.map(|(_, object)| object).collect();
+        let list = json!({
+            "kind": "List", "apiVersion": "v1", "items": items,
+            "metadata": {"resourceVersion": self.version.to_string()},
+        });
+        Ok(whole(StatusCode::OK, &list))
+    }
+
+    fn watch(&mut self, plural: String, namespace: Option<String>, after: u64) -> Answer {
+        let (lines, rest) = mpsc::unbounded_channel();
+        for event in &self.events {
+            let scope = namespace.as_ref();
+            let asked = event.plural == plural && scope.is_none_or(|of| *of == event.namespace);
+            if asked && event.version > after {
+                lines.send(event.line.clone()).unwrap();
+            }
+        }
+        self.watchers.push(Watcher {
+            plural,
+            namespace,
+            lines,
+        });
+        let frames = stream::unfold(rest, async |mut rest| {
+            let line = rest.recv().await?;
+            Some((Ok(Frame::data(line)), rest))
+        });
+        Response::new(StreamBody::new(frames).boxed_unsync())
+    }
+}
+
+fn place(object: &Value) -> Place {
+    let plural = match object["kind"].as_str().unwrap() {
+        "ModelDeployment" => "modeldeployments",
+        "Plan" => "plans",
+        "ApiKey" => "apikeys",
+        _ => "pods",
+    };
+    let text = |field: &str| object["metadata"][field].as_str().unwrap().to_owned();
+    (plural.to_owned(), text("namespace"), text("name"))
+}
+
+fn line(value: &Value) -> Bytes {
+    format!("{value}\n").into()
+}
+
+fn whole(status: StatusCode, value: &Value) -> Answer {
+    let body = Full::from(value.to_string()).boxed_unsync();
+    Response::builder().status(status).body(body).unwrap()
+}
+
+fn refusal(status: StatusCode, message: &str) -> Answer {
+    let value = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": "Timeout", "code": status.as_u16(),
+    });
+    whole(status, &value)
+}
+
+/// The fields of a query; of the encoded characters only those that kube uses here.
+fn fields(query: &str) -> impl Iterator<Item = (String, String)> {
+    query.split('&').filter_map(|field| {
+        let (name, value) = field.split_once('=')?;
+        let value = value.replace("%2F", "/").replace("%3D", "=");
+        Some((name.to_owned(), value))
+    })
+}

@@ -1,0 +1,79 @@
+//! Keys: from what a manifest says to what the router looks up.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use inferyard_crds::{ApiKeySpec, HALF_A_ROTATION, SAME_HASH};
+use inferyard_router::catalog::{Key, KeyHash, Plan};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::plan;
+use crate::mistake::Report;
+
+/// A key under one hash, and the field that has the hash.
+pub(crate) struct DeclaredKey {
+    pub(crate) path: &'static str,
+    pub(crate) hash: KeyHash,
+    pub(crate) key: Key,
+}
+
+/// A key on its plan, and the same under its previous hash while a rotation lasts.
+pub(crate) fn keys(
+    name: &str,
+    spec: &ApiKeySpec,
+    plan: &Arc<Plan>,
+    report: Report<'_>,
+) -> Vec<DeclaredKey> {
+    let limits = spec.limits.as_ref();
+    let limits = limits.map(|limits| plan::limits(limits, report));
+    let key = Key {
+        name: name.into(),
+        account: spec.account.as_deref().unwrap_or(name).into(),
+        plan: Arc::clone(plan),
+        expires: moment(spec.expires_at.as_ref()),
+        disabled: spec.disabled,
+        limits,
+    };
+    let mut declared = Vec::with_capacity(1);
+    if let Some((hash, end)) = overlap(spec, report) {
+        declared.push(DeclaredKey {
+            path: "spec.previousHash",
+            hash,
+            key: Key {
+                expires: Some(key.expires.map_or(end, |expires| expires.min(end))),
+                ..key.clone()
+            },
+        });
+    }
+    declared.push(DeclaredKey {
+        path: "spec.hash",
+        hash: parsed(&spec.hash),
+        key,
+    });
+    declared
+}
+
+/// The hash of the text before a rotation, and when that ends.
+fn overlap(spec: &ApiKeySpec, report: Report<'_>) -> Option<(KeyHash, SystemTime)> {
+    let end = moment(spec.previous_hash_expires_at.as_ref());
+    match (spec.previous_hash.as_deref(), end) {
+        (Some(hash), Some(_)) if hash == spec.hash => {
+            report("spec.previousHash", SAME_HASH.to_owned());
+            None
+        }
+        (Some(hash), Some(end)) => Some((parsed(hash), end)),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            report("spec", HALF_A_ROTATION.to_owned());
+            None
+        }
+    }
+}
+
+fn parsed(hash: &str) -> KeyHash {
+    KeyHash::parse(hash).expect("the hash should match the schema's pattern")
+}
+
+fn moment(declared: Option<&Time>) -> Option<SystemTime> {
+    Some(SystemTime::from(declared?.0))
+}

@@ -1,0 +1,205 @@
+//! TLS for clients: a certificate and its key from files, read anew when they change.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use tokio::net::TcpStream;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// Files are looked at so often. In a cluster the kubelet takes up to a minute to renew them anyway.
+const LOOK: Duration = Duration::from_secs(10);
+/// Larger files hold no certificate.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Where certificate and key are, as PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those that lead to its root, in this order.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Why certificate and key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {}, which TLS needs", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is too large.
+    #[error("{} has more than {} KiB: this is no certificate and no key", .0.display(), MAX_BYTES >> 10)]
+    TooLarge(PathBuf),
+    /// What should be certificates is something else.
+    #[error(
+        "{} holds no certificate as PEM (-----BEGIN CERTIFICATE-----)", path.display()
+    )]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Option<pem::Error>,
+    },
+    /// What should be a key is something else.
+    #[error(
+        "{} holds no unencrypted private key as PEM (-----BEGIN PRIVATE KEY-----)", path.display()
+    )]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: pem::Error,
+    },
+    /// They cannot be used together.
+    #[error("cannot use the certificate {} with the key {}", files.certificate.display(), files.key.display())]
+    Pair {
+        /// Both files.
+        files: TlsFiles,
+        /// Why.
+        source: rustls::Error,
+    },
+}
+
+/// The certificate in force.
+pub(crate) struct Tls {
+    files: TlsFiles,
+    config: ArcSwap<ServerConfig>,
+}
+
+/// The first thing on a connection, with the certificate that was in force when it was accepted.
+pub(crate) struct Handshake(TlsAcceptor);
+
+/// What the files say.
+#[derive(PartialEq, Eq)]
+struct Texts {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+// === impl Tls ===
+
+impl Tls {
+    /// Reads the files, and gives what keeps them fresh for as long as it is polled.
+    pub(crate) fn load(files: TlsFiles) -> Result<(Arc<Self>, impl Future<Output = ()>), TlsError> {
+        let texts = Texts::read(&files)?;
+        let config = ArcSwap::from_pointee(texts.config(&files)?);
+        let tls = Arc::new(Self { files, config });
+        let renewing = Arc::clone(&tls).renew(texts);
+        Ok((tls, renewing))
+    }
+
+    /// What begins a connection.
+    pub(crate) fn handshake(&self) -> Handshake {
+        Handshake(TlsAcceptor::from(self.config.load_full()))
+    }
+
+    /// Takes a new certificate when the files change. One that cannot be used leaves the old one in
+    /// force: its two files are seldom written at the same moment.
+    async fn renew(self: Arc<Self>, mut in_force: Texts) {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = None;
+        loop {
+            look.tick().await;
+            let read = Texts::read(&self.files);
+            if read.as_ref().is_ok_and(|texts| *texts == in_force) {
+                told = None;
+                continue;
+            }
+            let renewed = read.and_then(|texts| Ok((texts.config(&self.files)?, texts)));
+            match renewed {
+                Ok((config, texts)) => {
+                    self.config.store(Arc::new(config));
+                    in_force = texts;
+                    told = None;
+                    tracing::info!("new connections get the renewed certificate");
+                }
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    let cause = cause.unwrap_or_default();
+                    let text = format!("{error}: {cause}");
+                    if told.as_ref() != Some(&text) {
+                        tracing::warn!(%error, cause, "the certificate before stays in force");
+                        told = Some(text);
+                    }
+                }
+            }
+        }
+    }
+}
+
+// === impl Handshake ===
+
+impl Handshake {
+    pub(crate) async fn accept(self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.0.accept(stream).await
+    }
+}
+
+// === impl Texts ===
+
+impl Texts {
+    fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+        Ok(Self {
+            certificate: read(&files.certificate)?,
+            key: read(&files.key)?,
+        })
+    }
+
+    fn config(&self, files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+        let no_certificate = |source| TlsError::Certificate {
+            path: files.certificate.clone(),
+            source,
+        };
+        let chain = CertificateDer::pem_slice_iter(&self.certificate)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| no_certificate(Some(error)))?;
+        if chain.is_empty() {
+            return Err(no_certificate(None));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|source| TlsError::Key {
+            path: files.key.clone(),
+            source,
+        })?;
+        let pair = |source| TlsError::Pair {
+            files: files.clone(),
+            source,
+        };
+        let mut config = ServerConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .map_err(pair)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(pair)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, TlsError> {
+    use std::io::Read as _;
+    let mut text = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut text))
+        .map_err(|source| TlsError::Read {
+            path: path.clone(),
+            source,
+        })?;
+    if text.len() > MAX_BYTES {
+        return Err(TlsError::TooLarge(path.clone()));
+    }
+    Ok(text)
+}
