@@ -19,6 +19,7 @@ mod calendar;
 mod usage;
 mod reconcile;
 mod keys;
+mod operator;
 
 use std::process::ExitCode;
 
@@ -64,6 +65,7 @@ enum Role {
     Usage(usage::Args),
     Reconcile(reconcile::Args),
     Keys(Box<keys::Args>),
+    Operator(operator::Args),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Role::Usage(args) => usage::run(&args),
         Role::Reconcile(args) => reconcile::run(&args),
         Role::Keys(args) => keys::run(*args),
+        Role::Operator(args) => operator::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Limits;
+use crate::{ApiKeyStatus, Limits, SecretKey};
 
 #[expect(
     clippy::duplicated_attributes,
@@ -20,11 +20,23 @@ use crate::Limits;
     plural = "apikeys",
     category = "inferyard",
     namespaced,
+    status = "ApiKeyStatus",
+    derive = "PartialEq",
     doc = "A key that callers send as `Authorization: Bearer …`. Only its hash is kept.",
     printcolumn(name = "Plan", type_ = "string", json_path = ".spec.plan"),
     printcolumn(name = "Account", type_ = "string", json_path = ".spec.account"),
     printcolumn(name = "Expires", type_ = "date", json_path = ".spec.expiresAt"),
     printcolumn(name = "Disabled", type_ = "boolean", json_path = ".spec.disabled"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+    ),
     printcolumn(
         name = "Age",
         type_ = "date",
@@ -37,9 +49,13 @@ use crate::Limits;
         "message": HALF_A_ROTATION,
     },
     {
-        "rule": "!has(self.previousHash) || self.previousHash != self.hash",
+        "rule": "!has(self.previousHash) || !has(self.hash) || self.previousHash != self.hash",
         "message": SAME_HASH,
         "fieldPath": ".previousHash",
+    },
+    {
+        "rule": "has(self.hash) != has(self.secret)",
+        "message": HASH_OR_SECRET,
     },
 ]))]
 #[serde(rename_all = "camelCase")]
@@ -53,8 +69,13 @@ pub struct ApiKeySpec {
     #[schemars(length(min = 1, max = 128))]
     pub account: Option<String>,
     /// SHA-256 of the key's text, as 64 lower-case hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::api_key::sha256")]
-    pub hash: String,
+    pub hash: Option<String>,
+    /// Instead of the hash: the Secret that holds the key's text. The operator hashes it into the status.
+    /// Only in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretKey>,
     /// SHA-256 of the text that the key had before it was rotated, which goes on working until
     /// `previousHashExpiresAt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,8 +104,29 @@ pub const HALF_A_ROTATION: &str =
 /// What a rotation to the same text is told.
 pub const SAME_HASH: &str = "expected another hash than the present one";
 
+/// What a key with no hash, or with two, is told.
+pub const HASH_OR_SECRET: &str =
+    "expected exactly one of hash (`inferyard keys create` makes one) and secret";
+
+// === impl ApiKey ===
+
+impl ApiKey {
+    /// The hash that routers compare with: the declared one, or the one that the operator made of the
+    /// Secret. None: the operator has not read the Secret yet.
+    #[must_use]
+    pub fn hash(&self) -> Option<&str> {
+        let made = || {
+            self.spec
+                .secret
+                .as_ref()
+                .and(self.status.as_ref()?.hash.as_deref())
+        };
+        self.spec.hash.as_deref().or_else(made)
+    }
+}
+
 /// Schema of a hash.
-fn sha256(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(crate) fn sha256(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",
         "maxLength": 64,

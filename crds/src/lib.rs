@@ -8,17 +8,20 @@ mod plan;
 mod limits;
 mod price;
 mod api_key;
+mod condition;
+mod exactly_one;
 
-pub use api_key::{ApiKey, ApiKeySpec, HALF_A_ROTATION, SAME_HASH};
+pub use api_key::{ApiKey, ApiKeySpec, HALF_A_ROTATION, HASH_OR_SECRET, SAME_HASH};
+pub use condition::{ApiKeyStatus, Condition, PlanStatus};
+pub use exactly_one::exactly_one_of;
 pub use limits::{Limits, NO_BUDGET};
-pub use model_deployment::{
-    BuiltinModel, BuiltinSource, EmbeddedEngine, Engine, FileSource, ModelDeployment,
-    ModelDeploymentSpec, Scaling, ServedModel, Source,
-};
+pub use model_deployment::*;
 pub use plan::{Plan, PlanSpec, Preview, WhenRedisIsLost};
 pub use price::{HALF_A_PRICE, Price, TWO_PRICES};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, ValidationRule,
+};
 use kube::CustomResourceExt;
 
 /// The API group of all kinds.
@@ -30,8 +33,26 @@ pub const API_VERSION: &str = "inferyard.dev/v1alpha1";
 /// The definitions of all kinds, as a cluster gets them.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![ModelDeployment::crd(), Plan::crd(), ApiKey::crd()]
+    let mut models = ModelDeployment::crd();
+    for version in &mut models.spec.versions {
+        let schema = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut());
+        if let Some(schema) = schema {
+            schema.x_kubernetes_validations = Some(vec![ValidationRule {
+                rule: "size(self.metadata.name) <= 52 && !self.metadata.name.contains('.')"
+                    .to_owned(),
+                message: Some(UNFIT_NAME.to_owned()),
+                ..ValidationRule::default()
+            }]);
+        }
+    }
+    vec![models, Plan::crd(), ApiKey::crd()]
 }
+
+/// What a name is told from which none could be made for pods.
+pub const UNFIT_NAME: &str = "expected metadata.name of at most 52 characters and without dots: the names of pods begin with it";
 
 /// What a model may be called: the pattern of names and aliases.
 const MODEL_NAME: &str = r"^[A-Za-z0-9]([A-Za-z0-9._:/-]*[A-Za-z0-9])?$";
@@ -52,6 +73,16 @@ fn model_names(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "type": "array",
         "maxItems": 64,
         "items": model_name(generator),
+    })
+}
+
+/// Schema of the name of another object of Kubernetes.
+fn object_name(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "maxLength": 253,
+        "pattern": r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+        "title": "the name of an object: lower-case letters, digits, - and .",
     })
 }
 

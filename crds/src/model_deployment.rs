@@ -1,12 +1,36 @@
 //! `ModelDeployment`: a model, where its weights come from, and how many workers serve it.
 
+mod source;
+mod engine;
+mod running;
+mod status;
+
+pub use engine::{EmbeddedEngine, Engine, RESERVED_VARIABLE, ServerEngine, VARIABLE_NAME};
+pub use running::{
+    Accelerators, AccessMode, Availability, CLASS_OR_RESOURCE, EXISTS_WITH_VALUE, NO_WAY_TO_ROLL,
+    Rollout, Scaling, Storage, TIME_RANGE, TWO_BUDGETS, TaintEffect, Toleration,
+    TolerationOperator, Weights,
+};
+pub use source::{
+    BuiltinModel, BuiltinSource, FileSource, HttpSource, HuggingFaceSource, ImageSource,
+    PullPolicy, PvcSource, SecretKey, Source,
+};
+pub use status::{ConditionType, Loading, ModelDeploymentStatus, Reason};
+
+use std::collections::BTreeMap;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "print columns of the same type are not duplicates"
+)]
 /// A model that is served: what callers name it, where its weights are, how its engine is set and how
 /// many workers run it.
-#[derive(CustomResource, JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[derive(CustomResource, JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
     group = "inferyard.dev",
     version = "v1alpha1",
@@ -15,12 +39,31 @@ use serde::{Deserialize, Serialize};
     shortname = "mdep",
     category = "inferyard",
     namespaced,
+    status = "ModelDeploymentStatus",
+    derive = "PartialEq",
     doc = "A model that is served: what callers name it, where its weights are, how its engine is set and how many workers run it.",
-    printcolumn(name = "Model", type_ = "string", json_path = ".spec.model.name"),
+    scale(
+        spec_replicas_path = ".spec.scaling.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Model", type_ = "string", json_path = ".status.model"),
+    printcolumn(name = "Engine", type_ = "string", json_path = ".status.engine"),
     printcolumn(
-        name = "Replicas",
-        type_ = "integer",
-        json_path = ".spec.scaling.replicas"
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Workers", type_ = "string", json_path = ".status.workers"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
     ),
     printcolumn(
         name = "Age",
@@ -28,6 +71,24 @@ use serde::{Deserialize, Serialize};
         json_path = ".metadata.creationTimestamp"
     )
 )]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.weights) || !has(self.weights.storage) || self.weights.storage.accessMode == 'ReadWriteMany' || self.scaling.replicas <= 1",
+        "message": ONE_READER,
+    },
+    {
+        "rule": "!has(self.weights) || !has(self.weights.storage) || has(self.model.source.huggingFace) || has(self.model.source.http)",
+        "message": NOTHING_TO_KEEP,
+    },
+    {
+        "rule": "!has(self.engine) || has(self.engine.embedded) || !has(self.model.source.builtin)",
+        "message": BUILTIN_IS_EMBEDDED,
+    },
+    {
+        "rule": "!has(self.engine) || has(self.engine.embedded) || !has(self.model.source.file)",
+        "message": FILE_IS_EMBEDDED,
+    },
+]))]
 #[serde(rename_all = "camelCase")]
 pub struct ModelDeploymentSpec {
     /// The model: its names and its weights.
@@ -38,6 +99,32 @@ pub struct ModelDeploymentSpec {
     /// How many workers serve it.
     #[serde(default)]
     pub scaling: Scaling,
+    /// Accelerators of each worker; absent: none. Only in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerators: Option<Accelerators>,
+    /// Labels that a node must have. Only in a cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "labels")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that do not keep the workers away. Only in a cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+    /// Where fetched weights are kept. Only in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
+    /// How workers are replaced when something about them changes. Only in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// What may be taken away while nodes are emptied. Only in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability: Option<Availability>,
+    /// A pod template (`metadata`, `spec`) that is laid over the operator's own, for what has no field
+    /// here: lists of named things, such as containers (`worker`, `engine`, `fetch`), are merged by name,
+    /// null removes a field, everything else replaces. Only in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub pod_template: Option<Value>,
 }
 
 /// A model: its names and its weights.
@@ -56,98 +143,40 @@ pub struct ServedModel {
     pub source: Source,
 }
 
-/// Where the weights of a model come from.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub enum Source {
-    /// A model that ships with Inferyard: it needs no download and means the same everywhere.
-    Builtin(BuiltinSource),
-    /// A file on the machine of the worker.
-    File(FileSource),
-}
+/// What several workers of a volume for one node are told.
+pub const ONE_READER: &str = "expected weights.storage.accessMode ReadWriteMany, or at most 1 replica: a ReadWriteOnce volume is mounted on one node only";
 
-/// A model that ships with Inferyard.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct BuiltinSource {
-    /// Which one.
-    pub name: BuiltinModel,
-}
+/// What a volume without a download is told.
+pub const NOTHING_TO_KEEP: &str = "expected weights.storage only with model.source.huggingFace or model.source.http: nothing else is fetched";
 
-/// The models that ship with Inferyard.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum BuiltinModel {
-    /// A tiny chat model for trying out and for tests.
-    Demo,
-}
+/// What a built-in model in another engine is told.
+pub const BUILTIN_IS_EMBEDDED: &str =
+    "expected the embedded engine for model.source.builtin: leave engine out";
 
-/// A file on the machine of the worker.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct FileSource {
-    /// Path of a GGUF file. A path that does not start with `/` is taken from the folder of the
-    /// manifest, or from the current folder where the manifest has none.
-    #[schemars(length(min = 1, max = 4096))]
-    pub path: String,
-}
+/// What a GGUF file in another engine is told.
+pub const FILE_IS_EMBEDDED: &str = "expected the embedded engine for model.source.file; give other engines their weights by huggingFace, pvc or image";
 
-/// The engine that computes a model.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub enum Engine {
-    /// The model runs inside the worker's own process.
-    Embedded(EmbeddedEngine),
-}
+// === impl ModelDeployment ===
 
-/// Settings of the embedded engine; what is absent is chosen from the model and the machine.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct EmbeddedEngine {
-    /// Tokens of one conversation, prompt and answer together; absent: what the model was trained for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 64, max = 16_777_216))]
-    pub context_length: Option<i32>,
-    /// Answers that one worker computes at the same time; absent: 16.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 255))]
-    pub max_running: Option<i32>,
-    /// Requests that wait in one worker before it refuses more; absent: 256.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 65_536))]
-    pub max_queued: Option<i32>,
-    /// Tokens that the key-value cache of one worker holds, over all conversations.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 64))]
-    pub kv_tokens: Option<i64>,
-    /// Processor threads of one worker; absent: as many as help a model of this size.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1024))]
-    pub threads: Option<i32>,
-}
-
-/// How many workers serve a model.
-#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Scaling {
-    /// Workers, each with its own copy of the model.
-    #[serde(default = "Scaling::one_replica")]
-    #[schemars(range(min = 1, max = 1024))]
-    pub replicas: i32,
-}
-
-// === impl Scaling ===
-
-impl Scaling {
-    fn one_replica() -> i32 {
-        1
+impl ModelDeployment {
+    /// What callers put into the field `model` of a request.
+    #[must_use]
+    pub fn model_name(&self) -> &str {
+        let own = self.metadata.name.as_deref().unwrap_or_default();
+        self.spec.model.name.as_deref().unwrap_or(own)
     }
 }
 
-impl Default for Scaling {
-    fn default() -> Self {
-        Self {
-            replicas: Self::one_replica(),
-        }
-    }
+fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object", "maxProperties": 32,
+        "additionalProperties": { "type": "string", "maxLength": 63 },
+    })
+}
+
+fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
 }

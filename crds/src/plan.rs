@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Limits, Price};
+use crate::{Limits, PlanStatus, Price};
 
 #[expect(
     clippy::duplicated_attributes,
@@ -19,6 +19,8 @@ use crate::{Limits, Price};
     plural = "plans",
     category = "inferyard",
     namespaced,
+    status = "PlanStatus",
+    derive = "PartialEq",
     doc = "What the API keys on this plan may do, how much they may use, and what it costs.",
     printcolumn(name = "Models", type_ = "string", json_path = ".spec.models"),
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
@@ -36,6 +38,16 @@ use crate::{Limits, Price};
         name = "Budget",
         type_ = "string",
         json_path = ".spec.limits.budgetPerMonth"
+    ),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
     ),
     printcolumn(
         name = "Age",

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use inferyard_crds::exactly_one_of;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
@@ -51,6 +52,11 @@ pub(crate) fn check(schema: &JSONSchemaProps, node: &Node, path: &str, found: &m
                 report(format!("expected {expected}, found {node}"));
             }
         }
+        (None, _) if schema.x_kubernetes_int_or_string == Some(true) => {
+            if !number_or_share(schema, &node.value) {
+                report(format!("expected {expected}, found {node}"));
+            }
+        }
         (Some("boolean"), Value::Bool(_)) | (None, _) => {}
         _ => report(format!("expected {expected}, found {node}")),
     }
@@ -73,6 +79,12 @@ fn check_fields(
     found: &mut Vec<Violation>,
 ) {
     let known = schema.properties.as_ref();
+    if let Some(max) = schema.max_properties
+        && length(fields.len()) > max
+    {
+        let message = format!("expected at most {max} fields, found {}", fields.len());
+        found.push(violation(node, path, message));
+    }
     for (name, value) in fields {
         let place = join(path, name);
         match known.and_then(|known| known.get(name)) {
@@ -108,16 +120,16 @@ fn check_fields(
     check_one_of(schema, node, path, found);
 }
 
-/// The only form of `oneOf` in a resource's schema: exactly one of several fields.
+/// A cluster has a rule for objects of which exactly one field is set; it is known by its text.
 fn check_one_of(schema: &JSONSchemaProps, node: &Node, path: &str, found: &mut Vec<Violation>) {
-    let Some(variants) = &schema.one_of else {
-        return;
-    };
-    let names: Vec<&str> = variants
-        .iter()
-        .flat_map(|variant| variant.required.iter().flatten())
-        .map(String::as_str)
+    let names: Vec<&str> = (schema.properties.iter().flatten())
+        .map(|(name, _)| name.as_str())
         .collect();
+    let rule = exactly_one_of(names.iter().copied());
+    let mut rules = schema.x_kubernetes_validations.iter().flatten();
+    if !rules.any(|own| own.rule == rule) {
+        return;
+    }
     let present: Vec<&str> = names
         .iter()
         .copied()
@@ -168,6 +180,18 @@ fn text_fits(schema: &JSONSchemaProps, text: &str) -> bool {
             .is_none_or(|values| values.iter().any(|value| value.0 == text))
 }
 
+/// A number within the bounds, or a text of the pattern.
+fn number_or_share(schema: &JSONSchemaProps, value: &Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            let whole = number.as_i64().map(as_float);
+            whole.is_some_and(|value| in_range(schema, value))
+        }
+        Value::Text(text) => text_fits(schema, text),
+        _ => false,
+    }
+}
+
 /// A length as schemas count; one above every bound is as good as any other.
 fn length(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
@@ -207,7 +231,7 @@ fn as_float(value: i64) -> f64 {
 /// What the schema expects, in words: those of its title and its example, where bounds and patterns
 /// would not tell a person what to write.
 fn expectation(schema: &JSONSchemaProps) -> String {
-    let scalar = matches!(schema.type_.as_deref(), Some("string" | "integer"));
+    let scalar = matches!(schema.type_.as_deref(), None | Some("string" | "integer"));
     if let Some(title) = schema.title.as_ref().filter(|_| scalar) {
         let example = schema.example.as_ref();
         let example =
@@ -276,13 +300,14 @@ mod tests {
 
     /// What `check` looks at, what only documents, and what `manifests` checks: the rules between
     /// fields, each with a test there that gets its message.
-    const KEYWORDS: [&str; 21] = [
+    const KEYWORDS: [&str; 22] = [
         "type",
         "nullable",
         "properties",
         "required",
         "additionalProperties",
-        "oneOf",
+        "maxProperties",
+        "x-kubernetes-int-or-string",
         "items",
         "maxItems",
         "minLength",
@@ -311,10 +336,7 @@ mod tests {
             match keyword.as_str() {
                 "properties" => value.as_object().unwrap().values().for_each(assert_checked),
                 "items" => assert_checked(value),
-                "oneOf" => value.as_array().unwrap().iter().for_each(|variant| {
-                    let keys: Vec<_> = variant.as_object().unwrap().keys().collect();
-                    assert_eq!(keys, ["required"]);
-                }),
+                "additionalProperties" if value.is_object() => assert_checked(value),
                 "pattern" => drop(Regex::new(value.as_str().unwrap()).unwrap()),
                 "type" => assert!(
                     ["object", "array", "string", "integer", "boolean"]
@@ -332,7 +354,9 @@ mod tests {
     fn every_keyword_of_the_schemas_is_checked() {
         for definition in inferyard_crds::definitions() {
             for version in definition.spec.versions {
-                let schema = version.schema.unwrap().open_api_v3_schema.unwrap();
+                let mut schema = version.schema.unwrap().open_api_v3_schema.unwrap();
+                // Nobody writes a status by hand.
+                schema.properties.as_mut().unwrap().remove("status");
                 assert_checked(&serde_json::to_value(schema).unwrap());
             }
         }

@@ -97,7 +97,8 @@ impl Object {
                 "name": data["spec"]["model"]["name"].take(),
                 "aliases": data["spec"]["model"]["aliases"].take(),
             }}),
-            Kind::Plans | Kind::Keys => data["spec"].take(),
+            Kind::Plans => data["spec"].take(),
+            Kind::Keys => hashed(data),
             Kind::Workers => {
                 let labels = metadata.labels.unwrap_or_default();
                 json!({
@@ -126,4 +127,17 @@ impl Object {
             name: self.name.clone(),
         }
     }
+}
+
+/// The `spec` of a key. The hash that the operator made of a Secret counts as if it were declared.
+fn hashed(mut data: Value) -> Value {
+    let mut spec = data["spec"].take();
+    let made = data["status"]["hash"].take();
+    if let Some(spec) = spec.as_object_mut()
+        && made.is_string()
+        && spec.remove("secret").is_some()
+    {
+        spec.insert("hash".to_owned(), made);
+    }
+    spec
 }

@@ -27,7 +27,7 @@ pub(super) struct Document<'a> {
 
 /// A resource, checked by itself.
 pub(super) enum Resource {
-    Model(ModelDeployment),
+    Model(Box<ModelDeployment>),
     Plan(Plan),
     Key(ApiKey),
 }
@@ -148,7 +148,9 @@ impl<'a> Document<'a> {
 
     fn typed(&self, mistakes: &mut Vec<Mistake>) -> Option<Resource> {
         match self.kind.as_str() {
-            "ModelDeployment" => self.deserialize(mistakes).map(Resource::Model),
+            "ModelDeployment" => {
+                (self.deserialize(mistakes)).map(|model| Resource::Model(Box::new(model)))
+            }
             "Plan" => self.deserialize(mistakes).map(Resource::Plan),
             _ => self.deserialize(mistakes).map(Resource::Key),
         }

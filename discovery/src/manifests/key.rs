@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use inferyard_crds::{ApiKeySpec, HALF_A_ROTATION, SAME_HASH};
+use inferyard_crds::{ApiKeySpec, HALF_A_ROTATION, HASH_OR_SECRET, SAME_HASH};
 use inferyard_router::catalog::{Key, KeyHash, Plan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::plan;
 use crate::mistake::Report;
+
+/// What a key is told whose text only a Secret has.
+const NOT_HASHED: &str =
+    "expected hash: only the operator of a cluster makes one of a Secret, and none has done so yet";
 
 /// A key under one hash, and the field that has the hash.
 pub(crate) struct DeclaredKey {
@@ -45,19 +49,31 @@ pub(crate) fn keys(
             },
         });
     }
-    declared.push(DeclaredKey {
-        path: "spec.hash",
-        hash: parsed(&spec.hash),
-        key,
-    });
+    if let Some(hash) = present(spec, report) {
+        declared.push(DeclaredKey {
+            path: "spec.hash",
+            hash,
+            key,
+        });
+    }
     declared
+}
+
+/// The hash of the text that is valid now.
+fn present(spec: &ApiKeySpec, report: Report<'_>) -> Option<KeyHash> {
+    match (spec.hash.as_deref(), &spec.secret) {
+        (Some(hash), None) => return Some(parsed(hash)),
+        (None, Some(_)) => report("spec.secret", NOT_HASHED.to_owned()),
+        (Some(_), Some(_)) | (None, None) => report("spec", HASH_OR_SECRET.to_owned()),
+    }
+    None
 }
 
 /// The hash of the text before a rotation, and when that ends.
 fn overlap(spec: &ApiKeySpec, report: Report<'_>) -> Option<(KeyHash, SystemTime)> {
     let end = moment(spec.previous_hash_expires_at.as_ref());
     match (spec.previous_hash.as_deref(), end) {
-        (Some(hash), Some(_)) if hash == spec.hash => {
+        (Some(hash), Some(_)) if Some(hash) == spec.hash.as_deref() => {
             report("spec.previousHash", SAME_HASH.to_owned());
             None
         }

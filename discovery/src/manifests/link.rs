@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use inferyard_crds::{ApiKey, Engine, ModelDeployment, Plan as PlanResource, Source};
+use inferyard_crds::{
+    ApiKey, BuiltinModel, Engine, ModelDeployment, Plan as PlanResource, Source, UNFIT_NAME,
+};
 use inferyard_router::catalog::Plan;
 
 use super::document::{Document, Resource};
@@ -23,7 +25,7 @@ pub(super) fn link(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) -> M
     let mut owners = HashMap::new();
     for document in documents {
         if let Some(Resource::Model(resource)) = &document.resource {
-            let model = model(document, resource);
+            let model = model(document, resource, mistakes);
             claim_names(document, &model, &mut owners, mistakes);
             manifests.models.push(model);
         }
@@ -86,7 +88,21 @@ fn check_identities(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn model(document: &Document<'_>, resource: &ModelDeployment) -> ModelManifest {
+/// The longest name that a cluster takes too.
+const LONGEST_NAME: usize = 52;
+
+/// What a source is told that only a cluster can fetch from.
+const SOURCE_OF_A_CLUSTER: &str = "expected builtin or file on one machine: download the model as a GGUF file and name it by file.path";
+
+/// What an engine is told that only a cluster can start.
+const ENGINE_OF_A_CLUSTER: &str = "expected embedded, or no engine, on one machine: start the server yourself, and a worker \
+     for it with `inferyard worker --engine`";
+
+fn model(
+    document: &Document<'_>,
+    resource: &ModelDeployment,
+    mistakes: &mut Vec<Mistake>,
+) -> ModelManifest {
     let served = &resource.spec.model;
     let name = served.name.as_deref().unwrap_or(&document.name);
     let created = match &resource.metadata.creation_timestamp {
@@ -95,8 +111,28 @@ fn model(document: &Document<'_>, resource: &ModelDeployment) -> ModelManifest {
     };
     let engine = match &resource.spec.engine {
         Some(Engine::Embedded(engine)) => engine.clone().into(),
+        Some(Engine::Vllm(_) | Engine::Sglang(_) | Engine::Openai(_)) => {
+            mistakes.push(document.mistake("spec.engine", ENGINE_OF_A_CLUSTER.to_owned()));
+            EngineSettings::default()
+        }
         None => EngineSettings::default(),
     };
+    let weights = match &served.source {
+        Source::Builtin(source) => Weights::Builtin(source.name),
+        Source::File(source) => Weights::File(beside(&document.file.path, &source.path)),
+        Source::HuggingFace(_) | Source::Http(_) | Source::Pvc(_) | Source::Image(_) => {
+            let message = SOURCE_OF_A_CLUSTER.to_owned();
+            mistakes.push(document.mistake("spec.model.source", message));
+            Weights::Builtin(BuiltinModel::Demo)
+        }
+    };
+    if document.name.len() > LONGEST_NAME {
+        mistakes.push(document.mistake("metadata.name", UNFIT_NAME.to_owned()));
+    }
+    if resource.spec.scaling.replicas == 0 {
+        let message = "expected at least 1 on one machine: leave the model out to stop it";
+        mistakes.push(document.mistake("spec.scaling.replicas", message.to_owned()));
+    }
     ModelManifest {
         resource: document.name.as_str().into(),
         name: name.into(),
@@ -108,10 +144,7 @@ fn model(document: &Document<'_>, resource: &ModelDeployment) -> ModelManifest {
         created: created
             .duration_since(UNIX_EPOCH)
             .map_or(0, |age| age.as_secs()),
-        weights: match &served.source {
-            Source::Builtin(source) => Weights::Builtin(source.name),
-            Source::File(source) => Weights::File(beside(&document.file.path, &source.path)),
-        },
+        weights,
         engine,
         replicas: (resource.spec.scaling.replicas.try_into())
             .expect("replicas should be in the range of the schema"),

@@ -129,10 +129,15 @@ fn the_default_plan_is_the_named_the_only_or_none() {
 fn a_wrong_field_names_its_path_its_line_and_what_was_expected() {
     let scaling = |value: &str| format!("{MODEL}  scaling:\n    replicas: {value}\n");
     let replicas =
-        "ModelDeployment demo: spec.scaling.replicas: expected a whole number from 1 to 1024";
+        "ModelDeployment demo: spec.scaling.replicas: expected a whole number from 0 to 1024";
     let table = [
         (scaling("two"), format!("folder/q.yaml:12: {replicas}, found \"two\"")),
-        (scaling("0"), format!("folder/q.yaml:12: {replicas}, found 0")),
+        (
+            scaling("0"),
+            "folder/q.yaml:12: ModelDeployment demo: spec.scaling.replicas: expected at least 1 on one \
+             machine: leave the model out to stop it"
+                .to_owned(),
+        ),
         (scaling("1.5"), format!("folder/q.yaml:12: {replicas}, found 1.5")),
         (scaling("[1]"), format!("folder/q.yaml:12: {replicas}, found a list")),
         (

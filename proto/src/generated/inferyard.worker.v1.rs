@@ -562,6 +562,9 @@ pub struct WorkerState {
     /// connection refused`). Empty: there is nothing to say.
     #[prost(string, tag = "30")]
     pub note: ::prost::alloc::string::String,
+    /// What is being fetched before a worker can load it. Absent: nothing.
+    #[prost(message, optional, tag = "31")]
+    pub fetch: ::core::option::Option<FetchProgress>,
 }
 /// Nested message and enum types in `WorkerState`.
 pub mod worker_state {
@@ -612,6 +615,19 @@ pub mod worker_state {
             }
         }
     }
+}
+/// How far a download of weights is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchProgress {
+    /// Bytes that are there, those of earlier attempts included.
+    #[prost(uint64, tag = "1")]
+    pub bytes_done: u64,
+    /// Bytes of all files together; 0: not known yet.
+    #[prost(uint64, tag = "2")]
+    pub bytes_total: u64,
+    /// Bytes per second, lately.
+    #[prost(uint64, tag = "3")]
+    pub bytes_per_second: u64,
 }
 /// What a worker can do at most.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -70,6 +70,7 @@ pub(super) fn state(
         dropped_prompt_tokens_total: snapshot.totals.dropped_prompt,
         dropped_completion_tokens_total: snapshot.totals.dropped_completion,
         note: snapshot.note.clone(),
+        fetch: None,
     }
 }
 

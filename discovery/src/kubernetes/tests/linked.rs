@@ -275,3 +275,26 @@ fn a_list_replaces_what_was_known_of_its_namespace_alone() {
     assert!(known.replace(Kind::Plans, None, vec![]));
     assert_eq!(known.entries(Kind::Plans).count(), 0);
 }
+
+#[test]
+fn a_key_in_a_secret_waits_for_the_operator() {
+    let mut in_a_secret = key("k", 1, "basic", 'a');
+    in_a_secret["spec"] = json!({"plan": "basic", "secret": {"name": "s", "key": "token"}});
+    let waiting = linked([plan("basic", 1, &json!({})), in_a_secret.clone()]);
+    assert!(waiting.catalog.keys.is_empty());
+    assert!(
+        only_complaint(&waiting).contains("only the operator of a cluster makes one of a Secret")
+    );
+
+    in_a_secret["status"] = json!({"hash": hash('a')});
+    let read = linked([plan("basic", 1, &json!({})), in_a_secret]);
+    assert!(read.complaints.is_empty(), "{:?}", read.complaints);
+    let made = KeyHash::parse(&hash('a')).unwrap();
+    assert!(read.catalog.keys.contains_key(&made));
+
+    // Of a key that declares a hash, the status says nothing.
+    let mut declared = key("k", 1, "basic", 'a');
+    declared["status"] = json!({"hash": hash('b')});
+    let declared = linked([plan("basic", 1, &json!({})), declared]);
+    assert!(declared.catalog.keys.contains_key(&made));
+}

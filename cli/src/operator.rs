@@ -1,0 +1,107 @@
+//! `inferyard operator`: ModelDeployments of a cluster become running workers.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use inferyard_operator::{AcceleratorClass, Config};
+use tokio::runtime;
+
+use crate::failure::Failure;
+use crate::{logs, shutdown};
+
+const EXAMPLES: &str = "\
+Examples:
+  inferyard operator --namespace models --image registry.example/inferyard:1.0.0
+  inferyard operator --image registry.example/inferyard:1.0.0 \\
+      --accelerator-class h100=nvidia.com/gpu,nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3
+
+Exit codes: 0 stopped by a signal, 1 failed, 2 wrong command line.";
+
+/// Run the operator of a cluster: it makes workers of ModelDeployments, and says why where it cannot
+///
+/// In a pod it uses the pod's service account, elsewhere KUBECONFIG. Any number of operators may run: one
+/// of them works, the others wait for its Lease.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// A namespace to look after; given several times, several [default: all]
+    #[arg(long = "namespace", value_name = "NAME")]
+    namespaces: Vec<String>,
+    /// The image of workers
+    #[arg(long, value_name = "IMAGE", env = "INFERYARD_WORKER_IMAGE")]
+    image: String,
+    /// A class of accelerators that ModelDeployments may name, beside `nvidia` and `amd`:
+    /// `NAME=RESOURCE`, and labels that its nodes have: `NAME=RESOURCE,LABEL=VALUE`
+    #[arg(long = "accelerator-class", value_name = "CLASS", value_parser = class)]
+    classes: Vec<(String, AcceleratorClass)>,
+    /// A namespace whose pods may scrape the metrics of workers; given several times, several
+    /// [default: all]
+    #[arg(long = "scraper-namespace", value_name = "NAME")]
+    scraper_namespaces: Vec<String>,
+    /// The namespace of the Lease that decides which of several operators works
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "POD_NAMESPACE",
+        default_value = "default"
+    )]
+    leader_election_namespace: String,
+    /// What this operator is called in the Lease [default: a random name]
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    identity: Option<String>,
+    /// The kubeconfig of the cluster [default: the pod's service account, else KUBECONFIG]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Where Prometheus metrics and probes are served: /metrics, /healthz, /readyz [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    logs: logs::Args,
+}
+
+/// Works until it is asked to stop.
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    let _logs = logs::init(&args.logs, "operator")?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(work(args)).map_err(Failure::Failed)
+}
+
+async fn work(args: Args) -> anyhow::Result<()> {
+    let stop = shutdown::requested(false)?;
+    let identity = match args.identity {
+        // Two pods of one name follow each other; only one of them may be the holder.
+        Some(name) => format!("{name}_{}", random()?),
+        None => random()?,
+    };
+    let mut classes: BTreeMap<_, _> = Config::usual_classes();
+    classes.extend(args.classes);
+    let config = Config {
+        namespaces: args.namespaces,
+        image: args.image,
+        classes,
+        scraper_namespaces: args.scraper_namespaces,
+        lease_namespace: args.leader_election_namespace,
+        identity,
+        kubeconfig: args.kubeconfig,
+        metrics: args.metrics_listen,
+    };
+    Ok(inferyard_operator::run(config, stop).await?)
+}
+
+fn random() -> anyhow::Result<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).context("no randomness")?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}
+
+fn class(text: &str) -> Result<(String, AcceleratorClass), String> {
+    let (name, class) =
+        (text.split_once('=')).ok_or("expected NAME=RESOURCE, such as h100=nvidia.com/gpu")?;
+    Ok((name.to_owned(), class.parse()?))
+}

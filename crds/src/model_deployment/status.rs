@@ -1,0 +1,179 @@
+//! What the operator says of a model: counts, conditions, and how far loading is.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Condition;
+
+/// What the operator says of a model.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelDeploymentStatus {
+    /// The generation that the rest speaks of.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// What callers put into the field `model` of a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    /// Workers that exist, ready or not.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Workers that answer.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Workers that run what is declared now.
+    #[serde(default)]
+    pub updated_replicas: i32,
+    /// Ready of wanted workers, such as `2/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<String>,
+    /// Labels of the workers' pods, for what scales by them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// How far the worker is that has loaded least; absent: none is loading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loading: Option<Loading>,
+    /// `Ready`, `Accepted`, `Scheduled`, `WeightsAvailable`, `RolloutComplete`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::condition::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// How far a worker is on its way to its first answer.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Loading {
+    /// Its pod.
+    pub pod: String,
+    /// Percent of the present step: fetching, or reading the model.
+    #[serde(default)]
+    pub percent: i32,
+    /// Bytes that are fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_done: Option<i64>,
+    /// Bytes to be fetched, all together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_total: Option<i64>,
+    /// Bytes fetched per second, lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<i64>,
+    /// How long fetching will still take, at that rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<String>,
+}
+
+/// What conditions speak of: a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// All wanted workers answer, and run what is declared.
+    Ready,
+    /// The declaration can be carried out.
+    Accepted,
+    /// Every worker has a node.
+    Scheduled,
+    /// Every worker has the weights.
+    WeightsAvailable,
+    /// Every worker runs what is declared now.
+    RolloutComplete,
+}
+
+/// Why a condition is what it is: a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Accepted: nothing is wrong with it.
+    Valid,
+    /// Something in it cannot be carried out; the message says what to write instead.
+    Invalid,
+    /// Another, older ModelDeployment has the name or an alias.
+    NameTaken,
+    /// It names something that does not exist.
+    NotFound,
+    /// The API server refuses what belongs to it: a quota, a policy, or missing permissions.
+    Refused,
+    /// Every worker answers.
+    AllReady,
+    /// No worker is wanted.
+    ScaledToZero,
+    /// Its resources are being made.
+    Creating,
+    /// Every worker has a node.
+    AllScheduled,
+    /// No node has room, or none fits; the message says for which resource.
+    NoNodeFits,
+    /// The storage class of its volume does not exist.
+    StorageClassMissing,
+    /// Its volume is not there yet.
+    VolumePending,
+    /// An image cannot be pulled.
+    ImagePull,
+    /// A container cannot be made: its Secret is missing, or its settings are refused.
+    ContainerConfig,
+    /// The containers are starting.
+    Starting,
+    /// The weights are being fetched.
+    Fetching,
+    /// The weights cannot be fetched; the message has the last words.
+    FetchFailed,
+    /// The engine reads the weights.
+    Loading,
+    /// The engine or the worker ended; the message has its last words.
+    EngineFailed,
+    /// Every worker has the weights.
+    Available,
+    /// Old workers are being replaced.
+    RollingOut,
+    /// Every worker runs what is declared.
+    Complete,
+}
+
+// === impl ConditionType ===
+
+impl ConditionType {
+    /// As the status has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Accepted => "Accepted",
+            Self::Scheduled => "Scheduled",
+            Self::WeightsAvailable => "WeightsAvailable",
+            Self::RolloutComplete => "RolloutComplete",
+        }
+    }
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// As the status has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "Valid",
+            Self::Invalid => "Invalid",
+            Self::NameTaken => "NameTaken",
+            Self::NotFound => "NotFound",
+            Self::Refused => "Refused",
+            Self::AllReady => "AllReady",
+            Self::ScaledToZero => "ScaledToZero",
+            Self::Creating => "Creating",
+            Self::AllScheduled => "AllScheduled",
+            Self::NoNodeFits => "NoNodeFits",
+            Self::StorageClassMissing => "StorageClassMissing",
+            Self::VolumePending => "VolumePending",
+            Self::ImagePull => "ImagePull",
+            Self::ContainerConfig => "ContainerConfig",
+            Self::Starting => "Starting",
+            Self::Fetching => "Fetching",
+            Self::FetchFailed => "FetchFailed",
+            Self::Loading => "Loading",
+            Self::EngineFailed => "EngineFailed",
+            Self::Available => "Available",
+            Self::RollingOut => "RollingOut",
+            Self::Complete => "Complete",
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The operator from start to end: leader, controllers, metrics.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use futures::future::join_all;
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::client::ConnectError;
+use crate::config::Config;
+use crate::lease::Candidate;
+use crate::metrics::{self, Metrics};
+use crate::{client, controller};
+
+/// What all controllers share.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) config: Arc<Config>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Why it cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no cluster to be found.
+    #[error("cannot find the API server")]
+    Connect(#[source] ConnectError),
+    /// The API server does not answer.
+    #[error("the API server does not answer")]
+    Reach(#[source] kube::Error),
+    /// Metrics cannot be served there.
+    #[error("cannot listen for metrics")]
+    Listen(#[source] io::Error),
+}
+
+/// Works until `stop` is cancelled.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> {
+    let metrics = Arc::new(Metrics::new());
+    let connected = client::connect(config.kubeconfig.as_deref(), Arc::clone(&metrics)).await;
+    let client = connected.map_err(StartError::Connect)?;
+    let tasks = TaskTracker::new();
+    if let Some(address) = config.metrics {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(StartError::Listen)?;
+        let served = metrics::serve(listener, Arc::clone(&metrics), tasks.clone(), stop.clone());
+        tasks.spawn(served);
+    }
+    let version = client
+        .apiserver_version()
+        .await
+        .map_err(StartError::Reach)?;
+    tracing::info!(kubernetes = version.git_version, "the API server answers");
+    metrics.started.store(true, Relaxed);
+    let shared = Shared {
+        client,
+        config: Arc::new(config),
+        metrics,
+    };
+    lead(&shared, &stop).await;
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// Waits for the Lease, works while it is held, and begins anew when it is lost.
+async fn lead(shared: &Shared, stop: &CancellationToken) {
+    let config = &shared.config;
+    let mut candidate = Candidate::new(
+        shared.client.clone(),
+        &config.lease_namespace,
+        config.identity.clone(),
+    );
+    while candidate.acquire(stop).await {
+        tracing::info!(identity = config.identity, "leading");
+        shared.metrics.leading.set(1);
+        // Whatever is under way when the lease is lost is dropped with it.
+        tokio::select! {
+            () = candidate.keep(stop) => {}
+            () = work(shared) => {}
+        }
+        shared.metrics.leading.set(0);
+        if stop.is_cancelled() {
+            candidate.release().await;
+            return;
+        }
+        tracing::warn!("the lease is lost: another operator may lead");
+    }
+}
+
+/// All namespaces.
+async fn work(shared: &Shared) {
+    let namespaces = &shared.config.namespaces;
+    if namespaces.is_empty() {
+        controller::run(shared, None).await;
+    } else {
+        let each = namespaces.iter();
+        join_all(each.map(|namespace| controller::run(shared, Some(namespace)))).await;
+    }
+}

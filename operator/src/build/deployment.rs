@@ -1,0 +1,146 @@
+//! The Deployment of a model's workers.
+
+use serde_json::{Value, json};
+
+use super::{
+    GRPC_PORT, METRICS_PORT, USER, child_name, engine, labels, overlay, selector, weights,
+};
+use crate::validate::{EngineKind, Validated};
+
+/// What a worker has beyond its drain timeout for its own end.
+const GRACE: u64 = 15;
+
+pub(super) fn spec(model: &Validated) -> Value {
+    let mut template = template(model);
+    if let Some(over) = &model.overlay {
+        overlay::lay_over(&mut template, over);
+    }
+    json!({
+        "replicas": model.replicas,
+        "revisionHistoryLimit": 3,
+        // Loading may take long; what is wrong is said by the pods, not by a deadline.
+        "progressDeadlineSeconds": 86_400,
+        "selector": { "matchLabels": selector(model) },
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": { "maxSurge": model.max_surge, "maxUnavailable": model.max_unavailable },
+        },
+        "template": template,
+    })
+}
+
+fn template(model: &Validated) -> Value {
+    let mut before: Vec<Value> = Vec::new();
+    before.extend(weights::fetch(model));
+    before.extend(engine::sidecar(model));
+    let mut spec = json!({
+        "serviceAccountName": child_name(&model.name),
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": model.drain.as_secs() + GRACE,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": { "type": "RuntimeDefault" },
+        },
+        // One node's end should not take all workers, where there is a choice.
+        "topologySpreadConstraints": [{
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": { "matchLabels": selector(model) },
+        }],
+        "containers": [worker(model)],
+        "volumes": volumes(model),
+    });
+    if !before.is_empty() {
+        spec["initContainers"] = Value::Array(before);
+    }
+    if !model.node_selector.is_empty() {
+        spec["nodeSelector"] = json!(model.node_selector);
+    }
+    if !model.tolerations.is_empty() {
+        spec["tolerations"] = json!(model.tolerations);
+    }
+    if let Some(class) = &model.priority_class {
+        spec["priorityClassName"] = json!(class);
+    }
+    json!({ "metadata": { "labels": labels(model) }, "spec": spec })
+}
+
+fn worker(model: &Validated) -> Value {
+    let mut args = vec![
+        "worker".to_owned(),
+        "--model".to_owned(),
+        model.model.clone(),
+        "--listen".to_owned(),
+        format!("0.0.0.0:{GRPC_PORT}"),
+        "--metrics-listen".to_owned(),
+        format!("0.0.0.0:{METRICS_PORT}"),
+        "--log-format".to_owned(),
+        "json".to_owned(),
+        "--drain-timeout".to_owned(),
+        format!("{}s", model.drain.as_secs()),
+    ];
+    args.extend(engine::worker_args(model));
+    let mut mounts = vec![json!({ "name": "tmp", "mountPath": "/tmp" })];
+    let embedded = matches!(model.engine, EngineKind::Embedded(_));
+    if embedded {
+        mounts.extend(weights::mount(model));
+    }
+    let probe = |service: &str, failures: u32| {
+        json!({
+            "grpc": { "port": GRPC_PORT, "service": service },
+            "periodSeconds": 2,
+            "timeoutSeconds": 2,
+            "failureThreshold": failures,
+        })
+    };
+    let mut container = json!({
+        "name": "worker",
+        "image": model.image,
+        "args": args,
+        "env": [{ "name": "TMPDIR", "value": "/tmp" }],
+        "ports": [
+            { "name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP" },
+            { "name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP" },
+        ],
+        // It serves when the model is loaded, which may take an hour.
+        "startupProbe": probe("", 1800),
+        "readinessProbe": probe("", 2),
+        "livenessProbe": probe("liveness", 15),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": confined(),
+        "volumeMounts": mounts,
+    });
+    if embedded && let Some(accelerators) = accelerators(model) {
+        container["resources"] = accelerators;
+    }
+    container
+}
+
+/// What every container may do: nothing beyond computing.
+pub(super) fn confined() -> Value {
+    json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": { "drop": ["ALL"] },
+    })
+}
+
+/// The accelerators, for the container that computes.
+pub(super) fn accelerators(model: &Validated) -> Option<Value> {
+    let (resource, count) = model.accelerators.as_ref()?;
+    let count = count.to_string();
+    Some(json!({ "limits": { resource: count }, "requests": { resource: count } }))
+}
+
+fn volumes(model: &Validated) -> Vec<Value> {
+    let mut volumes = vec![json!({ "name": "tmp", "emptyDir": {} })];
+    volumes.extend(weights::volume(model));
+    volumes.extend(engine::volumes(model));
+    volumes
+}

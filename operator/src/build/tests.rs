@@ -1,0 +1,137 @@
+//! Declarations, and all that is made of them.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::*;
+use crate::validate::tests::validated;
+
+/// The objects as YAML, each of which its type reads without losing a field: a field that is spelled
+/// wrong would be lost.
+fn built(spec: &Value) -> String {
+    let wanted = build(&validated(spec).unwrap());
+    let texts = wanted.children.iter().map(|child| {
+        let typed = match child.kind {
+            Kind::ServiceAccount => typed::<ServiceAccount>(&child.object),
+            Kind::NetworkPolicy => typed::<NetworkPolicy>(&child.object),
+            Kind::PersistentVolumeClaim => typed::<PersistentVolumeClaim>(&child.object),
+            Kind::Deployment => typed::<Deployment>(&child.object),
+            Kind::PodDisruptionBudget => typed::<PodDisruptionBudget>(&child.object),
+        };
+        assert_same(&child.object, &typed, child.kind.as_str());
+        serde_saphyr::to_string(&child.object).unwrap()
+    });
+    texts.collect::<Vec<_>>().join("---\n")
+}
+
+fn typed<T: DeserializeOwned + Serialize>(object: &Value) -> Value {
+    serde_json::to_value(serde_json::from_value::<T>(object.clone()).unwrap()).unwrap()
+}
+
+fn assert_same(wanted: &Value, typed: &Value, path: &str) {
+    match (wanted, typed) {
+        (Value::Object(wanted), Value::Object(typed)) => {
+            for (name, value) in wanted {
+                let known = typed.get(name).unwrap_or(&Value::Null);
+                assert_same(value, known, &format!("{path}.{name}"));
+            }
+        }
+        (Value::Array(wanted), Value::Array(typed)) => {
+            for (wanted, typed) in wanted.iter().zip(typed) {
+                assert_same(wanted, typed, path);
+            }
+        }
+        (wanted, typed) => assert_eq!(wanted, typed, "{path}"),
+    }
+}
+
+#[test]
+fn the_quickstart() {
+    let spec = json!({ "model": { "source": { "builtin": { "name": "demo" } } } });
+    insta::assert_snapshot!(built(&spec));
+}
+
+#[test]
+fn vllm_on_two_gpus_with_a_volume() {
+    let spec = json!({
+        "model": {
+            "name": "qwen3-8b",
+            "source": { "huggingFace": {
+                "repo": "Qwen/Qwen3-8B", "revision": "abc", "include": ["*.safetensors", "*.json"],
+                "endpoint": "https://mirror.example", "tokenSecret": { "name": "hf", "key": "token" },
+            } },
+        },
+        "engine": { "vllm": {
+            "image": "vllm/vllm-openai:v0.11.0",
+            "args": ["--max-model-len", "8192"],
+            "env": { "VLLM_LOGGING_LEVEL": "WARNING" },
+        } },
+        "accelerators": { "class": "nvidia", "count": 2 },
+        "nodeSelector": { "zone": "a" },
+        "tolerations": [{ "key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule" }],
+        "weights": { "storage": {
+            "size": "40Gi", "storageClassName": "nfs", "accessMode": "ReadWriteMany",
+        } },
+        "scaling": { "replicas": 3 },
+        "rollout": { "maxSurge": "25%", "drainTimeout": "5m" },
+        "availability": { "minAvailable": "50%", "priorityClassName": "high" },
+        "podTemplate": { "spec": {
+            "containers": [
+                { "name": "worker", "resources": { "requests": { "cpu": "1" } } },
+                { "name": "engine", "resources": { "requests": { "memory": "32Gi" } } },
+            ],
+            "runtimeClassName": "nvidia",
+        } },
+    });
+    insta::assert_snapshot!(built(&spec));
+}
+
+#[test]
+fn sglang_on_a_claim() {
+    let spec = json!({
+        "model": { "source": { "pvc": { "claimName": "models", "path": "llama" } } },
+        "engine": { "sglang": { "image": "lmsysorg/sglang:v0.5", "args": ["--tp", "4"] } },
+        "accelerators": { "resourceName": "amd.com/gpu", "count": 4 },
+    });
+    insta::assert_snapshot!(built(&spec));
+}
+
+#[test]
+fn any_server_on_an_image_volume() {
+    let spec = json!({
+        "model": { "source": { "image": { "reference": "r/weights:1", "pullPolicy": "IfNotPresent" } } },
+        "engine": { "openai": {
+            "image": "ghcr.io/ggml-org/llama.cpp:server",
+            "args": ["-m", "/weights/model.gguf", "--port", "8000"],
+            "servedModelName": "llama",
+        } },
+    });
+    insta::assert_snapshot!(built(&spec));
+}
+
+#[test]
+fn the_embedded_engine_on_a_download() {
+    let digest = "0".repeat(64);
+    let spec = json!({
+        "model": { "source": { "http": {
+            "url": "https://example.com/m.gguf", "sha256": digest,
+            "secret": { "name": "s", "key": "token" },
+        } } },
+        "engine": { "embedded": { "contextLength": 4096, "threads": 4 } },
+        "weights": { "storage": { "size": "8Gi" } },
+    });
+    insta::assert_snapshot!(built(&spec));
+}
+
+#[test]
+fn the_same_declaration_is_built_the_same() {
+    let spec = json!({
+        "model": { "source": { "builtin": { "name": "demo" } } },
+        "scaling": { "replicas": 2 },
+    });
+    assert_eq!(built(&spec), built(&spec));
+}

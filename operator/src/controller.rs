@@ -1,0 +1,291 @@
+//! What makes a model be reconciled: itself, what belongs to it, and who wants the same names.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, SelectAll};
+use futures::{Stream, StreamExt};
+use inferyard_crds::ModelDeployment;
+use kube::api::DynamicObject;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{self, Action, Config as ControllerConfig};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::app::Shared;
+use crate::apply::{MANAGER, Settled};
+use crate::build::{MANAGED_BY, OWNER_LABEL, WORKER};
+use crate::dereference::{Caches, names};
+use crate::kind::Kind;
+use crate::reconcile::{Context, ReconcileError, reconcile};
+use crate::{keys, plans};
+
+/// Models that are reconciled at the same time.
+const CONCURRENCY: u16 = 8;
+/// Changes that come together are one.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// How soon a failed reconcile is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A ModelDeployment that may be unreadable: one that is must not keep the others from being seen.
+pub(crate) type Model = DeserializeGuard<ModelDeployment>;
+
+type Triggers = SelectAll<BoxStream<'static, ObjectRef<Model>>>;
+
+/// Looks after one namespace, or all, until it is dropped.
+pub(crate) async fn run(shared: &Shared, namespace: Option<&str>) {
+    let scope = Scope { shared, namespace };
+    let mut triggers = SelectAll::new();
+    let (models, changed) = scope.reflect(scope.api::<Model>(), watcher::Config::default());
+    let changed = changed.boxed();
+    let workers = format!("app.kubernetes.io/name={WORKER}");
+    let (pods, pod_changes) =
+        scope.reflect(scope.api(), watcher::Config::default().labels(&workers));
+    triggers.push(owners(pod_changes));
+    let made = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
+    let mut children = BTreeMap::new();
+    for kind in Kind::ALL {
+        let config = watcher::Config::default().labels(&made);
+        let (store, changes) = scope.reflect_dynamic(kind, config);
+        triggers.push(owners(changes));
+        children.insert(kind, store);
+    }
+    let reporter = Reporter {
+        controller: MANAGER.to_owned(),
+        instance: Some(shared.config.identity.clone()),
+    };
+    let context = Arc::new(Context {
+        client: shared.client.clone(),
+        config: Arc::clone(&shared.config),
+        caches: Caches {
+            models: models.clone(),
+            children,
+            pods,
+        },
+        settled: Settled::default(),
+        recorder: Recorder::new(shared.client.clone(), reporter),
+        metrics: Arc::clone(&shared.metrics),
+        written: Mutex::new(HashMap::new()),
+        queued: Mutex::new(HashMap::new()),
+    });
+    let (first, second) = tee(changed);
+    triggers.push(rivals(first, Arc::clone(&context)).boxed());
+    let accounts = accounts(scope, models, second);
+    tokio::select! {
+        () = work(Arc::clone(&context), triggers) => {}
+        () = accounts => {}
+    }
+}
+
+/// Reconciles what the triggers name.
+async fn work(context: Arc<Context>, triggers: Triggers) {
+    let store = context.caches.models.clone();
+    let marking = Arc::clone(&context);
+    let queue = triggers.map(move |model| {
+        marking.enqueue(&model);
+        Ok::<_, Infallible>(model)
+    });
+    let config = ControllerConfig::default()
+        .concurrency(CONCURRENCY)
+        .debounce(DEBOUNCE);
+    let reconciler = |model, context| Box::pin(reconcile(model, context));
+    let done = controller::applier(reconciler, retry, context, store, queue, config);
+    let mut done = pin!(done);
+    while let Some(result) = done.next().await {
+        match result {
+            // It is gone.
+            Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+            Err(error) => tracing::warn!(%error, "a reconcile failed and is tried again"),
+        }
+    }
+}
+
+fn retry(_: Arc<Model>, _: &ReconcileError, _: Arc<Context>) -> Action {
+    Action::requeue(RETRY)
+}
+
+/// Plans and keys name each other and models; both are checked anew when any of them changes.
+async fn accounts(scope: Scope<'_>, models: Store<Model>, changed: BoxStream<'static, ()>) {
+    let (plans, plan_changes) = scope.reflect(scope.api(), watcher::Config::default());
+    let (keys, key_changes) = scope.reflect(scope.api(), watcher::Config::default());
+    let changes: SelectAll<BoxStream<'static, ()>> = [
+        plan_changes.map(|_| ()).boxed(),
+        key_changes.map(|_| ()).boxed(),
+        changed,
+    ]
+    .into_iter()
+    .collect();
+    let client = &scope.shared.client;
+    let metrics = &scope.shared.metrics;
+    // Secrets are not watched: whoever may watch them may read them all.
+    let mut again = tokio::time::interval(keys::AGAIN);
+    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut changes = changes.ready_chunks(1024);
+    loop {
+        tokio::select! {
+            Some(_) = changes.next() => {}
+            _ = again.tick() => {}
+        }
+        let known = (
+            models.wait_until_ready().await,
+            plans.wait_until_ready().await,
+        );
+        if !matches!(known, (Ok(()), Ok(()))) {
+            return;
+        }
+        plans::check_all(client, metrics, &plans, &models).await;
+        keys::check_all(client, metrics, &keys, &plans).await;
+    }
+}
+
+/// Which models belong to what has changed.
+fn owners<K>(
+    changes: impl Stream<Item = K> + Send + 'static,
+) -> BoxStream<'static, ObjectRef<Model>>
+where
+    K: Resource + Send + 'static,
+{
+    let owners = changes.filter_map(|child| {
+        let name = child.labels().get(OWNER_LABEL).cloned();
+        let namespace = child.namespace().unwrap_or_default();
+        std::future::ready(name.map(|name| ObjectRef::new(&name).within(&namespace)))
+    });
+    owners.boxed()
+}
+
+/// A model that has changed, and those that want a name that it has.
+fn rivals(
+    changed: impl Stream<Item = Arc<Model>> + Send + 'static,
+    context: Arc<Context>,
+) -> impl Stream<Item = ObjectRef<Model>> + Send + 'static {
+    let all = changed.map(move |model| {
+        let caches = &context.caches;
+        let namespace = model.namespace();
+        let mut touched = vec![ObjectRef::from_obj(&*model)];
+        if caches.models.get(&touched[0]).is_none() {
+            context.forget(&model);
+        }
+        if let Ok(own) = &model.0 {
+            let rivals = caches.models.state_filter(|other| {
+                other.namespace() == namespace
+                    && other.name_any() != model.name_any()
+                    && (other.0.as_ref()).is_ok_and(|other| {
+                        names(own).any(|name| names(other).any(|rival| rival == name))
+                    })
+            });
+            touched.extend(rivals.iter().map(|rival| ObjectRef::from_obj(&**rival)));
+        }
+        stream::iter(touched)
+    });
+    all.flatten()
+}
+
+/// One stream for two readers; the second learns only that something has changed.
+fn tee(
+    changed: BoxStream<'static, Model>,
+) -> (
+    impl Stream<Item = Arc<Model>> + Send + 'static,
+    BoxStream<'static, ()>,
+) {
+    let (sender, receiver) = tokio::sync::watch::channel(());
+    let first = changed.map(move |model| {
+        sender.send_replace(());
+        Arc::new(model)
+    });
+    let second = stream::unfold(receiver, |mut receiver| async {
+        receiver.changed().await.ok()?;
+        Some(((), receiver))
+    });
+    (first, second.boxed())
+}
+
+/// What is looked after.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    shared: &'a Shared,
+    namespace: Option<&'a str>,
+}
+
+// === impl Scope ===
+
+impl Scope<'_> {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        let client = self.shared.client.clone();
+        match self.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        }
+    }
+
+    /// Objects as a watch has them, and what changes.
+    fn reflect<K>(
+        &self,
+        api: Api<K>,
+        config: watcher::Config,
+    ) -> (Store<K>, impl Stream<Item = K> + Send + use<K>)
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        let (store, writer) = reflector::store();
+        (store, self.watch(api, config, writer))
+    }
+
+    fn reflect_dynamic(
+        &self,
+        kind: Kind,
+        config: watcher::Config,
+    ) -> (
+        Store<DynamicObject>,
+        impl Stream<Item = DynamicObject> + Send + use<>,
+    ) {
+        let resource = kind.resource();
+        let client = self.shared.client.clone();
+        let api = match self.namespace {
+            Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+            None => Api::all_with(client, &resource),
+        };
+        let writer = Writer::new(resource);
+        (writer.as_reader(), self.watch(api, config, writer))
+    }
+
+    fn watch<K>(
+        &self,
+        api: Api<K>,
+        config: watcher::Config,
+        writer: Writer<K>,
+    ) -> impl Stream<Item = K> + Send + use<K>
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        K::DynamicType: Eq + Hash + Clone + Send + Sync + Unpin,
+    {
+        let metrics = Arc::clone(&self.shared.metrics);
+        let changes = watcher(api, config)
+            .default_backoff()
+            // Most of an object's size, and of no use here.
+            .modify(|object| object.managed_fields_mut().clear())
+            .reflect(writer)
+            .touched_objects();
+        changes.filter_map(move |change| {
+            let seen = match change {
+                Ok(object) => Some(object),
+                Err(error) => {
+                    metrics.watch_errors.inc();
+                    tracing::warn!(%error, "a watch broke and begins anew");
+                    None
+                }
+            };
+            std::future::ready(seen)
+        })
+    }
+}

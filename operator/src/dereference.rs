@@ -1,0 +1,96 @@
+//! What a declaration refers to: the names that it wants, and what belongs to it already.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use inferyard_crds::ModelDeployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store};
+
+use crate::build::{OWNER_LABEL, child_name};
+use crate::kind::Kind;
+
+/// What is known of the cluster, kept up to date by watches.
+pub(crate) struct Caches {
+    pub(crate) models: Store<DeserializeGuard<ModelDeployment>>,
+    pub(crate) children: BTreeMap<Kind, Store<DynamicObject>>,
+    pub(crate) pods: Store<Pod>,
+}
+
+/// A declaration with what it refers to.
+pub(crate) struct Dereferenced {
+    pub(crate) resource: Arc<ModelDeployment>,
+    /// A name that it may not have, and who has it.
+    pub(crate) taken: Option<(String, String)>,
+    /// What exists under the names of its children, whoever made it.
+    pub(crate) live: BTreeMap<Kind, Arc<DynamicObject>>,
+    pub(crate) pods: Vec<Arc<Pod>>,
+}
+
+// === impl Caches ===
+
+impl Caches {
+    /// Waits until all of it is known once: what is not seen yet would be taken for missing.
+    pub(crate) async fn ready(&self) {
+        // A store whose watch has ended is never ready, and then nothing is reconciled any more.
+        let _ = self.pods.wait_until_ready().await;
+        for store in self.children.values() {
+            let _ = store.wait_until_ready().await;
+        }
+    }
+}
+
+/// Looks all of it up. Nothing here asks the API server.
+pub(crate) fn dereference(resource: &Arc<ModelDeployment>, caches: &Caches) -> Dereferenced {
+    let namespace = resource.namespace().unwrap_or_default();
+    let name = resource.name_any();
+    let child = child_name(&name);
+    let live = caches.children.iter().filter_map(|(kind, store)| {
+        let key = ObjectRef::new_with(&child, kind.resource()).within(&namespace);
+        Some((*kind, store.get(&key)?))
+    });
+    let own = |pod: &Pod| {
+        pod.namespace().as_deref() == Some(&namespace)
+            && pod.labels().get(OWNER_LABEL) == Some(&name)
+            && pod.metadata.deletion_timestamp.is_none()
+    };
+    let mut pods = caches.pods.state_filter(own);
+    pods.sort_by_key(|pod| pod.name_any());
+    Dereferenced {
+        taken: taken(resource, &caches.models),
+        resource: Arc::clone(resource),
+        live: live.collect(),
+        pods,
+    }
+}
+
+/// The names by which callers reach a model.
+pub(crate) fn names(resource: &ModelDeployment) -> impl Iterator<Item = &str> {
+    let aliases = resource.spec.model.aliases.iter().map(String::as_str);
+    std::iter::once(resource.model_name()).chain(aliases)
+}
+
+/// A name belongs to the oldest who wants it.
+fn taken(
+    resource: &ModelDeployment,
+    all: &Store<DeserializeGuard<ModelDeployment>>,
+) -> Option<(String, String)> {
+    let age = |resource: &ModelDeployment| {
+        let created = resource.creation_timestamp().map(|moment| moment.0);
+        (created, resource.name_any())
+    };
+    let (own, uid, namespace) = (age(resource), resource.uid(), resource.namespace());
+    let older = all.state().into_iter().filter_map(|other| {
+        let other = other.0.as_ref().ok()?;
+        let rival = other.namespace() == namespace
+            && other.uid() != uid
+            && other.metadata.deletion_timestamp.is_none()
+            && age(other) < own;
+        let same = rival.then(|| names(resource).find(|name| names(other).any(|n| n == *name)));
+        Some((same??.to_owned(), other.name_any()))
+    });
+    older.min()
+}

@@ -1,0 +1,169 @@
+//! What became of a model: its Deployment and pods, what its workers say, and what its volume waits for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use inferyard_proto::worker::v1::worker_client::WorkerClient;
+use inferyard_proto::worker::v1::{WatchRequest, WorkerState};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use tonic::transport::Endpoint;
+
+use crate::apply::{Applied, MANAGER};
+use crate::build::GRPC_PORT;
+use crate::dereference::Dereferenced;
+use crate::kind::Kind;
+
+/// A worker that does not answer so soon is asked the next time.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Workers that are asked at once.
+const AT_ONCE: usize = 32;
+/// What the ReplicaSet controller reads: the pod with the lowest goes first.
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// What is to be seen of a model.
+#[derive(Debug, Default)]
+pub(crate) struct Observed {
+    pub(crate) deployment: Option<Arc<DynamicObject>>,
+    pub(crate) pods: Vec<Arc<Pod>>,
+    /// What those workers say that are not ready, by pod.
+    pub(crate) reports: BTreeMap<String, WorkerState>,
+    /// What a volume waits for, if it is known.
+    pub(crate) volume: Option<Volume>,
+}
+
+/// What a volume waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Volume {
+    /// A storage class of this name, or, without a name, any default one, which does not exist.
+    ClassMissing(Option<String>),
+    /// Whoever provides it.
+    Pending(String),
+}
+
+/// Looks at all of it.
+pub(crate) async fn observe(
+    client: &Client,
+    found: &Dereferenced,
+    applied: Option<&Applied>,
+) -> Observed {
+    let waiting: Vec<_> = (found.pods.iter()).filter(|pod| !is_ready(pod)).collect();
+    let reports = reports(&waiting).await;
+    let volume = match found.live.get(&Kind::PersistentVolumeClaim) {
+        Some(claim) if !waiting.is_empty() => volume(client, claim).await,
+        _ => None,
+    };
+    Observed {
+        deployment: (applied.and_then(|applied| applied.deployment.clone()))
+            .or_else(|| found.live.get(&Kind::Deployment).cloned()),
+        pods: found.pods.clone(),
+        reports,
+        volume,
+    }
+}
+
+/// Before workers are taken away: the idlest pods are marked to go first.
+pub(crate) async fn mark_idlest(client: &Client, found: &Dereferenced, wanted: i32) {
+    let live = found.live.get(&Kind::Deployment);
+    let Some(live) = live.and_then(|live| live.data["spec"]["replicas"].as_i64()) else {
+        return;
+    };
+    if live <= i64::from(wanted) || wanted == 0 {
+        return;
+    }
+    let ready: Vec<_> = (found.pods.iter()).filter(|pod| is_ready(pod)).collect();
+    let reports = reports(&ready).await;
+    for pod in ready {
+        let name = pod.name_any();
+        // One that does not answer is not worth keeping.
+        let cost = reports.get(&name).map_or(0, |state| {
+            i64::from(state.running) + i64::from(state.queued)
+        });
+        let cost = cost.min(i64::from(i32::MAX)).to_string();
+        if pod
+            .annotations()
+            .get(DELETION_COST)
+            .map_or("0", String::as_str)
+            == cost
+        {
+            continue;
+        }
+        let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+        let patch = json!({ "metadata": { "annotations": { DELETION_COST: cost } } });
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        if let Err(error) = api
+            .patch_metadata(&name, &params, &Patch::Merge(&patch))
+            .await
+        {
+            tracing::warn!(%error, pod = name, "the idlest worker may not be the one that goes");
+        }
+    }
+}
+
+/// Whether a pod takes requests.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready") == Some("True")
+}
+
+/// The status of a condition of a pod.
+pub(crate) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a str> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let found = conditions.iter().find(|found| found.type_ == type_)?;
+    Some(&found.status)
+}
+
+async fn reports(pods: &[&Arc<Pod>]) -> BTreeMap<String, WorkerState> {
+    let mut reports = BTreeMap::new();
+    for group in pods.chunks(AT_ONCE) {
+        let answers = group.iter().map(|pod| async {
+            let answer = tokio::time::timeout(PATIENCE, ask(pod)).await;
+            Some((pod.name_any(), answer.ok().flatten()?))
+        });
+        reports.extend(join_all(answers).await.into_iter().flatten());
+    }
+    reports
+}
+
+/// What a worker, or what fetches for it, says of itself. None: it does not listen yet.
+async fn ask(pod: &Pod) -> Option<WorkerState> {
+    let address = pod.status.as_ref()?.pod_ip.as_deref()?;
+    let address = if address.contains(':') {
+        format!("http://[{address}]:{GRPC_PORT}")
+    } else {
+        format!("http://{address}:{GRPC_PORT}")
+    };
+    let channel = Endpoint::from_shared(address).ok()?.connect().await.ok()?;
+    let mut states = WorkerClient::new(channel)
+        .watch(WatchRequest {})
+        .await
+        .ok()?;
+    states.get_mut().message().await.ok()?
+}
+
+/// Why a claim has no volume.
+async fn volume(client: &Client, claim: &DynamicObject) -> Option<Volume> {
+    if claim.data["status"]["phase"] != "Pending" {
+        return None;
+    }
+    let pending = Some(Volume::Pending(claim.name_any()));
+    let classes = Api::<StorageClass>::all(client.clone());
+    let Some(class) = claim.data["spec"]["storageClassName"].as_str() else {
+        return Some(Volume::ClassMissing(None));
+    };
+    match classes.get_opt(class).await {
+        Ok(None) => Some(Volume::ClassMissing(Some(class.to_owned()))),
+        Ok(Some(_)) => pending,
+        Err(error) => {
+            tracing::debug!(%error, "the storage class could not be looked up");
+            pending
+        }
+    }
+}

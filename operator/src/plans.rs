@@ -1,0 +1,64 @@
+//! Whether what a `Plan` names exists, said in its status.
+
+use std::collections::BTreeSet;
+
+use inferyard_crds::{ModelDeployment, Plan, PlanStatus, Reason};
+use k8s_openapi::jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::Store;
+use kube::{Api, Client, ResourceExt};
+
+use crate::dereference::names;
+use crate::metrics::Metrics;
+use crate::status::{accepted, write_accepted};
+
+/// Checks all plans.
+pub(crate) async fn check_all(
+    client: &Client,
+    metrics: &Metrics,
+    plans: &Store<DeserializeGuard<Plan>>,
+    models: &Store<DeserializeGuard<ModelDeployment>>,
+) {
+    let models = models.state();
+    for plan in plans.state() {
+        let Ok(plan) = &plan.0 else { continue };
+        let namespace = plan.namespace();
+        let served: BTreeSet<&str> = (models.iter())
+            .filter_map(|model| model.0.as_ref().ok())
+            .filter(|model| model.namespace() == namespace)
+            .flat_map(names)
+            .collect();
+        let status = status(plan, &served, Timestamp::now());
+        if plan.status.as_ref() == Some(&status) {
+            continue;
+        }
+        let api = Api::<Plan>::namespaced(client.clone(), &namespace.unwrap_or_default());
+        let written = write_accepted(&api, "Plan", &plan.name_any(), &status).await;
+        metrics.reconciled("Plan", written);
+    }
+}
+
+fn status(plan: &Plan, served: &BTreeSet<&str>, now: Timestamp) -> PlanStatus {
+    let named = plan.spec.models.iter().flatten();
+    let missing: Vec<&str> = (named.map(String::as_str))
+        .filter(|name| !served.contains(name))
+        .collect();
+    let said = if missing.is_empty() {
+        Ok("every model that it names exists".to_owned())
+    } else {
+        let message = format!(
+            "spec.models: no ModelDeployment serves {}",
+            missing.join(", ")
+        );
+        Err((Reason::NotFound, message))
+    };
+    let generation = plan.metadata.generation.unwrap_or(0);
+    let before = plan
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.conditions);
+    PlanStatus {
+        observed_generation: generation,
+        conditions: accepted(said, before, generation, now),
+    }
+}

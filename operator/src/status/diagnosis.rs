@@ -1,0 +1,248 @@
+//! Why a pod does not answer, read from what Kubernetes and the worker say of it.
+
+use std::sync::LazyLock;
+
+use inferyard_crds::Reason;
+use inferyard_proto::worker::v1::WorkerState;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use kube::ResourceExt;
+use regex::Regex;
+
+use super::progress;
+use crate::observe::{Observed, Volume, is_ready};
+
+/// The most of an engine's last words that is shown.
+const LAST_WORDS: usize = 800;
+
+/// Why a pod does not answer. The least of several is what has to be mended first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) reason: Reason,
+    message: String,
+    pod: String,
+}
+
+/// How far a pod has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Scheduling,
+    Fetching,
+    Running,
+}
+
+/// All pods that do not answer, and why.
+pub(super) fn diagnose(observed: &Observed) -> Vec<Finding> {
+    let waiting = observed.pods.iter().filter(|pod| !is_ready(pod));
+    let findings = waiting.map(|pod| {
+        let report = observed.reports.get(&pod.name_any());
+        let (reason, message) = unscheduled(pod, observed.volume.as_ref())
+            .or_else(|| stuck(pod))
+            .unwrap_or_else(|| on_its_way(pod, report));
+        Finding {
+            reason,
+            message,
+            pod: pod.name_any(),
+        }
+    });
+    findings.collect()
+}
+
+type Why = (Reason, String);
+
+/// No node for it.
+fn unscheduled(pod: &Pod, volume: Option<&Volume>) -> Option<Why> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let condition = (conditions.iter())
+        .find(|found| found.type_ == "PodScheduled" && found.status == "False")?;
+    let said = condition.message.as_deref().unwrap_or_default();
+    let claim = said.contains("PersistentVolumeClaim") || said.contains("persistentvolumeclaim");
+    Some(match volume {
+        _ if claim && said.contains("not found") => (Reason::NotFound, said.to_owned()),
+        Some(Volume::ClassMissing(Some(class))) => {
+            let message =
+                format!("its volume waits for the storage class {class:?}, which does not exist");
+            (Reason::StorageClassMissing, message)
+        }
+        Some(Volume::ClassMissing(None)) => {
+            let message = "its volume waits for a default storage class, which the cluster does not have: \
+                           set spec.weights.storage.storageClassName";
+            (Reason::StorageClassMissing, message.to_owned())
+        }
+        Some(Volume::Pending(claim)) => {
+            let message =
+                format!("the volume of PersistentVolumeClaim {claim} is not there yet: {said}");
+            (Reason::VolumePending, message)
+        }
+        None if claim => (Reason::VolumePending, said.to_owned()),
+        None => (Reason::NoNodeFits, no_node(said)),
+    })
+}
+
+/// The scheduler's words, with the resource that is short in front.
+fn no_node(said: &str) -> String {
+    static SHORT: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"Insufficient ([^,.\s]+(?:\.[^,.\s]+)*)").expect("the pattern should be valid")
+    });
+    // The preemption's part says the same again.
+    let said = said.split(" preemption:").next().unwrap_or_default().trim();
+    let mut short: Vec<_> = (SHORT.captures_iter(said))
+        .filter_map(|found| found.get(1))
+        .map(|name| name.as_str())
+        .collect();
+    short.sort_unstable();
+    short.dedup();
+    if short.is_empty() {
+        format!("no node fits: {said}")
+    } else {
+        format!("no node has enough {}: {said}", short.join(", "))
+    }
+}
+
+/// A container that cannot be started, or that ended.
+fn stuck(pod: &Pod) -> Option<Why> {
+    let status = pod.status.as_ref()?;
+    let before = status.init_container_statuses.iter().flatten();
+    let mut all = before.chain(status.container_statuses.iter().flatten());
+    all.find_map(|container| {
+        let waiting = container
+            .state
+            .as_ref()
+            .and_then(|state| state.waiting.as_ref());
+        let word = waiting
+            .and_then(|waiting| waiting.reason.as_deref())
+            .unwrap_or_default();
+        let said = waiting
+            .and_then(|waiting| waiting.message.as_deref())
+            .unwrap_or_default();
+        let name = &container.name;
+        match word {
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "ErrImageNeverPull"
+            | "InvalidImageName"
+            | "ImageInspectError"
+            | "RegistryUnavailable" => {
+                let message = format!(
+                    "the image {} of {name} cannot be pulled: {said}",
+                    container.image
+                );
+                Some((Reason::ImagePull, message))
+            }
+            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some((
+                Reason::ContainerConfig,
+                format!("{name} cannot be started: {said}"),
+            )),
+            _ => ended(container),
+        }
+    })
+}
+
+/// A container that ended otherwise than it should, with its last words.
+fn ended(container: &ContainerStatus) -> Option<Why> {
+    let terminated = |state: Option<&ContainerState>| state?.terminated.clone();
+    let running = container
+        .state
+        .as_ref()
+        .is_some_and(|state| state.running.is_some());
+    let end = terminated(container.state.as_ref())
+        .or_else(|| terminated(container.last_state.as_ref()).filter(|_| !running))?;
+    if end.exit_code == 0 && container.name == "fetch" {
+        return None;
+    }
+    let words = end.message.as_deref().unwrap_or_default().trim();
+    let words = match words.len().checked_sub(LAST_WORDS) {
+        Some(too_many) => &words[words.ceil_char_boundary(too_many)..],
+        None => words,
+    };
+    let cause = end.reason.as_deref().unwrap_or("Error");
+    let name = &container.name;
+    let mut message = format!("{name} ended with exit code {} ({cause})", end.exit_code);
+    if container.restart_count > 0 {
+        message = format!("{message}, {} restarts", container.restart_count);
+    }
+    if !words.is_empty() {
+        message = format!("{message}: {words}");
+    }
+    let reason = if name == "fetch" {
+        Reason::FetchFailed
+    } else {
+        Reason::EngineFailed
+    };
+    Some((reason, message))
+}
+
+/// Nothing is wrong yet.
+fn on_its_way(pod: &Pod, report: Option<&WorkerState>) -> Why {
+    let status = pod.status.as_ref();
+    let running = |statuses: Option<&Vec<ContainerStatus>>, name: &str| {
+        statuses.into_iter().flatten().any(|container| {
+            container.name == name
+                && container
+                    .state
+                    .as_ref()
+                    .is_some_and(|state| state.running.is_some())
+        })
+    };
+    let fetching = running(
+        status.and_then(|s| s.init_container_statuses.as_ref()),
+        "fetch",
+    );
+    let working = running(status.and_then(|s| s.container_statuses.as_ref()), "worker");
+    match (fetching, working, report) {
+        (true, ..) => (Reason::Fetching, progress::fetching(report)),
+        (_, true, Some(report)) => (Reason::Loading, progress::reading(report)),
+        (_, true, None) => (Reason::Loading, "the worker is starting".to_owned()),
+        (_, false, _) => (Reason::Starting, "its containers are starting".to_owned()),
+    }
+}
+
+// === impl Finding ===
+
+impl Finding {
+    /// For people, with the pod.
+    pub(super) fn text(&self) -> String {
+        format!("{}: {}", self.pod, self.message)
+    }
+
+    /// Where it stands on its way.
+    pub(super) fn step(&self) -> Step {
+        match self.reason {
+            Reason::NoNodeFits
+            | Reason::StorageClassMissing
+            | Reason::VolumePending
+            | Reason::NotFound => Step::Scheduling,
+            Reason::Fetching | Reason::FetchFailed | Reason::Starting => Step::Fetching,
+            _ => Step::Running,
+        }
+    }
+
+    fn rank(&self) -> usize {
+        const FIRST: [Reason; 11] = [
+            Reason::NotFound,
+            Reason::StorageClassMissing,
+            Reason::NoNodeFits,
+            Reason::ImagePull,
+            Reason::ContainerConfig,
+            Reason::FetchFailed,
+            Reason::EngineFailed,
+            Reason::VolumePending,
+            Reason::Fetching,
+            Reason::Loading,
+            Reason::Starting,
+        ];
+        let place = FIRST.iter().position(|reason| *reason == self.reason);
+        place.unwrap_or(FIRST.len())
+    }
+}
+
+impl Ord for Finding {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.rank(), &self.pod).cmp(&(other.rank(), &other.pod))
+    }
+}
+
+impl PartialOrd for Finding {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}

@@ -1,0 +1,377 @@
+//! Whether a declaration can be carried out, and what it means in full.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use inferyard_crds::{
+    AccessMode, Engine, ModelDeployment, Reason, ServerEngine, Source, Storage, Toleration,
+};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::dereference::Dereferenced;
+
+/// How long answers may go on where nothing is said.
+const USUAL_DRAIN: Duration = Duration::from_secs(600);
+
+/// A declaration of which nothing is open any more.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Validated {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) uid: String,
+    pub(crate) model: String,
+    pub(crate) image: String,
+    pub(crate) replicas: i32,
+    pub(crate) weights: Weights,
+    pub(crate) storage: Option<Storage>,
+    pub(crate) engine: EngineKind,
+    pub(crate) accelerators: Option<(String, i32)>,
+    pub(crate) node_selector: BTreeMap<String, String>,
+    pub(crate) tolerations: Vec<Toleration>,
+    pub(crate) max_surge: IntOrString,
+    pub(crate) max_unavailable: IntOrString,
+    pub(crate) drain: Duration,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) priority_class: Option<String>,
+    pub(crate) overlay: Option<Value>,
+    pub(crate) scraper_namespaces: Vec<String>,
+    /// What is carried out otherwise than one might think.
+    pub(crate) note: Option<String>,
+}
+
+/// How weights come to a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Weights {
+    /// In the image.
+    Builtin,
+    /// At a path in the container.
+    File(String),
+    /// By a container before the others.
+    Fetched(Fetched),
+    /// On a claim: its name, and the path in it.
+    Claim(String, Option<String>),
+    /// In an image: its reference, when it is pulled, and the path in it.
+    Image(String, Option<&'static str>, Option<String>),
+}
+
+/// How weights are fetched.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fetched {
+    pub(crate) args: Vec<String>,
+    pub(crate) endpoint: Option<String>,
+    /// Variable, Secret, entry.
+    pub(crate) secret: Option<(&'static str, String, String)>,
+}
+
+/// An engine, with all of its settings.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum EngineKind {
+    /// Flags of the worker.
+    Embedded(Vec<String>),
+    Server(ServerKind, ServerEngine),
+}
+
+/// What a server speaks beside OpenAI's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerKind {
+    Vllm,
+    Sglang,
+    Openai,
+}
+
+/// What must stay while nodes are emptied.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Budget {
+    MaxUnavailable(IntOrString),
+    MinAvailable(IntOrString),
+}
+
+/// Why a declaration cannot be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+/// Checks what the API server could not.
+pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validated, Refusal> {
+    let resource = &*found.resource;
+    let spec = &resource.spec;
+    if let Some((name, owner)) = &found.taken {
+        let message = format!(
+            "the name {name:?} belongs to the older ModelDeployment {owner}: choose another in spec.model"
+        );
+        return Err(refusal(Reason::NameTaken, message));
+    }
+    let weights = weights(&spec.model.source)?;
+    let (accelerators, node_selector) = accelerators(resource, config)?;
+    let (budget, note) = budget(resource);
+    let (max_surge, max_unavailable) = rolling(resource);
+    let rollout = spec.rollout.as_ref();
+    let drain = rollout.and_then(|rollout| rollout.drain_timeout.as_deref());
+    Ok(Validated {
+        name: resource.name_any(),
+        namespace: resource.namespace().unwrap_or_default(),
+        uid: resource.uid().unwrap_or_default(),
+        model: resource.model_name().to_owned(),
+        image: config.image.clone(),
+        replicas: spec.scaling.replicas,
+        weights,
+        storage: (spec.weights.as_ref()).and_then(|weights| weights.storage.clone()),
+        engine: engine(spec.engine.as_ref()),
+        accelerators,
+        node_selector,
+        tolerations: spec.tolerations.clone(),
+        max_surge,
+        max_unavailable,
+        drain: drain.map_or(Ok(USUAL_DRAIN), time)?,
+        budget,
+        priority_class: (spec.availability.as_ref())
+            .and_then(|availability| availability.priority_class_name.clone()),
+        overlay: spec.pod_template.clone().map(overlay).transpose()?,
+        scraper_namespaces: config.scraper_namespaces.clone(),
+        note,
+    })
+}
+
+fn refusal(reason: Reason, message: impl Into<String>) -> Refusal {
+    Refusal {
+        reason,
+        message: message.into(),
+    }
+}
+
+fn weights(source: &Source) -> Result<Weights, Refusal> {
+    Ok(match source {
+        Source::Builtin(_) => Weights::Builtin,
+        Source::File(source) if source.path.starts_with('/') => Weights::File(source.path.clone()),
+        Source::File(source) => {
+            let message = format!(
+                "spec.model.source.file: {:?} is a path on one machine; in a cluster, use huggingFace, \
+                 http, pvc or image, or an absolute path on a volume that podTemplate mounts",
+                source.path
+            );
+            return Err(refusal(Reason::Invalid, message));
+        }
+        Source::HuggingFace(source) => {
+            let revision = source.revision.as_deref().unwrap_or("main");
+            let mut args = vec!["--hugging-face".to_owned(), source.repo.clone()];
+            args.extend(["--revision".to_owned(), revision.to_owned()]);
+            for glob in &source.include {
+                args.extend(["--include".to_owned(), glob.clone()]);
+            }
+            let secret = source.token_secret.as_ref();
+            Weights::Fetched(Fetched {
+                args,
+                endpoint: source.endpoint.clone(),
+                secret: secret.map(|from| ("HF_TOKEN", from.name.clone(), from.key.clone())),
+            })
+        }
+        Source::Http(source) => {
+            let mut args = vec!["--url".to_owned(), source.url.clone()];
+            if let Some(digest) = &source.sha256 {
+                args.extend(["--sha256".to_owned(), digest.clone()]);
+            }
+            let secret = source.secret.as_ref();
+            Weights::Fetched(Fetched {
+                args,
+                endpoint: None,
+                secret: secret.map(|from| ("HTTP_TOKEN", from.name.clone(), from.key.clone())),
+            })
+        }
+        Source::Pvc(source) => Weights::Claim(source.claim_name.clone(), source.path.clone()),
+        Source::Image(source) => {
+            let pulled = source.pull_policy.map(inferyard_crds::PullPolicy::as_str);
+            Weights::Image(source.reference.clone(), pulled, source.path.clone())
+        }
+    })
+}
+
+fn engine(engine: Option<&Engine>) -> EngineKind {
+    let server = |kind, engine: &ServerEngine| EngineKind::Server(kind, engine.clone());
+    match engine {
+        None => EngineKind::Embedded(Vec::new()),
+        Some(Engine::Vllm(engine)) => server(ServerKind::Vllm, engine),
+        Some(Engine::Sglang(engine)) => server(ServerKind::Sglang, engine),
+        Some(Engine::Openai(engine)) => server(ServerKind::Openai, engine),
+        Some(Engine::Embedded(engine)) => {
+            let settings = [
+                ("--context-length", engine.context_length.map(i64::from)),
+                ("--max-running", engine.max_running.map(i64::from)),
+                ("--max-queued", engine.max_queued.map(i64::from)),
+                ("--kv-tokens", engine.kv_tokens),
+                ("--threads", engine.threads.map(i64::from)),
+            ];
+            let given = settings.into_iter().filter_map(|(flag, value)| {
+                let value = value?;
+                Some([flag.to_owned(), value.to_string()])
+            });
+            EngineKind::Embedded(given.flatten().collect())
+        }
+    }
+}
+
+type Placement = (Option<(String, i32)>, BTreeMap<String, String>);
+
+/// The resource of the accelerators, and the labels that a node must have.
+fn accelerators(resource: &ModelDeployment, config: &Config) -> Result<Placement, Refusal> {
+    let own = resource.spec.node_selector.clone();
+    let Some(wanted) = &resource.spec.accelerators else {
+        return Ok((None, own));
+    };
+    let Some(class) = &wanted.class else {
+        let name = wanted.resource_name.clone().unwrap_or_default();
+        return Ok((Some((name, wanted.count)), own));
+    };
+    let Some(known) = config.classes.get(class) else {
+        let known: Vec<_> = config.classes.keys().map(String::as_str).collect();
+        let message = format!(
+            "spec.accelerators.class: there is no class {class:?}; this operator knows {}",
+            known.join(", ")
+        );
+        return Err(refusal(Reason::NotFound, message));
+    };
+    let mut labels = known.node_labels.clone();
+    labels.extend(own);
+    Ok((Some((known.resource.clone(), wanted.count)), labels))
+}
+
+/// A budget that could never be honoured would keep nodes from being emptied for ever.
+fn budget(resource: &ModelDeployment) -> (Option<Budget>, Option<String>) {
+    let replicas = resource.spec.scaling.replicas;
+    if replicas < 2 {
+        return (None, None);
+    }
+    let declared = resource.spec.availability.as_ref();
+    let (most, least) = declared.map_or((None, None), |declared| {
+        (
+            declared.max_unavailable.clone(),
+            declared.min_available.clone(),
+        )
+    });
+    let note = |what: &str| {
+        let note =
+            format!("no disruption budget: {what} of {replicas} workers leaves none to evict");
+        (None, Some(note))
+    };
+    match (most, least) {
+        (_, Some(least)) => match share(&least, replicas) {
+            kept if kept >= replicas => note(&format!("minAvailable {}", text(&least))),
+            _ => (Some(Budget::MinAvailable(least)), None),
+        },
+        (Some(most), None) if share(&most, replicas) == 0 => {
+            note(&format!("maxUnavailable {}", text(&most)))
+        }
+        (Some(most), None) => (Some(Budget::MaxUnavailable(most)), None),
+        (None, None) => (Some(Budget::MaxUnavailable(IntOrString::Int(1))), None),
+    }
+}
+
+/// As Kubernetes counts budgets: shares are rounded up.
+fn share(value: &IntOrString, of: i32) -> i32 {
+    match value {
+        IntOrString::Int(count) => *count,
+        IntOrString::String(share) => {
+            let percent: i32 = share.trim_end_matches('%').parse().unwrap_or(100);
+            percent.saturating_mul(of).saturating_add(99) / 100
+        }
+    }
+}
+
+fn text(value: &IntOrString) -> String {
+    match value {
+        IntOrString::Int(count) => count.to_string(),
+        IntOrString::String(share) => share.clone(),
+    }
+}
+
+/// Surge and gap of a rollout. A second pod of a volume for one node might wait for ever elsewhere.
+fn rolling(resource: &ModelDeployment) -> (IntOrString, IntOrString) {
+    let spec = &resource.spec;
+    let storage = spec
+        .weights
+        .as_ref()
+        .and_then(|weights| weights.storage.as_ref());
+    let one_node = storage.is_some_and(|storage| storage.access_mode == AccessMode::ReadWriteOnce);
+    let declared = spec.rollout.clone().unwrap_or_default();
+    let usual = IntOrString::Int(i32::from(!one_node));
+    let surge = declared.max_surge.unwrap_or(usual);
+    let gap = declared.max_unavailable.unwrap_or_else(|| {
+        let none = matches!(text(&surge).as_str(), "0" | "0%");
+        IntOrString::Int(i32::from(none))
+    });
+    (surge, gap)
+}
+
+/// `1h30m`, `90s`: the schema has checked the form.
+fn time(text: &str) -> Result<Duration, Refusal> {
+    let (mut seconds, mut number) = (0_u64, 0_u64);
+    for character in text.chars() {
+        let unit = match (character, character.to_digit(10)) {
+            (_, Some(digit)) => {
+                number = number.saturating_mul(10).saturating_add(digit.into());
+                continue;
+            }
+            ('h', _) => 3600,
+            ('m', _) => 60,
+            ('s', _) => 1,
+            _ => {
+                let message = format!(
+                    "spec.rollout.drainTimeout: expected a time such as 10m, found {text:?}"
+                );
+                return Err(refusal(Reason::Invalid, message));
+            }
+        };
+        seconds = seconds.saturating_add(number.saturating_mul(unit));
+        number = 0;
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+/// A template that is laid over the operator's own may not undo what the operator answers for.
+fn overlay(template: Value) -> Result<Value, Refusal> {
+    let invalid =
+        |message: String| refusal(Reason::Invalid, format!("spec.podTemplate: {message}"));
+    let fields = template.as_object().into_iter().flatten();
+    for (name, _) in fields {
+        if !matches!(name.as_str(), "metadata" | "spec") {
+            return Err(invalid(format!("expected metadata and spec, found {name}")));
+        }
+    }
+    for field in [
+        "restartPolicy",
+        "terminationGracePeriodSeconds",
+        "ephemeralContainers",
+    ] {
+        if !template["spec"][field].is_null() {
+            let instead = match field {
+                "terminationGracePeriodSeconds" => ": set spec.rollout.drainTimeout",
+                _ => "",
+            };
+            return Err(invalid(format!("spec.{field} is the operator's{instead}")));
+        }
+    }
+    let labels = template["metadata"]["labels"].as_object();
+    for (label, _) in labels.into_iter().flatten() {
+        if label.starts_with("inferyard.dev/") || label.starts_with("app.kubernetes.io/") {
+            return Err(invalid(format!("the label {label} is the operator's")));
+        }
+    }
+    // A patch of a container needs no more than its name, and so does the type.
+    let mut typed = template.clone();
+    if let Some(spec) = typed["spec"].as_object_mut() {
+        spec.entry("containers")
+            .or_insert_with(|| Value::Array(Vec::new()));
+    }
+    if let Err(error) = serde_json::from_value::<PodTemplateSpec>(typed) {
+        return Err(invalid(format!("not a pod template: {error}")));
+    }
+    Ok(template)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,175 @@
+//! Declarations that the API server takes, and whether they can be carried out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+
+pub(crate) fn config() -> Config {
+    Config {
+        namespaces: Vec::new(),
+        image: "inferyard:1".to_owned(),
+        classes: Config::usual_classes(),
+        scraper_namespaces: Vec::new(),
+        lease_namespace: "inferyard".to_owned(),
+        identity: "me".to_owned(),
+        kubeconfig: None,
+        metrics: None,
+    }
+}
+
+pub(crate) fn resource(spec: &Value) -> ModelDeployment {
+    let resource = json!({
+        "apiVersion": inferyard_crds::API_VERSION,
+        "kind": "ModelDeployment",
+        "metadata": { "name": "demo", "namespace": "models", "uid": "u-1", "generation": 3 },
+        "spec": spec,
+    });
+    serde_json::from_value(resource).unwrap()
+}
+
+pub(crate) fn dereferenced(resource: ModelDeployment) -> Dereferenced {
+    Dereferenced {
+        resource: Arc::new(resource),
+        taken: None,
+        live: BTreeMap::new(),
+        pods: Vec::new(),
+    }
+}
+
+pub(crate) fn validated(spec: &Value) -> Result<Validated, Refusal> {
+    validate(&dereferenced(resource(spec)), &config())
+}
+
+fn with(fields: &Value) -> Value {
+    let mut spec = json!({ "model": { "source": { "builtin": { "name": "demo" } } } });
+    let own = spec.as_object_mut().unwrap();
+    own.extend(fields.as_object().unwrap().clone());
+    spec
+}
+
+#[test]
+fn what_cannot_be_carried_out_says_what_to_write() {
+    let check = |spec: Value, reason: Reason, said: &str| {
+        let refusal = validated(&spec).unwrap_err();
+        assert_eq!(refusal.reason, reason, "{spec}");
+        assert!(refusal.message.contains(said), "{}", refusal.message);
+    };
+    let file = json!({ "model": { "source": { "file": { "path": "model.gguf" } } } });
+    check(
+        file,
+        Reason::Invalid,
+        "in a cluster, use huggingFace, http, pvc or image",
+    );
+    let class = with(&json!({ "accelerators": { "class": "h100", "count": 1 } }));
+    check(
+        class,
+        Reason::NotFound,
+        "there is no class \"h100\"; this operator knows amd, nvidia",
+    );
+    let overlays = [
+        (
+            json!({ "spec": { "terminationGracePeriodSeconds": 5 } }),
+            "set spec.rollout.drainTimeout",
+        ),
+        (
+            json!({ "spec": { "restartPolicy": "Never" } }),
+            "spec.restartPolicy is the operator's",
+        ),
+        (
+            json!({ "status": {} }),
+            "expected metadata and spec, found status",
+        ),
+        (
+            json!({ "metadata": { "labels": { "app.kubernetes.io/name": "x" } } }),
+            "the label app.kubernetes.io/name is the operator's",
+        ),
+        (
+            json!({ "spec": { "containers": [{ "args": "x" }] } }),
+            "not a pod template",
+        ),
+    ];
+    for (overlay, said) in overlays {
+        check(
+            with(&json!({ "podTemplate": overlay })),
+            Reason::Invalid,
+            said,
+        );
+    }
+}
+
+#[test]
+fn the_older_model_keeps_its_name() {
+    let mut found = dereferenced(resource(&with(&json!({}))));
+    found.taken = Some(("demo".to_owned(), "first".to_owned()));
+    let refusal = validate(&found, &config()).unwrap_err();
+    assert_eq!(refusal.reason, Reason::NameTaken);
+    assert!(refusal.message.contains("the older ModelDeployment first"));
+}
+
+#[test]
+fn a_budget_exists_only_where_it_can_be_honoured() {
+    let check = |replicas: i32, availability: Value, expected: Option<Budget>, noted: bool| {
+        let fields = json!({
+            "scaling": { "replicas": replicas },
+            "availability": availability,
+        });
+        let model = validated(&with(&fields)).unwrap();
+        assert_eq!(model.budget, expected, "{fields}");
+        assert_eq!(model.note.is_some(), noted, "{fields}");
+    };
+    let int = IntOrString::Int;
+    let share = |text: &str| IntOrString::String(text.to_owned());
+    check(1, json!({}), None, false);
+    check(2, json!({}), Some(Budget::MaxUnavailable(int(1))), false);
+    check(
+        3,
+        json!({ "minAvailable": 2 }),
+        Some(Budget::MinAvailable(int(2))),
+        false,
+    );
+    check(3, json!({ "minAvailable": 3 }), None, true);
+    check(3, json!({ "minAvailable": "90%" }), None, true);
+    check(
+        10,
+        json!({ "minAvailable": "90%" }),
+        Some(Budget::MinAvailable(share("90%"))),
+        false,
+    );
+    check(2, json!({ "maxUnavailable": 0 }), None, true);
+    check(2, json!({ "maxUnavailable": "0%" }), None, true);
+}
+
+#[test]
+fn a_rollout_can_always_begin() {
+    let check = |fields: Value, surge: i32, gap: i32| {
+        let mut spec =
+            json!({ "model": { "source": { "http": { "url": "https://a.b/c.gguf" } } } });
+        spec.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        let model = validated(&spec).unwrap();
+        let expected = (IntOrString::Int(surge), IntOrString::Int(gap));
+        assert_eq!(
+            (model.max_surge, model.max_unavailable),
+            expected,
+            "{fields}"
+        );
+    };
+    let storage =
+        |mode: &str| json!({ "weights": { "storage": { "size": "1Gi", "accessMode": mode } } });
+    check(json!({}), 1, 0);
+    check(json!({ "rollout": { "maxSurge": 0 } }), 0, 1);
+    check(storage("ReadWriteOnce"), 0, 1);
+    check(storage("ReadWriteMany"), 1, 0);
+}
+
+#[test]
+fn times_are_read() {
+    let seconds = |text| time(text).unwrap().as_secs();
+    assert_eq!(seconds("90s"), 90);
+    assert_eq!(seconds("1h2m3s"), 3723);
+    assert!(time("5d").is_err());
+}

@@ -1,0 +1,342 @@
+//! A namespace of a real cluster with an operator of its own.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use inferyard_crds::{Condition, ModelDeployment};
+use inferyard_operator::{Config, StartError};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Nothing here takes longer, on however busy a machine.
+const BOUND: Duration = Duration::from_secs(120);
+
+/// Requests by verb and resource.
+pub(crate) type Requests = BTreeMap<String, u64>;
+
+/// A namespace with an operator.
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    namespace: String,
+    kubeconfig: PathBuf,
+    operator: Operator,
+}
+
+/// An operator in this process.
+pub(crate) struct Operator {
+    metrics: SocketAddr,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), StartError>>,
+}
+
+/// A ModelDeployment of this name.
+pub(crate) fn model(name: &str, spec: &Value) -> ModelDeployment {
+    let object = json!({
+        "apiVersion": inferyard_crds::API_VERSION,
+        "kind": "ModelDeployment",
+        "metadata": { "name": name },
+        "spec": spec,
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+fn condition<'a>(found: &'a ModelDeployment, type_: &str) -> Option<&'a Condition> {
+    let status = found.status.as_ref()?;
+    let current = Some(status.observed_generation) == found.metadata.generation;
+    status
+        .conditions
+        .iter()
+        .find(|said| said.type_ == type_)
+        .filter(|_| current)
+}
+
+/// The reason of a condition.
+pub(crate) fn reason<'a>(found: &'a ModelDeployment, type_: &str) -> Option<&'a str> {
+    condition(found, type_).map(|said| said.reason.as_str())
+}
+
+/// The message of a condition.
+pub(crate) fn message(found: &ModelDeployment, type_: &str) -> Option<String> {
+    condition(found, type_).map(|said| said.message.clone())
+}
+
+/// What was asked in between.
+pub(crate) fn difference(before: &Requests, after: &Requests) -> String {
+    let more = after.iter().filter_map(|(name, count)| {
+        let more = count - before.get(name).unwrap_or(&0);
+        (more > 0).then(|| format!("{more} {name}"))
+    });
+    let more: Vec<_> = more.collect();
+    if more.is_empty() {
+        "none".to_owned()
+    } else {
+        more.join(", ")
+    }
+}
+
+/// Only what changes something, but for the Lease.
+pub(crate) fn writes(requests: &Requests) -> Requests {
+    let writes = requests.iter().filter(|(name, _)| {
+        let reads = ["get ", "list ", "watch "];
+        !name.ends_with(" leases") && !reads.iter().any(|verb| name.starts_with(verb))
+    });
+    writes.map(|(name, count)| (name.clone(), *count)).collect()
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// None: there is no cluster, which is said.
+    pub(crate) async fn start(name: &str) -> Option<Self> {
+        let Some(kubeconfig) = std::env::var_os("INFERYARD_TEST_KUBECONFIG") else {
+            eprintln!(
+                "SKIPPED: set INFERYARD_TEST_KUBECONFIG to test {name} with a real API server"
+            );
+            return None;
+        };
+        let kubeconfig = PathBuf::from(kubeconfig);
+        let file = Kubeconfig::read_from(&kubeconfig).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default());
+        let client = Client::try_from(config.await.unwrap()).unwrap();
+        install(&client).await;
+        let namespace = format!("operator-{name}-{}", std::process::id());
+        let object = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace,
+            "labels": { "pod-security.kubernetes.io/enforce": "restricted" } },
+        });
+        let namespaces = Api::<Namespace>::all(client.clone());
+        let object = serde_json::from_value(object).unwrap();
+        namespaces
+            .create(&kube::api::PostParams::default(), &object)
+            .await
+            .unwrap();
+        let operator = operator(&namespace, &namespace, &kubeconfig);
+        let cluster = Self {
+            client,
+            namespace,
+            kubeconfig,
+            operator,
+        };
+        cluster
+            .until_metric(|text| text.contains("inferyard_operator_leading 1"))
+            .await;
+        Some(cluster)
+    }
+
+    /// An operator that looks for its Lease in another namespace.
+    pub(crate) async fn another_operator(&self, lease: &str) -> Operator {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let name = format!("{}-{lease}", self.namespace);
+        let object =
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+        let params = PatchParams::apply("test");
+        namespaces
+            .patch(&name, &params, &Patch::Apply(&object))
+            .await
+            .unwrap();
+        operator(&self.namespace, &name, &self.kubeconfig)
+    }
+
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Waits until an object is as it should be.
+    pub(crate) async fn until<K>(&self, api: &Api<K>, name: &str, is: impl Fn(&K) -> bool) -> K
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let condition = |found: Option<&K>| found.is_some_and(&is);
+        let waited =
+            tokio::time::timeout(BOUND, await_condition(api.clone(), name, condition)).await;
+        match waited {
+            Ok(found) => found.unwrap().unwrap(),
+            Err(_) => panic!(
+                "{name} is not as it should be: {:?}",
+                api.get_opt(name).await
+            ),
+        }
+    }
+
+    /// Waits until an object is gone.
+    pub(crate) async fn until_gone<K>(&self, api: &Api<K>, name: &str)
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let Some(found) = api.get_opt(name).await.unwrap() else {
+            return;
+        };
+        let uid = found.uid().unwrap();
+        let gone = await_condition(api.clone(), name, conditions::is_deleted(&uid));
+        tokio::time::timeout(BOUND, gone)
+            .await
+            .expect("it should go")
+            .unwrap();
+    }
+
+    /// All requests of the operator so far.
+    pub(crate) async fn requests(&self) -> Requests {
+        requests(&self.operator.scrape().await)
+    }
+
+    /// All requests, once no new ones come for a second.
+    pub(crate) async fn quiet(&self) -> Requests {
+        let quiet = async {
+            let mut last = writes(&self.requests().await);
+            let mut since = tokio::time::Instant::now();
+            let mut ticks = tokio::time::interval(Duration::from_millis(100));
+            loop {
+                ticks.tick().await;
+                let now = self.requests().await;
+                if writes(&now) != last {
+                    (last, since) = (writes(&now), tokio::time::Instant::now());
+                } else if since.elapsed() > Duration::from_secs(1) {
+                    return now;
+                }
+            }
+        };
+        tokio::time::timeout(BOUND, quiet)
+            .await
+            .expect("the operator should come to rest")
+    }
+
+    /// Reconciles of models so far.
+    pub(crate) async fn reconciles(&self) -> u64 {
+        reconciles(&self.operator.scrape().await)
+    }
+
+    /// Waits for one more.
+    pub(crate) async fn until_reconciled(&self, before: u64) {
+        self.until_metric(|text| reconciles(text) > before).await;
+    }
+
+    async fn until_metric(&self, is: impl Fn(&str) -> bool) {
+        let reached = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(50));
+            loop {
+                ticks.tick().await;
+                if is(&self.operator.scrape().await) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(BOUND, reached)
+            .await
+            .expect("the metric should be reached");
+    }
+
+    /// Ends the operator and the namespace.
+    pub(crate) async fn end(self) {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        self.operator.end().await;
+        namespaces
+            .delete(&self.namespace, &DeleteParams::background())
+            .await
+            .unwrap();
+    }
+}
+
+// === impl Operator ===
+
+impl Operator {
+    async fn scrape(&self) -> String {
+        let Ok(stream) = tokio::net::TcpStream::connect(self.metrics).await else {
+            return String::new();
+        };
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        let driven = tokio::spawn(connection);
+        let request = hyper::Request::get("/metrics").header("host", "operator");
+        let request = request
+            .body(http_body_util::Empty::<hyper::body::Bytes>::new())
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        driven.abort();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    /// Ends it, in order.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+fn operator(namespace: &str, lease_namespace: &str, kubeconfig: &std::path::Path) -> Operator {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics = free.local_addr().unwrap();
+    drop(free);
+    let config = Config {
+        namespaces: vec![namespace.to_owned()],
+        image: "inferyard.invalid/none:1".to_owned(),
+        classes: Config::usual_classes(),
+        scraper_namespaces: Vec::new(),
+        lease_namespace: lease_namespace.to_owned(),
+        identity: format!("{lease_namespace}-test"),
+        kubeconfig: Some(kubeconfig.to_owned()),
+        metrics: Some(metrics),
+    };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(inferyard_operator::run(config, stop.clone()));
+    Operator {
+        metrics,
+        stop,
+        running,
+    }
+}
+
+async fn install(client: &Client) {
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+    let params = PatchParams::apply("test").force();
+    for definition in inferyard_crds::definitions() {
+        let name = definition.name_any();
+        definitions
+            .patch(&name, &params, &Patch::Apply(&definition))
+            .await
+            .unwrap();
+        let established =
+            await_condition(definitions.clone(), &name, conditions::is_crd_established());
+        tokio::time::timeout(BOUND, established)
+            .await
+            .expect("it should be served")
+            .unwrap();
+    }
+}
+
+fn requests(text: &str) -> Requests {
+    let lines = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix("inferyard_operator_api_requests_total{verb=\"")?;
+        let (verb, rest) = rest.split_once("\",resource=\"")?;
+        let (resource, count) = rest.split_once("\"} ")?;
+        Some((format!("{verb} {resource}"), count.parse().ok()?))
+    });
+    lines.collect()
+}
+
+fn reconciles(text: &str) -> u64 {
+    let lines = text.lines().filter(|line| {
+        line.starts_with("inferyard_operator_reconciles_total{kind=\"ModelDeployment\"")
+    });
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
