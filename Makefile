@@ -23,7 +23,7 @@ demo: build  ## serve the demo model and send it three requests; Ctrl-C ends (ON
 test:  ## everything CI runs
 	@.ci/prerequisites test
 	@.ci/prerequisites cluster
-	@e2e/cluster/build --beside $(MAKE) --no-print-directory lint unit e2e
+	@e2e/cluster/build --beside $(MAKE) --no-print-directory lint chart unit e2e
 	$(say) "all tests passed"
 
 .PHONY: build
@@ -44,6 +44,11 @@ lint:  ## format, lints, house rules, walls between the rooms, licences
 	@cargo clippy --locked --release -p inferyard-proto-codegen --all-targets -- -D warnings
 	$(say) "licences, bans, sources"
 	@$(MAKE) --no-print-directory deny
+
+.PHONY: chart
+chart:  ## the Helm chart: its templates, its schema, what it makes for each Kubernetes
+	@.ci/prerequisites cluster
+	@charts/check
 
 .PHONY: deny
 deny: $(DENY)

@@ -67,9 +67,8 @@ pub(crate) async fn run(
         said: Instant::now(),
     };
     loop {
-        let connected = source.is_connected();
-        drain.health.source.store(connected, Ordering::Relaxed);
-        let Some(batch) = source.take(&drain.shutdown).await else {
+        let taken = source.take(&drain.shutdown, &drain.health.source).await;
+        let Some(batch) = taken else {
             break;
         };
         if !drain.keep(&batch).await {

@@ -1,5 +1,6 @@
 //! Where entries come from: the outbox in Redis, or a router of the same process.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use inferyard_proto::outbox::Entry;
@@ -59,10 +60,18 @@ impl Open {
 
     /// The next entries, once there are some; none: there will be no more. After `shutdown` an
     /// outbox that is empty, or out of reach, is the end; a channel ends with its last sender.
-    pub(crate) async fn take(&mut self, shutdown: &CancellationToken) -> Option<Batch> {
+    /// Meanwhile `connected` tells whether entries can be had at all.
+    pub(crate) async fn take(
+        &mut self,
+        shutdown: &CancellationToken,
+        connected: &AtomicBool,
+    ) -> Option<Batch> {
         match self {
-            Self::Redis(outbox) => outbox.take(shutdown).await,
-            Self::Channel(channel) => channel.take().await,
+            Self::Redis(outbox) => outbox.take(shutdown, connected).await,
+            Self::Channel(channel) => {
+                connected.store(true, Ordering::Relaxed);
+                channel.take().await
+            }
         }
     }
 
@@ -72,14 +81,6 @@ impl Open {
         match self {
             Self::Redis(outbox) => outbox.acknowledge(batch.receipt).await,
             Self::Channel(_) => {}
-        }
-    }
-
-    /// Whether entries can be had.
-    pub(crate) fn is_connected(&self) -> bool {
-        match self {
-            Self::Redis(outbox) => outbox.is_connected(),
-            Self::Channel(_) => true,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use inferyard_proto::outbox::BUCKETS;
@@ -60,14 +61,16 @@ impl Outbox {
         }
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
-        self.link.is_some()
-    }
-
-    pub(crate) async fn take(&mut self, shutdown: &CancellationToken) -> Option<Batch> {
+    pub(crate) async fn take(
+        &mut self,
+        shutdown: &CancellationToken,
+        connected: &AtomicBool,
+    ) -> Option<Batch> {
         let mut pause = PAUSES.0;
         loop {
-            let failure = match self.read(shutdown).await {
+            let read = self.read(shutdown).await;
+            connected.store(read.is_ok(), Ordering::Relaxed);
+            let failure = match read {
                 Ok(entries) if !entries.is_empty() => return Some(batch(entries)),
                 Ok(_) if shutdown.is_cancelled() => return None,
                 Ok(_) => {

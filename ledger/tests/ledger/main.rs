@@ -14,4 +14,5 @@ mod cluster;
 mod keys;
 mod once;
 mod questions;
+mod ready;
 mod recovery;
