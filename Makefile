@@ -19,6 +19,11 @@ help:  ## list the commands
 demo: build  ## serve the demo model and send it three requests; Ctrl-C ends (ONCE=1: end after them)
 	@ONCE=$(ONCE) LISTEN=$(LISTEN) examples/demo
 
+.PHONY: cluster
+cluster: build  ## boot a Kubernetes here, install the chart, serve the demo model; Ctrl-C ends (ONCE=1: end after an answer)
+	@.ci/prerequisites cluster
+	@ONCE=$(ONCE) PORT=$(lastword $(subst :, ,$(LISTEN))) examples/cluster
+
 .PHONY: test
 test:  ## everything CI runs
 	@.ci/prerequisites test
@@ -64,10 +69,11 @@ advisories: $(DENY)  ## look up known vulnerabilities (needs the network)
 	@$(DENY) check advisories
 
 .PHONY: unit
-unit:  ## cargo's tests: units, properties, snapshots, real gRPC and HTTP
+unit:  ## cargo's tests: units, properties, snapshots, real gRPC and HTTP, a real API server
 	@.ci/prerequisites test
+	@.ci/prerequisites cluster
 	$(say) "cargo test"
-	@cargo test --locked --release --workspace --exclude inferyard-proto-codegen --no-fail-fast
+	@e2e/cluster/with-api cargo test --locked --release --workspace --exclude inferyard-proto-codegen --no-fail-fast
 	@cargo test --locked --release -p inferyard-proto-codegen
 
 .PHONY: e2e

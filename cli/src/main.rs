@@ -13,6 +13,7 @@ mod builtin;
 mod up;
 mod router;
 mod worker;
+mod fetch;
 mod watch;
 mod ledger;
 mod calendar;
@@ -60,6 +61,7 @@ enum Role {
     Up(up::Args),
     Router(Box<router::Args>),
     Worker(worker::Args),
+    Fetch(Box<fetch::Args>),
     Watch(watch::Args),
     Ledger(ledger::Args),
     Usage(usage::Args),
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Role::Up(args) => up::run(&args),
         Role::Router(args) => router::run(*args),
         Role::Worker(args) => worker::run(&args),
+        Role::Fetch(args) => fetch::run(*args),
         Role::Watch(args) => watch::run(&args),
         Role::Ledger(args) => ledger::run(args),
         Role::Usage(args) => usage::run(&args),

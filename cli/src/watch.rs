@@ -42,6 +42,8 @@ struct Line<'a> {
     load_progress: f32,
     #[serde(skip_serializing_if = "str::is_empty")]
     note: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fetch: Option<Fetch>,
     model: &'a str,
     running: u32,
     queued: u32,
@@ -57,6 +59,13 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     capacity: Option<Capacity>,
     prefixes: Prefixes,
+}
+
+#[derive(Serialize)]
+struct Fetch {
+    bytes_done: u64,
+    bytes_total: u64,
+    bytes_per_second: u64,
 }
 
 #[derive(Serialize)]
@@ -121,6 +130,11 @@ impl<'a> From<&'a WorkerState> for Line<'a> {
             phase: phase_name(state.phase()),
             load_progress: state.load_progress,
             note: &state.note,
+            fetch: state.fetch.map(|fetch| Fetch {
+                bytes_done: fetch.bytes_done,
+                bytes_total: fetch.bytes_total,
+                bytes_per_second: fetch.bytes_per_second,
+            }),
             model: &state.model,
             running: state.running,
             queued: state.queued,

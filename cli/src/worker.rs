@@ -1,6 +1,7 @@
 //! `inferyard worker`: a model behind gRPC.
 
 pub(crate) mod engine;
+mod gguf;
 mod upstream;
 
 use std::io::{self, Write};
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     /// Serve a model that ships with Inferyard
     #[arg(long, value_name = "NAME", group = "weights", value_parser = builtin::parse)]
     builtin: Option<BuiltinModel>,
-    /// Serve a GGUF file
+    /// Serve a GGUF file; of a folder, the only model in it
     #[arg(long, value_name = "PATH", group = "weights")]
     gguf: Option<PathBuf>,
     /// Take the weights and the settings of the model from manifests; flags win over them
@@ -129,7 +130,10 @@ fn embedded(args: &Args) -> Result<(Config, EngineSettings, Option<Scratch>), Fa
     let weights = given.or_else(|| Some(declared.as_ref()?.weights.clone()));
     let weights = weights.expect("clap should require weights or a manifest");
     let (gguf, scratch) = match weights {
-        Weights::File(path) => (path, None),
+        Weights::File(path) => {
+            let file = gguf::resolve(&path).map_err(|error| Failure::Failed(error.into()))?;
+            (file, None)
+        }
         Weights::Builtin(model) => {
             let own = args.scratch.is_none().then(|| Scratch::make(None));
             let own = own.transpose()?;

@@ -1,15 +1,16 @@
 """Fixtures: one cluster for all tests here, and a namespace for each."""
 
 import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import cluster as kubernetes
 import pytest
 from cluster import ROOT, Cluster
-from namespaces import Namespace
+from installed import Installed
+from namespaces import Namespace, new_namespace
 from pods import IMAGE
+from servers import Redis
 
 HERE = Path(__file__).parent
 not_tested: list[str] = []
@@ -48,12 +49,9 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[Namespace]:
     """A new namespace that takes only pods under the strictest standard, `restricted`."""
-    name = f"t-{uuid.uuid4().hex[:8]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    resource = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-    cluster.apply(resource)
-    yield Namespace(cluster, name)
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    made = new_namespace(cluster)
+    yield made
+    cluster.kubectl("delete", "namespace", made.name, "--wait=false")
 
 
 @pytest.fixture
@@ -83,6 +81,24 @@ def inferyard_image(cluster: Cluster, inferyard_archive: Path) -> str:
     _wants_node(cluster)
     cluster.load(inferyard_archive)
     return IMAGE
+
+
+@pytest.fixture(scope="session")
+def redis_beside(cluster: Cluster) -> Iterator[Redis]:
+    """A Redis on the node, outside of Kubernetes, as a platform's own is."""
+    _wants_node(cluster)
+    with cluster.inside():
+        server = Redis(settings=["--bind", "0.0.0.0", "--protected-mode", "no"])
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster, inferyard_image: str, redis_beside: Redis) -> Installed:
+    """The chart with two routers, in a namespace of its own that takes only pods under `restricted`."""
+    release = Installed(new_namespace(cluster), inferyard_image, redis_beside.port)
+    release.install()
+    return release
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

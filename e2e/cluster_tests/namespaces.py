@@ -1,5 +1,6 @@
 """A namespace of a test's own."""
 
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,3 +39,11 @@ class Namespace:
     def table(self, kind: str) -> list[dict[str, str]]:
         """What `kubectl get KIND` prints, by column."""
         return self.cluster.table(kind, namespace=self.name)
+
+
+def new_namespace(cluster: Cluster) -> Namespace:
+    """A new namespace that takes only pods under the strictest standard, `restricted`."""
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    return Namespace(cluster, name)

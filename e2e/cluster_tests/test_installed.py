@@ -1,0 +1,172 @@
+"""From `helm install` to an answer, and what then happens to it, under a steady load of twenty streams."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asking import reply_with
+from cluster import Cluster, Refused
+from installed import QUICKSTART, Installed
+from steady import Steady, Window
+
+pytestmark = pytest.mark.timeout(600)
+
+CLIENTS = 20
+OUTAGE_S = 60
+
+
+@pytest.fixture(scope="module")
+def demo(installed: Installed) -> Installed:
+    """The quickstart's model, on one worker."""
+    installed.namespace.apply(QUICKSTART)
+    installed.workers_ready(1)
+    return installed
+
+
+@pytest.fixture(scope="module")
+def steady(cluster: Cluster, demo: Installed) -> Iterator[Steady]:
+    """Twenty streams at any time, on three workers."""
+    demo.scale(3)
+    with cluster.inside():
+        load = Steady(demo.base_url, demo.key, CLIENTS)
+    load.answers(CLIENTS)
+    yield load
+    load.close()
+
+
+def shown(window: Window, measured: Callable[[str, str], None]) -> None:
+    measured(f"under {CLIENTS} streams, {window.name}", window.row())
+
+
+def unharmed(window: Window, measured: Callable[[str, str], None]) -> None:
+    """Nobody noticed."""
+    shown(window, measured)
+    assert window.requests
+    assert (window.failed, window.ended_early) == ([], [])
+
+
+def processes(pod: Any, word: str) -> list[int]:
+    """The processes of a pod on the node, by a word of their command line."""
+    uid = pod["metadata"]["uid"]
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            group = (folder / "cgroup").read_text().replace("_", "-")
+            argv = (folder / "cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if uid in group and word.encode() in argv:
+            found.append(int(folder.name))
+    return found
+
+
+def kill(pod: Any, word: str) -> None:
+    """kill -9 of the one process of a pod."""
+    (pid,) = processes(pod, word)
+    os.kill(pid, signal.SIGKILL)
+
+
+def uids(pods: list[Any]) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in pods}
+
+
+def restarts(pod: Any) -> int:
+    return int(pod["status"]["containerStatuses"][0]["restartCount"])
+
+
+def test_the_quickstart_answers_openai_python(node: str, demo: Installed) -> None:
+    with demo.openai() as client:
+        answer = client.chat.completions.create(model="demo", messages=reply_with("payload verified."), temperature=0)
+        assert answer.choices[0].message.content == "payload verified."
+        stream = client.chat.completions.create(model="demo", messages=reply_with("payload verified."), stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "payload verified."
+        assert "demo" in [model.id for model in client.models.list()]
+    (row,) = demo.namespace.table("mdep")
+    assert (row["NAME"], row["READY"], row["WORKERS"]) == ("demo", "True", "1/1")
+
+
+def test_scaling_is_not_noticed(node: str, demo: Installed, steady: Steady, measured: Any) -> None:
+    with steady.during("scaled 3 to 1 to 3") as window:
+        demo.scale(1)
+        steady.answers(CLIENTS)
+        demo.scale(3)
+        steady.answers(CLIENTS)
+    unharmed(window, measured)
+
+
+def test_a_rollout_is_not_noticed(node: str, demo: Installed, steady: Steady, measured: Any) -> None:
+    before = uids(demo.pods("worker"))
+    change = {"spec": {"engine": {"embedded": {"maxQueued": 200}}}}
+    with steady.during("other arguments for the workers") as window:
+        demo.namespace.kubectl("patch", "mdep/demo", "--type=merge", "-p", json.dumps(change))
+        demo.workers_ready(3)
+        steady.answers(CLIENTS)
+    after = demo.pods("worker")
+    assert not before & uids(after)
+    assert all("200" in pod["spec"]["containers"][0]["args"] for pod in after)
+    unharmed(window, measured)
+
+
+def test_an_upgrade_restarts_no_worker(node: str, demo: Installed, steady: Steady, measured: Any) -> None:
+    workers, routers = uids(demo.pods("worker")), uids(demo.pods("router"))
+    marked = {"upgraded": "yes"}
+    with steady.during("helm upgrade of routers and operator") as window:
+        demo.upgrade(**{"router.podAnnotations": marked, "operator.podAnnotations": marked})
+        steady.answers(CLIENTS)
+    assert uids(demo.pods("worker")) == workers
+    assert not uids(demo.pods("router")) & routers
+    unharmed(window, measured)
+
+
+def test_a_killed_operator_is_not_noticed(node: str, demo: Installed, steady: Steady, measured: Any) -> None:
+    (operator,) = demo.pods("operator")
+    name, before = operator["metadata"]["name"], restarts(operator)
+    with steady.during("the operator killed") as window:
+        kill(operator, "operator")
+        demo.namespace.until("pod", name, lambda pod: restarts(pod) > before)
+        # What is declared meanwhile is done when it is back.
+        demo.scale(2)
+        demo.scale(3)
+        steady.answers(CLIENTS)
+    unharmed(window, measured)
+
+
+def test_an_evicted_worker_drains_first(node: str, demo: Installed, steady: Steady, measured: Any) -> None:
+    first, second, _ = (pod["metadata"]["name"] for pod in demo.pods("worker"))
+    with steady.during("a worker pod evicted") as window:
+        demo.namespace.cluster.evict(first, demo.namespace.name)
+        with pytest.raises(Refused, match="disruption budget"):
+            demo.namespace.cluster.evict(second, demo.namespace.name)
+        demo.namespace.wait("delete", f"pod/{first}", within=120)
+        demo.workers_ready(3)
+        steady.answers(CLIENTS)
+    unharmed(window, measured)
+
+
+def test_without_the_api_server_answers_go_on(node: str, demo: Installed, steady: Steady, measured: Any) -> None:
+    with steady.during(f"the API server stopped for {OUTAGE_S} s") as window:
+        with demo.namespace.cluster.without("kube-apiserver"):
+            steady.for_seconds(OUTAGE_S)
+        steady.answers(CLIENTS)
+        # And it is followed again.
+        demo.scale(2)
+        demo.scale(3)
+    unharmed(window, measured)
+
+
+def test_a_killed_worker_takes_only_its_own_streams(node: str, demo: Installed, steady: Steady, measured: Any) -> None:
+    victim = max(demo.pods("worker"), key=lambda pod: demo.state_of(pod)["running"])
+    name, before = victim["metadata"]["name"], restarts(victim)
+    with steady.during("a worker killed") as window:
+        kill(victim, "worker")
+        demo.namespace.until("pod", name, lambda pod: restarts(pod) > before)
+        demo.workers_ready(3)
+        steady.answers(CLIENTS)
+    shown(window, measured)
+    assert window.failed == []
+    assert 0 < len(window.ended_early) < CLIENTS
+    assert all(window.ended_early), "each with an error frame"
