@@ -102,6 +102,11 @@ bench-limits: build  ## what a decision about limits costs Redis, and a request
 	@cargo build --locked --release -p inferyard-bench
 	@$(CARGO_TARGET_DIR)/release/inferyard-bench limits
 
+.PHONY: bench-operator
+bench-operator: build  ## what 1,000 models cost the operator, on a real Kubernetes
+	@.ci/prerequisites cluster
+	@e2e/run cluster_tests/bench_operator.py
+
 .PHONY: train-demo
 train-demo:  ## train the demo model anew (about an hour on 2 cores)
 	@models/demo/recipe/run

@@ -61,6 +61,10 @@ struct Line<'a> {
     prefixes: Prefixes,
 }
 
+#[expect(
+    clippy::struct_field_names,
+    reason = "readers of the JSON are told the unit"
+)]
 #[derive(Serialize)]
 struct Fetch {
     bytes_done: u64,

@@ -7,7 +7,9 @@ from pathlib import Path
 import cluster as kubernetes
 import pytest
 from cluster import ROOT, Cluster
-from installed import Installed
+from hub import TOKEN, Hub
+from hubs import SECRET
+from installed import NODE, Installed
 from namespaces import Namespace, new_namespace
 from pods import IMAGE
 from servers import Redis
@@ -18,8 +20,8 @@ not_tested: list[str] = []
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These come last: by then the cluster is built, and it runs beside no other test."""
-    items.sort(key=lambda item: HERE in item.path.parents)
+    """These come last: by then the cluster is built, and it runs beside no other test. The end of the release ends them."""
+    items.sort(key=lambda item: (HERE in item.path.parents, item.path.stem == "test_uninstalled"))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -99,6 +101,17 @@ def installed(cluster: Cluster, inferyard_image: str, redis_beside: Redis) -> In
     release = Installed(new_namespace(cluster), inferyard_image, redis_beside.port)
     release.install()
     return release
+
+
+@pytest.fixture
+def hub(cluster: Cluster, installed: Installed) -> Iterator[Hub]:
+    """A hub on the node, and a Secret with the token that it wants."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET["name"]}, "stringData": {SECRET["key"]: TOKEN}}
+    installed.namespace.apply(secret)
+    with cluster.inside():
+        hub = Hub(NODE)
+    yield hub
+    hub.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,13 +1,11 @@
 """Inferyard in a cluster, as a platform team has it: the chart, a model, a plan, a key."""
 
 import json
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cluster import ROOT
-from inferyard import BINARY
 from keys import new_key
 from namespaces import Namespace
 from openai import OpenAI
@@ -82,11 +80,6 @@ class Installed:
         """`kubectl scale`, until it is done."""
         self.namespace.kubectl("scale", "modeldeployment/demo", f"--replicas={replicas}")
         self.workers_ready(replicas)
-
-    def state_of(self, pod: Any) -> Any:
-        """What a worker says about itself: `inferyard watch`."""
-        watch = [BINARY, "watch", f"{pod['status']['podIP']}:50051", "--once"]
-        return json.loads(subprocess.run(watch, check=True, capture_output=True, text=True).stdout)
 
 
 def _has_workers(model: Any, count: int) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from asking import reply_with
 from cluster import Cluster, Refused
+from inferyard import Watch
 from installed import QUICKSTART, Installed
 from steady import Steady, Window
 
@@ -64,12 +65,6 @@ def processes(pod: Any, word: str) -> list[int]:
     return found
 
 
-def kill(pod: Any, word: str) -> None:
-    """kill -9 of the one process of a pod."""
-    (pid,) = processes(pod, word)
-    os.kill(pid, signal.SIGKILL)
-
-
 def uids(pods: list[Any]) -> set[str]:
     return {pod["metadata"]["uid"] for pod in pods}
 
@@ -87,6 +82,8 @@ def test_the_quickstart_answers_openai_python(node: str, demo: Installed) -> Non
         assert "demo" in [model.id for model in client.models.list()]
     (row,) = demo.namespace.table("mdep")
     assert (row["NAME"], row["READY"], row["WORKERS"]) == ("demo", "True", "1/1")
+    for kind, name in (("plan", "standard"), ("apikey", "clients")):
+        demo.namespace.wait("condition=Accepted", f"{kind}/{name}")
 
 
 def test_scaling_is_not_noticed(node: str, demo: Installed, steady: Steady, measured: Any) -> None:
@@ -125,8 +122,9 @@ def test_an_upgrade_restarts_no_worker(node: str, demo: Installed, steady: Stead
 def test_a_killed_operator_is_not_noticed(node: str, demo: Installed, steady: Steady, measured: Any) -> None:
     (operator,) = demo.pods("operator")
     name, before = operator["metadata"]["name"], restarts(operator)
+    (pid,) = processes(operator, "operator")
     with steady.during("the operator killed") as window:
-        kill(operator, "operator")
+        os.kill(pid, signal.SIGKILL)
         demo.namespace.until("pod", name, lambda pod: restarts(pod) > before)
         # What is declared meanwhile is done when it is back.
         demo.scale(2)
@@ -159,10 +157,12 @@ def test_without_the_api_server_answers_go_on(node: str, demo: Installed, steady
 
 
 def test_a_killed_worker_takes_only_its_own_streams(node: str, demo: Installed, steady: Steady, measured: Any) -> None:
-    victim = max(demo.pods("worker"), key=lambda pod: demo.state_of(pod)["running"])
+    victim = demo.pods("worker")[0]
     name, before = victim["metadata"]["name"], restarts(victim)
-    with steady.during("a worker killed") as window:
-        kill(victim, "worker")
+    (pid,) = processes(victim, "worker")
+    with steady.during("a worker killed") as window, Watch(f"{victim['status']['podIP']}:50051") as watch:
+        watch.until(lambda state: state["running"] >= 3, within=60)
+        os.kill(pid, signal.SIGKILL)
         demo.namespace.until("pod", name, lambda pod: restarts(pod) > before)
         demo.workers_ready(3)
         steady.answers(CLIENTS)

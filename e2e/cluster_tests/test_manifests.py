@@ -14,6 +14,7 @@ HASH = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4
 LATER = "2030-01-01T00:00:00Z"
 DEMO = {"builtin": {"name": "demo"}}
+HUB = {"huggingFace": {"repo": "owner/name"}}
 
 
 def mdep(source: Any = DEMO, model: Any = None, **spec: Any) -> Resource:
@@ -56,7 +57,7 @@ BAD: list[tuple[Resource, tuple[str, ...]]] = [
     (mdep(model={"aliases": "gpt"}), ("spec.model.aliases", "must be of type array")),
     (mdep(model={"aliases": ["has blanks"]}), ("spec.model.aliases[0]", "should match")),
     (mdep(model={"aliases": [f"a{n}" for n in range(65)]}), ("spec.model.aliases", "Too many", "64")),
-    (mdep(scaling={"replicas": 0}), ("spec.scaling.replicas", "greater than or equal to 1")),
+    (mdep(scaling={"replicas": -1}), ("spec.scaling.replicas", "greater than or equal to 0")),
     (mdep(scaling={"replicas": 5000}), ("spec.scaling.replicas", "less than or equal to 1024")),
     (mdep(scaling={"replicas": 1.5}), ("spec.scaling.replicas", "must be of type integer")),
     (mdep(scaling={"replicas": "2"}), ("spec.scaling.replicas", "must be of type integer")),
@@ -66,6 +67,32 @@ BAD: list[tuple[Resource, tuple[str, ...]]] = [
     (mdep(engine={"embedded": {"maxQueued": -1}}), ("maxQueued", "greater than or equal to 0")),
     (mdep(engine={"embedded": {"kvTokens": 1}}), ("kvTokens", "greater than or equal to 64")),
     (mdep(engine={"embedded": {"threads": 0}}), ("threads", "greater than or equal to 1")),
+    (mdep(engine={"embedded": {}, "vllm": {"image": "a"}}), ("spec.engine", "expected exactly one of")),
+    (mdep(HUB, engine={"vllm": {}}), ("spec.engine.vllm.image", "Required value")),
+    (mdep(engine={"vllm": {"image": "a"}}), ("expected the embedded engine for model.source.builtin",)),
+    (mdep({"file": {"path": "/m"}}, engine={"vllm": {"image": "a"}}), ("embedded engine for model.source.file",)),
+    (mdep({"huggingFace": {"repo": "no-owner"}}), ("spec.model.source.huggingFace.repo", "should match")),
+    (mdep({"http": {"url": "ftp://a/b"}}), ("spec.model.source.http.url", "should match")),
+    (mdep({"http": {"url": "https://a/b", "sha256": "x"}}), ("spec.model.source.http.sha256", "should match")),
+    (mdep({"pvc": {"claimName": ""}}), ("spec.model.source.pvc.claimName",)),
+    (mdep({"image": {}}), ("spec.model.source.image.reference", "Required value")),
+    (mdep(accelerators={"count": 1}), ("spec.accelerators", "expected exactly one of class")),
+    (mdep(accelerators={"class": "a", "resourceName": "b/c"}), ("spec.accelerators", "expected exactly one of class")),
+    (mdep(accelerators={"class": "nvidia", "count": 0}), ("spec.accelerators.count", "greater than or equal to 1")),
+    (mdep(tolerations=[{"operator": "Exists", "value": "a"}]), ("expected no value with the operator Exists",)),
+    (mdep(HUB, weights={"storage": {"size": "much"}}), ("spec.weights.storage.size", "should match")),
+    (mdep(weights={"storage": {"size": "1Gi"}}), ("expected weights.storage only with",)),
+    (
+        mdep(HUB, weights={"storage": {"size": "1Gi"}}, scaling={"replicas": 2}),
+        ("expected weights.storage.accessMode ReadWriteMany",),
+    ),
+    (mdep(rollout={"maxSurge": 0, "maxUnavailable": 0}), ("expected maxSurge or maxUnavailable above 0",)),
+    (mdep(rollout={"drainTimeout": "10"}), ("spec.rollout.drainTimeout",)),
+    (mdep(rollout={"drainTimeout": "25h"}), ("expected at least 1s and at most 24h",)),
+    (
+        mdep(availability={"maxUnavailable": 1, "minAvailable": 1}),
+        ("expected maxUnavailable or minAvailable, not both",),
+    ),
     # --- Plan
     (resource("Plan", "bad", None), ("spec", "Required value")),
     (plan(wieght=1), ('unknown field "spec.wieght"',)),
@@ -94,7 +121,8 @@ BAD: list[tuple[Resource, tuple[str, ...]]] = [
     (price(perMillionTokens="-5"), ("spec.price.perMillionTokens", "should match")),
     # --- ApiKey
     (resource("ApiKey", "bad", {"hash": HASH}), ("spec.plan", "Required value")),
-    (resource("ApiKey", "bad", {"plan": "free"}), ("spec.hash", "Required value")),
+    (resource("ApiKey", "bad", {"plan": "free"}), ("expected exactly one of hash", "and secret")),
+    (key(secret={"name": "a", "key": "b"}), ("expected exactly one of hash", "and secret")),
     (key(plan=""), ("spec.plan", "at least 1 chars")),
     (key(hash="sk-secret"), ("spec.hash", "should match")),
     (key(hash=HASH.upper()), ("spec.hash", "should match")),

@@ -202,11 +202,9 @@ fn failed(child: &Child, error: &kube::Error) -> ApplyError {
 /// The object with the hash of itself.
 fn stamped(object: &Value) -> Value {
     let digest = Sha256::digest(object.to_string().as_bytes());
-    let hash: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = digest
+        .first_chunk()
+        .map(|half| format!("{:016x}", u64::from_be_bytes(*half)));
     let mut stamped = object.clone();
     stamped["metadata"]["annotations"][APPLIED] = json!(hash);
     stamped

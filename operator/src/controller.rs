@@ -44,18 +44,17 @@ type Triggers = SelectAll<BoxStream<'static, ObjectRef<Model>>>;
 pub(crate) async fn run(shared: &Shared, namespace: Option<&str>) {
     let scope = Scope { shared, namespace };
     let mut triggers = SelectAll::new();
-    let (models, changed) = scope.reflect(scope.api::<Model>(), watcher::Config::default());
-    let changed = changed.boxed();
+    let (models, model_changes) = scope.reflect(scope.api::<Model>(), watcher::Config::default());
+    let model_changes = model_changes.boxed();
     let workers = format!("app.kubernetes.io/name={WORKER}");
-    let (pods, pod_changes) =
-        scope.reflect(scope.api(), watcher::Config::default().labels(&workers));
-    triggers.push(owners(pod_changes));
+    let (pods, of_pods) = scope.reflect(scope.api(), watcher::Config::default().labels(&workers));
+    triggers.push(owners(of_pods));
     let made = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
     let mut children = BTreeMap::new();
     for kind in Kind::ALL {
         let config = watcher::Config::default().labels(&made);
-        let (store, changes) = scope.reflect_dynamic(kind, config);
-        triggers.push(owners(changes));
+        let (store, of_kind) = scope.reflect_dynamic(kind, config);
+        triggers.push(owners(of_kind));
         children.insert(kind, store);
     }
     let reporter = Reporter {
@@ -76,7 +75,7 @@ pub(crate) async fn run(shared: &Shared, namespace: Option<&str>) {
         written: Mutex::new(HashMap::new()),
         queued: Mutex::new(HashMap::new()),
     });
-    let (first, second) = tee(changed);
+    let (first, second) = tee(model_changes);
     triggers.push(rivals(first, Arc::clone(&context)).boxed());
     let accounts = accounts(scope, models, second);
     tokio::select! {
@@ -113,13 +112,13 @@ fn retry(_: Arc<Model>, _: &ReconcileError, _: Arc<Context>) -> Action {
 }
 
 /// Plans and keys name each other and models; both are checked anew when any of them changes.
-async fn accounts(scope: Scope<'_>, models: Store<Model>, changed: BoxStream<'static, ()>) {
-    let (plans, plan_changes) = scope.reflect(scope.api(), watcher::Config::default());
-    let (keys, key_changes) = scope.reflect(scope.api(), watcher::Config::default());
+async fn accounts(scope: Scope<'_>, models: Store<Model>, of_models: BoxStream<'static, ()>) {
+    let (plans, of_plans) = scope.reflect(scope.api(), watcher::Config::default());
+    let (keys, of_keys) = scope.reflect(scope.api(), watcher::Config::default());
     let changes: SelectAll<BoxStream<'static, ()>> = [
-        plan_changes.map(|_| ()).boxed(),
-        key_changes.map(|_| ()).boxed(),
-        changed,
+        of_plans.map(|_| ()).boxed(),
+        of_keys.map(|_| ()).boxed(),
+        of_models,
     ]
     .into_iter()
     .collect();
@@ -129,17 +128,28 @@ async fn accounts(scope: Scope<'_>, models: Store<Model>, changed: BoxStream<'st
     let mut again = tokio::time::interval(keys::AGAIN);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut changes = changes.ready_chunks(1024);
+    let known = async {
+        tokio::try_join!(
+            models.wait_until_ready(),
+            plans.wait_until_ready(),
+            keys.wait_until_ready(),
+        )
+    };
+    let mut known = pin!(known);
+    // The stores are filled by reading the changes, so both are waited for.
+    loop {
+        tokio::select! {
+            known = &mut known => match known {
+                Ok(_) => break,
+                Err(_) => return,
+            },
+            Some(_) = changes.next() => {}
+        }
+    }
     loop {
         tokio::select! {
             Some(_) = changes.next() => {}
             _ = again.tick() => {}
-        }
-        let known = (
-            models.wait_until_ready().await,
-            plans.wait_until_ready().await,
-        );
-        if !matches!(known, (Ok(()), Ok(()))) {
-            return;
         }
         plans::check_all(client, metrics, &plans, &models).await;
         keys::check_all(client, metrics, &keys, &plans).await;

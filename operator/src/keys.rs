@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::status::{accepted, write_accepted};
 
 /// How often Secrets are read again.
-pub(crate) const AGAIN: Duration = Duration::from_secs(60);
+pub(crate) const AGAIN: Duration = Duration::from_mins(1);
 /// A key's text is shorter; a longer one is something else, put there by mistake.
 const MAX_KEY_BYTES: usize = 512;
 
@@ -117,9 +117,5 @@ async fn hashed(client: &Client, namespace: &str, from: &SecretKey) -> Result<St
         );
         return Err((Reason::Invalid, message));
     }
-    Ok(KeyHash::of(text)
-        .0
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(KeyHash::of(text).to_string())
 }

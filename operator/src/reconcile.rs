@@ -28,7 +28,7 @@ use crate::validate;
 /// How often progress is looked at and written.
 const PROGRESS: Duration = Duration::from_secs(10);
 /// How soon something is tried again that the API server refused: a quota may have grown.
-const REFUSED: Duration = Duration::from_secs(60);
+const REFUSED: Duration = Duration::from_mins(1);
 
 /// What a reconcile needs beside the declaration.
 pub(crate) struct Context {
@@ -152,7 +152,7 @@ fn next(status: &ModelDeploymentStatus) -> Action {
     let ready = status::ready(status).map(|ready| ready.reason.as_str());
     let is = |reason: Reason| ready == Some(reason.as_str());
     if is(Reason::AllReady) || is(Reason::ScaledToZero) {
-        Action::requeue(Duration::from_secs(3600))
+        Action::requeue(Duration::from_hours(1))
     } else if is(Reason::Refused) || is(Reason::NameTaken) {
         Action::requeue(REFUSED)
     } else {

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::dereference::Dereferenced;
 
 /// How long answers may go on where nothing is said.
-const USUAL_DRAIN: Duration = Duration::from_secs(600);
+const USUAL_DRAIN: Duration = Duration::from_mins(10);
 
 /// A declaration of which nothing is open any more.
 #[derive(Debug, Clone, PartialEq)]

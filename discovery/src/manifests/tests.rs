@@ -126,7 +126,7 @@ fn the_default_plan_is_the_named_the_only_or_none() {
 }
 
 #[test]
-fn a_wrong_field_names_its_path_its_line_and_what_was_expected() {
+fn a_wrong_number_of_replicas_is_told_the_range() {
     let scaling = |value: &str| format!("{MODEL}  scaling:\n    replicas: {value}\n");
     let replicas =
         "ModelDeployment demo: spec.scaling.replicas: expected a whole number from 0 to 1024";
@@ -140,6 +140,15 @@ fn a_wrong_field_names_its_path_its_line_and_what_was_expected() {
         ),
         (scaling("1.5"), format!("folder/q.yaml:12: {replicas}, found 1.5")),
         (scaling("[1]"), format!("folder/q.yaml:12: {replicas}, found a list")),
+    ];
+    for (text, expected) in table {
+        assert_eq!(mistakes(&[&text]), expected);
+    }
+}
+
+#[test]
+fn a_wrong_field_names_its_path_its_line_and_what_was_expected() {
+    let table = [
         (
             MODEL.replace("aliases", "alias"),
             "folder/q.yaml:7: ModelDeployment demo: spec.model.alias: unknown field (did you mean aliases?); known here: \
@@ -162,7 +171,7 @@ fn a_wrong_field_names_its_path_its_line_and_what_was_expected() {
         (
             MODEL.replace("source:\n", "source:\n      file: {path: m.gguf}\n"),
             "folder/q.yaml:9: ModelDeployment demo: spec.model.source: expected exactly one of \
-             builtin or file, found builtin or file"
+             builtin, file, http, huggingFace, image or pvc, found builtin or file"
                 .to_owned(),
         ),
         (

@@ -15,7 +15,8 @@ fn move_to_init_containers(base: &Value, over: &mut Value) {
     let names: Vec<Value> = (init.into_iter().flatten())
         .map(|container| container["name"].clone())
         .collect();
-    let Some(containers) = over["spec"]["containers"].as_array_mut() else {
+    // Not by index, which would put a null there where nothing was: that removes.
+    let Some(Value::Array(containers)) = over.pointer_mut("/spec/containers") else {
         return;
     };
     let (before, beside): (Vec<_>, Vec<_>) =
@@ -24,9 +25,9 @@ fn move_to_init_containers(base: &Value, over: &mut Value) {
     if before.is_empty() {
         return;
     }
-    match over["spec"]["initContainers"].as_array_mut() {
-        Some(own) => own.extend(before),
-        None => over["spec"]["initContainers"] = Value::Array(before),
+    match over.pointer_mut("/spec/initContainers") {
+        Some(Value::Array(own)) => own.extend(before),
+        _ => over["spec"]["initContainers"] = Value::Array(before),
     }
 }
 

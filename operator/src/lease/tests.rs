@@ -105,7 +105,7 @@ async fn one_of_several_leads() {
     let (mut first, mut second) = (server.candidate("a"), server.candidate("b"));
     assert!(first.acquire(&stop).await);
     let keeping = first.keep(&stop);
-    let minute = time::timeout(Duration::from_secs(60), second.acquire(&stop));
+    let minute = time::timeout(Duration::from_mins(1), second.acquire(&stop));
     tokio::select! {
         () = keeping => panic!("a lost a lease that nobody took"),
         acquired = minute => assert!(acquired.is_err(), "b took a lease that was held"),

@@ -57,7 +57,10 @@ fn unscheduled(pod: &Pod, volume: Option<&Volume>) -> Option<Why> {
     let said = condition.message.as_deref().unwrap_or_default();
     let claim = said.contains("PersistentVolumeClaim") || said.contains("persistentvolumeclaim");
     Some(match volume {
-        _ if claim && said.contains("not found") => (Reason::NotFound, said.to_owned()),
+        // The scheduler's `… unbound immediate PersistentVolumeClaims. not found` is another matter.
+        _ if said.contains("persistentvolumeclaim \"") && said.contains("not found") => {
+            (Reason::NotFound, said.to_owned())
+        }
         Some(Volume::ClassMissing(Some(class))) => {
             let message =
                 format!("its volume waits for the storage class {class:?}, which does not exist");
@@ -84,7 +87,8 @@ fn no_node(said: &str) -> String {
         Regex::new(r"Insufficient ([^,.\s]+(?:\.[^,.\s]+)*)").expect("the pattern should be valid")
     });
     // The preemption's part says the same again.
-    let said = said.split(" preemption:").next().unwrap_or_default().trim();
+    let said = said.split(" preemption:").next().unwrap_or_default();
+    let said = said.trim().trim_end_matches([',', ' ']);
     let mut short: Vec<_> = (SHORT.captures_iter(said))
         .filter_map(|found| found.get(1))
         .map(|name| name.as_str())
@@ -149,11 +153,7 @@ fn ended(container: &ContainerStatus) -> Option<Why> {
     if end.exit_code == 0 && container.name == "fetch" {
         return None;
     }
-    let words = end.message.as_deref().unwrap_or_default().trim();
-    let words = match words.len().checked_sub(LAST_WORDS) {
-        Some(too_many) => &words[words.ceil_char_boundary(too_many)..],
-        None => words,
-    };
+    let words = last_words(end.message.as_deref().unwrap_or_default());
     let cause = end.reason.as_deref().unwrap_or("Error");
     let name = &container.name;
     let mut message = format!("{name} ended with exit code {} ({cause})", end.exit_code);
@@ -169,6 +169,20 @@ fn ended(container: &ContainerStatus) -> Option<Why> {
         Reason::EngineFailed
     };
     Some((reason, message))
+}
+
+/// The end of a log in one line, since `kubectl get` shows no more. Where a program says at last what was
+/// wrong, as ours do, what it had logged before is left out.
+fn last_words(log: &str) -> String {
+    let lines: Vec<_> = (log.lines().map(str::trim))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let said = lines.iter().rposition(|line| line.starts_with("error:"));
+    let line = lines[said.unwrap_or(0)..].join(" | ");
+    match line.len().checked_sub(LAST_WORDS) {
+        Some(too_many) => line[line.ceil_char_boundary(too_many)..].to_owned(),
+        None => line,
+    }
 }
 
 /// Nothing is wrong yet.

@@ -119,7 +119,9 @@ fn no_node_fits_and_which_resource_is_short() {
 
 #[test]
 fn a_missing_storage_class_is_named() {
-    let message = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.";
+    // As Kubernetes 1.34 says it.
+    let message =
+        "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found";
     let mut seen = observed(&unschedulable(message));
     seen.volume = Some(Volume::ClassMissing(Some("fast".to_owned())));
     check(
@@ -193,6 +195,14 @@ fn who_ended_has_the_last_words() {
         "FetchFailed",
         Some("WeightsAvailable"),
         &[words, "3 restarts", "exit code 1"],
+    );
+    let logged = format!("{{\"level\":\"ERROR\"}}\nlistening\n{words}\n");
+    let seen = observed(&crashed("containerStatuses", "worker", &logged));
+    check(
+        &seen,
+        "EngineFailed",
+        None,
+        &[&format!("(Error), 3 restarts: {words}")],
     );
     let long = format!("{} the end", "é".repeat(2000));
     let seen = observed(&crashed("initContainerStatuses", "engine", &long));

@@ -1,6 +1,5 @@
 //! A namespace of a real cluster with an operator of its own.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -23,17 +22,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Nothing here takes longer, on however busy a machine.
-const BOUND: Duration = Duration::from_secs(120);
-
-/// Requests by verb and resource.
-pub(crate) type Requests = BTreeMap<String, u64>;
+const BOUND: Duration = Duration::from_mins(2);
 
 /// A namespace with an operator.
 pub(crate) struct Cluster {
     pub(crate) client: Client,
     namespace: String,
     kubeconfig: PathBuf,
-    operator: Operator,
+    pub(crate) operator: Operator,
 }
 
 /// An operator in this process.
@@ -74,29 +70,6 @@ pub(crate) fn message(found: &ModelDeployment, type_: &str) -> Option<String> {
     condition(found, type_).map(|said| said.message.clone())
 }
 
-/// What was asked in between.
-pub(crate) fn difference(before: &Requests, after: &Requests) -> String {
-    let more = after.iter().filter_map(|(name, count)| {
-        let more = count - before.get(name).unwrap_or(&0);
-        (more > 0).then(|| format!("{more} {name}"))
-    });
-    let more: Vec<_> = more.collect();
-    if more.is_empty() {
-        "none".to_owned()
-    } else {
-        more.join(", ")
-    }
-}
-
-/// Only what changes something, but for the Lease.
-pub(crate) fn writes(requests: &Requests) -> Requests {
-    let writes = requests.iter().filter(|(name, _)| {
-        let reads = ["get ", "list ", "watch "];
-        !name.ends_with(" leases") && !reads.iter().any(|verb| name.starts_with(verb))
-    });
-    writes.map(|(name, count)| (name.clone(), *count)).collect()
-}
-
 // === impl Cluster ===
 
 impl Cluster {
@@ -110,8 +83,11 @@ impl Cluster {
         };
         let kubeconfig = PathBuf::from(kubeconfig);
         let file = Kubeconfig::read_from(&kubeconfig).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default());
-        let client = Client::try_from(config.await.unwrap()).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(file, &options)
+            .await
+            .unwrap();
+        let client = Client::try_from(config).unwrap();
         install(&client).await;
         let namespace = format!("operator-{name}-{}", std::process::id());
         let object = json!({
@@ -131,9 +107,8 @@ impl Cluster {
             kubeconfig,
             operator,
         };
-        cluster
-            .until_metric(|text| text.contains("inferyard_operator_leading 1"))
-            .await;
+        let leads = |text: &str| text.contains("inferyard_operator_leading 1");
+        cluster.operator.until(leads).await;
         Some(cluster)
     }
 
@@ -166,80 +141,11 @@ impl Cluster {
         let condition = |found: Option<&K>| found.is_some_and(&is);
         let waited =
             tokio::time::timeout(BOUND, await_condition(api.clone(), name, condition)).await;
-        match waited {
-            Ok(found) => found.unwrap().unwrap(),
-            Err(_) => panic!(
-                "{name} is not as it should be: {:?}",
-                api.get_opt(name).await
-            ),
-        }
-    }
-
-    /// Waits until an object is gone.
-    pub(crate) async fn until_gone<K>(&self, api: &Api<K>, name: &str)
-    where
-        K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-    {
-        let Some(found) = api.get_opt(name).await.unwrap() else {
-            return;
+        let Ok(found) = waited else {
+            let live = api.get_opt(name).await;
+            unreachable!("{name} is not as it should be: {live:?}");
         };
-        let uid = found.uid().unwrap();
-        let gone = await_condition(api.clone(), name, conditions::is_deleted(&uid));
-        tokio::time::timeout(BOUND, gone)
-            .await
-            .expect("it should go")
-            .unwrap();
-    }
-
-    /// All requests of the operator so far.
-    pub(crate) async fn requests(&self) -> Requests {
-        requests(&self.operator.scrape().await)
-    }
-
-    /// All requests, once no new ones come for a second.
-    pub(crate) async fn quiet(&self) -> Requests {
-        let quiet = async {
-            let mut last = writes(&self.requests().await);
-            let mut since = tokio::time::Instant::now();
-            let mut ticks = tokio::time::interval(Duration::from_millis(100));
-            loop {
-                ticks.tick().await;
-                let now = self.requests().await;
-                if writes(&now) != last {
-                    (last, since) = (writes(&now), tokio::time::Instant::now());
-                } else if since.elapsed() > Duration::from_secs(1) {
-                    return now;
-                }
-            }
-        };
-        tokio::time::timeout(BOUND, quiet)
-            .await
-            .expect("the operator should come to rest")
-    }
-
-    /// Reconciles of models so far.
-    pub(crate) async fn reconciles(&self) -> u64 {
-        reconciles(&self.operator.scrape().await)
-    }
-
-    /// Waits for one more.
-    pub(crate) async fn until_reconciled(&self, before: u64) {
-        self.until_metric(|text| reconciles(text) > before).await;
-    }
-
-    async fn until_metric(&self, is: impl Fn(&str) -> bool) {
-        let reached = async {
-            let mut ticks = tokio::time::interval(Duration::from_millis(50));
-            loop {
-                ticks.tick().await;
-                if is(&self.operator.scrape().await) {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(BOUND, reached)
-            .await
-            .expect("the metric should be reached");
+        found.unwrap().unwrap()
     }
 
     /// Ends the operator and the namespace.
@@ -272,6 +178,32 @@ impl Operator {
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         driven.abort();
         String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    /// Waits until its metrics are as asked.
+    async fn until(&self, is: impl Fn(&str) -> bool) {
+        let reached = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(50));
+            loop {
+                ticks.tick().await;
+                if is(&self.scrape().await) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(BOUND, reached)
+            .await
+            .expect("the metric should be reached");
+    }
+
+    /// Reconciles of models so far.
+    pub(crate) async fn reconciles(&self) -> u64 {
+        reconciles(&self.scrape().await)
+    }
+
+    /// Waits until there were more of them.
+    pub(crate) async fn until_reconciled(&self, before: u64) {
+        self.until(|text| reconciles(text) > before).await;
     }
 
     /// Ends it, in order.
@@ -320,16 +252,6 @@ async fn install(client: &Client) {
             .expect("it should be served")
             .unwrap();
     }
-}
-
-fn requests(text: &str) -> Requests {
-    let lines = text.lines().filter_map(|line| {
-        let rest = line.strip_prefix("inferyard_operator_api_requests_total{verb=\"")?;
-        let (verb, rest) = rest.split_once("\",resource=\"")?;
-        let (resource, count) = rest.split_once("\"} ")?;
-        Some((format!("{verb} {resource}"), count.parse().ok()?))
-    });
-    lines.collect()
 }
 
 fn reconciles(text: &str) -> u64 {
