@@ -1,4 +1,4 @@
-//! Durations on the command line: `250ms`, `30s` or `30`, `5m`, `24h`, `90d`.
+//! Durations on the command line: `50us`, `250ms`, `30s` or `30`, `5m`, `24h`, `90d`.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(end);
     let number: u32 = number.parse().map_err(|_| expected())?;
     match unit {
+        "us" => Ok(Duration::from_micros(number.into())),
         "ms" => Ok(Duration::from_millis(number.into())),
         "" | "s" => Ok(Duration::from_secs(number.into())),
         "m" => Ok(Duration::from_secs(60 * u64::from(number))),
@@ -25,7 +26,10 @@ fn expected() -> String {
 
 /// The argument that [`parse`] reads back.
 pub(crate) fn argument(duration: Duration) -> String {
-    format!("{}ms", duration.as_millis())
+    match duration.subsec_micros() % 1_000 {
+        0 => format!("{}ms", duration.as_millis()),
+        _ => format!("{}us", duration.as_micros()),
+    }
 }
 
 #[cfg(test)]
@@ -53,7 +57,8 @@ mod tests {
         for wrong in ["", "s", "-1", "1.5s", "1w", "1 s", "99999999999"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
-        let long = Duration::from_secs(4_000_000);
-        assert_eq!(parse(&argument(long)).unwrap(), long);
+        for time in [Duration::from_secs(4_000_000), Duration::from_micros(50)] {
+            assert_eq!(parse(&argument(time)).unwrap(), time);
+        }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod engine;
 mod gguf;
 mod upstream;
+mod simulated;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -12,18 +13,21 @@ use std::time::Duration;
 use anyhow::Context;
 use inferyard_crds::BuiltinModel;
 use inferyard_discovery::{EngineSettings, Weights};
-use inferyard_worker::{Config, Listen, Worker};
+use inferyard_worker::{Config, Engine, Listen, Worker};
 use tokio::runtime;
 
 use crate::failure::{self, Failure, manifests};
 use crate::scratch::Scratch;
 use crate::{builtin, duration, logs, shutdown};
 
+use upstream::Chosen;
+
 const EXAMPLES: &str = "\
 Examples:
   inferyard worker --model demo --builtin demo
   inferyard worker --model llama --gguf ./llama.gguf --listen 0.0.0.0:50051 --context-length 8192
   inferyard worker --model qwen --engine vllm --engine-url http://127.0.0.1:8000
+  inferyard worker --model sim --engine simulated --openai-listen 127.0.0.1:8000
   inferyard worker -f examples/quickstart.yaml --model demo --listen unix:/tmp/demo.sock
 
 Exit codes: 0 stopped by a signal, 1 failed, 2 wrong command line or manifest.";
@@ -63,13 +67,15 @@ pub(crate) struct Args {
     /// Folder of this user alone for unpacking a built-in model [default: a temporary one]
     #[arg(long, value_name = "FOLDER")]
     scratch: Option<PathBuf>,
+    /// How long running answers may go on once it is asked to stop
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    drain_timeout: Duration,
     #[command(flatten)]
     upstream: upstream::Args,
     #[command(flatten)]
     engine: engine::Args,
-    /// How long running answers may go on once it is asked to stop
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
-    drain_timeout: Duration,
+    #[command(flatten)]
+    simulated: simulated::Args,
     /// Stop when standard input ends: with the process that started it
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -77,16 +83,21 @@ pub(crate) struct Args {
     logs: logs::Args,
 }
 
-/// Serves until it is asked to stop. The engine has threads of its own; two are enough for gRPC and
-/// for rendering prompts beside it.
+/// Serves until it is asked to stop.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let _logs = logs::init(&args.logs, "worker")?;
     let (config, scratch) = config(args)?;
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start")?;
+    let mut builder = if matches!(config.engine, Engine::Simulated(_)) {
+        // It computes nothing: a second thread would only be woken and sent to sleep.
+        runtime::Builder::new_current_thread()
+    } else {
+        // The engine has threads of its own; two are enough for gRPC and for rendering prompts
+        // beside it.
+        let mut builder = runtime::Builder::new_multi_thread();
+        builder.worker_threads(2);
+        builder
+    };
+    let runtime = builder.enable_all().build().context("cannot start")?;
     runtime
         .block_on(serve(config, args.exit_with_parent))
         .map_err(Failure::Failed)?;
@@ -98,17 +109,36 @@ async fn serve(config: Config, exit_with_parent: bool) -> anyhow::Result<()> {
     let stop = shutdown::requested(exit_with_parent)?;
     let worker = Worker::bind(config).await?;
     writeln!(io::stdout(), "listening on {}", worker.address())?;
+    if let Some(address) = worker.openai_address() {
+        writeln!(io::stdout(), "OpenAI's API is on http://{address}/v1")?;
+    }
     Ok(worker.run(stop).await?)
 }
 
 /// The settings, and the folder that must live as long as the worker.
 fn config(args: &Args) -> Result<(Config, Option<Scratch>), Failure> {
-    let (mut config, settings, scratch) = match args.upstream.upstream() {
-        Some(upstream) => {
+    let chosen = args.upstream.chosen()?;
+    if !matches!(chosen, Some(Chosen::Simulated)) {
+        args.simulated.refuse()?;
+    }
+    let (mut config, settings, scratch) = match chosen {
+        Some(Chosen::Upstream(upstream)) => {
+            args.engine.refuse_kv_tokens()?;
             let config = Config::upstream(args.listen.clone(), &args.model, upstream);
             (config, EngineSettings::default(), None)
         }
-        None => embedded(args)?,
+        Some(Chosen::Simulated) => {
+            let simulated = args.simulated.simulated();
+            let mut config = Config::simulated(args.listen.clone(), &args.model, simulated);
+            if let Some(tokens) = args.simulated.batch_tokens() {
+                config.batch_tokens = tokens;
+            }
+            (config, EngineSettings::default(), None)
+        }
+        None => {
+            args.engine.refuse_too_many()?;
+            embedded(args)?
+        }
     };
     args.engine.apply(&settings, &mut config);
     config.drain_timeout = args.drain_timeout;

@@ -53,7 +53,7 @@ fn a_wrong_engine_ends_with_code_2_and_says_what_was_expected() {
         (&["--engine", "vllm"], "--engine-url <URL>"),
         (
             &["--engine", "x"],
-            "[possible values: vllm, sglang, openai]",
+            "[possible values: vllm, sglang, openai, simulated]",
         ),
         (
             &["--engine", "vllm", url, "http://10.0.0.1:8000"],
@@ -85,7 +85,7 @@ fn a_wrong_engine_ends_with_code_2_and_says_what_was_expected() {
 #[test]
 fn wrong_arguments_end_with_code_2_and_say_what_was_expected() {
     let hash = "0".repeat(63);
-    let table: [(&[&str], &str); 12] = [
+    let table: [(&[&str], &str); 13] = [
         (&["up"], "--file <FILE>"),
         (
             &["up", "-f", "missing.yaml"],
@@ -118,7 +118,19 @@ fn wrong_arguments_end_with_code_2_and_say_what_was_expected() {
                 "--max-running",
                 "0",
             ],
-            "1..=255",
+            "1..=4096",
+        ),
+        (
+            &[
+                "worker",
+                "--model",
+                "m",
+                "--builtin",
+                "demo",
+                "--max-running",
+                "256",
+            ],
+            "--max-running: 256 is not in 1..=255",
         ),
         (
             &["watch", "nowhere"],

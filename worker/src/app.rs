@@ -17,7 +17,8 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::config::Config;
+use crate::config::{Config, Engine};
+use crate::engine::simulated::http;
 use crate::engine::{Life, LoadError};
 use crate::metrics;
 use crate::rpc::{Service, Services};
@@ -43,9 +44,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// A worker that has bound its address.
 pub struct Worker {
     config: Config,
-    listener: Listener,
-    metrics: Option<TcpListener>,
+    listeners: Listeners,
     service: Service,
+}
+
+/// Where it is reached.
+struct Listeners {
+    grpc: Listener,
+    metrics: Option<TcpListener>,
+    // Of the simulated engine.
+    openai: Option<TcpListener>,
 }
 
 /// Why a worker does not start.
@@ -57,6 +65,15 @@ pub enum BindError {
     /// The metrics address cannot be had.
     #[error("cannot serve metrics on {address}")]
     Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The address of the simulated engine's HTTP API cannot be had.
+    #[error("cannot serve OpenAI's API on {address}")]
+    OpenAi {
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -97,15 +114,7 @@ struct Serving {
 impl Worker {
     /// Binds the address and the metrics port, and reads nothing yet.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
-        let listener = Listener::bind(&config.listen).await?;
-        let metrics = match config.metrics {
-            None => None,
-            Some(address) => Some(
-                TcpListener::bind(address)
-                    .await
-                    .map_err(|source| BindError::Metrics { address, source })?,
-            ),
-        };
+        let listeners = Listeners::bind(&config).await?;
         let service = Service {
             state: Arc::new(State::new(config.model.clone(), boot_id()?)),
             engine: Arc::new(OnceLock::new()),
@@ -115,8 +124,7 @@ impl Worker {
         };
         Ok(Self {
             config,
-            listener,
-            metrics,
+            listeners,
             service,
         })
     }
@@ -131,15 +139,21 @@ impl Worker {
     /// Where it can be reached.
     #[must_use]
     pub fn address(&self) -> &Address {
-        self.listener.address()
+        self.listeners.grpc.address()
     }
 
     /// Where its metrics are.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics
-            .as_ref()
-            .and_then(|listener| listener.local_addr().ok())
+        let metrics = self.listeners.metrics.as_ref();
+        metrics.and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Where the simulated engine answers OpenAI's HTTP API.
+    #[must_use]
+    pub fn openai_address(&self) -> Option<SocketAddr> {
+        let openai = self.listeners.openai.as_ref();
+        openai.and_then(|listener| listener.local_addr().ok())
     }
 
     /// Loads the model and serves it until `shutdown`.
@@ -157,20 +171,52 @@ impl Worker {
         let drain_timeout = self.config.drain_timeout;
         let state = Arc::clone(&self.service.state);
         let mut life = Life::start(self.config, state).map_err(RunError::Thread)?;
-        let mut serving = Serving::start(self.listener, self.metrics, self.service).await;
+        let mut serving = Serving::start(self.listeners, self.service).await;
         let outcome = serving.serve(&mut life, &shutdown, drain_timeout).await;
         serving.end().await;
         outcome
     }
 }
 
+// === impl Listeners ===
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, BindError> {
+        let grpc = Listener::bind(&config.listen).await?;
+        let metrics = match config.metrics {
+            None => None,
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(|source| BindError::Metrics { address, source })?)
+            }
+        };
+        let openai = match &config.engine {
+            Engine::Simulated(simulated) => simulated.openai,
+            Engine::Embedded { .. } | Engine::Upstream(_) => None,
+        };
+        let openai = match openai {
+            None => None,
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(|source| BindError::OpenAi { address, source })?)
+            }
+        };
+        Ok(Self {
+            grpc,
+            metrics,
+            openai,
+        })
+    }
+}
+
 // === impl Serving ===
 
 impl Serving {
-    async fn start(listener: Listener, metrics: Option<TcpListener>, service: Service) -> Self {
+    async fn start(listeners: Listeners, service: Service) -> Self {
         let (health, health_service) = tonic_health::server::health_reporter();
         let Service {
             state,
+            engine,
             tasks,
             shutdown,
             ..
@@ -182,12 +228,16 @@ impl Serving {
             health: health_service,
         };
         let server = tasks.spawn(listen::serve(
-            listener,
+            listeners.grpc,
             builder(),
             services,
             shutdown.clone(),
         ));
-        if let Some(listener) = metrics {
+        if let Some(listener) = listeners.openai {
+            let server = http::Server::new(Arc::clone(&state), engine);
+            tasks.spawn(server.serve(listener, tasks.clone(), shutdown.clone()));
+        }
+        if let Some(listener) = listeners.metrics {
             tasks.spawn(metrics::serve(listener, state, tasks.clone(), shutdown));
         }
         let serving = Self {
@@ -216,10 +266,13 @@ impl Serving {
                 return Ok(());
             }
         };
-        let capacity = loaded.capacity();
+        let (capacity, note) = (loaded.capacity(), loaded.note());
         // Requests are taken before anybody is told so.
         self.service.engine.get_or_init(|| loaded);
         self.service.state.set_ready(capacity);
+        if !note.is_empty() {
+            self.service.state.set_note(note.to_owned());
+        }
         self.report(ServingStatus::Serving).await;
         tracing::info!(
             model = self.service.state.model(),

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use inferyard_listen::Listen;
 
+use crate::simulated::Settings;
+
 mod url;
 
 pub use url::{EngineUrl, EngineUrlError};
@@ -26,7 +28,8 @@ pub struct Config {
     pub max_running: usize,
     /// Requests that wait.
     pub max_queued: usize,
-    /// Cells of the KV cache, of the embedded engine. None: 16,384, or the context length where that is more.
+    /// Cells of the KV cache. None: of the embedded engine 16,384, or the context length where that
+    /// is more; of the simulated one 1,000,000.
     pub kv_tokens: Option<u64>,
     /// Tokens computed in one step at most; what the running answers leave of it goes to prompts.
     pub batch_tokens: u32,
@@ -50,6 +53,24 @@ pub enum Engine {
     },
     /// A server beside the worker.
     Upstream(Upstream),
+    /// No model: a timing model of a GPU, for benchmarks and scale tests.
+    Simulated(Simulated),
+}
+
+/// How a worker without a model behaves. How much runs, waits and is held is in [`Config`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Simulated {
+    /// Tokens of prompts computed in a second; infinite: they cost no time.
+    pub prefill_tokens_per_second: f64,
+    /// The next token of one running answer.
+    pub step: Duration,
+    /// Every further running answer makes a step this much longer.
+    pub step_per_sequence: Duration,
+    /// Tokens of an answer for which nobody set a limit.
+    pub answer_tokens: u32,
+    /// Where it also answers OpenAI's HTTP API, so that other routers can be put before it.
+    /// None: nowhere.
+    pub openai: Option<SocketAddr>,
 }
 
 /// A server beside the worker that speaks OpenAI's API.
@@ -91,6 +112,17 @@ impl Config {
         Self::with_engine(listen, model.into(), Engine::Upstream(upstream), 256)
     }
 
+    /// The defaults for a worker without a model.
+    #[must_use]
+    pub fn simulated(listen: Listen, model: impl Into<String>, simulated: Simulated) -> Self {
+        let gpu = Settings::default();
+        let engine = Engine::Simulated(simulated);
+        Self {
+            batch_tokens: gpu.batch_tokens,
+            ..Self::with_engine(listen, model.into(), engine, gpu.max_running)
+        }
+    }
+
     fn with_engine(listen: Listen, model: String, engine: Engine, max_running: usize) -> Self {
         Self {
             listen,
@@ -105,6 +137,54 @@ impl Config {
             drain_timeout: Duration::from_secs(30),
             slow_reader_timeout: Duration::from_secs(30),
             metrics: None,
+        }
+    }
+}
+
+// === impl Simulated ===
+
+impl Simulated {
+    /// Nothing takes any time: tokens come as fast as they are read.
+    #[must_use]
+    pub fn instant() -> Self {
+        let Settings {
+            prefill_tokens_per_second,
+            step,
+            step_per_sequence,
+            ..
+        } = Settings::instant();
+        Self {
+            prefill_tokens_per_second,
+            step,
+            step_per_sequence,
+            ..Self::default()
+        }
+    }
+
+    /// What its GPU can do within a worker's limits.
+    #[must_use]
+    pub fn settings(&self, config: &Config) -> Settings {
+        Settings {
+            prefill_tokens_per_second: self.prefill_tokens_per_second,
+            step: self.step,
+            step_per_sequence: self.step_per_sequence,
+            kv_tokens: config.kv_tokens.unwrap_or(Settings::default().kv_tokens),
+            max_running: config.max_running,
+            batch_tokens: config.batch_tokens,
+        }
+    }
+}
+
+impl Default for Simulated {
+    /// A model of 8 billion parameters on one big GPU; answers of 64 tokens.
+    fn default() -> Self {
+        let gpu = Settings::default();
+        Self {
+            prefill_tokens_per_second: gpu.prefill_tokens_per_second,
+            step: gpu.step,
+            step_per_sequence: gpu.step_per_sequence,
+            answer_tokens: 64,
+            openai: None,
         }
     }
 }

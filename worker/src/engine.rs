@@ -1,8 +1,11 @@
-//! What turns requests into tokens: a model in this process, or a server beside it.
+//! What turns requests into tokens: a model in this process, a server beside it, or a timing model.
 
 pub(crate) mod embedded;
 pub(crate) mod openai;
+pub(crate) mod simulated;
+mod rates;
 mod reply;
+mod requests;
 
 use std::io;
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use crate::state::{Capacity, State};
 
 use embedded::{Embedded, Thread};
 use openai::{Attachment, OpenAi};
+use simulated::{Simulated, Task};
 
 pub(crate) use reply::{Cancel, Events};
 #[cfg(test)]
@@ -26,6 +30,8 @@ pub(crate) enum Engine {
     Embedded(Embedded),
     /// A server beside it.
     OpenAi(OpenAi),
+    /// No model.
+    Simulated(Simulated),
 }
 
 /// An engine that is being started, runs, and ends; held by whoever answers for it.
@@ -34,6 +40,8 @@ pub(crate) enum Life {
     Embedded(Thread),
     /// A server beside it.
     OpenAi(Attachment),
+    /// No model.
+    Simulated(Task),
 }
 
 /// Why a model cannot be served.
@@ -45,6 +53,9 @@ pub enum LoadError {
     /// By the server beside it.
     #[error(transparent)]
     OpenAi(openai::AttachError),
+    /// Without a model.
+    #[error(transparent)]
+    Simulated(simulated::SimulateError),
 }
 
 // === impl Life ===
@@ -58,6 +69,9 @@ impl Life {
             }
             config::Engine::Upstream(upstream) => {
                 Ok(Self::OpenAi(Attachment::start(config, upstream, state)))
+            }
+            config::Engine::Simulated(simulated) => {
+                Ok(Self::Simulated(Task::start(&config, &simulated, state)))
             }
         }
     }
@@ -73,6 +87,10 @@ impl Life {
                 let loaded = attachment.loaded().await;
                 loaded.map(Engine::OpenAi).map_err(LoadError::OpenAi)
             }
+            Self::Simulated(task) => {
+                let loaded = task.loaded();
+                loaded.map(Engine::Simulated).map_err(LoadError::Simulated)
+            }
         }
     }
 
@@ -86,6 +104,10 @@ impl Life {
                 None
             }
             Self::OpenAi(attachment) => attachment.turned().await,
+            Self::Simulated(task) => {
+                task.ended().await;
+                None
+            }
         }
     }
 
@@ -94,6 +116,7 @@ impl Life {
         match self {
             Self::Embedded(thread) => thread.drain(),
             Self::OpenAi(attachment) => attachment.drain(),
+            Self::Simulated(task) => task.drain(),
         }
     }
 
@@ -102,6 +125,7 @@ impl Life {
         match self {
             Self::Embedded(thread) => thread.stop(),
             Self::OpenAi(attachment) => attachment.stop(),
+            Self::Simulated(task) => task.stop(),
         }
     }
 
@@ -110,6 +134,7 @@ impl Life {
         match self {
             Self::Embedded(thread) => thread.ended().await,
             Self::OpenAi(attachment) => attachment.ended().await,
+            Self::Simulated(task) => task.ended().await,
         }
     }
 }
@@ -126,6 +151,7 @@ impl Engine {
         match self {
             Self::Embedded(embedded) => embedded.generate(request).await,
             Self::OpenAi(server) => server.generate(request),
+            Self::Simulated(simulated) => simulated.generate(request),
         }
     }
 
@@ -134,6 +160,15 @@ impl Engine {
         match self {
             Self::Embedded(embedded) => embedded.capacity(),
             Self::OpenAi(server) => server.capacity(),
+            Self::Simulated(simulated) => simulated.capacity(),
+        }
+    }
+
+    /// What people must know who see that it serves; mostly nothing.
+    pub(crate) fn note(&self) -> &'static str {
+        match self {
+            Self::Embedded(_) | Self::OpenAi(_) => "",
+            Self::Simulated(_) => Simulated::NOTE,
         }
     }
 }

@@ -198,6 +198,24 @@ impl Failure {
         }
     }
 
+    /// A prompt of so many tokens, for which the context has no room.
+    pub(crate) fn too_long(param: &'static str, tokens: usize, most: usize) -> Self {
+        let message = format!(
+            "This model's maximum context length is {most} tokens. However, your {param} resulted \
+             in {tokens} tokens. Please reduce the length of the {param}."
+        );
+        Self {
+            param: Some(param),
+            ..Self::new(FailureKind::ContextLengthExceeded, message)
+        }
+    }
+
+    /// More choices than can run together.
+    pub(crate) fn too_many_choices(most: usize) -> Self {
+        let message = format!("This model produces at most {most} choices for one request.");
+        Self::invalid("n", message)
+    }
+
     /// A request that is wrong in this field.
     pub(crate) fn invalid(param: &'static str, message: impl Into<String>) -> Self {
         Self {

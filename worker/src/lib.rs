@@ -7,8 +7,9 @@
 //!   prompt     the conversation becomes the model's prompt text
 //!   grammar    the shape it must have becomes a grammar
 //!   admit      it waits for its place: bounded, by priority, then by arrival
-//!  engine    one thread owns the model (or `engine/openai` asks a server beside the worker, whose
-//!            answers leave by the same reply); each turn of its loop is one step of the batch:
+//!  engine    one thread owns the model (or `engine/openai` asks a server beside the worker, or
+//!            `engine/simulated` lets time pass; their answers leave by the same reply); each turn
+//!            of its loop is one step of the batch:
 //!   kv         what of the prompt the cache already holds is shared, not computed
 //!   schedule   every running answer gets its next token, the rest of the batch is prefill
 //!   sample     logits become one token for each choice
@@ -34,8 +35,16 @@ mod state;
 mod metrics;
 
 pub use app::{BindError, RunError, Worker};
-pub use config::{Config, Engine, EngineUrl, EngineUrlError, Upstream, UpstreamKind};
+pub use config::{Config, Engine, EngineUrl, EngineUrlError, Simulated, Upstream, UpstreamKind};
 pub use engine::LoadError;
 pub use engine::embedded::LoadError as EmbeddedError;
 pub use engine::openai::AttachError;
+pub use engine::simulated::SimulateError;
 pub use inferyard_listen::{Address, Listen};
+
+/// The timing model behind the simulated engine, for whoever replays traces over it.
+pub mod simulated {
+    pub use crate::engine::simulated::gpu::{
+        Block, Gpu, Job, Report, Settings, SettingsError, TooLarge,
+    };
+}

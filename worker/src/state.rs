@@ -106,7 +106,8 @@ pub(crate) struct Snapshot {
     pub(crate) phase: Phase,
     /// How far loading is, 0 to 1.
     pub(crate) load_progress: f32,
-    /// Why it does not serve, for people; empty: there is nothing to say.
+    /// Why it does not serve, or what is special about it, for people; empty: there is nothing to
+    /// say.
     pub(crate) note: String,
     /// What it can do.
     pub(crate) capacity: Capacity,
@@ -208,7 +209,7 @@ impl State {
         });
     }
 
-    /// What it waits for while it does not serve.
+    /// What it waits for while it does not serve, or what is special about it while it does.
     pub(crate) fn set_note(&self, note: String) {
         if self.lock().snapshot.note != note {
             self.change(|inner| inner.snapshot.note = note);

@@ -3,6 +3,11 @@
 use inferyard_discovery::EngineSettings;
 use inferyard_worker::Config;
 
+use crate::failure::Failure;
+
+/// Answers that the embedded engine can compute at the same time.
+const MOST_EMBEDDED: u16 = 255;
+
 /// Settings of the engine.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Engine")]
@@ -10,13 +15,15 @@ pub(super) struct Args {
     /// Tokens of one conversation [default: as the model was trained, or as the engine says]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(64..))]
     context_length: Option<u32>,
-    /// Answers computed at the same time [default: 16; 256 by an engine beside the worker]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=255))]
+    /// Answers computed at the same time [default: 16; 256 by an engine beside the worker, or a
+    /// simulated one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     max_running: Option<u16>,
     /// Requests that wait before more are refused [default: 256]
     #[arg(long, value_name = "N")]
     max_queued: Option<usize>,
-    /// Tokens that the key-value cache holds [default: chosen from the context length]
+    /// Tokens that the key-value cache holds [default: chosen from the context length; 1000000 of a
+    /// simulated one]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(64..))]
     kv_tokens: Option<u64>,
     /// Processor threads [default: chosen from the size of the model]
@@ -44,6 +51,29 @@ pub(crate) fn flags(settings: &EngineSettings) -> Vec<String> {
 // === impl Args ===
 
 impl Args {
+    /// A server beside the worker has a cache of its own.
+    pub(super) fn refuse_kv_tokens(&self) -> Result<(), Failure> {
+        match self.kv_tokens {
+            None => Ok(()),
+            Some(_) => Err(Failure::usage(
+                "--kv-tokens is for engines within the worker; a server beside it has its own \
+                 setting"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// The embedded engine has no more sequences than that.
+    pub(super) fn refuse_too_many(&self) -> Result<(), Failure> {
+        match self.max_running {
+            Some(count) if count > MOST_EMBEDDED => Err(Failure::usage(format!(
+                "--max-running: {count} is not in 1..={MOST_EMBEDDED}, which the embedded engine \
+                 can compute at the same time"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Flags win over the manifest, and the manifest over the defaults.
     pub(super) fn apply(&self, manifest: &EngineSettings, config: &mut Config) {
         config.context_length = self.context_length.or(manifest.context_length);

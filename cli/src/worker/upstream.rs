@@ -1,23 +1,25 @@
-//! A server beside the worker as its engine: the flags.
+//! An engine that is not in the worker: a server beside it, or none at all.
 
 use clap::ValueEnum;
 use inferyard_worker::{EngineUrl, Upstream, UpstreamKind};
+
+use crate::failure::Failure;
 
 /// A server beside the worker.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Engine beside the worker")]
 pub(super) struct Args {
-    /// Let a server that speaks OpenAI's API compute the model
+    /// Let a server that speaks OpenAI's API compute the model; or nothing at all, in benchmarks
     #[arg(
         long,
         value_name = "ENGINE",
         group = "weights",
-        requires = "engine_url",
-        conflicts_with_all = ["files", "kv_tokens", "threads"]
+        conflicts_with_all = ["files", "threads"]
     )]
     engine: Option<Kind>,
     /// Where it is, on this machine: `http://127.0.0.1:8000`
     #[arg(long, value_name = "URL", requires = "engine")]
+    #[arg(required_if_eq_any([("engine", "vllm"), ("engine", "sglang"), ("engine", "openai")]))]
     engine_url: Option<EngineUrl>,
     /// The name by which it knows the model [default: the first that it lists at /v1/models]
     #[arg(long, value_name = "NAME", requires = "engine")]
@@ -33,22 +35,44 @@ enum Kind {
     Sglang,
     /// Any other: llama.cpp, mlx_lm, TensorRT-LLM, …
     Openai,
+    /// No model: its time is simulated, and its answers say nothing. For benchmarks and scale tests
+    Simulated,
+}
+
+/// What takes the place of a model in the worker.
+pub(super) enum Chosen {
+    /// A server beside it.
+    Upstream(Upstream),
+    /// A timing model.
+    Simulated,
 }
 
 // === impl Args ===
 
 impl Args {
-    /// The server, if there is one.
-    pub(super) fn upstream(&self) -> Option<Upstream> {
-        let kind = match self.engine? {
-            Kind::Vllm => UpstreamKind::Vllm,
-            Kind::Sglang => UpstreamKind::SgLang,
-            Kind::Openai => UpstreamKind::OpenAi,
+    /// The engine, if it is not the worker's own.
+    pub(super) fn chosen(&self) -> Result<Option<Chosen>, Failure> {
+        let kind = match self.engine {
+            None => return Ok(None),
+            Some(Kind::Simulated) => {
+                return match (&self.engine_url, &self.engine_model) {
+                    (None, None) => Ok(Some(Chosen::Simulated)),
+                    _ => Err(Failure::usage(
+                        "--engine simulated has no server: leave out --engine-url and \
+                         --engine-model"
+                            .to_owned(),
+                    )),
+                };
+            }
+            Some(Kind::Vllm) => UpstreamKind::Vllm,
+            Some(Kind::Sglang) => UpstreamKind::SgLang,
+            Some(Kind::Openai) => UpstreamKind::OpenAi,
         };
-        Some(Upstream {
+        let url = self.engine_url.clone();
+        Ok(Some(Chosen::Upstream(Upstream {
             kind,
-            url: self.engine_url.clone()?,
+            url: url.expect("clap should require the URL of a server"),
             model: self.engine_model.clone(),
-        })
+        })))
     }
 }

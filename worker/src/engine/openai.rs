@@ -184,8 +184,7 @@ impl OpenAi {
         }
         let most = server.capacity.max_running as usize;
         if request.choices.get() > most {
-            let message = format!("This model produces at most {most} choices for one request.");
-            return Err(Failure::invalid("n", message));
+            return Err(Failure::too_many_choices(most));
         }
         let knows_priority = server.knows_priority.load(Ordering::Relaxed);
         let ask = Ask::new(request, &server.model, server.dialect, knows_priority)?;

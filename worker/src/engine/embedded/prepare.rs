@@ -154,8 +154,7 @@ impl Model {
     fn check(&self, request: &Request) -> Result<(), Failure> {
         let most = self.limits.max_running;
         if request.choices.get() > most {
-            let message = format!("This model produces at most {most} choices for one request.");
-            return Err(Failure::invalid("n", message));
+            return Err(Failure::too_many_choices(most));
         }
         let size = self.vocabulary_size();
         if let Some((token, _)) = request
@@ -296,14 +295,7 @@ impl Model {
         if tokens < most {
             return Ok(());
         }
-        let message = format!(
-            "This model's maximum context length is {most} tokens. However, your {param} resulted \
-             in {tokens} tokens. Please reduce the length of the {param}."
-        );
-        Err(Failure {
-            param: Some(param),
-            ..Failure::new(FailureKind::ContextLengthExceeded, message)
-        })
+        Err(Failure::too_long(param, tokens, most))
     }
 
     fn compile(&self, shape: &Shape, preamble: Preamble) -> Result<Matcher, Failure> {

@@ -1,8 +1,6 @@
 //! The engine's thread: each turn of its loop computes one step of the running batch.
 
 mod places;
-mod running;
-mod rates;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -21,12 +19,12 @@ use crate::engine::embedded::load::{LoadError, Model};
 use crate::engine::embedded::prepare::Job;
 use crate::engine::embedded::sample::Scratch;
 use crate::engine::embedded::schedule::{self, Plan};
+use crate::engine::rates::Rates;
+use crate::engine::requests::{Requests, draining};
 use crate::event::{Event, Failure, FailureKind};
-use crate::state::{Load, Outcome, State};
+use crate::state::{Load, State};
 
-use places::{Preempted, Sequence};
-use rates::Rates;
-use running::Requests;
+use places::{Preempted, Prefix, Sequence};
 
 /// Loads the model, says so, and serves it until the queue says otherwise.
 pub(super) fn serve(
@@ -68,7 +66,7 @@ struct Engine<'m> {
     context: LlamaContext<'m>,
     batch: LlamaBatch<'static>,
     ledger: Ledger,
-    requests: Requests,
+    requests: Requests<Prefix>,
     // In the running batch.
     sequences: Vec<Sequence>,
     // Had to give way; they run again before anything new does, oldest first.
@@ -129,7 +127,9 @@ impl Engine<'_> {
             }
         }
         self.remove(done);
-        self.rates.stepped(&plan.tokens, answers, started.elapsed());
+        let prompts = plan.tokens.iter().filter(|tokens| **tokens > 1).sum();
+        let decoded = answers > 0 && plan.tokens.contains(&1);
+        self.rates.stepped(prompts, decoded, started.elapsed());
         true
     }
 
@@ -238,14 +238,7 @@ impl Engine<'_> {
     fn sweep(&mut self) {
         let now = Instant::now();
         for job in self.queue.take_overdue(now) {
-            let failure = match self.queue.orders() {
-                Orders::Serve if job.reply.is_cancelled() => cancelled(),
-                Orders::Serve => deadline_passed(),
-                Orders::Drain | Orders::Stop => draining(),
-            };
-            self.state
-                .count(Outcome::Failed(failure.kind), failure.usage);
-            job.reply.end(Event::Failed(failure));
+            self.requests.refuse(job.reply, self.queue.orders());
         }
         self.requests.sweep(now);
         self.drop_orphans();
@@ -331,46 +324,30 @@ fn advance(
     model: &Model,
     logits: &[f32],
     scratch: &mut Scratch,
-    requests: &mut Requests,
+    requests: &mut Requests<Prefix>,
 ) -> bool {
     let answer = &mut sequence.answer;
-    let Some(usage) = requests.usage(answer.request) else {
+    let Some(running) = requests.get_mut(answer.request) else {
         return true;
     };
+    let usage = &mut running.usage;
     match answer.choice.step(model, logits, scratch, usage) {
         Ok(step) => {
             answer.tokens.push(number(step.token));
             if let Some(delta) = step.delta {
-                requests.produced(answer.request, delta);
+                running.produced(delta);
             }
             if let Some(reason) = step.finished {
-                requests.finished(answer.request, answer.choice.index, reason);
+                running.finished(answer.choice.index, reason);
             }
             step.finished.is_some()
         }
         Err(error) => {
-            requests.fail(
-                answer.request,
-                Failure::new(FailureKind::Internal, error.to_string()),
-            );
+            let failure = Failure::new(FailureKind::Internal, error.to_string());
+            requests.fail(answer.request, failure);
             true
         }
     }
-}
-
-fn deadline_passed() -> Failure {
-    Failure::new(
-        FailureKind::DeadlineExceeded,
-        "the deadline of the request has passed",
-    )
-}
-
-fn cancelled() -> Failure {
-    Failure::new(FailureKind::Cancelled, "the request was cancelled")
-}
-
-fn draining() -> Failure {
-    Failure::new(FailureKind::Draining, "this worker is shutting down")
 }
 
 /// Positions, slots and tokens are far below the limits of llama.cpp's numbers.

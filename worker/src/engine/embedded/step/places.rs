@@ -1,12 +1,21 @@
 //! Who has a place in the running batch, who gives it up, and who waits for it again.
 
-use crate::engine::embedded::choice::Choice;
-use crate::engine::embedded::kv::{Held, Ledger, SequenceId, Token};
-use crate::engine::embedded::prepare::Job;
-use crate::event::FinishReason;
+use std::sync::Arc;
 
-use super::running::RequestId;
+use crate::engine::embedded::choice::Choice;
+use crate::engine::embedded::kv::{Block, Held, Ledger, SequenceId, Token};
+use crate::engine::embedded::prepare::{Job, Prepared};
+use crate::engine::reply::Reply;
+use crate::engine::requests::{RequestId, Requests};
+use crate::event::{Delta, FinishReason};
+
 use super::{Engine, number};
+
+/// What a request shares with others.
+pub(super) struct Prefix {
+    salt: Arc<str>,
+    blocks: Arc<[Block]>,
+}
 
 /// One answer in the running batch.
 pub(super) struct Sequence {
@@ -54,13 +63,10 @@ impl Engine<'_> {
         }
         let held = self.find(&prepared.salt, &prepared.tokens);
         let cached = if computes { held.length } else { 0 };
-        let request = self.requests.open(&prepared, reply, cached);
+        let request = open(&mut self.requests, &prepared, reply, cached);
         if !computes {
             // Nothing but the prompt itself was asked for.
-            for choice in 0..prepared.choices {
-                self.requests
-                    .finished(request, number(choice), FinishReason::Length);
-            }
+            self.finish(request, 0..number(prepared.choices));
             return self.requests.settle();
         }
         let tokens = &prepared.tokens;
@@ -81,9 +87,11 @@ impl Engine<'_> {
 
     /// Gives an answer its place in the cache, with as much of it as is already there.
     fn run_again(&mut self, answer: Preempted) {
-        let Some((salt, blocks)) = self.requests.prefix(answer.request) else {
+        let Some(running) = self.requests.get(answer.request) else {
             return;
         };
+        let Prefix { salt, blocks } = &running.own;
+        let (salt, blocks) = (Arc::clone(salt), Arc::clone(blocks));
         let held = self.find(&salt, &answer.tokens);
         let slot = self.ledger.open(salt, blocks, held);
         self.sequences.push(Sequence {
@@ -97,10 +105,11 @@ impl Engine<'_> {
     pub(super) fn resume(&mut self) {
         while let Some(next) = self.next_preempted() {
             let answer = &self.preempted[next];
-            let Some((salt, _)) = self.requests.prefix(answer.request) else {
+            let Some(running) = self.requests.get(answer.request) else {
                 return;
             };
-            if 1 + answer.forks.len() > self.free_places() || !self.fits(&salt, &answer.tokens) {
+            let salt = &running.own.salt;
+            if 1 + answer.forks.len() > self.free_places() || !self.fits(salt, &answer.tokens) {
                 return;
             }
             if let Some(answer) = self.preempted.remove(next) {
@@ -131,18 +140,24 @@ impl Engine<'_> {
         if alone {
             // It has the whole cache to itself, and it is full.
             let delta = sequence.answer.choice.cut();
-            let index = sequence.answer.choice.index;
-            self.requests.produced(sequence.answer.request, delta);
-            self.requests
-                .finished(sequence.answer.request, index, FinishReason::Length);
-            for fork in sequence.answer.forks {
-                let request = sequence.answer.request;
-                self.requests
-                    .finished(request, fork.index, FinishReason::Length);
+            let (request, index) = (sequence.answer.request, sequence.answer.choice.index);
+            if let Some(running) = self.requests.get_mut(request) {
+                running.produced(delta);
             }
+            let forks = sequence.answer.forks.iter().map(|fork| fork.index);
+            self.finish(request, std::iter::once(index).chain(forks));
             self.requests.settle();
         } else {
             self.preempted.push_front(sequence.answer);
+        }
+    }
+
+    /// Ends choices where they are.
+    fn finish(&mut self, request: RequestId, choices: impl IntoIterator<Item = u32>) {
+        if let Some(running) = self.requests.get_mut(request) {
+            for choice in choices {
+                running.finished(choice, FinishReason::Length);
+            }
         }
     }
 
@@ -213,6 +228,32 @@ impl Engine<'_> {
     fn free_places(&self) -> usize {
         self.model.limits.max_running.saturating_sub(self.running())
     }
+}
+
+/// Opens a request; its reader hears how much of the prompt was cached.
+fn open(
+    requests: &mut Requests<Prefix>,
+    prepared: &Prepared,
+    reply: Reply,
+    cached: usize,
+) -> RequestId {
+    let own = Prefix {
+        salt: Arc::clone(&prepared.salt),
+        blocks: Arc::clone(&prepared.blocks),
+    };
+    let request = requests.open(reply, prepared.deadline, prepared.choices, own);
+    if let Some(running) = requests.get_mut(request) {
+        running.admitted(number(prepared.tokens.len()), number(cached));
+        let echo = prepared.echo.as_ref();
+        for (choice, content) in echo.into_iter().cycle().take(prepared.choices).enumerate() {
+            running.produced(Delta {
+                choice: number(choice),
+                content: content.clone(),
+                ..Delta::default()
+            });
+        }
+    }
+    request
 }
 
 // === impl Sequence ===

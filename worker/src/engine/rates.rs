@@ -1,4 +1,4 @@
-//! How fast the engine is: moving averages of its steps.
+//! How fast an engine is: moving averages of its steps.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ pub(super) struct Rates {
 // === impl Rates ===
 
 impl Rates {
-    /// A step has computed these tokens of the sequences and has given this many answers one more.
-    pub(super) fn stepped(&mut self, tokens: &[usize], answers: usize, took: Duration) {
+    /// A step has computed so many tokens of prompts; whether it was also one in which answers that
+    /// had begun got their next token.
+    pub(super) fn stepped(&mut self, prompts: usize, answers: bool, took: Duration) {
         let seconds = took.as_secs_f32().max(1e-6);
-        let prompts: usize = tokens.iter().filter(|tokens| **tokens > 1).sum();
         if prompts > 0 {
             #[expect(clippy::cast_precision_loss, reason = "a batch has few tokens")]
             let rate = prompts as f32 / seconds;
             average(&mut self.prefill, rate);
         }
-        if answers > 0 && tokens.contains(&1) {
+        if answers {
             average(&mut self.decode, 1.0 / seconds);
         }
     }

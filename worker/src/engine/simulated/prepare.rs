@@ -1,0 +1,175 @@
+//! A request becomes a job: its prompt is measured, not read.
+
+use tokio::time::Instant;
+
+use super::gpu::{self, Block};
+use super::words;
+use crate::admit;
+use crate::engine::reply::Reply;
+use crate::event::{Failure, FinishReason};
+use crate::request::{Chat, Prompt, Request, TextSource, ToolChoice};
+
+/// Bytes of a prompt for one token.
+const TOKEN_BYTES: usize = 4;
+/// Tokens of a prefix block, which has 1,024 bytes.
+const BLOCK_TOKENS: u32 = 256;
+
+/// Choices of one request.
+pub(super) const MOST_CHOICES: usize = 128;
+
+/// What a request must stay within.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Sequences that run together.
+    pub(super) max_running: usize,
+    /// Tokens of one sequence; they always fit into the KV cache.
+    pub(super) context_length: u32,
+    /// Tokens of an answer for which nobody set a limit.
+    pub(super) answer_tokens: u32,
+}
+
+/// A request that waits for its place, and the way of its events.
+pub(super) struct Job {
+    /// What is to be done.
+    pub(super) prepared: Prepared,
+    /// Where the events go.
+    pub(super) reply: Reply,
+}
+
+/// A request, measured.
+pub(super) struct Prepared {
+    /// The first of its answers; the others are like it.
+    pub(super) job: gpu::Job,
+    /// How many answers.
+    pub(super) choices: usize,
+    /// Why an answer ends that nobody has stopped.
+    pub(super) reason: FinishReason,
+    /// Texts that end an answer.
+    pub(super) stop: Vec<String>,
+    /// Log probabilities: of how many alternatives.
+    pub(super) top_logprobs: Option<usize>,
+    /// Text that each answer starts with.
+    pub(super) echo: Option<String>,
+    /// When nobody waits any longer.
+    pub(super) deadline: Option<Instant>,
+}
+
+struct Measured {
+    tokens: usize,
+    param: &'static str,
+    echo: Option<String>,
+}
+
+// === impl Job ===
+
+impl admit::Job for Job {
+    fn prompt_tokens(&self) -> usize {
+        self.prepared.job.prompt_tokens as usize
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.prepared.deadline
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.reply.is_cancelled()
+    }
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// Checks and measures a request.
+    pub(super) fn prepare(&self, request: Request) -> Result<Prepared, Failure> {
+        let most = self.max_running.min(MOST_CHOICES);
+        if request.choices.get() > most {
+            return Err(Failure::too_many_choices(most));
+        }
+        if request.format.is_some() {
+            let message = "The simulated engine writes no JSON.";
+            return Err(Failure::invalid("response_format", message));
+        }
+        let measured = measure(request.prompt)?;
+        let too_long = || {
+            let most = self.context_length as usize;
+            Failure::too_long(measured.param, measured.tokens, most)
+        };
+        let prompt_tokens = u32::try_from(measured.tokens).map_err(|_| too_long())?;
+        if prompt_tokens >= self.context_length {
+            return Err(too_long());
+        }
+        let left = self.context_length - prompt_tokens;
+        let asked = request.max_tokens;
+        let wanted = asked.map_or(self.answer_tokens, |most| {
+            u32::try_from(most).unwrap_or(u32::MAX)
+        });
+        let answer_tokens = wanted.min(left);
+        let complete = asked.is_none() && answer_tokens == self.answer_tokens;
+        let block = |hash| Block {
+            hash,
+            tokens: BLOCK_TOKENS,
+        };
+        Ok(Prepared {
+            job: gpu::Job {
+                // It gets one with its place.
+                id: 0,
+                priority: request.priority,
+                blocks: request.prefix_blocks.into_iter().map(block).collect(),
+                prompt_tokens,
+                answer_tokens,
+            },
+            choices: request.choices.get(),
+            reason: if complete {
+                FinishReason::Stop
+            } else {
+                FinishReason::Length
+            },
+            stop: request.stop,
+            top_logprobs: request.top_logprobs,
+            echo: measured.echo,
+            deadline: request.deadline,
+        })
+    }
+}
+
+fn measure(prompt: Prompt) -> Result<Measured, Failure> {
+    let of_bytes = |bytes: usize| (bytes / TOKEN_BYTES).max(1);
+    match prompt {
+        Prompt::Chat(chat) => {
+            check_tools(&chat)?;
+            Ok(Measured {
+                tokens: of_bytes(chat.messages_json.len() + chat.tools_json.len()),
+                param: "messages",
+                echo: None,
+            })
+        }
+        Prompt::Text { source, echo } => {
+            let (tokens, echo) = match source {
+                TextSource::Text(text) if text.is_empty() => (0, None),
+                TextSource::Text(text) => (of_bytes(text.len()), echo.then_some(text)),
+                TextSource::Tokens(ids) => (ids.len(), echo.then(|| words::text(&ids))),
+            };
+            if tokens == 0 {
+                return Err(Failure::invalid("prompt", "The prompt must not be empty."));
+            }
+            Ok(Measured {
+                tokens,
+                param: "prompt",
+                echo,
+            })
+        }
+    }
+}
+
+fn check_tools(chat: &Chat) -> Result<(), Failure> {
+    match chat.tool_choice {
+        ToolChoice::Required(_) => {
+            let message = "The simulated engine calls no tools: it writes no JSON.";
+            Err(Failure::invalid("tool_choice", message))
+        }
+        ToolChoice::None | ToolChoice::Auto => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
