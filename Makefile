@@ -102,6 +102,12 @@ bench-limits: build  ## what a decision about limits costs Redis, and a request
 	@cargo build --locked --release -p inferyard-bench
 	@$(CARGO_TARGET_DIR)/release/inferyard-bench limits
 
+.PHONY: bench-traces
+bench-traces:  ## recorded traffic over simulated fleets: TRACES="FILE.jsonl FILE.csv"
+	@.ci/prerequisites build
+	@cargo build --locked --release -p inferyard-bench
+	@$(CARGO_TARGET_DIR)/release/inferyard-bench traces $(TRACES)
+
 .PHONY: bench-operator
 bench-operator: build  ## what 1,000 models cost the operator, on a real Kubernetes
 	@.ci/prerequisites cluster

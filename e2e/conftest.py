@@ -1,5 +1,7 @@
 """Fixtures: one server for all tests that leave it whole, and own ones for the others."""
 
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ import pytest
 from openai import OpenAI
 
 import inferyard
-from inferyard import EXAMPLES, MANIFESTS, Up
+from by_hand import Run
+from inferyard import BINARY, EXAMPLES, MANIFESTS, Up
 from servers import Postgres, Redis
 
 measurements: list[tuple[str, str]] = []
@@ -110,3 +113,27 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name, value in measurements:
         terminalreporter.write_line(f"measured: {name}: {value}")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path, because the path of a Unix socket has at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="iy-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Starts a subcommand; ends what is left at the end of the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(*arguments: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([BINARY, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()

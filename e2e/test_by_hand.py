@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,45 +11,9 @@ import pytest
 from openai import OpenAI
 
 from asking import reply_with
-from inferyard import BINARY, MANIFESTS, START_S, STOP_S, Lines, Watch
+from by_hand import Run, wait_ready
+from inferyard import BINARY, MANIFESTS, START_S, STOP_S, Lines
 from keys import new_key
-
-Run = Callable[..., subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A short path, because the path of a Unix socket has at most 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="iy-") as path:
-        yield Path(path)
-
-
-@pytest.fixture
-def run() -> Iterator[Run]:
-    """Starts a subcommand; ends what is left at the end of the test."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def run(*arguments: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([BINARY, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
-def wait_ready(address: str) -> None:
-    for _ in range(200):
-        try:
-            with Watch(address) as watch:
-                watch.until(lambda state: state["phase"] == "READY", within=START_S)
-                return
-        except EOFError:
-            continue  # The worker does not listen yet; each try starts a process, which paces the loop.
-    raise AssertionError(f"no worker at {address}")
 
 
 def test_one_router_in_front_of_two_workers(run: Run, folder: Path) -> None:
@@ -80,7 +42,7 @@ def test_one_router_in_front_of_two_workers(run: Run, folder: Path) -> None:
         assert process.wait(STOP_S) == 0
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["router", "--help"], ["worker", "--help"], ["watch", "--help"], ["ledger", "--help"], ["usage", "--help"], ["reconcile", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["router", "--help"], ["worker", "--help"], ["watch", "--help"], ["ledger", "--help"], ["usage", "--help"], ["reconcile", "--help"], ["explain", "--help"], ["replay", "--help"]])
 def test_every_help_page_is_there(arguments: list[str]) -> None:
     page = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=20)
     assert page.returncode == 0

@@ -16,6 +16,7 @@ mod start;
 mod report;
 mod document;
 mod limits;
+mod traces;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -72,6 +73,8 @@ enum Command {
     },
     /// Measures the scripts of the limits in Redis.
     Limits(limits::Arguments),
+    /// Plays recorded traffic over simulated fleets, in virtual time.
+    Traces(traces::Arguments),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -85,6 +88,10 @@ async fn main() -> Result<()> {
             process::pin_to(arguments.router_core)?;
             let (report, tables) = limits::measure(&binary, &what).await?;
             (serde_json::to_vec_pretty(&report)?, tables, "bench-limits")
+        }
+        Some(Command::Traces(what)) => {
+            let (report, tables) = traces::play(&what)?;
+            (serde_json::to_vec_pretty(&report)?, tables, "bench-traces")
         }
         None => {
             let report = measure(&arguments).await?;

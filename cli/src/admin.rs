@@ -67,14 +67,23 @@ impl Args {
         let Some(url) = &self.url else {
             return Ok(None);
         };
-        let key = secret::admin_key(self.admin_key_file.as_deref())?;
-        Service::new(url.clone(), key, self.ca.as_deref()).map(Some)
+        let key_file = self.admin_key_file.as_deref();
+        Service::open(url.clone(), key_file, self.ca.as_deref()).map(Some)
     }
 }
 
 // === impl Service ===
 
 impl Service {
+    /// A service at this address; the key is in a file, or in the environment.
+    pub(crate) fn open(
+        url: ServiceUrl,
+        key_file: Option<&Path>,
+        ca: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        Self::new(url, secret::admin_key(key_file)?, ca)
+    }
+
     fn new(url: ServiceUrl, key: HeaderValue, ca: Option<&Path>) -> Result<Self, Failure> {
         let headers = HeaderMap::from_iter([(AUTHORIZATION, key)]);
         let client = http::client(ca).map_err(|error| Failure::Usage(error.into()))?;

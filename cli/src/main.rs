@@ -19,12 +19,19 @@ mod ledger;
 mod calendar;
 mod usage;
 mod reconcile;
+mod explain;
+mod replay;
 mod keys;
 mod operator;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// Bodies and answers of all sizes come and go: glibc's allocator would ask the kernel for each large one
+/// anew, and keep what a burst has left in pieces.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const ABOUT: &str = "OpenAI-compatible inference with plans, from a laptop to a cluster";
 
@@ -66,6 +73,8 @@ enum Role {
     Ledger(ledger::Args),
     Usage(usage::Args),
     Reconcile(reconcile::Args),
+    Explain(explain::Args),
+    Replay(replay::Args),
     Keys(Box<keys::Args>),
     Operator(operator::Args),
 }
@@ -80,6 +89,8 @@ fn main() -> ExitCode {
         Role::Ledger(args) => ledger::run(args),
         Role::Usage(args) => usage::run(&args),
         Role::Reconcile(args) => reconcile::run(&args),
+        Role::Explain(args) => explain::run(&args),
+        Role::Replay(args) => replay::run(&args),
         Role::Keys(args) => keys::run(*args),
         Role::Operator(args) => operator::run(args),
     };

@@ -97,6 +97,10 @@ pub(crate) struct Args {
     /// How long running answers may go on once it is asked to stop
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     drain_timeout: Duration,
+    /// Write everything that placement hears and decides to this new file, for `inferyard replay`: no
+    /// prompt, no output, and no hash that could be tried against them
+    #[arg(long, value_name = "FILE")]
+    record_placements: Option<PathBuf>,
     /// Print the addresses as a line of JSON
     #[arg(long)]
     json: bool,
@@ -217,6 +221,8 @@ fn config(args: &Args, hosted: Option<&Hosted>) -> anyhow::Result<Config> {
         limits: limits.limits(hosted.map(|ledger| ledger.outbox.clone()))?,
         ledger: hosting.or_else(|| limits.ledger.clone()),
         key_store: limits.key_store()?,
+        admin_keys: limits.admin_key_hashes.clone(),
+        record_placements: args.record_placements.clone(),
         trusted_proxies: limits.trusted_proxies.clone(),
         ..Config::default()
     };

@@ -44,6 +44,8 @@ pub(crate) enum Route {
     Model(String),
     /// What was used and what it cost: the ledger answers.
     Organization,
+    /// Why this request went where it did.
+    Placement(String),
     Live,
     Ready(Needed),
     /// A CORS preflight, which asks about any path.
@@ -79,6 +81,11 @@ impl Route {
             return Ok(Self::Preflight);
         }
         let path = uri.path();
+        if let Some(id) = path.strip_prefix("/v1/organization/placements/")
+            && method == Method::GET
+        {
+            return Ok(Self::Placement(id.to_owned()));
+        }
         // The ledger knows its paths and their methods.
         if path.starts_with("/v1/organization/") {
             return Ok(Self::Organization);
@@ -117,10 +124,15 @@ fn label(route: &Result<Route, AcceptError>) -> &'static str {
         Ok(Route::Models) => "/v1/models",
         Ok(Route::Model(_)) => "/v1/models/{id}",
         Ok(Route::Organization) => "/v1/organization",
+        Ok(Route::Placement(_)) => "/v1/organization/placements",
         Ok(Route::Live) => "/healthz",
         Ok(Route::Ready { .. }) => "/readyz",
         Ok(Route::Preflight) => "preflight",
-        Err(AcceptError::UnknownPath { .. } | AcceptError::UnknownModel { .. }) => "unknown",
+        Err(
+            AcceptError::UnknownPath { .. }
+            | AcceptError::UnknownModel { .. }
+            | AcceptError::UnknownRequest { .. },
+        ) => "unknown",
         Err(AcceptError::WrongMethod { .. }) => "wrong_method",
     }
 }
@@ -152,7 +164,7 @@ fn percent_decode(text: &str) -> Option<String> {
 // === impl RequestId ===
 
 impl RequestId {
-    fn random() -> Self {
+    pub(crate) fn random() -> Self {
         let mut bits = [0; 16];
         getrandom::fill(&mut bits).expect("the system should have random numbers");
         let mut text = *b"req_00000000000000000000000000000000";

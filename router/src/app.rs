@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::connections::Connections;
 use crate::flow;
 use crate::limit::{Limiter, LimiterError};
-use crate::place::Fleet;
+use crate::place::{Fleet, RecordError};
 use crate::reserve::Estimates;
 use crate::telemetry::{Telemetry, scrape};
 use crate::tls::{Tls, TlsError};
@@ -62,6 +62,9 @@ pub enum BindError {
     /// It cannot keep limits.
     #[error(transparent)]
     Limits(#[from] LimiterError),
+    /// It cannot record placements.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// It has no certificate to show.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -225,15 +228,16 @@ impl Bound {
 // === impl App ===
 
 impl App {
-    fn new(config: Config, register: impl FnOnce(&mut Registry)) -> Result<Self, LimiterError> {
+    fn new(config: Config, register: impl FnOnce(&mut Registry)) -> Result<Self, BindError> {
         let mut telemetry = Telemetry::new();
         telemetry.add(register);
         let telemetry = Arc::new(telemetry);
         let limiter = Limiter::new(config.limits.clone(), Arc::clone(&telemetry))?;
+        let recording = config.record_placements.clone();
         Ok(Self {
             stored_keys: config.key_store.clone().map(StoredKeys::new),
             config,
-            fleet: Fleet::default(),
+            fleet: Fleet::new(recording)?,
             limiter,
             estimates: Estimates::default(),
             telemetry,

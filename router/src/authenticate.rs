@@ -43,7 +43,7 @@ pub(crate) async fn authenticate(
 ) -> Result<Caller, AuthenticateError> {
     let text = bearer(headers)?;
     let unknown = || AuthenticateError::UnknownKey {
-        masked: masked(&String::from_utf8_lossy(text)),
+        masked: masked_key(text),
     };
     if text.len() > LONGEST_KEY {
         return Err(unknown());
@@ -78,8 +78,13 @@ fn declared(catalog: &Catalog, hash: &KeyHash) -> Option<Arc<Key>> {
     bool::from(declared.0.ct_eq(&hash.0)).then(|| Arc::clone(key))
 }
 
+/// What may be shown of a key that nobody knows.
+pub(crate) fn masked_key(text: &[u8]) -> String {
+    masked(&String::from_utf8_lossy(text))
+}
+
 /// The text after `Bearer`; the scheme's name has no case.
-fn bearer(headers: &HeaderMap) -> Result<&[u8], AuthenticateError> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&[u8], AuthenticateError> {
     let value = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let value = value.unwrap_or_default().trim_ascii();
     let (scheme, rest) = value.split_at_checked(6).unwrap_or((value, b""));

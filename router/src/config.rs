@@ -1,10 +1,11 @@
 //! The settings of a router; the command line fills them.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderValue;
-use inferyard_keys::KeyStore;
+use inferyard_keys::{KeyHash, KeyStore};
 
 use crate::catalog::Endpoint;
 use crate::limit::LimitsConfig;
@@ -48,6 +49,10 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Who answers `/v1/organization/*`; `None`: nobody.
     pub ledger: Option<Endpoint>,
+    /// Who may ask why a request went where it did.
+    pub admin_keys: Vec<KeyHash>,
+    /// Where everything that placement hears and decides is written down; `None`: nowhere.
+    pub record_placements: Option<PathBuf>,
     /// Signs the cookies of the preview's visitors, and hides their addresses. The same for all
     /// routers that share limits; by default random, so that a router forgets its visitors when it
     /// ends.
@@ -86,6 +91,8 @@ impl Default for Config {
             key_store: None,
             limits: LimitsConfig::default(),
             ledger: None,
+            admin_keys: Vec::new(),
+            record_placements: None,
             cookie_secret,
             trusted_proxies: Vec::new(),
         }

@@ -119,6 +119,14 @@ fn accept(error: &AcceptError) -> Row<'_> {
                 format!("Not allowed to {method} on {path}. (HINT: it takes {allow}.)"),
             )
         },
+        AcceptError::UnknownRequest { id } => Row::invalid(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!(
+                "This router does not remember where the request '{id}' went. It remembers the last few \
+                 thousand, and every router its own: ask the others too."
+            ),
+        ),
         AcceptError::UnknownModel { id } => Row {
             param: Some("model"),
             ..Row::invalid(

@@ -22,7 +22,7 @@ use crate::authenticate::{Caller, authenticate};
 use crate::collect::{collect, discard};
 use crate::error::{AcceptError, AuthenticateError, Error, PlaceError, StreamError};
 use crate::meter::{Content, Meter, Metered};
-use crate::place::place;
+use crate::place::{place, work};
 use crate::read::{Api, Generation, read};
 use crate::reply::{self, EventBody};
 use crate::reserve::reserve;
@@ -30,7 +30,7 @@ use crate::respond;
 use crate::sse::Frames;
 use crate::stream::{self, Tokens, Tries};
 use crate::wire::Head;
-use crate::{models, organization, preview, probes};
+use crate::{explain, models, organization, preview, probes};
 
 /// Answers one request; there is an answer to everything.
 pub(crate) async fn serve(
@@ -80,6 +80,7 @@ async fn answer(
             let caller = call(app, accepted, meter).await?;
             (StatusCode::OK, models::one(&caller, &id, owner)?)
         }
+        Route::Placement(id) => (StatusCode::OK, explain::answer(app, accepted, &id)?),
         Route::Live => (StatusCode::OK, probes::live()),
         Route::Ready(needed) => {
             probes::ready(&app.catalog(), &app.fleet, needed, app.is_draining())
@@ -106,7 +107,7 @@ async fn generate(
     meter.asks_for(&generation.model.name);
     let mut generation = address(generation, &caller, accepted);
     meter.owes(reserve(app, &caller, accepted, &mut generation).await?);
-    let tokens = begin(app, &generation, meter).await?;
+    let tokens = begin(app, accepted, &generation, meter).await?;
     reply(app, tokens, generation, accepted, meter).await
 }
 
@@ -148,15 +149,25 @@ fn address(mut generation: Generation, caller: &Caller, accepted: &Accepted) -> 
 }
 
 /// Places and streams until some worker has produced the first token: the commit point.
-async fn begin(app: &App, generation: &Generation, meter: &mut Meter) -> Result<Tokens, Error> {
+async fn begin(
+    app: &App,
+    accepted: &Accepted,
+    generation: &Generation,
+    meter: &mut Meter,
+) -> Result<Tokens, Error> {
+    let Generation { model, request, .. } = generation;
+    let work = work(request, &app.estimates.of(&model.name));
     let mut tries = Tries::default();
     loop {
-        let Generation { model, request, .. } = generation;
-        let placed = match place(&app.fleet, model, request, tries.workers()) {
+        let placed = match place(&app.fleet, model, &work, tries.workers(), accepted.id) {
             Ok(placed) => placed,
             Err(none) => return Err(tries.none_left(none)),
         };
         app.telemetry.placed(&model.name, placed.cached);
+        let headers = &accepted.head.headers;
+        if let Some((name, value)) = explain::header(app, headers, &placed.decided) {
+            meter.tell(name, value);
+        }
         let worker = Arc::clone(placed.slot.worker());
         match stream::open(placed.slot, request.clone(), meter, &app.given_up).await {
             Ok(tokens) => return Ok(tokens),

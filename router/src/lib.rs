@@ -26,6 +26,8 @@ mod answer;
 mod respond;
 mod meter;
 
+mod admin;
+mod explain;
 mod models;
 mod organization;
 mod probes;
@@ -37,4 +39,5 @@ mod telemetry;
 pub use app::{BindError, Router, RunError};
 pub use config::{Config, CorsOrigins, Network, NetworkError};
 pub use limit::{LimitStore, LimiterError, LimitsConfig, SpoolError};
+pub use place::RecordError;
 pub use tls::{TlsError, TlsFiles};

@@ -2,28 +2,47 @@
 
 use std::sync::Arc;
 
+use inferyard_placement::Work;
 use inferyard_proto::worker::v1::GenerateRequest;
 use inferyard_proto::worker::v1::generate_request::Prompt;
 use inferyard_proto::worker::v1::text_prompt::Content;
 
+use crate::accept::RequestId;
 use crate::catalog::Model;
 use crate::error::PlaceError;
+use crate::reserve::Ratio;
 
+mod crew;
 mod fleet;
-mod view;
+mod follow;
+mod journal;
+mod recorder;
 mod worker;
 
 pub(crate) use fleet::Fleet;
-pub(crate) use view::Standing;
+pub(crate) use inferyard_placement::Standing;
+pub(crate) use journal::Decided;
+pub use recorder::RecordError;
 pub(crate) use worker::{Slot, Worker};
-
-use view::Work;
 
 /// A request's place on a worker; given back when it is dropped.
 pub(crate) struct Placed {
     pub(crate) slot: Slot,
     /// Whether the worker already holds a part of the prompt.
     pub(crate) cached: bool,
+    /// Why it is this place.
+    pub(crate) decided: Arc<Decided>,
+}
+
+/// What a request asks of a worker.
+pub(crate) fn work(request: &GenerateRequest, ratio: &Ratio) -> Work {
+    let prompt_bytes = prompt_bytes(request);
+    Work {
+        prompt_bytes,
+        prompt_tokens: ratio.tokens(prompt_bytes),
+        blocks: request.prefix_blocks.as_slice().into(),
+        sequences: request.choices.max(1),
+    }
 }
 
 /// Places a request on the best worker that has not been tried.
@@ -31,46 +50,17 @@ pub(crate) struct Placed {
 pub(crate) fn place(
     fleet: &Fleet,
     model: &Model,
-    request: &GenerateRequest,
+    work: &Work,
     tried: &[Arc<Worker>],
+    request: RequestId,
 ) -> Result<Placed, PlaceError> {
-    let work = Work {
-        model: &model.name,
-        prompt_bytes: prompt_bytes(request),
-        blocks: &request.prefix_blocks,
-        sequences: request.choices.max(1),
-    };
-    let workers = fleet.workers(&model.name);
-    let untried = |worker: &&Arc<Worker>| !tried.iter().any(|other| Arc::ptr_eq(other, worker));
-    let best = fleet
-        .turned(&workers)
-        .filter(untried)
-        .filter_map(|worker| Some((worker, worker.expect(&work)?)))
-        .min_by(|(_, one), (_, other)| one.seconds.total_cmp(&other.seconds));
-    let Some((worker, expected)) = best else {
-        return Err(none_ready(&workers, &model.name));
-    };
-    tracing::Span::current().record("worker", tracing::field::display(worker.endpoint()));
-    Ok(Placed {
-        slot: worker.take(&work, &expected),
-        cached: expected.covered_bytes > 0,
-    })
-}
-
-fn none_ready(workers: &[Arc<Worker>], model: &str) -> PlaceError {
-    let progress = workers
-        .iter()
-        .filter_map(|worker| match worker.standing(model) {
-            Standing::Loading { progress } => Some(progress),
-            Standing::Ready
-            | Standing::Draining
-            | Standing::OtherModel { .. }
-            | Standing::Unreachable => None,
-        });
-    match progress.max_by(f32::total_cmp) {
-        Some(progress) => PlaceError::Loading { progress },
-        None => PlaceError::NoWorker,
-    }
+    let crew = fleet.crew(&model.name).ok_or(PlaceError::NoWorker)?;
+    let placed = crew.place(work, tried, request);
+    let placed = placed.ok_or_else(|| crew.none_ready())?;
+    fleet.journal().enter(Arc::clone(&placed.decided));
+    let worker = placed.slot.worker().endpoint();
+    tracing::Span::current().record("worker", tracing::field::display(worker));
+    Ok(placed)
 }
 
 /// Bytes of a prompt as it was sent; a token id counts as the text that it stands for.

@@ -114,10 +114,11 @@ impl Needed {
 
 /// What the workers of a model are doing, unless one is ready.
 fn missing_workers<'a>(fleet: &Fleet, model: &'a str) -> Option<Missing<'a>> {
-    let workers = fleet.workers(model);
-    let workers: Vec<_> = workers
-        .iter()
-        .map(|worker| describe(worker.endpoint().to_string(), worker.standing(model)))
+    let standings = fleet.crew(model).map(|crew| crew.standings());
+    let workers: Vec<_> = standings
+        .into_iter()
+        .flatten()
+        .map(|(worker, standing)| describe(worker.endpoint().to_string(), standing))
         .collect();
     if workers.iter().any(|worker| worker.state == "ready") {
         return None;

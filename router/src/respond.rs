@@ -21,6 +21,9 @@ const OPENAI_VERSION: HeaderName = HeaderName::from_static("openai-version");
 /// Proxies of the nginx family would otherwise collect a stream before they pass it on.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// With all limits: room for them at once.
+const MOST_HEADERS: usize = 32;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 
@@ -71,6 +74,7 @@ pub(crate) fn finish(
             body.clear();
         }
     }
+    head.headers.reserve(MOST_HEADERS);
     let id = HeaderValue::from_str(accepted.id.as_str()).expect("an id should be a header value");
     let milliseconds = u64::try_from(accepted.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
     head.headers.insert(REQUEST_ID, id);

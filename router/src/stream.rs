@@ -85,6 +85,7 @@ pub(crate) async fn open(
             Some(Ok(Event::Admitted(admitted))) => meter.admitted(admitted),
             Some(Ok(event)) => {
                 meter.begins();
+                tokens.begun();
                 tokens.first = Some(event);
                 return Ok(tokens);
             }
@@ -136,6 +137,13 @@ impl Tokens {
             };
             self.phase = Phase::Ended;
             return Poll::Ready(Some(Err(Broken { error, usage })));
+        }
+    }
+
+    /// The first token is there.
+    fn begun(&self) {
+        if let Phase::Running(running) = &self.phase {
+            running.slot.begun();
         }
     }
 

@@ -196,29 +196,34 @@ impl Telemetry {
         self.retries.get_or_create(&labels).inc();
     }
 
+    fn show(&self, model: &Arc<str>, running: u32, standing: &Standing) {
+        let state = match standing {
+            Standing::Ready => "ready",
+            Standing::Loading { .. } => "loading",
+            Standing::Draining => "draining",
+            Standing::OtherModel { .. } => "other_model",
+            Standing::Unreachable => "unreachable",
+        };
+        let model = Arc::clone(model);
+        let requests = ModelLabel {
+            model: Arc::clone(&model),
+        };
+        self.worker_requests
+            .get_or_create(&requests)
+            .inc_by(i64::from(running));
+        self.workers
+            .get_or_create(&WorkerLabels { model, state })
+            .inc();
+    }
+
     /// Everything as text in the OpenMetrics format.
     fn render(&self, fleet: &Fleet) -> Result<String, std::fmt::Error> {
         self.workers.clear();
         self.worker_requests.clear();
-        fleet.each(|model, worker| {
-            let state = match worker.standing(model) {
-                Standing::Ready => "ready",
-                Standing::Loading { .. } => "loading",
-                Standing::Draining => "draining",
-                Standing::OtherModel { .. } => "other_model",
-                Standing::Unreachable => "unreachable",
-            };
-            let model = Arc::clone(model);
-            let running = i64::from(worker.running());
-            let requests = ModelLabel {
-                model: Arc::clone(&model),
-            };
-            self.worker_requests
-                .get_or_create(&requests)
-                .inc_by(running);
-            self.workers
-                .get_or_create(&WorkerLabels { model, state })
-                .inc();
+        fleet.each(|model, crew| {
+            for (worker, standing) in crew.standings() {
+                self.show(model, worker.running(), &standing);
+            }
         });
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

@@ -63,6 +63,8 @@ pub(crate) struct Load {
     pub(crate) prefill_rate: f32,
     /// Tokens per second and sequence.
     pub(crate) decode_rate: f32,
+    /// Tokens computed since the start.
+    pub(crate) worked: u64,
 }
 
 /// A change of the set of prefix blocks that the KV cache holds.

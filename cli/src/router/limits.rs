@@ -72,8 +72,8 @@ pub(crate) struct Args {
     /// --postgres, where it is to listen
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) ledger: Option<Endpoint>,
-    /// The SHA-256 (64 hexadecimal digits) of a key that may read usage and make keys, with --sqlite
-    /// or --postgres
+    /// The SHA-256 (64 hexadecimal digits) of a key that may ask why a request went where it did, and,
+    /// with --sqlite or --postgres, read usage and make keys
     #[arg(long = "admin-key-hash", value_name = "HEX", value_parser = key_hash)]
     pub(crate) admin_key_hashes: Vec<KeyHash>,
     /// A file with a secret of at least 32 bytes, the same for all routers, that signs the cookies of

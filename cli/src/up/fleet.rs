@@ -195,6 +195,7 @@ impl Plan<'_> {
         flags.extend(["--ledger".into(), unix(&self.ledger_socket())]);
         let lease = duration::argument(self.args.lease_time);
         flags.extend(["--lease-time".into(), lease.into()]);
+        flags.extend(self.admin_keys());
         flags.extend(drained(self.args));
         flags.extend(common(self.args));
         let mut secrets = Vec::new();
@@ -207,11 +208,9 @@ impl Plan<'_> {
             }
             (None, Some(postgres)) => {
                 secrets.push((part::POSTGRES, postgres.into()));
-                flags.extend(self.admin_keys());
             }
             (None, None) => {
                 flags.extend(["--sqlite".into(), self.state.ledger().into()]);
-                flags.extend(self.admin_keys());
             }
         }
         Ok(CommandLine { flags, secrets })

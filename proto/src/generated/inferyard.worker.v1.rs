@@ -558,6 +558,10 @@ pub struct WorkerState {
     /// The same of `completion_tokens_total`.
     #[prost(uint64, tag = "21")]
     pub dropped_completion_tokens_total: u64,
+    /// Tokens computed since the start, of prompts and of answers, those of requests that have not ended
+    /// included: the work that was done, where the totals above are what was used.
+    #[prost(uint64, tag = "22")]
+    pub worked_tokens_total: u64,
     /// Why it does not serve, in words for people (`the engine at <http://127.0.0.1:8000> does not answer:
     /// connection refused`). Empty: there is nothing to say.
     #[prost(string, tag = "30")]

@@ -29,6 +29,12 @@ pub(crate) enum AcceptError {
         /// The value of the `Allow` header: `GET, HEAD`.
         allow: &'static str,
     },
+    /// `GET /v1/organization/placements/{id}` of a request that this router does not remember.
+    #[error("no placement of {id}")]
+    UnknownRequest {
+        /// As the client named it.
+        id: String,
+    },
     /// `GET /v1/models/{id}` of a model that is not there.
     #[error("no model {id}")]
     UnknownModel {

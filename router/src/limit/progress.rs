@@ -97,6 +97,10 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             Some(running) = inbox.recv(), if sending.len() < AT_ONCE => {
+                // Most answers of a token or two: their end says it all.
+                if running.has_ended() {
+                    continue;
+                }
                 let shared = Arc::clone(shared);
                 sending.spawn(async move { send(&shared, &running).await });
             }

@@ -1,27 +1,21 @@
-//! One worker: its connection, the task that follows its state, and the slots taken on it.
+//! One worker: its connection, and the slots taken on it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use inferyard_placement::{Gap, Ticket, WorkerId};
+use inferyard_proto::worker::v1::WorkerState;
 use inferyard_proto::worker::v1::worker_client::WorkerClient;
-use inferyard_proto::worker::v1::{WatchRequest, WorkerState};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::Status;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use super::view::{Expected, Standing, View, Work};
+use super::crew::Crew;
 use crate::catalog::Endpoint;
 
-/// A worker speaks at least once a second; after this silence it is taken for broken.
-const SILENCE: Duration = Duration::from_secs(3);
-/// Pauses between attempts to follow a worker's state, doubled after each.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Above the largest body that a router can be set to accept, with the chain of its blocks.
@@ -38,45 +32,42 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 pub(crate) struct Worker {
     endpoint: Endpoint,
     client: WorkerClient<Channel>,
-    view: Mutex<View>,
+    /// Where what it says is written down. The crew has its workers, not the other way round.
+    crew: Weak<Crew>,
+    id: WorkerId,
     /// Requests of this router that run here.
     running: AtomicU32,
     /// Ends the task that follows the state.
-    _following: DropGuard,
+    following: CancellationToken,
 }
 
 /// A place on a worker; dropping it gives the place back.
 pub(crate) struct Slot {
     worker: Arc<Worker>,
     boot_id: u64,
-    serial: u64,
-}
-
-/// Why a worker's stream of states ended.
-#[derive(Debug, thiserror::Error)]
-enum FollowError {
-    #[error("{0}")]
-    Broken(#[source] Status),
-    #[error("the worker ended its stream of states")]
-    Ended,
-    #[error("the worker was silent for {SILENCE:?}")]
-    Silent,
+    ticket: Ticket,
 }
 
 // === impl Worker ===
 
 impl Worker {
     /// A worker that is not yet known; `following` ends with it.
-    pub(crate) fn new(endpoint: Endpoint, following: CancellationToken) -> Self {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        crew: &Arc<Crew>,
+        id: WorkerId,
+        following: CancellationToken,
+    ) -> Self {
         let client = WorkerClient::new(channel(&endpoint))
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(LARGEST_MESSAGE);
         Self {
             endpoint,
             client,
-            view: Mutex::default(),
+            crew: Arc::downgrade(crew),
+            id,
             running: AtomicU32::new(0),
-            _following: following.drop_guard(),
+            following,
         }
     }
 
@@ -93,94 +84,28 @@ impl Worker {
         self.running.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn standing(&self, model: &str) -> Standing {
-        self.view().standing(model)
+    pub(super) fn id(&self) -> WorkerId {
+        self.id
     }
 
-    pub(crate) fn expect(&self, work: &Work<'_>) -> Option<Expected> {
-        self.view().expect(work)
+    /// It is not one of the crew any longer, and nobody listens to it.
+    pub(super) fn leave(&self) {
+        self.following.cancel();
     }
 
-    pub(crate) fn context_length(&self) -> Option<u64> {
-        self.view().context_length()
+    /// It said how it is.
+    pub(super) fn update(&self, state: WorkerState) -> Result<(), Gap> {
+        let Some(crew) = self.crew.upgrade() else {
+            return Ok(());
+        };
+        crew.state(self.id, state.into())
     }
 
-    /// Takes a place for work that is about to be sent.
-    pub(crate) fn take(self: &Arc<Self>, work: &Work<'_>, expected: &Expected) -> Slot {
-        self.running.fetch_add(1, Ordering::Relaxed);
-        let mut view = self.view();
-        Slot {
-            boot_id: view.boot_id(),
-            serial: view.sent(work, expected, Instant::now()),
-            worker: Arc::clone(self),
+    /// It is silent.
+    pub(super) fn lost(&self) {
+        if let Some(crew) = self.crew.upgrade() {
+            crew.lost(self.id);
         }
-    }
-
-    fn view(&self) -> MutexGuard<'_, View> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn update(&self, state: WorkerState) {
-        self.view().update(state, Instant::now());
-    }
-}
-
-/// Follows the state of a worker, over broken connections and other lives of it, until the worker
-/// leaves the catalog.
-pub(crate) async fn follow(worker: std::sync::Weak<Worker>) {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let Some(client) = worker.upgrade().map(|worker| worker.client()) else {
-            return;
-        };
-        let mut spoke = false;
-        let error = listen(client, &worker, &mut spoke).await;
-        let Some(worker) = worker.upgrade() else {
-            return;
-        };
-        worker.view().forget();
-        if spoke {
-            tracing::warn!(worker = %worker.endpoint, %error, "lost a worker");
-            // One that broke is soon back; one that hangs would only be taken for ready again.
-            pause = match error {
-                FollowError::Broken(_) | FollowError::Ended => FIRST_PAUSE,
-                FollowError::Silent => LONGEST_PAUSE,
-            };
-        } else {
-            tracing::debug!(worker = %worker.endpoint, %error, "no worker yet");
-        }
-        drop(worker);
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// Takes states until the stream breaks, and says why it did.
-async fn listen(
-    mut client: WorkerClient<Channel>,
-    worker: &std::sync::Weak<Worker>,
-    spoke: &mut bool,
-) -> FollowError {
-    let mut stream = match timeout(SILENCE, client.watch(WatchRequest {})).await {
-        Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return FollowError::Broken(status),
-        Err(_) => return FollowError::Silent,
-    };
-    loop {
-        let state = match timeout(SILENCE, stream.message()).await {
-            Ok(Ok(Some(state))) => state,
-            Ok(Ok(None)) => return FollowError::Ended,
-            Ok(Err(status)) => return FollowError::Broken(status),
-            Err(_) => return FollowError::Silent,
-        };
-        let Some(worker) = worker.upgrade() else {
-            return FollowError::Ended;
-        };
-        if !*spoke {
-            tracing::info!(worker = %worker.endpoint, phase = ?state.phase(), "found a worker");
-            *spoke = true;
-        }
-        worker.update(state);
     }
 }
 
@@ -220,6 +145,15 @@ fn channel(endpoint: &Endpoint) -> Channel {
 // === impl Slot ===
 
 impl Slot {
+    pub(super) fn new(worker: Arc<Worker>, ticket: Ticket, boot_id: u64) -> Self {
+        worker.running.fetch_add(1, Ordering::Relaxed);
+        Self {
+            worker,
+            boot_id,
+            ticket,
+        }
+    }
+
     pub(crate) fn worker(&self) -> &Arc<Worker> {
         &self.worker
     }
@@ -228,11 +162,20 @@ impl Slot {
     pub(crate) fn boot_id(&self) -> u64 {
         self.boot_id
     }
+
+    /// The first token is there: the worker itself says from now on what it holds.
+    pub(crate) fn begun(&self) {
+        if let Some(crew) = self.worker.crew.upgrade() {
+            crew.begun(self.ticket);
+        }
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.worker.view().ended(self.serial);
+        if let Some(crew) = self.worker.crew.upgrade() {
+            crew.ended(self.ticket);
+        }
         self.worker.running.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -157,21 +157,35 @@ async fn idle_workers_take_turns_and_a_held_prefix_attracts() {
     let mut one = ScriptedWorker::start().await;
     let mut two = ScriptedWorker::start().await;
     let router = TestRouter::start(&[&one, &two]).await;
-    let text = "x".repeat(50_000);
-    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#);
+    let prompt = |text: &str| {
+        let text = text.repeat(50_000);
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#)
+    };
+    let body = prompt("x");
 
     // Two requests at once: the second goes where the first did not.
-    let mut first = router.chat(&body).await;
+    let mut first = router.chat(&prompt("y")).await;
     let mut second = router.chat(&body).await;
     let (first_call, second_call) = (one.call().await, two.call().await);
-    let blocks = first_call.request.prefix_blocks.clone();
-    assert_eq!(blocks.len(), 48);
+    let chains = [&first_call, &second_call].map(|call| call.request.prefix_blocks.clone());
+    assert_ne!(chains[0], chains[1]);
+    assert!(chains.iter().all(|chain| chain.len() == 48));
+    // Where the first did go, its prompt is being computed: one that is equal waits for that.
+    let mut third = router.chat(&body).await;
+    let (third_call, holder) = tokio::select! {
+        call = one.call() => (call, 0),
+        call = two.call() => (call, 1),
+    };
+    let blocks = third_call.request.prefix_blocks.clone();
+    assert_eq!(blocks, chains[holder]);
+    third_call.say_hello().await;
+    third.answer().await;
     first_call.say_hello().await;
     second_call.say_hello().await;
     first.answer().await;
     second.answer().await;
 
-    // The second worker holds the prompt: it gets it even with other work ahead.
+    // The second worker says that it holds the prompt: it gets it even with other work ahead.
     two.becomes(|state| {
         state.prefixes = Some(inferyard_proto::worker::v1::PrefixChange {
             reset: true,
@@ -191,7 +205,7 @@ async fn idle_workers_take_turns_and_a_held_prefix_attracts() {
             client.answer().await;
             // Until the change has arrived, either may be chosen.
             let metrics = router.scrape().await;
-            if metrics.contains(r#"placements_total{model="m",prefix="held"} 1"#) {
+            if metrics.contains(r#"placements_total{model="m",prefix="held"} 2"#) {
                 assert!(call.1, "the holder should have been chosen");
                 break;
             }

@@ -69,6 +69,7 @@ pub(super) fn state(
         open_requests: u32::try_from(load.open).unwrap_or(u32::MAX),
         dropped_prompt_tokens_total: snapshot.totals.dropped_prompt,
         dropped_completion_tokens_total: snapshot.totals.dropped_completion,
+        worked_tokens_total: load.worked,
         note: snapshot.note.clone(),
         fetch: None,
     }

@@ -31,6 +31,11 @@ async fn the_second_of_two_equal_prompts_is_cached() {
     let prompt = second.admitted.as_ref().unwrap().prompt_tokens;
     assert_eq!(second.cached(), prompt - 1, "all but the last token");
     assert_eq!(first.only().content, second.only().content);
+    let state = server.wait_idle().await;
+    // The last token of an answer is drawn, and nothing is computed from it.
+    let computed = state.prompt_tokens_total - state.cached_tokens_total;
+    let answered = state.completion_tokens_total - 2;
+    assert_eq!(state.worked_tokens_total, computed + answered);
 }
 
 #[tokio::test]

@@ -128,10 +128,7 @@ impl ScriptedWorker {
 
     /// Says something else from now on.
     pub(crate) fn becomes(&self, change: impl FnOnce(&mut WorkerState)) {
-        self.state.send_modify(|state| {
-            state.sequence += 1;
-            change(state);
-        });
+        self.state.send_modify(change);
     }
 
     /// Says nothing of itself any more, and keeps its connections.
@@ -161,7 +158,6 @@ fn server() -> Server {
 fn ready() -> WorkerState {
     WorkerState {
         boot_id: 1,
-        sequence: 1,
         phase: Phase::Ready.into(),
         load_progress: 1.0,
         model: "m".to_owned(),
@@ -277,7 +273,13 @@ impl Worker for Service {
         let beats = beats
             .filter(move |_| !silent.load(Ordering::Relaxed))
             .map(move |_| state.borrow().clone());
-        Ok(Response::new(Box::pin(changes.merge(beats).map(Ok))))
+        let mut sequence = 0;
+        let numbered = changes.merge(beats).map(move |mut state| {
+            sequence += 1;
+            state.sequence = sequence;
+            Ok(state)
+        });
+        Ok(Response::new(Box::pin(numbered)))
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) fn serve(
         sequences: Vec::new(),
         preempted: VecDeque::new(),
         rates: Rates::default(),
+        worked: 0,
         scratch: Scratch::default(),
         queue,
         state,
@@ -72,6 +73,8 @@ struct Engine<'m> {
     // Had to give way; they run again before anything new does, oldest first.
     preempted: VecDeque<Preempted>,
     rates: Rates,
+    // Tokens computed.
+    worked: u64,
     scratch: Scratch,
     queue: &'m Queue<Job>,
     state: &'m State,
@@ -130,6 +133,7 @@ impl Engine<'_> {
         let prompts = plan.tokens.iter().filter(|tokens| **tokens > 1).sum();
         let decoded = answers > 0 && plan.tokens.contains(&1);
         self.rates.stepped(prompts, decoded, started.elapsed());
+        self.worked += plan.tokens.iter().map(|tokens| *tokens as u64).sum::<u64>();
         true
     }
 
@@ -312,6 +316,7 @@ impl Engine<'_> {
             kv_cached: self.ledger.cached() as u64,
             prefill_rate: self.rates.prefill(),
             decode_rate: self.rates.decode(),
+            worked: self.worked,
         };
         self.state
             .set_load(load, self.ledger.take_changes().into_iter());

@@ -31,6 +31,8 @@ struct Numbers {
     prefill_rate: f32,
     decode_rate: f32,
     bytes_per_token: f32,
+    // Tokens computed.
+    worked: u64,
 }
 
 /// A request that the engine has; it gives its place back when it is dropped.
@@ -59,6 +61,7 @@ impl Busy {
                 prefill_rate: 0.0,
                 decode_rate: 0.0,
                 bytes_per_token: BYTES_PER_TOKEN,
+                worked: 0,
             }),
         }
     }
@@ -155,6 +158,7 @@ impl Numbers {
             kv_cached: 0,
             prefill_rate: self.prefill_rate,
             decode_rate: self.decode_rate,
+            worked: self.worked,
         }
     }
 }
@@ -168,6 +172,7 @@ impl Slot {
         self.busy.change(|numbers, changes| {
             numbers.prefill_tokens -= prefill_tokens;
             numbers.held.use_all(blocks, changes);
+            numbers.worked += u64::from(computed);
             if computed >= LEAST_PREFILL {
                 average(&mut numbers.prefill_rate, per_second(computed, took));
             }
@@ -176,8 +181,9 @@ impl Slot {
 
     /// It has produced so many tokens for each of its answers since it began.
     pub(super) fn produced(&self, tokens: u32, took: Duration) {
+        let mut numbers = self.busy.lock();
+        numbers.worked += u64::from(tokens) * self.choices as u64;
         if tokens > 1 {
-            let mut numbers = self.busy.lock();
             average(&mut numbers.decode_rate, per_second(tokens - 1, took));
         }
     }

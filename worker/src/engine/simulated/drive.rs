@@ -29,6 +29,8 @@ pub(super) struct Drive {
     // Requests whose readers are behind.
     paused: Vec<RequestId>,
     rates: Rates,
+    // Tokens computed.
+    worked: u64,
     report: Report,
     // The end of the last step.
     clock: Instant,
@@ -52,6 +54,7 @@ impl Drive {
             choices: 0,
             paused: Vec::new(),
             rates: Rates::default(),
+            worked: 0,
             report: Report::default(),
             clock: Instant::now(),
         }
@@ -188,6 +191,7 @@ impl Drive {
         let decoded = self.gpu.step_decodes();
         self.gpu.end_step(&mut report);
         self.rates.stepped(prefill as usize, decoded, time);
+        self.worked += u64::from(prefill) + report.produced.len() as u64;
         for id in &report.produced {
             self.produce(*id);
         }
@@ -267,6 +271,7 @@ impl Drive {
             kv_cached: self.gpu.kv_cached(),
             prefill_rate: self.rates.prefill(),
             decode_rate: self.rates.decode(),
+            worked: self.worked,
         };
         let removed = self.report.removed.drain(..).map(PrefixChange::Removed);
         let added = self.report.added.drain(..).map(PrefixChange::Added);

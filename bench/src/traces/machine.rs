@@ -1,0 +1,192 @@
+//! One simulated worker: the engine's timing model, and what it tells of itself.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use inferyard_placement::Moment;
+use inferyard_proto::worker::v1::worker_state::Phase;
+use inferyard_proto::worker::v1::{Capacity, PrefixChange, WorkerState};
+use inferyard_worker::simulated::{Block, Gpu, Job, Report, Settings};
+
+use super::policy::MODEL;
+use super::trace::{BLOCK_TOKENS, Request};
+
+/// A worker.
+pub(crate) struct Machine {
+    gpu: Gpu,
+    settings: Settings,
+    report: Report,
+    steps: bool,
+    open: HashMap<u64, Counts>,
+    sequence: u64,
+    changes: PrefixChange,
+    worked: u64,
+    /// Requests whose first token came with the last step.
+    pub(crate) begun: Vec<u64>,
+    /// Requests that ended with it.
+    pub(crate) finished: Vec<End>,
+    /// It is about to say something.
+    pub(crate) speaks: bool,
+    /// When it last said something.
+    pub(crate) spoke: Moment,
+}
+
+/// What a request used.
+pub(crate) struct End {
+    pub(crate) id: u64,
+    pub(crate) prompt: u64,
+    pub(crate) cached: u64,
+    pub(crate) produced: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    prompt: u64,
+    cached: u64,
+    produced: u64,
+}
+
+// === impl Machine ===
+
+impl Machine {
+    pub(crate) fn new(settings: Settings) -> Result<Self> {
+        Ok(Self {
+            gpu: Gpu::new(settings)?,
+            settings,
+            report: Report::default(),
+            steps: false,
+            open: HashMap::new(),
+            sequence: 0,
+            changes: PrefixChange {
+                reset: true,
+                ..PrefixChange::default()
+            },
+            worked: 0,
+            begun: Vec::new(),
+            finished: Vec::new(),
+            speaks: false,
+            spoke: Duration::ZERO,
+        })
+    }
+
+    pub(crate) fn submit(&mut self, id: u64, request: &Request) -> Result<()> {
+        let block = |hash: &u64| Block {
+            hash: *hash,
+            tokens: BLOCK_TOKENS,
+        };
+        self.gpu.submit(Job {
+            id,
+            priority: 0,
+            blocks: request.blocks.iter().map(block).collect(),
+            prompt_tokens: request.prompt_tokens,
+            answer_tokens: request.answer_tokens,
+        })?;
+        let counts = Counts {
+            prompt: request.prompt_tokens.into(),
+            ..Counts::default()
+        };
+        self.open.insert(id, counts);
+        Ok(())
+    }
+
+    /// Begins a step, unless one is under way or nothing is to be done.
+    pub(crate) fn begin(&mut self) -> Option<Duration> {
+        if self.steps {
+            return None;
+        }
+        let length = self.gpu.begin_step()?;
+        self.steps = true;
+        Some(length)
+    }
+
+    /// Ends the step, and says what came of it in `begun` and `finished`.
+    pub(crate) fn end(&mut self) {
+        self.steps = false;
+        self.gpu.end_step(&mut self.report);
+        self.begun.clear();
+        self.finished.clear();
+        for (id, cached) in self.report.admitted.drain(..) {
+            if let Some(counts) = self.open.get_mut(&id) {
+                counts.cached = cached.into();
+            }
+        }
+        for id in self.report.produced.drain(..) {
+            if let Some(counts) = self.open.get_mut(&id) {
+                if counts.produced == 0 {
+                    self.begun.push(id);
+                    self.worked += counts.prompt - counts.cached;
+                }
+                counts.produced += 1;
+                self.worked += 1;
+            }
+        }
+        for id in self.report.finished.drain(..) {
+            if let Some(counts) = self.open.remove(&id) {
+                self.finished.push(End {
+                    id,
+                    prompt: counts.prompt,
+                    cached: counts.cached,
+                    produced: counts.produced,
+                });
+            }
+        }
+        self.changes.added.append(&mut self.report.added);
+        self.changes.removed.append(&mut self.report.removed);
+    }
+
+    /// What it says of itself, with the prefixes that changed since the last time.
+    pub(crate) fn state(&mut self) -> WorkerState {
+        self.sequence += 1;
+        let running = u32::try_from(self.gpu.running()).unwrap_or(u32::MAX);
+        let further = running.saturating_sub(1);
+        let step = self.settings.step + self.settings.step_per_sequence * further;
+        let mut changes = std::mem::take(&mut self.changes);
+        last_word(&mut changes);
+        WorkerState {
+            boot_id: 1,
+            sequence: self.sequence,
+            phase: Phase::Ready.into(),
+            load_progress: 1.0,
+            model: MODEL.to_owned(),
+            capacity: Some(Capacity {
+                max_running: u32::try_from(self.settings.max_running).unwrap_or(u32::MAX),
+                max_queued: 1024,
+                kv_total_tokens: self.settings.kv_tokens,
+                context_length: 1 << 20,
+            }),
+            running,
+            queued: u32::try_from(self.gpu.queued()).unwrap_or(u32::MAX),
+            queued_prefill_tokens: self.gpu.queued_prefill_tokens(),
+            kv_used_tokens: self.gpu.kv_used(),
+            kv_cached_tokens: self.gpu.kv_cached(),
+            #[expect(clippy::cast_possible_truncation, reason = "as on the wire")]
+            prefill_tokens_per_second: self.settings.prefill_tokens_per_second as f32,
+            decode_tokens_per_second: 1.0 / step.as_secs_f32().max(1e-6),
+            prefixes: Some(changes),
+            worked_tokens_total: self.worked,
+            ..WorkerState::default()
+        }
+    }
+}
+
+/// What came and went between two messages, or went and came, is no news.
+fn last_word(changes: &mut PrefixChange) {
+    if changes.added.is_empty() || changes.removed.is_empty() {
+        return;
+    }
+    let mut net: HashMap<u64, i32> = HashMap::new();
+    for block in changes.added.drain(..) {
+        *net.entry(block).or_default() += 1;
+    }
+    for block in changes.removed.drain(..) {
+        *net.entry(block).or_default() -= 1;
+    }
+    for (block, net) in net {
+        match net {
+            1.. => changes.added.push(block),
+            ..=-1 => changes.removed.push(block),
+            0 => {}
+        }
+    }
+}

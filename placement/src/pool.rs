@@ -1,0 +1,340 @@
+//! All workers of one model, as one router knows them; the least cost wins.
+
+use std::sync::Arc;
+
+use crate::view::{Gap, Load, View};
+use crate::{Considered, Cost, Moment, Standing, State, Verdict, Weights, Work};
+
+mod lately;
+
+use lately::Lately;
+
+/// Seconds of cost that nobody can foretell: workers that differ by less are equally good.
+const AS_GOOD: f64 = 0.005;
+
+/// A worker of a pool; no later one is called the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WorkerId {
+    index: usize,
+    joined: u64,
+}
+
+/// A request that was given to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    worker: WorkerId,
+    serial: u64,
+}
+
+/// Where a request should go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    /// To whom.
+    pub worker: WorkerId,
+    /// Which of those that were considered.
+    pub row: usize,
+    /// What it will probably cost.
+    pub cost: Cost,
+}
+
+/// All workers of one model.
+#[derive(Debug)]
+pub struct Pool {
+    model: Arc<str>,
+    weights: Weights,
+    members: Vec<Option<Member>>,
+    joined: u64,
+    next_serial: u64,
+    /// Which of equally good workers gets the next request.
+    turn: u64,
+    /// Kept for its room.
+    able: Vec<Able>,
+}
+
+/// A worker that could take the request of this moment.
+#[derive(Debug)]
+struct Able {
+    index: usize,
+    /// Among those that are considered.
+    row: usize,
+    load: Load,
+    lately: f64,
+    cost: Cost,
+    weighed: f64,
+}
+
+#[derive(Debug)]
+struct Member {
+    id: WorkerId,
+    name: Arc<str>,
+    view: View,
+    lately: Lately,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// No workers yet.
+    #[must_use]
+    ///
+    /// Routers with different seeds choose differently among workers that are equally good, so that they
+    /// do not all run to the same one before it can say so.
+    pub fn new(model: Arc<str>, weights: Weights, seed: u64) -> Self {
+        Self {
+            model,
+            weights,
+            members: Vec::new(),
+            joined: 0,
+            next_serial: 0,
+            turn: seed,
+            able: Vec::new(),
+        }
+    }
+
+    /// What it weighs with.
+    #[must_use]
+    pub fn weights(&self) -> Weights {
+        self.weights
+    }
+
+    /// A worker that has not spoken yet.
+    pub fn join(&mut self, name: Arc<str>) -> WorkerId {
+        let free = self.members.iter().position(Option::is_none);
+        let index = free.unwrap_or_else(|| {
+            self.members.push(None);
+            self.members.len() - 1
+        });
+        self.joined += 1;
+        let id = WorkerId {
+            index,
+            joined: self.joined,
+        };
+        self.members[index] = Some(Member {
+            id,
+            name,
+            view: View::default(),
+            lately: Lately::default(),
+        });
+        id
+    }
+
+    /// A worker is no longer one of this model; what runs there goes on.
+    pub fn leave(&mut self, worker: WorkerId) {
+        if self.member(worker).is_some() {
+            self.members[worker.index] = None;
+        }
+    }
+
+    /// A worker said how it is.
+    ///
+    /// # Errors
+    ///
+    /// A message before it is missing; the stream must be opened anew.
+    pub fn state(&mut self, worker: WorkerId, state: State, now: Moment) -> Result<(), Gap> {
+        let Some(member) = self.member(worker) else {
+            return Ok(());
+        };
+        member.view.update(state, now)?;
+        let total = member.view.load().worked_tokens;
+        member.lately.total(total, now);
+        Ok(())
+    }
+
+    /// A worker is silent: nothing is known of it until it speaks again.
+    pub fn lost(&mut self, worker: WorkerId) {
+        if let Some(member) = self.member(worker) {
+            member.view.forget();
+            member.lately.restarted();
+        }
+    }
+
+    /// Finds the best worker that has not been tried; writes down what was considered.
+    pub fn choose(
+        &mut self,
+        work: &Work,
+        tried: &[WorkerId],
+        now: Moment,
+        considered: &mut Vec<Considered>,
+    ) -> Option<Choice> {
+        self.look(tried, now, considered);
+        let least = self.able.iter().map(|able| able.lately);
+        let least = least.fold(f64::INFINITY, f64::min);
+        let mut best = f64::INFINITY;
+        for able in &mut self.able {
+            let Some(member) = &self.members[able.index] else {
+                continue;
+            };
+            let covered = member.view.covered_blocks(work);
+            let cost = Cost::of(work, covered, &able.load, able.lately - least);
+            considered[able.row].verdict = Verdict::Able(cost);
+            able.cost = cost;
+            able.weighed = cost.weighed(&self.weights);
+            best = best.min(able.weighed);
+        }
+        let as_good = |able: &&Able| able.weighed <= best + AS_GOOD;
+        let count = self.able.iter().filter(as_good).count();
+        let number = usize::try_from(spread(self.turn) % count.max(1) as u64).unwrap_or(0);
+        let able = self.able.iter().filter(as_good).nth(number)?;
+        let member = self.members[able.index].as_ref()?;
+        let choice = Choice {
+            worker: member.id,
+            row: able.row,
+            cost: able.cost,
+        };
+        self.turn = self.turn.wrapping_add(1);
+        Some(choice)
+    }
+
+    /// A request is about to be sent to a worker, where so many blocks of its prompt are covered.
+    pub fn send(
+        &mut self,
+        work: &Work,
+        worker: WorkerId,
+        covered_blocks: usize,
+        now: Moment,
+    ) -> Ticket {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        if let Some(member) = self.member(worker) {
+            member.view.send(serial, work, covered_blocks, now);
+        }
+        Ticket { worker, serial }
+    }
+
+    /// The worker's life; 0: it has not spoken.
+    #[must_use]
+    pub fn boot_id(&self, worker: WorkerId) -> u64 {
+        self.seen(worker).map_or(0, |member| member.view.boot_id())
+    }
+
+    /// Finds those who could take a request, and writes down all.
+    fn look(&mut self, tried: &[WorkerId], now: Moment, considered: &mut Vec<Considered>) {
+        considered.clear();
+        self.able.clear();
+        for (index, member) in self.members.iter().enumerate() {
+            let Some(member) = member else { continue };
+            let verdict = if !member.view.serves(&self.model) {
+                Verdict::Unready
+            } else if tried.contains(&member.id) {
+                Verdict::Tried
+            } else {
+                self.able.push(Able {
+                    index,
+                    row: considered.len(),
+                    load: member.view.load(),
+                    lately: member.lately.tokens(now),
+                    cost: Cost::default(),
+                    weighed: 0.0,
+                });
+                Verdict::Able(Cost::default())
+            };
+            considered.push(Considered {
+                worker: Arc::clone(&member.name),
+                verdict,
+            });
+        }
+        self.assume_rates();
+    }
+
+    /// Who has not measured itself is thought to be as fast as the others, or nobody would find out.
+    fn assume_rates(&mut self) {
+        let prefill = mean(self.able.iter().map(|able| able.load.prefill_rate));
+        let decode = mean(self.able.iter().map(|able| able.load.decode_rate));
+        for Able { load, .. } in &mut self.able {
+            if load.prefill_rate <= 0.0 {
+                load.prefill_rate = prefill;
+            }
+            if load.decode_rate <= 0.0 {
+                load.decode_rate = decode;
+            }
+        }
+    }
+
+    /// The first token of a request is there.
+    pub fn begun(&mut self, ticket: Ticket) {
+        if let Some(member) = self.member(ticket.worker) {
+            member.view.begun(ticket.serial);
+        }
+    }
+
+    /// A request has ended, however that was.
+    pub fn ended(&mut self, ticket: Ticket) {
+        if let Some(member) = self.member(ticket.worker) {
+            member.view.ended(ticket.serial);
+        }
+    }
+
+    /// Whether requests can be placed on a worker.
+    #[must_use]
+    pub fn standing(&self, worker: WorkerId) -> Standing {
+        self.seen(worker).map_or(Standing::Unreachable, |member| {
+            member.view.standing(&self.model)
+        })
+    }
+
+    /// Tokens of prompt and answer together that some worker takes; `None`: none has said so yet.
+    #[must_use]
+    pub fn context_length(&self) -> Option<u64> {
+        let members = self.members.iter().flatten();
+        members
+            .filter_map(|member| member.view.context_length())
+            .max()
+    }
+
+    fn seen(&self, worker: WorkerId) -> Option<&Member> {
+        let member = self.members.get(worker.index)?.as_ref();
+        member.filter(|member| member.id == worker)
+    }
+
+    fn member(&mut self, worker: WorkerId) -> Option<&mut Member> {
+        let member = self.members.get_mut(worker.index)?.as_mut();
+        member.filter(|member| member.id == worker)
+    }
+}
+
+// === impl WorkerId ===
+
+impl WorkerId {
+    /// Which one of those that ever joined the pool, counted from 1.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.joined
+    }
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    /// The worker that has the request.
+    #[must_use]
+    pub fn worker(self) -> WorkerId {
+        self.worker
+    }
+
+    /// Which one of all that were sent, counted from 0.
+    #[must_use]
+    pub fn serial(self) -> u64 {
+        self.serial
+    }
+}
+
+/// The finalizer of `SplitMix64`: neighbouring turns lead to numbers that have nothing in common.
+fn spread(turn: u64) -> u64 {
+    let x = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+/// Of the rates that were measured; 0: none was.
+fn mean(rates: impl Iterator<Item = f32>) -> f32 {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for rate in rates.filter(|rate| *rate > 0.0) {
+        sum += rate;
+        count += 1.0;
+    }
+    sum / f32::max(count, 1.0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! How much a worker did lately: an average that forgets.
+
+use std::time::Duration;
+
+use crate::Moment;
+
+/// After this time a token of work counts for a third. About as long as a prefix stays of use.
+const MEMORY: Duration = Duration::from_mins(5);
+
+/// Tokens of work, the older the less.
+#[derive(Debug, Default)]
+pub(super) struct Lately {
+    tokens: f64,
+    at: Moment,
+    /// What the worker had done in all when it last said so.
+    total: Option<u64>,
+}
+
+// === impl Lately ===
+
+impl Lately {
+    /// The worker says what it has done in all.
+    pub(super) fn total(&mut self, total: u64, now: Moment) {
+        if let Some(before) = self.total.replace(total) {
+            self.add(total.saturating_sub(before), now);
+        }
+    }
+
+    /// Whatever it says next is of another life.
+    pub(super) fn restarted(&mut self) {
+        self.total = None;
+    }
+
+    /// Tokens of work that it did lately.
+    pub(super) fn tokens(&self, now: Moment) -> f64 {
+        let passed = now.saturating_sub(self.at).as_secs_f64();
+        self.tokens * (-passed / MEMORY.as_secs_f64()).exp()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "an average")]
+    fn add(&mut self, tokens: u64, now: Moment) {
+        self.tokens = self.tokens(now) + tokens as f64;
+        self.at = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn work_is_forgotten_slowly() {
+        let mut lately = Lately::default();
+        lately.total(5_000, SECOND);
+        assert!(lately.tokens(SECOND).abs() < 1e-9, "of its life before");
+        lately.total(6_000, SECOND);
+        assert!((lately.tokens(SECOND) - 1_000.0).abs() < 1e-9);
+        let later = lately.tokens(SECOND + MEMORY);
+        assert!((later - 367.88).abs() < 0.01, "{later}");
+        lately.total(6_100, SECOND + MEMORY);
+        assert!((lately.tokens(SECOND + MEMORY) - later - 100.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn another_life_counts_from_its_own_beginning() {
+        let mut lately = Lately::default();
+        lately.total(5_000, SECOND);
+        lately.restarted();
+        lately.total(10, SECOND);
+        lately.total(30, SECOND);
+        assert!((lately.tokens(SECOND) - 20.0).abs() < 1e-9);
+    }
+}

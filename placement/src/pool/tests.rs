@@ -1,0 +1,154 @@
+//! Which of several workers is chosen.
+
+use super::*;
+use crate::state::{Phase, Prefixes};
+
+const SECOND: Moment = Moment::from_secs(1);
+
+fn state(change: impl FnOnce(&mut State)) -> State {
+    let mut state = State {
+        boot_id: 7,
+        sequence: 1,
+        phase: Phase::Ready,
+        model: "m".to_owned(),
+        max_running: 16,
+        kv_tokens: 100_000,
+        context_length: 4_096,
+        prefill_rate: 1_000.0,
+        decode_rate: 100.0,
+        ..State::default()
+    };
+    change(&mut state);
+    state
+}
+
+fn holding(blocks: &[u64]) -> State {
+    state(|state| {
+        state.prefixes = Prefixes {
+            reset: true,
+            added: blocks.to_vec(),
+            removed: vec![],
+        };
+    })
+}
+
+fn pool(states: Vec<State>) -> (Pool, Vec<WorkerId>) {
+    let mut pool = Pool::new("m".into(), Weights::default(), 1);
+    let mut workers = Vec::new();
+    for (number, state) in states.into_iter().enumerate() {
+        let worker = pool.join(format!("worker-{number}").into());
+        pool.state(worker, state, SECOND).unwrap();
+        workers.push(worker);
+    }
+    (pool, workers)
+}
+
+fn work(blocks: &[u64]) -> Work {
+    Work {
+        prompt_bytes: 8 * 1024,
+        prompt_tokens: 2_000,
+        blocks: blocks.into(),
+        sequences: 1,
+    }
+}
+
+fn place(pool: &mut Pool, blocks: &[u64], tried: &[WorkerId]) -> Option<WorkerId> {
+    let choice = pool.choose(&work(blocks), tried, SECOND, &mut Vec::new())?;
+    let covered = choice.cost.covered_blocks;
+    Some(
+        pool.send(&work(blocks), choice.worker, covered, SECOND)
+            .worker(),
+    )
+}
+
+#[test]
+fn the_worker_that_holds_the_prompt_gets_it_unless_its_queue_is_longer() {
+    let prompt: Vec<u64> = (1..=8).collect();
+    let (mut pool, workers) = pool(vec![state(|_| ()), holding(&prompt), state(|_| ())]);
+    assert_eq!(place(&mut pool, &prompt, &[]), Some(workers[1]));
+    let busy = |state: &mut State| {
+        state.sequence = 2;
+        state.queued_prefill_tokens = 50_000;
+    };
+    pool.state(workers[1], state(busy), SECOND * 2).unwrap();
+    assert_ne!(place(&mut pool, &prompt, &[]), Some(workers[1]));
+}
+
+#[test]
+fn a_burst_of_equals_spreads_before_anybody_says_so() {
+    let (mut pool, workers) = pool(vec![state(|_| ()), state(|_| ()), state(|_| ())]);
+    let mut counts = [0; 3];
+    for number in 0..30 {
+        // The first block is the same for all, the rest is not.
+        let chain: Vec<u64> = (0..8)
+            .map(|block| if block == 0 { 1 } else { number * 8 + block })
+            .collect();
+        let worker = place(&mut pool, &chain, &[]).unwrap();
+        counts[worker.index] += 1;
+    }
+    assert_eq!(workers.len(), 3);
+    assert!(
+        counts.iter().all(|count| (9..=11).contains(count)),
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn a_worker_that_has_not_measured_itself_is_found_out_about() {
+    let fast = |state: &mut State| state.prefill_rate = 50_000.0;
+    let unknown = |state: &mut State| state.prefill_rate = 0.0;
+    let (mut pool, workers) = pool(vec![state(fast), state(unknown)]);
+    let chosen: Vec<_> = (0..4).map(|_| place(&mut pool, &[], &[])).collect();
+    assert!(chosen.contains(&Some(workers[1])), "{chosen:?}");
+}
+
+#[test]
+fn a_worker_that_was_tried_or_has_left_is_not_chosen() {
+    let (mut pool, workers) = pool(vec![state(|_| ()), state(|_| ())]);
+    for _ in 0..4 {
+        assert_eq!(place(&mut pool, &[], &workers[..1]), Some(workers[1]));
+    }
+    assert_eq!(place(&mut pool, &[], &workers), None);
+    pool.leave(workers[1]);
+    for _ in 0..4 {
+        assert_eq!(place(&mut pool, &[], &[]), Some(workers[0]));
+    }
+    pool.lost(workers[0]);
+    assert_eq!(place(&mut pool, &[], &[]), None);
+    assert_ne!(pool.join("another".into()), workers[1]);
+}
+
+#[test]
+fn a_ticket_of_a_worker_that_left_means_nothing_to_the_next_one() {
+    let (mut pool, workers) = pool(vec![state(|_| ())]);
+    let old = pool.send(&work(&[]), workers[0], 0, SECOND);
+    pool.leave(workers[0]);
+    let worker = pool.join("next".into());
+    pool.state(worker, state(|_| ()), SECOND).unwrap();
+    let new = pool.send(&work(&[]), worker, 0, SECOND);
+    assert_eq!(old.worker().index, new.worker().index);
+    pool.ended(old);
+    assert_eq!(pool.boot_id(workers[0]), 0);
+    assert!(pool.state(workers[0], state(|_| ()), SECOND).is_ok());
+    let member = pool.members[worker.index].as_ref().unwrap();
+    assert_eq!(member.view.load().sequences, 1);
+}
+
+#[test]
+fn what_was_considered_is_written_down() {
+    let (mut pool, workers) = pool(vec![
+        state(|state| state.phase = Phase::Draining),
+        holding(&[1]),
+        state(|_| ()),
+    ]);
+    let mut considered = Vec::new();
+    let placed = pool
+        .choose(&work(&[1, 2]), &workers[2..], SECOND, &mut considered)
+        .unwrap();
+    assert_eq!((placed.row, placed.worker), (1, workers[1]));
+    assert_eq!(considered[0].verdict, Verdict::Unready);
+    assert_eq!(considered[1].verdict, Verdict::Able(placed.cost));
+    assert_eq!(considered[2].verdict, Verdict::Tried);
+    assert_eq!(&*considered[1].worker, "worker-1");
+    assert_eq!(placed.cost.covered_blocks, 1);
+}

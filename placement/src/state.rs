@@ -1,0 +1,117 @@
+//! What a worker says of itself, as far as it matters for placement.
+
+use inferyard_proto::worker::v1::worker_state::Phase as WirePhase;
+use inferyard_proto::worker::v1::{PrefixChange, WorkerState};
+use serde::{Deserialize, Serialize};
+
+/// One message of a worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Another value means another life, and all that was known is void.
+    pub boot_id: u64,
+    /// Counts the messages of a stream from 1.
+    pub sequence: u64,
+    /// What the worker is doing.
+    pub phase: Phase,
+    /// The model that it serves.
+    pub model: String,
+    /// Answers that can run together; 0: it does not say.
+    pub max_running: u32,
+    /// Cells of its KV cache; 0: it does not say.
+    pub kv_tokens: u64,
+    /// Tokens of one sequence; 0: it does not say.
+    pub context_length: u32,
+    /// Answers in the running batch.
+    pub running: u32,
+    /// Requests that wait in it.
+    pub queued: u32,
+    /// Prompt tokens still to be computed.
+    pub queued_prefill_tokens: u64,
+    /// KV cells that cannot be had for new work.
+    pub kv_busy_tokens: u64,
+    /// Prompt tokens per second; 0: not measured yet.
+    pub prefill_rate: f32,
+    /// Tokens per second and sequence; 0: not measured yet.
+    pub decode_rate: f32,
+    /// Tokens computed since its start, of prompts and of answers.
+    pub worked_tokens: u64,
+    /// What changed in the prefixes that it holds.
+    pub prefixes: Prefixes,
+}
+
+/// What a worker is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It does not say.
+    #[default]
+    Unknown,
+    /// It reads the model; how far, 0 to 1.
+    Loading(f32),
+    /// It serves.
+    Ready,
+    /// It finishes what runs.
+    Draining,
+}
+
+/// A change of the prefix blocks that a worker holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Prefixes {
+    /// Forget all of its blocks first.
+    pub reset: bool,
+    /// Held now.
+    pub added: Vec<u64>,
+    /// Held no longer.
+    pub removed: Vec<u64>,
+}
+
+// === impl State ===
+
+impl From<WorkerState> for State {
+    fn from(state: WorkerState) -> Self {
+        let phase = state.phase();
+        let capacity = state.capacity.unwrap_or_default();
+        Self {
+            boot_id: state.boot_id,
+            sequence: state.sequence,
+            phase: Phase::of(phase, state.load_progress),
+            model: state.model,
+            max_running: capacity.max_running,
+            kv_tokens: capacity.kv_total_tokens,
+            context_length: capacity.context_length,
+            running: state.running,
+            queued: state.queued,
+            queued_prefill_tokens: state.queued_prefill_tokens,
+            kv_busy_tokens: state.kv_used_tokens.saturating_sub(state.kv_cached_tokens),
+            prefill_rate: state.prefill_tokens_per_second,
+            decode_rate: state.decode_tokens_per_second,
+            worked_tokens: state.worked_tokens_total,
+            prefixes: state.prefixes.map(Prefixes::from).unwrap_or_default(),
+        }
+    }
+}
+
+// === impl Phase ===
+
+impl Phase {
+    fn of(phase: WirePhase, progress: f32) -> Self {
+        match phase {
+            WirePhase::Unspecified => Self::Unknown,
+            WirePhase::Loading => Self::Loading(progress),
+            WirePhase::Ready => Self::Ready,
+            WirePhase::Draining => Self::Draining,
+        }
+    }
+}
+
+// === impl Prefixes ===
+
+impl From<PrefixChange> for Prefixes {
+    fn from(change: PrefixChange) -> Self {
+        Self {
+            reset: change.reset,
+            added: change.added,
+            removed: change.removed,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The workers of one model: what is known of them, and the way to each.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use inferyard_placement::recording::{Event, RecordedWork};
+use inferyard_placement::{
+    Considered, Gap, Moment, Pool, Standing, State, Ticket, Weights, Work, WorkerId,
+};
+use tokio::time::Instant;
+
+use super::Placed;
+use super::journal::Decided;
+use super::recorder::Recorder;
+use super::worker::{Slot, Worker};
+use crate::accept::RequestId;
+use crate::catalog::Endpoint;
+use crate::error::PlaceError;
+
+/// The workers of one model.
+pub(crate) struct Crew {
+    model: Arc<str>,
+    began: Instant,
+    recorder: Option<Arc<Recorder>>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    pool: Pool,
+    workers: HashMap<WorkerId, Arc<Worker>>,
+}
+
+// === impl Crew ===
+
+impl Crew {
+    /// Nobody yet; moments are counted from `began`.
+    pub(super) fn new(
+        model: Arc<str>,
+        began: Instant,
+        seed: u64,
+        recorder: Option<Arc<Recorder>>,
+    ) -> Self {
+        let inner = Inner {
+            pool: Pool::new(Arc::clone(&model), Weights::default(), seed),
+            workers: HashMap::new(),
+        };
+        Self {
+            model,
+            began,
+            recorder,
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// Takes in new workers, and lets go of those that are not named any longer: their answers go on.
+    pub(super) fn update(
+        self: &Arc<Self>,
+        endpoints: &[Endpoint],
+        mut start: impl FnMut(&Arc<Self>, WorkerId, &Endpoint) -> Arc<Worker>,
+    ) {
+        let mut inner = self.lock();
+        let now = self.now();
+        let Inner { pool, workers } = &mut *inner;
+        workers.retain(|id, worker| {
+            let stays = endpoints.contains(worker.endpoint());
+            if !stays {
+                worker.leave();
+                pool.leave(*id);
+                let worker = id.number();
+                self.record(now, |_| Event::Left { worker });
+            }
+            stays
+        });
+        for endpoint in endpoints {
+            if !workers.values().any(|worker| worker.endpoint() == endpoint) {
+                let name = endpoint.to_string();
+                let id = pool.join(name.as_str().into());
+                workers.insert(id, start(self, id, endpoint));
+                let worker = id.number();
+                self.record(now, |_| Event::Joined { worker, name });
+            }
+        }
+    }
+
+    /// Nobody is named any longer.
+    pub(super) fn disband(self: &Arc<Self>) {
+        self.update(&[], |_, _, _| unreachable!("nobody should join"));
+    }
+
+    /// Gives work to the best worker that has not been tried.
+    pub(super) fn place(
+        self: &Arc<Self>,
+        work: &Work,
+        tried: &[Arc<Worker>],
+        request: RequestId,
+    ) -> Option<Placed> {
+        let tried: Vec<WorkerId> = tried.iter().map(|worker| worker.id()).collect();
+        let mut considered: Vec<Considered> = Vec::new();
+        let mut inner = self.lock();
+        let now = self.now();
+        let Inner { pool, workers } = &mut *inner;
+        let choice = pool.choose(work, &tried, now, &mut considered)?;
+        let covered_blocks = choice.cost.covered_blocks;
+        let ticket = pool.send(work, choice.worker, covered_blocks, now);
+        let worker = workers.get(&choice.worker);
+        let worker = worker.expect("every worker of the pool should be here");
+        self.record(now, |recorder| Event::Placed {
+            request: request.as_str().to_owned(),
+            work: RecordedWork::of(work, recorder.blinding),
+            tried: tried.iter().map(|worker| worker.number()).collect(),
+            worker: choice.worker.number(),
+            serial: ticket.serial(),
+        });
+        let slot = Slot::new(Arc::clone(worker), ticket, pool.boot_id(choice.worker));
+        let weights = pool.weights();
+        drop(inner);
+        let decided = Decided::new(request, &self.model, work, weights, considered, choice.row);
+        Some(Placed {
+            slot,
+            cached: covered_blocks > 0,
+            decided: Arc::new(decided),
+        })
+    }
+
+    /// A worker said how it is.
+    pub(super) fn state(&self, worker: WorkerId, state: State) -> Result<(), Gap> {
+        let mut inner = self.lock();
+        let now = self.now();
+        self.record(now, |recorder| Event::State {
+            worker: worker.number(),
+            state: recorder.blinding.hide_state(&state),
+        });
+        inner.pool.state(worker, state, now)
+    }
+
+    /// A worker is silent.
+    pub(super) fn lost(&self, worker: WorkerId) {
+        let mut inner = self.lock();
+        inner.pool.lost(worker);
+        let worker = worker.number();
+        self.record(self.now(), |_| Event::Lost { worker });
+    }
+
+    /// The first token of a request is there.
+    pub(super) fn begun(&self, ticket: Ticket) {
+        let mut inner = self.lock();
+        inner.pool.begun(ticket);
+        let serial = ticket.serial();
+        self.record(self.now(), |_| Event::Begun { serial });
+    }
+
+    /// A request has ended.
+    pub(super) fn ended(&self, ticket: Ticket) {
+        let mut inner = self.lock();
+        inner.pool.ended(ticket);
+        let serial = ticket.serial();
+        self.record(self.now(), |_| Event::Ended { serial });
+    }
+
+    /// Why nobody could take a request.
+    pub(super) fn none_ready(&self) -> PlaceError {
+        let inner = self.lock();
+        let standings = inner.workers.keys().map(|id| inner.pool.standing(*id));
+        let progress = standings.filter_map(|standing| match standing {
+            Standing::Loading { progress } => Some(progress),
+            Standing::Ready
+            | Standing::Draining
+            | Standing::OtherModel { .. }
+            | Standing::Unreachable => None,
+        });
+        match progress.max_by(f32::total_cmp) {
+            Some(progress) => PlaceError::Loading { progress },
+            None => PlaceError::NoWorker,
+        }
+    }
+
+    /// Tokens of prompt and answer together that some worker takes; `None`: none has said so yet.
+    pub(super) fn context_length(&self) -> Option<u64> {
+        self.lock().pool.context_length()
+    }
+
+    /// Every worker with what it is doing.
+    pub(crate) fn standings(&self) -> Vec<(Arc<Worker>, Standing)> {
+        let inner = self.lock();
+        let standing = |(id, worker): (&WorkerId, &Arc<Worker>)| {
+            (Arc::clone(worker), inner.pool.standing(*id))
+        };
+        let mut all: Vec<_> = inner.workers.iter().map(standing).collect();
+        drop(inner);
+        all.sort_by(|(one, _), (other, _)| one.endpoint().cmp(other.endpoint()));
+        all
+    }
+
+    /// Called while the lock is held, so that the order of lines is the order of what happened.
+    fn record(&self, now: Moment, event: impl FnOnce(&Recorder) -> Event) {
+        if let Some(recorder) = &self.recorder {
+            recorder.write(now, &self.model, event(recorder));
+        }
+    }
+
+    /// In whole microseconds, as recordings have it.
+    fn now(&self) -> Moment {
+        let us = self.began.elapsed().as_micros();
+        Moment::from_micros(u64::try_from(us).unwrap_or(u64::MAX))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,93 @@
+//! The task that follows a worker's state, over broken connections and other lives of it.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use inferyard_placement::Gap;
+use inferyard_proto::worker::v1::WatchRequest;
+use inferyard_proto::worker::v1::worker_client::WorkerClient;
+use tokio::time::{sleep, timeout};
+use tonic::Status;
+use tonic::transport::Channel;
+
+use super::worker::Worker;
+
+/// A worker speaks at least once a second; after this silence it is taken for broken.
+const SILENCE: Duration = Duration::from_secs(3);
+/// Pauses between attempts to follow a worker's state, doubled after each.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a worker's stream of states ended.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error("{0}")]
+    Broken(#[source] Status),
+    #[error("the worker ended its stream of states")]
+    Ended,
+    #[error("the worker was silent for {SILENCE:?}")]
+    Silent,
+    #[error("a message of the worker is missing: {0}")]
+    Gap(#[from] Gap),
+}
+
+/// Follows the state of a worker, over broken connections and other lives of it, until the worker
+/// leaves the catalog.
+pub(crate) async fn follow(worker: Weak<Worker>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let Some(client) = worker.upgrade().map(|worker| worker.client()) else {
+            return;
+        };
+        let mut spoke = false;
+        let error = listen(client, &worker, &mut spoke).await;
+        let Some(worker) = worker.upgrade() else {
+            return;
+        };
+        worker.lost();
+        if spoke {
+            tracing::warn!(worker = %worker.endpoint(), %error, "lost a worker");
+            // One that broke is soon back; one that hangs would only be taken for ready again.
+            pause = match error {
+                FollowError::Broken(_) | FollowError::Ended | FollowError::Gap(_) => FIRST_PAUSE,
+                FollowError::Silent => LONGEST_PAUSE,
+            };
+        } else {
+            tracing::debug!(worker = %worker.endpoint(), %error, "no worker yet");
+        }
+        drop(worker);
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Takes states until the stream breaks, and says why it did.
+async fn listen(
+    mut client: WorkerClient<Channel>,
+    worker: &Weak<Worker>,
+    spoke: &mut bool,
+) -> FollowError {
+    let mut stream = match timeout(SILENCE, client.watch(WatchRequest {})).await {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return FollowError::Broken(status),
+        Err(_) => return FollowError::Silent,
+    };
+    loop {
+        let state = match timeout(SILENCE, stream.message()).await {
+            Ok(Ok(Some(state))) => state,
+            Ok(Ok(None)) => return FollowError::Ended,
+            Ok(Err(status)) => return FollowError::Broken(status),
+            Err(_) => return FollowError::Silent,
+        };
+        let Some(worker) = worker.upgrade() else {
+            return FollowError::Ended;
+        };
+        if !*spoke {
+            tracing::info!(worker = %worker.endpoint(), phase = ?state.phase(), "found a worker");
+            *spoke = true;
+        }
+        if let Err(gap) = worker.update(state) {
+            return gap.into();
+        }
+    }
+}
