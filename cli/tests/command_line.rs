@@ -83,9 +83,20 @@ fn a_wrong_engine_ends_with_code_2_and_says_what_was_expected() {
 }
 
 #[test]
+fn the_embedded_engine_has_a_bound_of_its_own() {
+    let too_many = ["--max-running", "256"];
+    let demo = ["worker", "--model", "m", "--builtin", "demo"];
+    let output = inferyard(&[&demo[..], &too_many].concat());
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    let expected = "--max-running: 256 is not in 1..=255";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
 fn wrong_arguments_end_with_code_2_and_say_what_was_expected() {
     let hash = "0".repeat(63);
-    let table: [(&[&str], &str); 13] = [
+    let table: [(&[&str], &str); 12] = [
         (&["up"], "--file <FILE>"),
         (
             &["up", "-f", "missing.yaml"],
@@ -119,18 +130,6 @@ fn wrong_arguments_end_with_code_2_and_say_what_was_expected() {
                 "0",
             ],
             "1..=4096",
-        ),
-        (
-            &[
-                "worker",
-                "--model",
-                "m",
-                "--builtin",
-                "demo",
-                "--max-running",
-                "256",
-            ],
-            "--max-running: 256 is not in 1..=255",
         ),
         (
             &["watch", "nowhere"],
