@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class Cluster:
         self.state = STATES / name
         self.node = f"{name}-node" if node else None
         self._network: int | None = None
+        self._outages: list[tuple[datetime, datetime]] = []
         # It ends when this pipe does: with this process, however that ends.
         stdin, self._held = os.pipe()
         try:
@@ -232,12 +234,14 @@ class Cluster:
     def without(self, component: str) -> Iterator[None]:
         """Ends a component (kube-apiserver, kubelet, kube-scheduler, ...) at once, and brings it back."""
         _ctl("stop", self.name, component)
+        stopped = datetime.now(UTC)
         try:
             yield
         finally:
             _ctl("start", self.name, component)
             if component in ("kube-apiserver", "etcd"):
                 self.wait_until_served()
+                self._outages.append((stopped, datetime.now(UTC)))
 
     def wait_until_served(self) -> None:
         """Returns once the API server is ready."""
@@ -258,14 +262,21 @@ class Cluster:
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def denied(self, user: str | None = None) -> list[str]:
-        """Which of these were refused for want of rights, as "user verb path: why"."""
+        """Which of these were refused for want of rights, as "user verb path: why".
+
+        Left out is what an API server refused before it was ready again: it serves before it has read its roles.
+        """
         return [
             f"{call['user']['username']} {call['verb']} {call['requestURI']}: "
             f"{call.get('annotations', {}).get('authorization.k8s.io/reason', '')}"
             for call in self.audit()
             if call.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
             and user in (None, call["user"]["username"])
+            and not self._was_starting(datetime.fromisoformat(call["requestReceivedTimestamp"]))
         ]
+
+    def _was_starting(self, moment: datetime) -> bool:
+        return any(stopped <= moment <= ready for stopped, ready in self._outages)
 
     def table(self, kind: str, namespace: str = "default") -> list[dict[str, str]]:
         """What `kubectl get KIND` prints: a row for each resource, by column."""
