@@ -1,4 +1,4 @@
-"""A full worker says so at once, and takes requests again as soon as it has room."""
+"""Who finds the line full is told so at once, and requests are taken again as soon as there is room."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def test_who_finds_no_room_is_told_to_come_again(start: Callable[..., Up], strea
 
     outcomes = asyncio.run(ask_all())
     refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    assert 1 <= len(refused) < REQUESTS
+    assert 1 <= len(refused) <= REQUESTS - 4, "two are with the worker, two wait"
     for error in refused:
         assert isinstance(error, InternalServerError), repr(error)
         assert error.status_code == 503

@@ -20,6 +20,14 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads a duration that is longer than nothing.
+pub(crate) fn parse_some(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err("expected more than nothing".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
 fn expected() -> String {
     "expected a duration such as 500ms, 30s, 5m, 24h or 90d".to_owned()
 }

@@ -52,6 +52,7 @@ struct Explanation {
 
 #[derive(Deserialize)]
 struct Decision {
+    waited: f64,
     prompt_bytes: u64,
     prompt_tokens: u64,
     blocks: u64,
@@ -110,6 +111,9 @@ async fn ask(args: &Args) -> Result<Value, Failure> {
 fn print(out: &mut impl Write, explanation: &Explanation) -> io::Result<()> {
     writeln!(out, "{} of {}", explanation.request_id, explanation.model)?;
     for decision in &explanation.decisions {
+        if decision.waited > 0.0 {
+            writeln!(out, "waited {:.3} s, until there was room", decision.waited)?;
+        }
         writeln!(
             out,
             "went to {}: a prompt of {} bytes, about {} tokens, {} blocks",
@@ -156,6 +160,9 @@ fn print_terms(out: &mut impl Write, row: &Row) -> io::Result<()> {
             None => write!(out, "  {:>8}", "–")?,
         }
     }
+    if row.verdict == "full" {
+        write!(out, "  full")?;
+    }
     writeln!(out)
 }
 
@@ -177,9 +184,11 @@ mod tests {
     fn every_worker_has_its_line_and_the_chosen_one_is_marked() {
         let said = serde_json::json!({
             "request_id": "req_1", "model": "m", "decisions": [{
-                "at_ms": 1, "prompt_bytes": 4096, "prompt_tokens": 1000, "blocks": 4,
+                "at_ms": 1, "waited": 1.25, "prompt_bytes": 4096, "prompt_tokens": 1000, "blocks": 4,
                 "weights": {"prompt": 12.0, "balance": 0.02}, "chosen": "b:1", "considered": [
                     {"worker": "a:1", "verdict": "tried"},
+                    {"worker": "c:1", "verdict": "full", "queue": 0.0, "prompt": 0.25, "decode": 0.0,
+                     "balance": 1.0, "covered_blocks": 4, "expected": 0.75, "weighed": 1.52},
                     {"worker": "b:1", "verdict": "able", "queue": 0.5, "prompt": 0.25, "decode": 0.0,
                      "balance": 1.0, "covered_blocks": 3, "expected": 0.75, "weighed": 3.52},
                 ]}]
@@ -188,13 +197,18 @@ mod tests {
         print(&mut out, &Explanation::deserialize(&said).unwrap()).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], "waited 1.250 s, until there was room");
         assert_eq!(
-            lines[1],
+            lines[2],
             "went to b:1: a prompt of 4096 bytes, about 1000 tokens, 4 blocks"
         );
-        assert_eq!(lines[3], "  a:1     tried");
+        assert_eq!(lines[4], "  a:1     tried");
         assert!(
-            lines[4].starts_with("→ b:1          3    0.5000    0.2500"),
+            lines[5].starts_with("  c:1") && lines[5].ends_with("  full"),
+            "{text}"
+        );
+        assert!(
+            lines[6].starts_with("→ b:1          3    0.5000    0.2500"),
             "{text}"
         );
     }

@@ -94,6 +94,10 @@ pub(crate) struct Args {
     /// How long a request may take, to the end of its answer
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse)]
     request_timeout: Duration,
+    /// After this time without a token a stream begins all the same, and a comment (`: waiting`) follows as
+    /// often until there is one; what fails from then on is an error in the stream
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse_some)]
+    keep_alive: Duration,
     /// How long running answers may go on once it is asked to stop
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     drain_timeout: Duration,
@@ -212,6 +216,7 @@ fn config(args: &Args, hosted: Option<&Hosted>) -> anyhow::Result<Config> {
         metrics_listen: args.metrics_listen,
         body_limit: args.body_limit,
         request_timeout: args.request_timeout,
+        keep_alive: args.keep_alive,
         drain_timeout: args.drain_timeout,
         cors: if args.cors_origins.is_empty() {
             CorsOrigins::Any

@@ -10,14 +10,16 @@ mod price;
 mod api_key;
 mod condition;
 mod exactly_one;
+mod time;
 
 pub use api_key::{ApiKey, ApiKeySpec, HALF_A_ROTATION, HASH_OR_SECRET, SAME_HASH};
 pub use condition::{ApiKeyStatus, Condition, PlanStatus};
 pub use exactly_one::exactly_one_of;
 pub use limits::{Limits, NO_BUDGET};
 pub use model_deployment::*;
-pub use plan::{Plan, PlanSpec, Preview, WhenRedisIsLost};
+pub use plan::{Plan, PlanSpec, Preview, Queue, WAIT_RANGE, WhenRedisIsLost};
 pub use price::{HALF_A_PRICE, Price, TWO_PRICES};
+pub use time::seconds;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, ValidationRule,

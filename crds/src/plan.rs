@@ -61,14 +61,18 @@ pub struct PlanSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::model_names")]
     pub models: Option<Vec<String>>,
-    /// Where requests of several plans wait for the same worker, the higher priority goes first.
+    /// Where requests of several plans wait for the same model, the higher priority goes first.
     #[serde(default)]
     #[schemars(range(min = -1000, max = 1000))]
     pub priority: i32,
-    /// Share of a saturated fleet, relative to the weights of the other plans of the same priority.
+    /// Share of a saturated fleet that each account on this plan gets, relative to the accounts on other
+    /// plans of the same priority.
     #[serde(default = "PlanSpec::usual_weight")]
     #[schemars(range(min = 1, max = 10_000))]
     pub weight: i32,
+    /// How requests wait where all workers of their model are full.
+    #[serde(default)]
+    pub queue: Queue,
     /// How much an account may use, over all its keys on this plan; absent: without limit.
     #[serde(default)]
     pub limits: Limits,
@@ -92,6 +96,24 @@ pub struct PlanSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<Preview>,
 }
+
+/// How requests of a plan wait where all workers of their model are full.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Queue {
+    /// How many may wait at the same time, for one model in one router; further ones are refused with 503.
+    /// 0: none waits.
+    #[serde(default = "Queue::usual_requests")]
+    #[schemars(range(min = 0, max = 65_536))]
+    pub max_requests: i32,
+    /// How long one waits before it is refused with 503, such as 30s; from 1s to 10m.
+    #[serde(default = "Queue::usual_wait")]
+    #[schemars(schema_with = "crate::plan::wait")]
+    pub max_wait: String,
+}
+
+/// What a wait out of the bounds is told.
+pub const WAIT_RANGE: &str = "expected at least 1s and at most 10m";
 
 /// What happens while the Redis that counts the limits cannot be reached.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -131,6 +153,41 @@ impl PlanSpec {
     fn usual_output_reserve() -> i32 {
         1024
     }
+}
+
+// === impl Queue ===
+
+impl Queue {
+    fn usual_requests() -> i32 {
+        256
+    }
+
+    fn usual_wait() -> String {
+        "30s".to_owned()
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            max_requests: Self::usual_requests(),
+            max_wait: Self::usual_wait(),
+        }
+    }
+}
+
+/// Schema of how long a request waits.
+fn wait(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string", "minLength": 2, "maxLength": 16,
+        "pattern": crate::time::PATTERN,
+        "title": "a time",
+        "example": "30s",
+        "x-kubernetes-validations": [{
+            "rule": "duration(self) >= duration('1s') && duration(self) <= duration('10m')",
+            "message": WAIT_RANGE,
+        }],
+    })
 }
 
 /// Schema of a link that people follow.

@@ -309,26 +309,11 @@ fn rolling(resource: &ModelDeployment) -> (IntOrString, IntOrString) {
 
 /// `1h30m`, `90s`: the schema has checked the form.
 fn time(text: &str) -> Result<Duration, Refusal> {
-    let (mut seconds, mut number) = (0_u64, 0_u64);
-    for character in text.chars() {
-        let unit = match (character, character.to_digit(10)) {
-            (_, Some(digit)) => {
-                number = number.saturating_mul(10).saturating_add(digit.into());
-                continue;
-            }
-            ('h', _) => 3600,
-            ('m', _) => 60,
-            ('s', _) => 1,
-            _ => {
-                let message = format!(
-                    "spec.rollout.drainTimeout: expected a time such as 10m, found {text:?}"
-                );
-                return Err(refusal(Reason::Invalid, message));
-            }
-        };
-        seconds = seconds.saturating_add(number.saturating_mul(unit));
-        number = 0;
-    }
+    let seconds = inferyard_crds::seconds(text).ok_or_else(|| {
+        let message =
+            format!("spec.rollout.drainTimeout: expected a time such as 10m, found {text:?}");
+        refusal(Reason::Invalid, message)
+    })?;
     Ok(Duration::from_secs(seconds))
 }
 

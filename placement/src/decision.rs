@@ -23,7 +23,9 @@ pub struct Considered {
 pub enum Verdict {
     /// It could take the request at this cost.
     Able(Cost),
-    /// It failed at this request before.
+    /// It serves, and would have cost this, but has no room.
+    Full(Cost),
+    /// It failed at this request before, or is kept for one that was overtaken too often.
     Tried,
     /// It is loading, draining, unreachable, or serves something else.
     Unready,

@@ -10,6 +10,7 @@
 //!  view      one worker: its last state, the prefixes it holds, what was sent since
 //!  cost      what a request would wait for there, term by term
 //!  pool      all workers; the least cost wins
+//!  line      who waits until there is room, and whose turn it is
 //!  decision  what was considered, for people
 //!  recording what happened, for files; replay decides it again
 //! ```
@@ -18,6 +19,7 @@
 
 mod cost;
 mod decision;
+mod line;
 mod pool;
 pub mod recording;
 mod replay;
@@ -27,6 +29,7 @@ mod work;
 
 pub use cost::{Cost, Weights};
 pub use decision::{Considered, Verdict};
+pub use line::{Called, Charge, Claim, Full, Joined, Line, Waiter, WaiterId};
 pub use pool::{Choice, Pool, Ticket, WorkerId};
 pub use replay::{Differing, Replay, ReplayError, Report};
 pub use state::{Phase, Prefixes, State};

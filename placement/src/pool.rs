@@ -35,6 +35,8 @@ pub struct Choice {
     pub row: usize,
     /// What it will probably cost.
     pub cost: Cost,
+    /// Whether there is room for it now; where not, nobody has any.
+    pub room: bool,
 }
 
 /// All workers of one model.
@@ -61,6 +63,7 @@ struct Able {
     lately: f64,
     cost: Cost,
     weighed: f64,
+    room: bool,
 }
 
 #[derive(Debug)]
@@ -148,7 +151,8 @@ impl Pool {
         }
     }
 
-    /// Finds the best worker that has not been tried; writes down what was considered.
+    /// Finds the best worker that has not been tried, those with room before those without; writes down
+    /// what was considered. `None`: nobody serves.
     pub fn choose(
         &mut self,
         work: &Work,
@@ -159,30 +163,51 @@ impl Pool {
         self.look(tried, now, considered);
         let least = self.able.iter().map(|able| able.lately);
         let least = least.fold(f64::INFINITY, f64::min);
-        let mut best = f64::INFINITY;
         for able in &mut self.able {
             let Some(member) = &self.members[able.index] else {
                 continue;
             };
             let covered = member.view.covered_blocks(work);
             let cost = Cost::of(work, covered, &able.load, able.lately - least);
-            considered[able.row].verdict = Verdict::Able(cost);
+            able.room = able.load.has_room(work, covered);
+            considered[able.row].verdict = if able.room {
+                Verdict::Able(cost)
+            } else {
+                Verdict::Full(cost)
+            };
             able.cost = cost;
             able.weighed = cost.weighed(&self.weights);
-            best = best.min(able.weighed);
         }
-        let as_good = |able: &&Able| able.weighed <= best + AS_GOOD;
-        let count = self.able.iter().filter(as_good).count();
-        let number = usize::try_from(spread(self.turn) % count.max(1) as u64).unwrap_or(0);
-        let able = self.able.iter().filter(as_good).nth(number)?;
-        let member = self.members[able.index].as_ref()?;
+        self.best()
+    }
+
+    /// One of those that are as good as the best; who has room is better than who has none.
+    fn best(&mut self) -> Option<Choice> {
+        let room = self.able.iter().any(|able| able.room);
+        let with_room = || self.able.iter().filter(|able| able.room == room);
+        let best = with_room().map(|able| able.weighed);
+        let best = best.fold(f64::INFINITY, f64::min);
+        let as_good = || with_room().filter(|able| able.weighed <= best + AS_GOOD);
+        let count = as_good().count().max(1) as u64;
+        let number = usize::try_from(spread(self.turn) % count).unwrap_or(0);
+        let able = as_good().nth(number)?;
         let choice = Choice {
-            worker: member.id,
+            worker: self.members[able.index].as_ref()?.id,
             row: able.row,
             cost: able.cost,
+            room,
         };
         self.turn = self.turn.wrapping_add(1);
         Some(choice)
+    }
+
+    /// Whether a worker could take a request now.
+    #[must_use]
+    pub fn has_room(&self, worker: WorkerId, work: &Work) -> bool {
+        self.seen(worker).is_some_and(|member| {
+            let covered = member.view.covered_blocks(work);
+            member.view.serves(&self.model) && member.view.load().has_room(work, covered)
+        })
     }
 
     /// A request is about to be sent to a worker, where so many blocks of its prompt are covered.
@@ -225,6 +250,7 @@ impl Pool {
                     lately: member.lately.tokens(now),
                     cost: Cost::default(),
                     weighed: 0.0,
+                    room: true,
                 });
                 Verdict::Able(Cost::default())
             };
@@ -261,6 +287,13 @@ impl Pool {
     pub fn ended(&mut self, ticket: Ticket) {
         if let Some(member) = self.member(ticket.worker) {
             member.view.ended(ticket.serial);
+        }
+    }
+
+    /// A worker had no room for a request: it gets none until it has spoken again.
+    pub fn refused(&mut self, ticket: Ticket, now: Moment) {
+        if let Some(member) = self.member(ticket.worker) {
+            member.view.refused(now);
         }
     }
 

@@ -69,10 +69,15 @@ pub enum Event {
         /// What it asks for.
         #[serde(flatten)]
         work: RecordedWork,
-        /// The workers that failed at it before.
+        /// The workers that could not be chosen: they failed at it before, or were kept for another.
         tried: Vec<u64>,
         /// Who got it.
         worker: u64,
+        /// Its number.
+        serial: u64,
+    },
+    /// The worker had no room for a request after all.
+    Refused {
         /// Its number.
         serial: u64,
     },

@@ -119,6 +119,11 @@ impl Replay {
                 };
                 replayed.place(placed, at, &mut self.considered, &mut self.report)?;
             }
+            Event::Refused { serial } => {
+                if let Some(ticket) = replayed.open.get(&serial) {
+                    replayed.pool.refused(*ticket, at);
+                }
+            }
             Event::Begun { serial } => {
                 if let Some(ticket) = replayed.open.get(&serial) {
                     replayed.pool.begun(*ticket);
@@ -194,8 +199,8 @@ impl Replayed {
         let was_name = self.workers[&placed.worker].1.clone();
         let choice = self.pool.choose(&work, &tried, at, considered);
         let then = considered.iter().find(|row| *row.worker == *was_name);
-        let (Some(choice), Some(Verdict::Able(then))) = (choice, then.map(|row| row.verdict))
-        else {
+        let then = then.map(|row| row.verdict);
+        let (Some(choice), Some(Verdict::Able(then) | Verdict::Full(then))) = (choice, then) else {
             return Err(ReplayError::Unready(placed.request));
         };
         report.decisions += 1;

@@ -17,6 +17,8 @@ pub struct State {
     pub model: String,
     /// Answers that can run together; 0: it does not say.
     pub max_running: u32,
+    /// Requests that can wait for that.
+    pub max_queued: u32,
     /// Cells of its KV cache; 0: it does not say.
     pub kv_tokens: u64,
     /// Tokens of one sequence; 0: it does not say.
@@ -77,6 +79,7 @@ impl From<WorkerState> for State {
             phase: Phase::of(phase, state.load_progress),
             model: state.model,
             max_running: capacity.max_running,
+            max_queued: capacity.max_queued,
             kv_tokens: capacity.kv_total_tokens,
             context_length: capacity.context_length,
             running: state.running,

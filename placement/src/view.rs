@@ -6,9 +6,12 @@ use crate::state::{Phase, State};
 use crate::{Moment, Work};
 
 mod held;
+mod own;
+mod room;
 mod sent;
 
 use held::Held;
+use own::Own;
 use sent::Sent;
 
 /// A worker pushes a change within 20 ms; a state that arrives so long after a request was sent
@@ -22,6 +25,9 @@ pub struct View {
     state: Option<State>,
     held: Held,
     sent: Sent,
+    own: Own,
+    /// It refused a request for want of room, and has not spoken for itself since.
+    refused: Option<Moment>,
 }
 
 /// Whether a worker can take requests for a model, and why not.
@@ -60,12 +66,22 @@ pub struct Gap {
 pub(crate) struct Load {
     /// Prompt tokens that are computed before those of a new request.
     pub(crate) prefill_tokens: u64,
-    /// Answers that run or wait.
+    /// Answers that run or wait: what it said, and all that was sent since.
     pub(crate) sequences: u64,
+    /// Answers that run or wait, as close as can be known.
+    pub(crate) busy: u64,
     /// KV cells that can be had; `None`: it does not say.
     pub(crate) free_tokens: Option<u64>,
+    /// All KV cells.
+    pub(crate) all_tokens: u64,
     /// Answers that can run together; 0: it does not say.
     pub(crate) places: u32,
+    /// Requests that can wait for a place in it.
+    pub(crate) beyond: u32,
+    /// Seconds of prompts that wait, by its own rate; 0: it has measured none.
+    pub(crate) backlog: f64,
+    /// It refused a request just now.
+    pub(crate) refused: bool,
     /// Prompt tokens per second; 0: not measured yet.
     pub(crate) prefill_rate: f32,
     /// Tokens per second and sequence; 0: not measured yet.
@@ -91,7 +107,13 @@ impl View {
                 return Err(Gap { last, got });
             }
         }
-        self.sent.seen(now.saturating_sub(SEEN_AFTER));
+        let until = now.saturating_sub(SEEN_AFTER);
+        self.sent.seen(until);
+        self.own
+            .seen(u64::from(state.running) + u64::from(state.queued));
+        if self.refused.is_some_and(|at| at <= until) {
+            self.refused = None;
+        }
         self.held.change(std::mem::take(&mut state.prefixes));
         self.state = Some(state);
         Ok(())
@@ -151,11 +173,19 @@ impl View {
         };
         let (unseen_tokens, unseen_sequences) = self.sent.unseen();
         let taken = state.kv_busy_tokens + unseen_tokens;
+        let prefill_tokens = state.queued_prefill_tokens + unseen_tokens;
+        let sequences = u64::from(state.running) + u64::from(state.queued) + unseen_sequences;
         Load {
-            prefill_tokens: state.queued_prefill_tokens + unseen_tokens,
-            sequences: u64::from(state.running) + u64::from(state.queued) + unseen_sequences,
+            prefill_tokens,
+            sequences,
+            // Answers that nobody reads are over at the worker before they are over here.
+            busy: self.own.sequences().min(sequences),
             free_tokens: (state.kv_tokens > 0).then(|| state.kv_tokens.saturating_sub(taken)),
+            all_tokens: state.kv_tokens,
             places: state.max_running,
+            beyond: state.max_queued,
+            backlog: backlog(prefill_tokens, state.prefill_rate),
+            refused: self.refused.is_some(),
             prefill_rate: state.prefill_rate,
             decode_rate: state.decode_rate,
             worked_tokens: state.worked_tokens,
@@ -165,6 +195,7 @@ impl View {
     /// A request is about to be sent, of whose prompt so many blocks are held.
     pub(crate) fn send(&mut self, serial: u64, work: &Work, covered_blocks: usize, now: Moment) {
         self.sent.add(serial, work, covered_blocks, now);
+        self.own.add(serial, work.sequences);
     }
 
     /// The first token of a request is there: its prompt is computed.
@@ -175,6 +206,21 @@ impl View {
     /// A request has ended.
     pub(crate) fn ended(&mut self, serial: u64) {
         self.sent.ended(serial);
+        self.own.ended(serial);
+    }
+
+    /// It had no room for a request, whatever it says of itself: so it has none until it says so anew.
+    pub(crate) fn refused(&mut self, now: Moment) {
+        self.refused = Some(now);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn backlog(tokens: u64, rate: f32) -> f64 {
+    if rate > 0.0 {
+        tokens as f64 / f64::from(rate)
+    } else {
+        0.0
     }
 }
 

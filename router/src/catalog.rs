@@ -10,7 +10,7 @@ pub use inferyard_keys::KeyHash;
 
 mod plan;
 
-pub use plan::{Limits, OnLoss, Plan, Preview, Price};
+pub use plan::{Limits, OnLoss, Plan, Preview, Price, Queue};
 
 /// Models, plans and keys at one moment. A new one replaces the old one whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

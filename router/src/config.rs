@@ -35,6 +35,9 @@ pub struct Config {
     pub body_timeout: Duration,
     /// How long a request may take from its head to the end of its answer.
     pub request_timeout: Duration,
+    /// After this time without a token a stream begins with its head, and a comment follows as often until
+    /// there is one: clients and proxies take silence for death.
+    pub keep_alive: Duration,
     /// How long running answers may go on after the shutdown has begun.
     pub drain_timeout: Duration,
     /// Open connections; further ones wait in the listener's backlog.
@@ -84,6 +87,7 @@ impl Default for Config {
             header_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_mins(1),
             request_timeout: Duration::from_mins(10),
+            keep_alive: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
             max_connections: 8192,
             cors: CorsOrigins::Any,

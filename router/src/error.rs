@@ -8,6 +8,7 @@ use crate::limit::Reading;
 use crate::read::ReadError;
 
 mod limits;
+mod place;
 mod read;
 mod row;
 mod steps;
@@ -90,7 +91,7 @@ impl Error {
             Self::Receive(error) => receive(error),
             Self::Read(error) => read::row(error),
             Self::Reserve(error) => limits::reserve(error),
-            Self::Place(error) => place(error),
+            Self::Place(error) => place::row(error),
             Self::Stream(error) => stream(error),
             Self::Organization(error) => organization(error),
         }
@@ -240,29 +241,6 @@ fn receive(error: &ReceiveError) -> Row<'_> {
     Row {
         code: None,
         ..Row::invalid(status, label, message)
-    }
-}
-
-fn place(error: &PlaceError) -> Row<'_> {
-    match error {
-        PlaceError::Loading { progress } => Row::unavailable(
-            "model_loading",
-            "5",
-            format!(
-                "The model is being loaded ({:.0} % so far). Try again in a few seconds.",
-                progress.clamp(0.0, 1.0) * 100.0
-            ),
-        ),
-        PlaceError::NoWorker => Row::unavailable(
-            "no_worker",
-            "5",
-            "No worker of this model is available at the moment. Try again in a few seconds.",
-        ),
-        PlaceError::ShuttingDown => Row::unavailable(
-            "shutting_down",
-            "1",
-            "This server is shutting down. Try again: another one will answer.",
-        ),
     }
 }
 

@@ -35,6 +35,8 @@ struct Explanation<'a> {
 struct Decision<'a> {
     /// Milliseconds since the Unix epoch.
     at_ms: u64,
+    /// Seconds in the line, until then.
+    waited: f64,
     prompt_bytes: u64,
     prompt_tokens: u64,
     blocks: usize,
@@ -79,16 +81,14 @@ pub(crate) fn answer(app: &App, accepted: &Accepted, request: &str) -> Result<By
     Ok(json.into())
 }
 
-/// What the answer's head is to say, where the request asks for it with an admin key.
-pub(crate) fn header(
-    app: &App,
-    asked: &HeaderMap,
-    decided: &Arc<Decided>,
-) -> Option<(HeaderName, HeaderValue)> {
-    let key = asked.get(ASKED)?;
-    if !is_admin_key(&app.config.admin_keys, key.as_bytes()) {
-        return None;
-    }
+/// Whether a request asks for it with an admin key.
+pub(crate) fn is_asked(app: &App, headers: &HeaderMap) -> bool {
+    let key = headers.get(ASKED);
+    key.is_some_and(|key| is_admin_key(&app.config.admin_keys, key.as_bytes()))
+}
+
+/// What the answer's head is to say.
+pub(crate) fn header(decided: &Arc<Decided>) -> Option<(HeaderName, HeaderValue)> {
     let mut decision = Decision::of(decided);
     decision.considered.sort_by(|one, other| {
         let weighed = |row: &Row<'_>| row.weighed.unwrap_or(f64::INFINITY);
@@ -107,6 +107,7 @@ impl<'a> Decision<'a> {
         let rows = decided.considered.iter();
         Self {
             at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+            waited: decided.waited.as_secs_f64(),
             prompt_bytes: decided.prompt_bytes,
             prompt_tokens: decided.prompt_tokens,
             blocks: decided.blocks,
@@ -123,6 +124,7 @@ impl<'a> Row<'a> {
     fn of(considered: &'a Considered, weights: &Weights) -> Self {
         let (verdict, cost) = match considered.verdict {
             Verdict::Able(cost) => ("able", Some(cost)),
+            Verdict::Full(cost) => ("full", Some(cost)),
             Verdict::Tried => ("tried", None),
             Verdict::Unready => ("unready", None),
         };

@@ -12,23 +12,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::header::SET_COOKIE;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 use tracing::Instrument as _;
 
 use crate::accept::{Accepted, Route, accept};
 use crate::answer::Answer;
 use crate::app::App;
 use crate::authenticate::{Caller, authenticate};
+use crate::begin::Beginning;
 use crate::collect::{collect, discard};
 use crate::error::{AcceptError, AuthenticateError, Error, PlaceError, StreamError};
 use crate::meter::{Content, Meter, Metered};
-use crate::place::{place, work};
 use crate::read::{Api, Generation, read};
 use crate::reply::{self, EventBody};
 use crate::reserve::reserve;
 use crate::respond;
 use crate::sse::Frames;
-use crate::stream::{self, Tokens, Tries};
 use crate::wire::Head;
 use crate::{explain, models, organization, preview, probes};
 
@@ -59,7 +58,7 @@ pub(crate) async fn serve(
 
 /// What each route answers.
 async fn answer(
-    app: &App,
+    app: &Arc<App>,
     route: Result<Route, AcceptError>,
     accepted: &Accepted,
     body: &mut Incoming,
@@ -90,9 +89,9 @@ async fn answer(
     Ok(respond::json(status, json))
 }
 
-/// The steps from the key to the first token, and the answer from there on.
+/// The steps from the key to the answer.
 async fn generate(
-    app: &App,
+    app: &Arc<App>,
     api: Api,
     accepted: &Accepted,
     body: &mut Incoming,
@@ -107,8 +106,8 @@ async fn generate(
     meter.asks_for(&generation.model.name);
     let mut generation = address(generation, &caller, accepted);
     meter.owes(reserve(app, &caller, accepted, &mut generation).await?);
-    let tokens = begin(app, accepted, &generation, meter).await?;
-    reply(app, tokens, generation, accepted, meter).await
+    let beginning = Beginning::new(app, accepted, &caller.key, &mut generation);
+    reply(app, beginning, generation, accepted, meter).await
 }
 
 /// Finds out who asks; who has no key may be a visitor of the preview.
@@ -137,73 +136,43 @@ async fn call(
     Ok(caller)
 }
 
-/// Adds what is known of the caller and of the time.
+/// Adds what is known of the caller.
 fn address(mut generation: Generation, caller: &Caller, accepted: &Accepted) -> Generation {
     generation.salt(&caller.key.account);
-    let left = accepted.deadline.duration_since(Instant::now());
     let request = &mut generation.request;
     accepted.id.as_str().clone_into(&mut request.request_id);
-    request.deadline_ms = Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
     request.priority = caller.key.plan.priority;
     generation
 }
 
-/// Places and streams until some worker has produced the first token: the commit point.
-async fn begin(
-    app: &App,
-    accepted: &Accepted,
-    generation: &Generation,
-    meter: &mut Meter,
-) -> Result<Tokens, Error> {
-    let Generation { model, request, .. } = generation;
-    let work = work(request, &app.estimates.of(&model.name));
-    let mut tries = Tries::default();
-    loop {
-        let placed = match place(&app.fleet, model, &work, tries.workers(), accepted.id) {
-            Ok(placed) => placed,
-            Err(none) => return Err(tries.none_left(none)),
-        };
-        app.telemetry.placed(&model.name, placed.cached);
-        let headers = &accepted.head.headers;
-        if let Some((name, value)) = explain::header(app, headers, &placed.decided) {
-            meter.tell(name, value);
-        }
-        let worker = Arc::clone(placed.slot.worker());
-        match stream::open(placed.slot, request.clone(), meter, &app.given_up).await {
-            Ok(tokens) => return Ok(tokens),
-            Err(error) => {
-                if !error.is_of_the_caller() {
-                    tracing::warn!(worker = %worker.endpoint(), %error, "a try failed");
-                }
-                let reason = tries.failed(worker, error)?;
-                app.telemetry.retried(&model.name, reason);
-            }
-        }
-    }
-}
-
-/// Streams the answer, or collects it.
+/// Streams the answer, or collects it. A stream that does not begin soon begins with its head, and comments
+/// tell the client that it is alive; its failures are frames from then on.
 async fn reply(
     app: &App,
-    tokens: Tokens,
+    beginning: Beginning,
     generation: Generation,
     accepted: &Accepted,
     meter: &mut Meter,
 ) -> Result<Response<Content>, Error> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let head = Head {
-        request_id: accepted.id.as_str().into(),
-        api: generation.shape.api,
-        created: now.map_or(0, |time| time.as_secs()),
-        model: generation.requested_model,
+    let shape = generation.shape;
+    let head = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Head {
+            request_id: accepted.id.as_str().into(),
+            api: shape.api,
+            created: now.map_or(0, |time| time.as_secs()),
+            model: generation.requested_model,
+        }
     };
     let Some(options) = generation.stream else {
-        let answer = Answer::new(head, generation.shape);
+        let tokens = beginning.tokens(meter).await?;
+        let answer = Answer::new(head(), shape);
         let body = reply::collect(tokens, answer, meter).await?;
         return Ok(respond::json(StatusCode::OK, body));
     };
-    let frames = Frames::new(&head, generation.shape, options);
-    let body = EventBody::new(tokens, frames, accepted.deadline, &app.cut);
+    let begun = beginning.soon(app, meter).await?;
+    let frames = Frames::new(&head(), shape, options);
+    let body = EventBody::new(begun, frames, accepted.deadline, app);
     Ok(respond::events(body))
 }
 

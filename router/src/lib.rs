@@ -18,6 +18,7 @@ mod collect;
 mod read;
 mod limit;
 mod reserve;
+mod begin;
 mod place;
 mod stream;
 mod reply;

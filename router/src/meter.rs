@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot::error::TryRecvError;
 use tracing::Span;
 
-use crate::accept::{Accepted, RequestId};
+use crate::accept::Accepted;
 use crate::catalog::Key;
 use crate::error::Error;
 use crate::limit::{Reading, Settling};
@@ -23,10 +23,12 @@ use crate::telemetry::Telemetry;
 
 mod bill;
 mod body;
+mod notes;
 mod record;
 
 pub(crate) use bill::Bill;
 pub(crate) use body::{Content, Metered};
+pub(crate) use notes::{Note, Notes};
 
 use record::Record;
 
@@ -57,10 +59,6 @@ impl Meter {
             outstanding: None,
             written: false,
         }
-    }
-
-    pub(crate) fn id(&self) -> RequestId {
-        self.record.id
     }
 
     pub(crate) fn span(&self) -> Span {
@@ -97,14 +95,14 @@ impl Meter {
     }
 
     /// A worker is asked; what another one did is void.
-    pub(crate) fn tries(&mut self, boot_id: u64, outstanding: Outstanding) {
+    fn tries(&mut self, boot_id: u64, outstanding: Outstanding) {
         self.record.boot_id = boot_id;
         self.record.usage = Usage::default();
         self.outstanding = Some(outstanding);
     }
 
     /// The worker has counted the prompt.
-    pub(crate) fn admitted(&mut self, admitted: Admitted) {
+    fn admitted(&mut self, admitted: Admitted) {
         let record = &mut self.record;
         record.admitted(admitted);
         if let Some(bill) = &self.bill {
@@ -113,7 +111,7 @@ impl Meter {
     }
 
     /// The first token is there.
-    pub(crate) fn begins(&mut self) {
+    fn begins(&mut self) {
         self.record.first_token = Some(self.record.arrived.elapsed());
     }
 

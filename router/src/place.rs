@@ -6,9 +6,8 @@ use inferyard_placement::Work;
 use inferyard_proto::worker::v1::GenerateRequest;
 use inferyard_proto::worker::v1::generate_request::Prompt;
 use inferyard_proto::worker::v1::text_prompt::Content;
+use tokio::time::Instant;
 
-use crate::accept::RequestId;
-use crate::catalog::Model;
 use crate::error::PlaceError;
 use crate::reserve::Ratio;
 
@@ -17,13 +16,18 @@ mod fleet;
 mod follow;
 mod journal;
 mod recorder;
+mod seeker;
+mod wait;
 mod worker;
 
 pub(crate) use fleet::Fleet;
 pub(crate) use inferyard_placement::Standing;
 pub(crate) use journal::Decided;
 pub use recorder::RecordError;
+pub(crate) use seeker::Seeker;
 pub(crate) use worker::{Slot, Worker};
+
+use crew::Found;
 
 /// A request's place on a worker; given back when it is dropped.
 pub(crate) struct Placed {
@@ -35,7 +39,7 @@ pub(crate) struct Placed {
 }
 
 /// What a request asks of a worker.
-pub(crate) fn work(request: &GenerateRequest, ratio: &Ratio) -> Work {
+fn work(request: &GenerateRequest, ratio: &Ratio) -> Work {
     let prompt_bytes = prompt_bytes(request);
     Work {
         prompt_bytes,
@@ -45,18 +49,25 @@ pub(crate) fn work(request: &GenerateRequest, ratio: &Ratio) -> Work {
     }
 }
 
-/// Places a request on the best worker that has not been tried.
-#[tracing::instrument(level = "debug", skip_all, fields(model = &*model.name, worker))]
-pub(crate) fn place(
+/// Places a request on the best worker that has room and was not tried. Where all are full, it waits for its
+/// turn, as long as its plan lets it; dropped, it waits no longer.
+#[tracing::instrument(level = "debug", skip_all, fields(model = &*seeker.model, worker))]
+pub(crate) async fn place(
     fleet: &Fleet,
-    model: &Model,
-    work: &Work,
+    seeker: &mut Seeker,
     tried: &[Arc<Worker>],
-    request: RequestId,
 ) -> Result<Placed, PlaceError> {
-    let crew = fleet.crew(&model.name).ok_or(PlaceError::NoWorker)?;
-    let placed = crew.place(work, tried, request);
-    let placed = placed.ok_or_else(|| crew.none_ready())?;
+    let crew = fleet.crew(&seeker.model).ok_or(PlaceError::NoWorker)?;
+    let placed = match crew.seek(seeker, tried)? {
+        Found::Placed(placed) => placed,
+        Found::Wait(wait) => {
+            let since = *seeker.since.get_or_insert_with(Instant::now);
+            seeker.had = Some(wait.id());
+            seeker.must_wait = false;
+            let told = wait.until(since + seeker.max_wait).await;
+            told.unwrap_or_else(|| Err(crew.time_is_over(seeker)))?
+        }
+    };
     fleet.journal().enter(Arc::clone(&placed.decided));
     let worker = placed.slot.worker().endpoint();
     tracing::Span::current().record("worker", tracing::field::display(worker));

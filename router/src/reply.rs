@@ -3,13 +3,16 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use inferyard_proto::worker::v1::generate_event::Event;
-use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::answer::Answer;
+use crate::app::App;
+use crate::begin::{Beginning, Begun};
 use crate::error::{Error, PlaceError, StreamError};
 use crate::meter::Meter;
 use crate::sse::Frames;
@@ -21,10 +24,12 @@ const MOST_EVENTS: usize = 512;
 /// Room for many token frames; what is left of it after a frame serves the next one.
 const BUFFER: usize = 4 << 10;
 
+/// What a client reads while there is no token; SSE has no meaning for it.
+const COMMENT: &[u8] = b": waiting\n\n";
+
 /// The body of a streamed answer. It reads the worker only as fast as the client reads it.
 pub(crate) struct EventBody {
-    /// `None`: everything was encoded.
-    tokens: Option<Tokens>,
+    source: Source,
     frames: Frames,
     out: BytesMut,
     /// The last frames: they wait until what was used is settled.
@@ -32,6 +37,23 @@ pub(crate) struct EventBody {
     ended: bool,
     deadline: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// Where events come from.
+#[expect(clippy::large_enum_variant, reason = "nearly all have tokens")]
+enum Source {
+    /// There is no token yet.
+    Silent(Silence),
+    Tokens(Tokens),
+    /// Everything was encoded.
+    Over,
+}
+
+/// The time before the first token.
+struct Silence {
+    beginning: Beginning,
+    every: Duration,
+    next: Pin<Box<Sleep>>,
 }
 
 /// Collects an answer into one JSON body.
@@ -62,27 +84,30 @@ pub(crate) async fn collect(
 // === impl EventBody ===
 
 impl EventBody {
-    /// The body of an answer that has begun; it ends at the deadline, or when `cut` is cancelled.
-    pub(crate) fn new(
-        tokens: Tokens,
-        frames: Frames,
-        deadline: Instant,
-        cut: &CancellationToken,
-    ) -> Self {
+    /// The body of an answer; it ends at the deadline, or when the router breaks off what still runs.
+    pub(crate) fn new(begun: Begun, frames: Frames, deadline: Instant, app: &App) -> Self {
+        let mut out = BytesMut::with_capacity(BUFFER);
+        let source = match begun {
+            Begun::Tokens(tokens) => Source::Tokens(tokens),
+            Begun::NotYet(beginning) => {
+                out.extend_from_slice(COMMENT);
+                Source::Silent(Silence::new(beginning, app.config.keep_alive))
+            }
+        };
         Self {
-            tokens: Some(tokens),
+            source,
             frames,
-            out: BytesMut::with_capacity(BUFFER),
+            out,
             last: BytesMut::new(),
             ended: false,
             deadline: Box::pin(sleep_until(deadline)),
-            cut: Box::pin(cut.clone().cancelled_owned()),
+            cut: Box::pin(app.cut.clone().cancelled_owned()),
         }
     }
 
     /// Whether everything was encoded and given out.
     pub(crate) fn is_over(&self) -> bool {
-        self.tokens.is_none() && self.out.is_empty() && self.last.is_empty()
+        matches!(self.source, Source::Over) && self.out.is_empty() && self.last.is_empty()
     }
 
     /// The frames of all events that are there.
@@ -98,6 +123,7 @@ impl EventBody {
                 self.fail(&PlaceError::ShuttingDown.into(), meter);
             }
         }
+        self.begin(cx, meter);
         let dry = self.encode(cx, meter);
         if !self.out.is_empty() {
             return Poll::Ready(Some(self.out.split().freeze()));
@@ -106,7 +132,7 @@ impl EventBody {
             ready!(meter.poll_settled(cx));
             return Poll::Ready(Some(std::mem::take(&mut self.last).freeze()));
         }
-        if self.tokens.is_none() {
+        if matches!(self.source, Source::Over) {
             return Poll::Ready(None);
         }
         if !dry {
@@ -115,10 +141,23 @@ impl EventBody {
         Poll::Pending
     }
 
+    /// Looks whether there is a first token, or it is time for a comment.
+    fn begin(&mut self, cx: &mut Context<'_>, meter: &mut Meter) {
+        let Source::Silent(silence) = &mut self.source else {
+            return;
+        };
+        match silence.beginning.poll(cx, meter) {
+            Poll::Ready(Ok(tokens)) => self.source = Source::Tokens(tokens),
+            Poll::Ready(Err(error)) => self.fail(&error, meter),
+            Poll::Pending if silence.has_lasted(cx) => self.out.extend_from_slice(COMMENT),
+            Poll::Pending => {}
+        }
+    }
+
     /// Encodes until no event is there (true), or enough were.
     fn encode(&mut self, cx: &mut Context<'_>, meter: &mut Meter) -> bool {
         for _ in 0..MOST_EVENTS {
-            let Some(tokens) = &mut self.tokens else {
+            let Source::Tokens(tokens) = &mut self.source else {
                 return true;
             };
             match tokens.poll_event(cx) {
@@ -141,7 +180,7 @@ impl EventBody {
                     meter.used(usage);
                     self.fail(&error.into(), meter);
                 }
-                Poll::Ready(None) => self.tokens = None,
+                Poll::Ready(None) => self.source = Source::Over,
                 Poll::Pending => return true,
             }
         }
@@ -150,11 +189,33 @@ impl EventBody {
 
     /// Ends with an error frame, and lets go of the worker at once.
     fn fail(&mut self, error: &Error, meter: &mut Meter) {
-        self.tokens = None;
+        self.source = Source::Over;
         if !std::mem::replace(&mut self.ended, true) {
             meter.failed(error);
             self.frames.fail(error, &mut self.last);
             meter.ends();
         }
+    }
+}
+
+// === impl Silence ===
+
+impl Silence {
+    fn new(beginning: Beginning, every: Duration) -> Self {
+        Self {
+            beginning,
+            every,
+            next: Box::pin(sleep(every)),
+        }
+    }
+
+    /// Whether it is time to say that it goes on.
+    fn has_lasted(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut long = false;
+        while self.next.as_mut().poll(cx).is_ready() {
+            long = true;
+            self.next.as_mut().reset(Instant::now() + self.every);
+        }
+        long
     }
 }

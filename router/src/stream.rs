@@ -14,8 +14,9 @@ use tonic::metadata::{MetadataKey, MetadataMap};
 use tonic::{ConnectError, Request, Status};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use crate::accept::RequestId;
 use crate::error::StreamError;
-use crate::meter::Meter;
+use crate::meter::{Note, Notes};
 use crate::place::Slot;
 
 mod call;
@@ -55,8 +56,9 @@ pub(crate) struct Broken {
 #[tracing::instrument(level = "debug", skip_all)]
 pub(crate) async fn open(
     slot: Slot,
+    id: RequestId,
     request: GenerateRequest,
-    meter: &mut Meter,
+    notes: &Notes,
     tasks: &TaskTracker,
 ) -> Result<Tokens, StreamError> {
     let (sender, rest) = oneshot::channel();
@@ -64,7 +66,7 @@ pub(crate) async fn open(
         rest,
         tasks: tasks.clone(),
     };
-    meter.tries(slot.boot_id(), outstanding);
+    notes.write(Note::Tries(slot.boot_id(), outstanding));
     let mut request = Request::new(request);
     let context = tracing::Span::current().context();
     opentelemetry::global::get_text_map_propagator(|propagator| {
@@ -74,7 +76,7 @@ pub(crate) async fn open(
         first: None,
         phase: Phase::Running(Running {
             call: Call::new(slot.worker().client(), request),
-            id: meter.id(),
+            id,
             slot,
             rest: sender,
             tasks: tasks.clone(),
@@ -82,16 +84,16 @@ pub(crate) async fn open(
     };
     loop {
         match poll_fn(|cx| tokens.poll_event(cx)).await {
-            Some(Ok(Event::Admitted(admitted))) => meter.admitted(admitted),
+            Some(Ok(Event::Admitted(admitted))) => notes.write(Note::Admitted(admitted)),
             Some(Ok(event)) => {
-                meter.begins();
+                notes.write(Note::Begins);
                 tokens.begun();
                 tokens.first = Some(event);
                 return Ok(tokens);
             }
             Some(Err(Broken { error, usage })) => {
                 // Nothing came of it: only what the worker itself says was used counts.
-                meter.used(Some(usage.unwrap_or_default()));
+                notes.write(Note::Used(usage.unwrap_or_default()));
                 return Err(error);
             }
             None => return Err(StreamError::Contract("no event was the last one")),
@@ -124,9 +126,13 @@ impl Tokens {
             };
             let (error, usage) = match ready!(call.poll_event(cx)) {
                 Some(Ok(GenerateEvent { event: Some(event) })) => match event {
-                    Event::Failed(failed) => StreamError::from_failed(failed),
+                    Event::Failed(failed) => {
+                        let (error, usage) = StreamError::from_failed(failed);
+                        self.failed(&error, usage);
+                        (error, usage)
+                    }
                     event => {
-                        self.finish_after(&event);
+                        self.produced(&event);
                         return Poll::Ready(Some(Ok(event)));
                     }
                 },
@@ -147,14 +153,35 @@ impl Tokens {
         }
     }
 
-    fn finish_after(&mut self, event: &Event) {
-        if !matches!(event, Event::Finished(_)) {
+    /// Takes note of what was produced; with the last event the worker is done.
+    fn produced(&mut self, event: &Event) {
+        let Phase::Running(running) = &mut self.phase else {
             return;
-        }
-        self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Running(running) => Phase::Finished(running.call),
-            other => other,
         };
+        match event {
+            Event::Delta(delta) => running.slot.produced(delta.token_count),
+            Event::Finished(finished) => {
+                if let Some(usage) = finished.usage {
+                    running.slot.produced_in_all(usage.completion_tokens);
+                }
+                if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Ended) {
+                    self.phase = Phase::Finished(running.call);
+                }
+            }
+            Event::Admitted(_) | Event::ChoiceFinished(_) | Event::Failed(_) => {}
+        }
+    }
+
+    fn failed(&mut self, error: &StreamError, usage: Option<Usage>) {
+        let Phase::Running(running) = &mut self.phase else {
+            return;
+        };
+        if let Some(usage) = usage {
+            running.slot.produced_in_all(usage.completion_tokens);
+        }
+        if matches!(error, StreamError::Overloaded) {
+            running.slot.refused();
+        }
     }
 }
 

@@ -13,9 +13,11 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::place::{Fleet, Standing};
 
 mod limits;
+mod line;
 mod scrape;
 
 pub(crate) use limits::LimitMetrics;
+use line::LineMetrics;
 pub(crate) use scrape::scrape;
 
 /// From a cached prompt on a GPU to a long one on a laptop.
@@ -40,6 +42,7 @@ pub(crate) struct Telemetry {
     workers: Family<WorkerLabels, Gauge>,
     worker_requests: Family<ModelLabel, Gauge>,
     pub(crate) limits: LimitMetrics,
+    pub(crate) line: LineMetrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -92,6 +95,7 @@ impl Telemetry {
         let mut registry = Registry::with_prefix("inferyard_router");
         let mut telemetry = Self {
             limits: LimitMetrics::new(&mut registry),
+            line: LineMetrics::new(&mut registry),
             registry,
             in_flight: Gauge::default(),
             connections: Gauge::default(),
@@ -220,7 +224,9 @@ impl Telemetry {
     fn render(&self, fleet: &Fleet) -> Result<String, std::fmt::Error> {
         self.workers.clear();
         self.worker_requests.clear();
+        self.line.clear();
         fleet.each(|model, crew| {
+            self.line.show(model, &crew.waiting());
             for (worker, standing) in crew.standings() {
                 self.show(model, worker.running(), &standing);
             }

@@ -274,7 +274,7 @@ fn number_or_share(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 fn time(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string", "minLength": 2, "maxLength": 16,
-        "pattern": r"^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?$",
+        "pattern": crate::time::PATTERN,
         "title": "a time",
         "example": "10m",
         "x-kubernetes-validations": [{

@@ -2,12 +2,14 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use inferyard_crds::{
     HALF_A_PRICE, Limits as LimitsResource, NO_BUDGET, PlanSpec, Preview as PreviewResource,
-    Price as PriceResource, TWO_PRICES, WhenRedisIsLost,
+    Price as PriceResource, Queue as QueueResource, TWO_PRICES, WAIT_RANGE, WhenRedisIsLost,
+    seconds,
 };
-use inferyard_router::catalog::{Limits, OnLoss, Plan, Preview, Price};
+use inferyard_router::catalog::{Limits, OnLoss, Plan, Preview, Price, Queue};
 
 use crate::mistake::Report;
 
@@ -16,6 +18,9 @@ const OF_A_DOLLAR: usize = 9;
 
 /// Decimals of a price per million tokens down to a nano-dollar per token.
 const OF_A_PRICE: usize = 3;
+
+/// Seconds that a request may wait at most.
+const LONGEST_WAITS: std::ops::RangeInclusive<u64> = 1..=600;
 
 const IN_RANGE: &str = "should be in the range of the schema";
 
@@ -39,6 +44,7 @@ pub(crate) fn plan(
         models,
         priority: spec.priority,
         weight: spec.weight.try_into().expect(IN_RANGE),
+        queue: queue(&spec.queue, report),
         limits: limits(&spec.limits, report),
         price,
         output_reserve: spec.default_output_reserve.try_into().expect(IN_RANGE),
@@ -70,6 +76,19 @@ pub(super) fn limits(declared: &LimitsResource, report: Report<'_>) -> Limits {
         tokens_per_day: declared.tokens_per_day.map(count),
         concurrent_requests: declared.concurrent_requests.map(count),
         budget_per_month: budget,
+    }
+}
+
+fn queue(declared: &QueueResource, report: Report<'_>) -> Queue {
+    let text = &declared.max_wait;
+    let wait = seconds(text).filter(|seconds| LONGEST_WAITS.contains(seconds));
+    if wait.is_none() {
+        let message = format!("{WAIT_RANGE}; found {text:?}");
+        report("spec.queue.maxWait", message);
+    }
+    Queue {
+        max_requests: declared.max_requests.try_into().expect(IN_RANGE),
+        max_wait: wait.map_or(Queue::default().max_wait, Duration::from_secs),
     }
 }
 

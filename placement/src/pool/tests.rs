@@ -152,3 +152,25 @@ fn what_was_considered_is_written_down() {
     assert_eq!(&*considered[1].worker, "worker-1");
     assert_eq!(placed.cost.covered_blocks, 1);
 }
+
+#[test]
+fn who_has_room_goes_before_who_would_be_cheaper() {
+    let prompt: Vec<u64> = (1..=8).collect();
+    let mut full = holding(&prompt);
+    full.running = 18;
+    let (mut pool, workers) = pool(vec![full, state(|_| ())]);
+    let mut considered = Vec::new();
+    let mut choose = |tried: &[WorkerId]| {
+        pool.choose(&work(&prompt), tried, SECOND, &mut considered)
+            .unwrap()
+    };
+    let choice = choose(&[]);
+    assert!(choice.room && choice.worker == workers[1]);
+    let choice = choose(&workers[1..]);
+    assert!(!choice.room && choice.worker == workers[0]);
+    assert_eq!(considered[0].verdict, Verdict::Full(choice.cost));
+    assert!(!pool.has_room(workers[0], &work(&prompt)));
+    assert!(pool.has_room(workers[1], &work(&prompt)));
+    pool.lost(workers[1]);
+    assert!(!pool.has_room(workers[1], &work(&prompt)));
+}

@@ -134,3 +134,26 @@ fn only_a_ready_worker_of_the_model_is_placed_on() {
     assert_eq!(lost.standing("m"), Standing::Unreachable);
     assert!(!lost.serves("m"));
 }
+
+#[test]
+fn answers_that_nobody_reads_take_no_place_once_the_worker_is_done() {
+    let mut view = view(|state| state.max_running = 4);
+    for serial in 0..3 {
+        view.send(serial, &work(&[]), 0, SECOND);
+    }
+    assert_eq!(view.load().busy, 6);
+    view.update(ready(2), SECOND + SEEN_AFTER).unwrap();
+    assert_eq!(view.load().busy, 0);
+}
+
+#[test]
+fn an_answer_that_ends_makes_room_before_the_worker_says_so() {
+    let mut view = view(|_| ());
+    view.send(1, &work(&[]), 0, SECOND);
+    view.send(2, &work(&[]), 0, SECOND);
+    let mut both = ready(2);
+    both.running = 4;
+    view.update(both, SECOND * 2).unwrap();
+    view.ended(1);
+    assert_eq!(view.load().busy, 2);
+}

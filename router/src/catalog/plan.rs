@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the keys of a plan may do. Its limits bind an account, over all its keys on this plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,10 +11,12 @@ pub struct Plan {
     pub name: Arc<str>,
     /// Canonical names of the models it may use; `None`: all.
     pub models: Option<Vec<Arc<str>>>,
-    /// Order in a worker's queue: higher first.
+    /// Whose requests wait less, in the router and in a worker: the higher goes first.
     pub priority: i32,
-    /// Share of a saturated fleet, relative to the weights of the other plans of its priority.
+    /// Share of a saturated fleet of each account, relative to other accounts of its priority.
     pub weight: u32,
+    /// How its requests wait where all workers are full.
+    pub queue: Queue,
     /// What an account may use.
     pub limits: Limits,
     /// What tokens cost.
@@ -26,6 +29,15 @@ pub struct Plan {
     pub shadow: bool,
     /// Open to callers without a key.
     pub preview: Option<Preview>,
+}
+
+/// How requests of a plan wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// So many at the same time, for one model in one router.
+    pub max_requests: usize,
+    /// So long.
+    pub max_wait: Duration,
 }
 
 /// Limits of an account or of a key; an absent one does not exist.
@@ -118,6 +130,17 @@ impl Price {
     }
 }
 
+// === impl Queue ===
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            max_requests: 256,
+            max_wait: Duration::from_secs(30),
+        }
+    }
+}
+
 // === impl Plan ===
 
 impl Plan {
@@ -130,6 +153,7 @@ impl Plan {
             models: None,
             priority: 0,
             weight: 100,
+            queue: Queue::default(),
             limits: Limits::default(),
             price: Price::new(name, price, price, price),
             output_reserve: 1024,

@@ -65,8 +65,15 @@ impl<'a> Row<'a> {
         message: impl Into<Cow<'a, str>>,
     ) -> Self {
         Self {
-            kind: "service_unavailable_error",
             header: Some((RETRY_AFTER, retry_after)),
+            ..Self::refused(code, message)
+        }
+    }
+
+    /// The same; when it passes stands in `retry`.
+    pub(super) fn refused(code: &'static str, message: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            kind: "service_unavailable_error",
             ..Self::invalid(StatusCode::SERVICE_UNAVAILABLE, code, message)
         }
     }

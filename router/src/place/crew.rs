@@ -3,19 +3,22 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use inferyard_placement::recording::{Event, RecordedWork};
+use inferyard_placement::recording::Event;
 use inferyard_placement::{
-    Considered, Gap, Moment, Pool, Standing, State, Ticket, Weights, Work, WorkerId,
+    Charge, Gap, Line, Moment, Pool, Standing, State, Ticket, WaiterId, Weights, WorkerId,
 };
 use tokio::time::Instant;
 
-use super::Placed;
-use super::journal::Decided;
 use super::recorder::Recorder;
-use super::worker::{Slot, Worker};
-use crate::accept::RequestId;
+use super::worker::Worker;
 use crate::catalog::Endpoint;
 use crate::error::PlaceError;
+
+mod line;
+
+pub(super) use line::Found;
+
+use line::Waiting;
 
 /// The workers of one model.
 pub(crate) struct Crew {
@@ -28,6 +31,9 @@ pub(crate) struct Crew {
 struct Inner {
     pool: Pool,
     workers: HashMap<WorkerId, Arc<Worker>>,
+    line: Line,
+    /// Everybody in the line.
+    waiting: HashMap<WaiterId, Waiting>,
 }
 
 // === impl Crew ===
@@ -43,6 +49,8 @@ impl Crew {
         let inner = Inner {
             pool: Pool::new(Arc::clone(&model), Weights::default(), seed),
             workers: HashMap::new(),
+            line: Line::default(),
+            waiting: HashMap::new(),
         };
         Self {
             model,
@@ -60,7 +68,7 @@ impl Crew {
     ) {
         let mut inner = self.lock();
         let now = self.now();
-        let Inner { pool, workers } = &mut *inner;
+        let Inner { pool, workers, .. } = &mut *inner;
         workers.retain(|id, worker| {
             let stays = endpoints.contains(worker.endpoint());
             if !stays {
@@ -82,44 +90,16 @@ impl Crew {
         }
     }
 
-    /// Nobody is named any longer.
+    /// Nobody is named any longer, and nobody waits for them.
     pub(super) fn disband(self: &Arc<Self>) {
         self.update(&[], |_, _, _| unreachable!("nobody should join"));
-    }
-
-    /// Gives work to the best worker that has not been tried.
-    pub(super) fn place(
-        self: &Arc<Self>,
-        work: &Work,
-        tried: &[Arc<Worker>],
-        request: RequestId,
-    ) -> Option<Placed> {
-        let tried: Vec<WorkerId> = tried.iter().map(|worker| worker.id()).collect();
-        let mut considered: Vec<Considered> = Vec::new();
         let mut inner = self.lock();
-        let now = self.now();
-        let Inner { pool, workers } = &mut *inner;
-        let choice = pool.choose(work, &tried, now, &mut considered)?;
-        let covered_blocks = choice.cost.covered_blocks;
-        let ticket = pool.send(work, choice.worker, covered_blocks, now);
-        let worker = workers.get(&choice.worker);
-        let worker = worker.expect("every worker of the pool should be here");
-        self.record(now, |recorder| Event::Placed {
-            request: request.as_str().to_owned(),
-            work: RecordedWork::of(work, recorder.blinding),
-            tried: tried.iter().map(|worker| worker.number()).collect(),
-            worker: choice.worker.number(),
-            serial: ticket.serial(),
-        });
-        let slot = Slot::new(Arc::clone(worker), ticket, pool.boot_id(choice.worker));
-        let weights = pool.weights();
+        let waiting = std::mem::take(&mut inner.waiting);
+        for id in waiting.keys() {
+            inner.line.leave(*id);
+        }
         drop(inner);
-        let decided = Decided::new(request, &self.model, work, weights, considered, choice.row);
-        Some(Placed {
-            slot,
-            cached: covered_blocks > 0,
-            decided: Arc::new(decided),
-        })
+        drop(waiting);
     }
 
     /// A worker said how it is.
@@ -130,7 +110,11 @@ impl Crew {
             worker: worker.number(),
             state: recorder.blinding.hide_state(&state),
         });
-        inner.pool.state(worker, state, now)
+        inner.pool.state(worker, state, now)?;
+        let news = self.call(&mut inner, worker, now);
+        drop(inner);
+        news.tell();
+        Ok(())
     }
 
     /// A worker is silent.
@@ -141,37 +125,43 @@ impl Crew {
         self.record(self.now(), |_| Event::Lost { worker });
     }
 
+    /// The worker had no room for a request after all.
+    pub(super) fn refused(&self, ticket: Ticket, charge: Option<&Charge>) {
+        let mut inner = self.lock();
+        let now = self.now();
+        inner.pool.refused(ticket, now);
+        let serial = ticket.serial();
+        self.record(now, |_| Event::Refused { serial });
+        if let Some(charge) = charge {
+            inner.line.refused(charge);
+        }
+    }
+
     /// The first token of a request is there.
     pub(super) fn begun(&self, ticket: Ticket) {
         let mut inner = self.lock();
+        let now = self.now();
         inner.pool.begun(ticket);
         let serial = ticket.serial();
-        self.record(self.now(), |_| Event::Begun { serial });
+        self.record(now, |_| Event::Begun { serial });
+        let news = self.call(&mut inner, ticket.worker(), now);
+        drop(inner);
+        news.tell();
     }
 
-    /// A request has ended.
-    pub(super) fn ended(&self, ticket: Ticket) {
+    /// A request has ended, after so many tokens.
+    pub(super) fn ended(&self, ticket: Ticket, charge: Option<&Charge>, answer_tokens: u64) {
         let mut inner = self.lock();
+        let now = self.now();
         inner.pool.ended(ticket);
         let serial = ticket.serial();
-        self.record(self.now(), |_| Event::Ended { serial });
-    }
-
-    /// Why nobody could take a request.
-    pub(super) fn none_ready(&self) -> PlaceError {
-        let inner = self.lock();
-        let standings = inner.workers.keys().map(|id| inner.pool.standing(*id));
-        let progress = standings.filter_map(|standing| match standing {
-            Standing::Loading { progress } => Some(progress),
-            Standing::Ready
-            | Standing::Draining
-            | Standing::OtherModel { .. }
-            | Standing::Unreachable => None,
-        });
-        match progress.max_by(f32::total_cmp) {
-            Some(progress) => PlaceError::Loading { progress },
-            None => PlaceError::NoWorker,
+        self.record(now, |_| Event::Ended { serial });
+        if let Some(charge) = charge {
+            inner.line.ended(charge, answer_tokens);
         }
+        let news = self.call(&mut inner, ticket.worker(), now);
+        drop(inner);
+        news.tell();
     }
 
     /// Tokens of prompt and answer together that some worker takes; `None`: none has said so yet.
@@ -206,5 +196,30 @@ impl Crew {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Why nobody could take a request.
+    fn none_ready(&self) -> PlaceError {
+        let standings = self.workers.keys().map(|id| self.pool.standing(*id));
+        let progress = standings.filter_map(|standing| match standing {
+            Standing::Loading { progress } => Some(progress),
+            Standing::Ready
+            | Standing::Draining
+            | Standing::OtherModel { .. }
+            | Standing::Unreachable => None,
+        });
+        match progress.max_by(f32::total_cmp) {
+            Some(progress) => PlaceError::Loading { progress },
+            None => PlaceError::NoWorker,
+        }
+    }
+
+    fn any_ready(&self) -> bool {
+        let mut workers = self.workers.keys();
+        workers.any(|id| self.pool.standing(*id) == Standing::Ready)
     }
 }

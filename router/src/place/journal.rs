@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use inferyard_placement::{Considered, Weights, Work};
+use inferyard_placement::{Considered, Weights};
 
 use crate::accept::RequestId;
 
@@ -18,6 +18,8 @@ pub(crate) struct Decided {
     pub(crate) request: RequestId,
     pub(crate) model: Arc<str>,
     pub(crate) at: SystemTime,
+    /// In the line, until then.
+    pub(crate) waited: Duration,
     pub(crate) prompt_bytes: u64,
     pub(crate) prompt_tokens: u64,
     pub(crate) blocks: usize,
@@ -36,31 +38,6 @@ pub(crate) struct Journal(Mutex<Ring>);
 struct Ring {
     decisions: VecDeque<Arc<Decided>>,
     rows: usize,
-}
-
-// === impl Decided ===
-
-impl Decided {
-    pub(crate) fn new(
-        request: RequestId,
-        model: &Arc<str>,
-        work: &Work,
-        weights: Weights,
-        considered: Vec<Considered>,
-        chosen: usize,
-    ) -> Self {
-        Self {
-            request,
-            model: Arc::clone(model),
-            at: SystemTime::now(),
-            prompt_bytes: work.prompt_bytes,
-            prompt_tokens: work.prompt_tokens,
-            blocks: work.blocks.len(),
-            weights,
-            considered,
-            chosen,
-        }
-    }
 }
 
 // === impl Journal ===
@@ -101,22 +78,18 @@ mod tests {
             worker: "w".into(),
             verdict: Verdict::Unready,
         };
-        let work = Work {
+        Arc::new(Decided {
+            request,
+            model: "m".into(),
+            at: SystemTime::now(),
+            waited: Duration::ZERO,
             prompt_bytes: 1,
             prompt_tokens: 1,
-            blocks: [].into(),
-            sequences: 1,
-        };
-        let model = "m".into();
-        let considered = vec![row; workers];
-        Arc::new(Decided::new(
-            request,
-            &model,
-            &work,
-            Weights::default(),
-            considered,
-            0,
-        ))
+            blocks: 0,
+            weights: Weights::default(),
+            considered: vec![row; workers],
+            chosen: 0,
+        })
     }
 
     #[test]

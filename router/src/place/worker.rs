@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use inferyard_placement::{Gap, Ticket, WorkerId};
+use inferyard_placement::{Charge, Gap, Ticket, WorkerId};
 use inferyard_proto::worker::v1::WorkerState;
 use inferyard_proto::worker::v1::worker_client::WorkerClient;
 use tokio::net::UnixStream;
@@ -46,6 +46,10 @@ pub(crate) struct Slot {
     worker: Arc<Worker>,
     boot_id: u64,
     ticket: Ticket,
+    /// What its account was charged where it had to wait.
+    charge: Option<Charge>,
+    /// Tokens of the answer so far.
+    produced: u64,
 }
 
 // === impl Worker ===
@@ -145,12 +149,19 @@ fn channel(endpoint: &Endpoint) -> Channel {
 // === impl Slot ===
 
 impl Slot {
-    pub(super) fn new(worker: Arc<Worker>, ticket: Ticket, boot_id: u64) -> Self {
+    pub(super) fn new(
+        worker: Arc<Worker>,
+        ticket: Ticket,
+        boot_id: u64,
+        charge: Option<Charge>,
+    ) -> Self {
         worker.running.fetch_add(1, Ordering::Relaxed);
         Self {
             worker,
             boot_id,
             ticket,
+            charge,
+            produced: 0,
         }
     }
 
@@ -169,12 +180,29 @@ impl Slot {
             crew.begun(self.ticket);
         }
     }
+
+    /// So many tokens more are there.
+    pub(crate) fn produced(&mut self, tokens: u32) {
+        self.produced += u64::from(tokens);
+    }
+
+    /// So many tokens are there in all.
+    pub(crate) fn produced_in_all(&mut self, tokens: u32) {
+        self.produced = tokens.into();
+    }
+
+    /// The worker has no room after all.
+    pub(crate) fn refused(&mut self) {
+        if let Some(crew) = self.worker.crew.upgrade() {
+            crew.refused(self.ticket, self.charge.take().as_ref());
+        }
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(crew) = self.worker.crew.upgrade() {
-            crew.ended(self.ticket);
+            crew.ended(self.ticket, self.charge.as_ref(), self.produced);
         }
         self.worker.running.fetch_sub(1, Ordering::Relaxed);
     }

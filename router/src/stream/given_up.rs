@@ -62,7 +62,7 @@ impl Running {
         let Self {
             mut call,
             id,
-            slot,
+            mut slot,
             rest,
             ..
         } = self;
@@ -80,6 +80,10 @@ impl Running {
             if timeout(PATIENCE, work).await.is_err() {
                 tracing::debug!(worker = %slot.worker().endpoint(), "a cancelled request did not end");
             }
+        }
+        match told.usage {
+            Some(usage) => slot.produced_in_all(usage.completion_tokens),
+            None => slot.produced(told.completion_tokens),
         }
         // Whatever it was: now it ends.
         drop((call, slot));

@@ -15,6 +15,8 @@ pub(crate) struct Tries {
     /// Whether a worker broke under the request. A second one may break because of it, and one
     /// request must not go on to break the fleet.
     broke: bool,
+    /// Workers that said that they had room, and had none; since it last waited.
+    refusals: usize,
     last: Option<Error>,
 }
 
@@ -33,8 +35,12 @@ impl Tries {
         error: StreamError,
     ) -> Result<&'static str, Error> {
         let again = match &error {
-            StreamError::Overloaded
-            | StreamError::Loading
+            // It will have room again, and until it says so it is not asked.
+            StreamError::Overloaded => {
+                self.refusals += 1;
+                return Ok(self.last.insert(error.into()).label());
+            }
+            StreamError::Loading
             | StreamError::Draining
             | StreamError::WrongModel
             | StreamError::Unreachable { .. } => true,
@@ -53,8 +59,21 @@ impl Tries {
         Ok(self.last.insert(error.into()).label())
     }
 
-    /// What to say when no worker is left: the last one's failure says more than its absence.
+    /// Whether so many refused it that it should wait before it asks again.
+    pub(crate) fn should_wait(&mut self) -> bool {
+        let enough = self.refusals >= MOST_TRIES;
+        if enough {
+            self.refusals = 0;
+        }
+        enough
+    }
+
+    /// What to say when no worker is left: the last one's failure says more than its absence, and the line
+    /// knows best when to come back.
     pub(crate) fn none_left(self, none: PlaceError) -> Error {
-        self.last.unwrap_or_else(|| none.into())
+        match (self.last, none) {
+            (_, none @ (PlaceError::QueueFull { .. } | PlaceError::WaitOver { .. })) => none.into(),
+            (last, none) => last.unwrap_or_else(|| none.into()),
+        }
     }
 }

@@ -92,15 +92,38 @@ async fn a_request_under_which_two_workers_died_kills_no_third() {
 }
 
 #[tokio::test]
-async fn when_all_are_full_the_client_is_told_to_come_back() {
+async fn when_all_refuse_a_request_it_waits_until_one_has_spoken_again() {
     let (mut workers, router) = two_workers().await;
     let mut client = router.chat(WHOLE).await;
     for _ in 0..2 {
         let (call, _) = call_of(&mut workers).await;
         call.say(failed(Kind::Overloaded, "for the log", "")).await;
     }
+    let (call, _) = call_of(&mut workers).await;
+    call.say_hello().await;
+    assert_eq!(client.answer().await.head.status, 200);
+    router.end().await;
+}
+
+#[tokio::test]
+async fn when_all_refuse_a_request_that_may_not_wait_the_client_is_told_to_come_back() {
+    let workers = [ScriptedWorker::start().await, ScriptedWorker::start().await];
+    let (router, _bills) = TestRouter::planned(&[&workers[0], &workers[1]], |plan| {
+        plan.queue.max_requests = 0;
+    })
+    .await;
+    let mut workers = workers;
+    let mut client = router.chat(WHOLE).await;
+    for _ in 0..2 {
+        let (call, _) = call_of(&mut workers).await;
+        call.say(failed(Kind::Overloaded, "for the log", "")).await;
+    }
     let answer = client.answer().await;
-    assert_eq!(answer.error().0, 503);
+    let (status, code, _) = answer.error();
+    assert_eq!(
+        (status, code.as_deref()),
+        (503, Some("server_is_overloaded"))
+    );
     assert!(answer.head.header("retry-after").is_some());
     router.end().await;
 }

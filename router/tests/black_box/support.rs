@@ -57,7 +57,7 @@ impl TestRouter {
     }
 
     /// Waits until it has found so many ready workers.
-    async fn found(&self, workers: usize) {
+    pub(crate) async fn found(&self, workers: usize) {
         let ready = format!("inferyard_router_workers{{model=\"m\",state=\"ready\"}} {workers}\n");
         eventually(async || self.scrape().await.contains(&ready)).await;
     }
@@ -157,9 +157,14 @@ pub(crate) const WHOLE: &str =
 
 /// The bytes of a request with the right key.
 pub(crate) fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
+    request_with(KEY, method, path, body)
+}
+
+/// The bytes of a request with some key.
+pub(crate) fn request_with(key: &str, method: &str, path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\
          content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
@@ -208,6 +213,23 @@ pub(crate) fn catalog(workers: Vec<Endpoint>) -> Catalog {
         keys,
         plans: BTreeMap::from([("plan".into(), plan(None))]),
     }
+}
+
+/// Adds a key of its own account, on a plan of its own.
+pub(crate) fn add_key(catalog: &mut Catalog, text: &str, change: impl FnOnce(&mut Plan)) {
+    let mut plan = Plan::unrestricted(text);
+    change(&mut plan);
+    let key = Key {
+        name: text.into(),
+        account: text.into(),
+        plan: Arc::new(plan),
+        expires: None,
+        disabled: false,
+        limits: None,
+    };
+    catalog
+        .keys
+        .insert(KeyHash::of(text.as_bytes()), Arc::new(key));
 }
 
 /// Changes the plan of the key.

@@ -64,7 +64,7 @@ const LIMITS: &[(&str, &str)] = &[
     (
         "{requestsPerMinute: 1}",
         "spec.requestsPerMinute: unknown field; known here: defaultOutputReserve, limits, models, \
-         preview, price, priority, shadow, weight or whenRedisIsLost",
+         preview, price, priority, queue, shadow, weight or whenRedisIsLost",
     ),
     (
         "{limits: {budgetPerMonth: 25}}",
@@ -147,6 +147,18 @@ const OTHER_FIELDS: &[(&str, &str)] = &[
     (
         "{defaultOutputReserve: 0}",
         "spec.defaultOutputReserve: expected a whole number from 1 to 1048576, found 0",
+    ),
+    (
+        "{queue: {maxRequests: -1}}",
+        "spec.queue.maxRequests: expected a whole number from 0 to 65536, found -1",
+    ),
+    (
+        "{queue: {maxWait: 30}}",
+        "spec.queue.maxWait: expected a time, such as \"30s\", found 30",
+    ),
+    (
+        "{queue: {maxWait: 11m}}",
+        "spec.queue.maxWait: expected at least 1s and at most 10m; found \"11m\"",
     ),
     (
         "{whenRedisIsLost: fail}",
@@ -312,7 +324,7 @@ fn every_rule_of_the_definitions_is_checked_here_too() {
     for definition in definitions.filter(|found| found.spec.names.kind != "ModelDeployment") {
         rules(&serde_json::to_value(definition).unwrap(), &mut messages);
     }
-    assert_eq!(messages.len(), 7, "{messages:?}");
+    assert_eq!(messages.len(), 8, "{messages:?}");
     let table = table();
     for message in messages {
         let said = table.iter().any(|(_, said)| said.contains(&message));

@@ -1,7 +1,8 @@
 //! Plans, prices, limits and rotated keys become what the router counts.
 
-use inferyard_router::catalog::{Limits, OnLoss, Preview, Price};
+use inferyard_router::catalog::{Limits, OnLoss, Preview, Price, Queue};
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use super::*;
 
@@ -26,7 +27,7 @@ fn some(count: u64) -> Option<NonZeroU64> {
 #[test]
 fn every_field_of_a_plan_is_read() {
     let text = plan(
-        "{models: [demo], priority: 100, weight: 300, defaultOutputReserve: 512, whenRedisIsLost: closed,
+        "{models: [demo], priority: 100, weight: 300, queue: {maxRequests: 0, maxWait: 1m30s}, defaultOutputReserve: 512, whenRedisIsLost: closed,
           shadow: true, preview: {signUpUrl: 'https://example.com/keys', tokensPerDay: 7},
           limits: {requestsPerMinute: 1, requestsPerDay: 2, requestsTotal: 3, tokensPerMinute: 4,
                    tokensPerDay: 5, concurrentRequests: 6, budgetPerMonth: '25.50'},
@@ -39,6 +40,10 @@ fn every_field_of_a_plan_is_read() {
         models: Some(vec!["demo".into()]),
         priority: 100,
         weight: 300,
+        queue: Queue {
+            max_requests: 0,
+            max_wait: Duration::from_secs(90),
+        },
         limits: Limits {
             requests_per_minute: some(1),
             requests_per_day: some(2),
@@ -63,7 +68,7 @@ fn every_field_of_a_plan_is_read() {
 
 #[test]
 fn a_plan_that_says_nothing_is_one_without_restrictions() {
-    for spec in ["{}", "{limits: {}, price: null, preview: null}"] {
+    for spec in ["{}", "{limits: {}, price: null, preview: null, queue: {}}"] {
         let manifests = parse(&[MODEL, &plan(spec)]).unwrap();
         assert_eq!(*manifests.plans["basic"], Plan::unrestricted("basic"));
     }

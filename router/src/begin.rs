@@ -1,0 +1,148 @@
+//! Steps 5 and 6 up to the first token, however long it takes.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use inferyard_proto::worker::v1::GenerateRequest;
+use tokio::time::{Instant, sleep};
+use tracing::Instrument as _;
+
+use crate::accept::{Accepted, RequestId};
+use crate::app::App;
+use crate::catalog::Key;
+use crate::error::Error;
+use crate::explain;
+use crate::meter::{Meter, Note, Notes};
+use crate::place::{Seeker, place};
+use crate::read::Generation;
+use crate::stream::{self, Tokens, Tries};
+
+/// A request that has no token yet: it waits for a worker, or for one to compute its prompt. Dropped, it leaves
+/// the line, or its worker is told to end.
+pub(crate) struct Beginning {
+    work: Pin<Box<dyn Future<Output = Result<Tokens, Error>> + Send>>,
+    notes: Notes,
+}
+
+/// An answer, as far as it has come.
+#[expect(clippy::large_enum_variant, reason = "nearly all have tokens")]
+pub(crate) enum Begun {
+    Tokens(Tokens),
+    NotYet(Beginning),
+}
+
+/// What is asked.
+struct Asked {
+    id: RequestId,
+    deadline: Instant,
+    request: GenerateRequest,
+    /// Whether the head is to say why it was placed as it was.
+    explain: bool,
+}
+
+// === impl Beginning ===
+
+impl Beginning {
+    /// Takes the request out of its generation.
+    pub(crate) fn new(
+        app: &Arc<App>,
+        accepted: &Accepted,
+        key: &Key,
+        generation: &mut Generation,
+    ) -> Self {
+        let ratio = app.estimates.of(&generation.model.name);
+        let seeker = Seeker::new(accepted.id, generation, key, &ratio);
+        let asked = Asked {
+            id: accepted.id,
+            deadline: accepted.deadline,
+            explain: explain::is_asked(app, &accepted.head.headers),
+            request: std::mem::take(&mut generation.request),
+        };
+        let notes = Notes::default();
+        let work = begin(Arc::clone(app), seeker, asked, notes.clone());
+        Self {
+            work: Box::pin(work.in_current_span()),
+            notes,
+        }
+    }
+
+    /// Waits for the first token.
+    pub(crate) async fn tokens(mut self, meter: &mut Meter) -> Result<Tokens, Error> {
+        poll_fn(|cx| self.poll(cx, meter)).await
+    }
+
+    /// Waits for the first token, but not longer than until the client should hear something.
+    pub(crate) async fn soon(mut self, app: &App, meter: &mut Meter) -> Result<Begun, Error> {
+        tokio::select! {
+            biased;
+            tokens = poll_fn(|cx| self.poll(cx, meter)) => tokens.map(Begun::Tokens),
+            () = sleep(app.config.keep_alive) => Ok(Begun::NotYet(self)),
+        }
+    }
+
+    /// The first token; after that not to be asked again.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        meter: &mut Meter,
+    ) -> Poll<Result<Tokens, Error>> {
+        let polled = self.work.as_mut().poll(cx);
+        meter.read(&self.notes);
+        polled
+    }
+}
+
+/// Places and streams until some worker has produced the first token: the commit point.
+async fn begin(
+    app: Arc<App>,
+    mut seeker: Seeker,
+    asked: Asked,
+    notes: Notes,
+) -> Result<Tokens, Error> {
+    let model = Arc::clone(seeker.model());
+    let mut tries = Tries::default();
+    loop {
+        if tries.should_wait() {
+            seeker.rest();
+        }
+        let placed = place(&app.fleet, &mut seeker, tries.workers()).await;
+        app.telemetry.line.sought(&seeker, &placed);
+        let placed = match placed {
+            Ok(placed) => placed,
+            Err(none) => return Err(tries.none_left(none)),
+        };
+        app.telemetry.placed(&model, placed.cached);
+        if asked.explain
+            && let Some((name, value)) = explain::header(&placed.decided)
+        {
+            notes.write(Note::Header(name, value));
+        }
+        let worker = Arc::clone(placed.slot.worker());
+        let (id, request) = (asked.id, asked.now());
+        match stream::open(placed.slot, id, request, &notes, &app.given_up).await {
+            Ok(tokens) => return Ok(tokens),
+            Err(error) => {
+                if !error.is_of_the_caller() {
+                    tracing::warn!(worker = %worker.endpoint(), %error, "a try failed");
+                }
+                let reason = tries.failed(worker, error)?;
+                app.telemetry.retried(&model, reason);
+            }
+        }
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// The request as it is sent now: so much time is left for it.
+    fn now(&self) -> GenerateRequest {
+        let left = self.deadline.duration_since(Instant::now());
+        GenerateRequest {
+            deadline_ms: Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            ..self.request.clone()
+        }
+    }
+}

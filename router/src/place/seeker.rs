@@ -1,0 +1,76 @@
+//! A request that looks for a worker, and what it may claim where it has to wait for one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use inferyard_placement::{Claim, WaiterId, Work};
+use tokio::time::Instant;
+
+use super::work;
+use crate::accept::RequestId;
+use crate::catalog::Key;
+use crate::read::Generation;
+use crate::reserve::Ratio;
+
+/// A request that looks for a worker.
+pub(crate) struct Seeker {
+    pub(super) request: RequestId,
+    pub(super) model: Arc<str>,
+    pub(super) work: Work,
+    pub(super) claim: Arc<Claim>,
+    pub(super) max_wait: Duration,
+    /// Workers that say they have room refused it: it waits for news of them before it asks again.
+    pub(super) must_wait: bool,
+    /// Since when it has waited, from the first time on.
+    pub(super) since: Option<Instant>,
+    /// The place in the line that it had; it gets the same again.
+    pub(super) had: Option<WaiterId>,
+}
+
+// === impl Seeker ===
+
+impl Seeker {
+    pub(crate) fn new(
+        request: RequestId,
+        generation: &Generation,
+        key: &Key,
+        ratio: &Ratio,
+    ) -> Self {
+        let plan = &key.plan;
+        let claim = Claim {
+            account: Arc::clone(&key.account),
+            plan: Arc::clone(&plan.name),
+            priority: plan.priority,
+            weight: plan.weight,
+            most_waiting: plan.queue.max_requests,
+        };
+        Self {
+            request,
+            model: Arc::clone(&generation.model.name),
+            work: work(&generation.request, ratio),
+            claim: Arc::new(claim),
+            max_wait: plan.queue.max_wait,
+            must_wait: false,
+            since: None,
+            had: None,
+        }
+    }
+
+    /// Too many refused it who said they had room: it shall wait before it asks again.
+    pub(crate) fn rest(&mut self) {
+        self.must_wait = true;
+    }
+
+    pub(crate) fn model(&self) -> &Arc<str> {
+        &self.model
+    }
+
+    pub(crate) fn priority(&self) -> i32 {
+        self.claim.priority
+    }
+
+    /// How long it has waited.
+    pub(super) fn waited(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
