@@ -15,7 +15,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
+mod buffer;
+
 use crate::failure::Failure;
+use buffer::Buffer;
 
 /// The engine tells a hundred lines about every model, and warns of what is as it should be. The client
 /// of Kubernetes tells of every error that it hands on, and whoever gets it tells it better.
@@ -60,8 +63,9 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Sends what is left of the traces when dropped.
+/// Writes what is left of the log, and sends what is left of the traces, when dropped.
 pub(crate) struct Guard {
+    buffer: Buffer,
     traces: Option<Traces>,
 }
 
@@ -84,7 +88,12 @@ pub(crate) fn init(args: &Args, role: &'static str) -> Result<Guard, Failure> {
         .filter(|endpoint| !endpoint.is_empty())
         .map(|endpoint| Traces::to(endpoint, role))
         .transpose()?;
-    let mut layers = vec![lines(args.log_format).with_filter(filter).boxed()];
+    let buffer = Buffer::start().context("cannot start the thread that writes logs")?;
+    let mut layers = vec![
+        lines(args.log_format, buffer.clone())
+            .with_filter(filter)
+            .boxed(),
+    ];
     if let Some(traces) = &traces {
         let provider = &traces.provider;
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("inferyard"));
@@ -94,20 +103,20 @@ pub(crate) fn init(args: &Args, role: &'static str) -> Result<Guard, Failure> {
         .with(layers)
         .try_init()
         .context("logs are set up already")?;
-    Ok(Guard { traces })
+    Ok(Guard { buffer, traces })
 }
 
-fn lines(format: Format) -> Box<dyn Layer<Registry> + Send + Sync> {
+fn lines(format: Format, buffer: Buffer) -> Box<dyn Layer<Registry> + Send + Sync> {
     match format {
         Format::Text => fmt::layer()
             .with_target(false)
             .with_ansi(io::stderr().is_terminal())
-            .with_writer(io::stderr)
+            .with_writer(buffer)
             .boxed(),
         Format::Json => fmt::layer()
             .json()
             .flatten_event(true)
-            .with_writer(io::stderr)
+            .with_writer(buffer)
             .boxed(),
     }
 }
@@ -151,5 +160,6 @@ impl Drop for Guard {
         if let Some(traces) = self.traces.take() {
             drop(traces.provider.shutdown());
         }
+        self.buffer.end();
     }
 }

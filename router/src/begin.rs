@@ -125,7 +125,8 @@ async fn begin(
             Ok(tokens) => return Ok(tokens),
             Err(error) => {
                 if !error.is_of_the_caller() {
-                    tracing::warn!(worker = %worker.endpoint(), %error, "a try failed");
+                    let worker = worker.endpoint();
+                    tracing::warn!(request_id = %asked.id, %worker, %error, "a try failed");
                 }
                 let reason = tries.failed(worker, error)?;
                 app.telemetry.retried(&model, reason);

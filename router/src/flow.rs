@@ -6,6 +6,7 @@
 //! and writes its record.
 
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -40,8 +41,12 @@ pub(crate) async fn serve(
     let (accepted, route, mut body) = accept(&app.config, peer, request);
     let mut meter = Meter::new(&app.telemetry, &accepted);
     let span = meter.span();
-    let work = answer(&app, route, &accepted, &mut body, &mut meter);
-    let result = within(&app, &accepted, work).instrument(span).await;
+    let result = {
+        let work = answer(&app, route, &accepted, &mut body, &mut meter);
+        // Pinned here, it is not copied into each of those who wait for it.
+        let work = pin!(work.instrument(span));
+        within(&app, &accepted, work).await
+    };
     let response = match result {
         Ok(response) => response,
         Err(error) => {
@@ -180,7 +185,7 @@ async fn reply(
 async fn within<T>(
     app: &App,
     accepted: &Accepted,
-    work: impl Future<Output = Result<T, Error>>,
+    work: Pin<&mut impl Future<Output = Result<T, Error>>>,
 ) -> Result<T, Error> {
     tokio::select! {
         biased;

@@ -20,6 +20,7 @@ mod limit;
 mod reserve;
 mod begin;
 mod place;
+mod hop;
 mod stream;
 mod reply;
 mod sse;

@@ -1,32 +1,29 @@
 //! Step 6: the worker's events, from the commit point on.
 
-use std::error::Error as _;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
+use http::{HeaderMap, HeaderName};
 use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::{GenerateEvent, GenerateRequest, Usage};
 use opentelemetry::propagation::Injector;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
-use tonic::metadata::{MetadataKey, MetadataMap};
-use tonic::{ConnectError, Request, Status};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::accept::RequestId;
 use crate::error::StreamError;
+use crate::hop::{Call, Lost};
 use crate::meter::{Note, Notes};
 use crate::place::Slot;
 
-mod call;
 mod given_up;
 mod tries;
 
 pub(crate) use given_up::{Outstanding, Rest};
 pub(crate) use tries::Tries;
 
-use call::Call;
 use given_up::Running;
 
 /// An answer that has begun: the first token is there, so no other worker takes over. Dropped before
@@ -67,15 +64,15 @@ pub(crate) async fn open(
         tasks: tasks.clone(),
     };
     notes.write(Note::Tries(slot.boot_id(), outstanding));
-    let mut request = Request::new(request);
+    let mut headers = HeaderMap::with_capacity(8);
     let context = tracing::Span::current().context();
     opentelemetry::global::get_text_map_propagator(|propagator| {
-        propagator.inject_context(&context, &mut Headers(request.metadata_mut()));
+        propagator.inject_context(&context, &mut Headers(&mut headers));
     });
     let mut tokens = Tokens {
         first: None,
         phase: Phase::Running(Running {
-            call: Call::new(slot.worker().client(), request),
+            call: Call::new(slot.worker().connection(), headers, request),
             id,
             slot,
             rest: sender,
@@ -138,7 +135,7 @@ impl Tokens {
                 },
                 // An event of a later version of the contract.
                 Some(Ok(GenerateEvent { event: None })) => continue,
-                Some(Err(status)) => (broken(&status), None),
+                Some(Err(lost)) => (lost.into(), None),
                 None => (early_end(), None),
             };
             self.phase = Phase::Ended;
@@ -202,26 +199,21 @@ fn early_end() -> StreamError {
     }
 }
 
-/// A status other than OK says that the transport or the worker broke. Where not even a connection
-/// came about, the worker has not seen the request.
-fn broken(status: &Status) -> StreamError {
-    let message = format!("{:?}: {}", status.code(), status.message());
-    let mut source = status.source();
-    while let Some(error) = source {
-        if error.is::<ConnectError>() {
-            return StreamError::Unreachable { message };
+impl From<Lost> for StreamError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Unseen(message) => Self::Unreachable { message },
+            Lost::Died(message) => Self::Died { message },
         }
-        source = error.source();
     }
-    StreamError::Died { message }
 }
 
-/// gRPC metadata as what a trace context is written into.
-struct Headers<'a>(&'a mut MetadataMap);
+/// Headers as what a trace context is written into.
+struct Headers<'a>(&'a mut HeaderMap);
 
 impl Injector for Headers<'_> {
     fn set(&mut self, key: &str, value: String) {
-        if let (Ok(key), Ok(value)) = (MetadataKey::from_bytes(key.as_bytes()), value.parse()) {
+        if let (Ok(key), Ok(value)) = (key.parse::<HeaderName>(), value.parse()) {
             self.0.insert(key, value);
         }
     }

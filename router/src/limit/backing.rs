@@ -40,7 +40,9 @@ impl Backing {
     pub(super) async fn beat(&self, router: &str) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Memory(_) => Ok(vec![router.to_owned()]),
-            Self::Redis(redis) => ask(redis, async |on| peers::beat(on, router).await).await,
+            Self::Redis(redis) => {
+                Box::pin(ask(redis, async |on| peers::beat(on, router).await)).await
+            }
             #[cfg(test)]
             Self::Flaky(flaky) => flaky.beat(router).await,
         }
@@ -50,7 +52,9 @@ impl Backing {
     pub(super) async fn leave(&self, router: &str) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) => Ok(()),
-            Self::Redis(redis) => ask(redis, async |on| peers::leave(on, router).await).await,
+            Self::Redis(redis) => {
+                Box::pin(ask(redis, async |on| peers::leave(on, router).await)).await
+            }
             #[cfg(test)]
             Self::Flaky(_) => Ok(()),
         }
@@ -62,7 +66,7 @@ impl Backing {
             Self::Memory(_) => Ok(tokens),
             Self::Redis(redis) => {
                 let add = async |on: &mut Connection| peers::add(on, name, day, tokens).await;
-                ask(redis, add).await
+                Box::pin(ask(redis, add)).await
             }
             #[cfg(test)]
             Self::Flaky(_) => Ok(tokens),
@@ -98,11 +102,11 @@ async fn ask<T>(
     answer.map_err(|error| redis.failed(&error))
 }
 
+/// Calls of Redis are large, and would be copied with the future of every request.
 impl Store for Backing {
     async fn admit(&self, admission: &Admission) -> Result<Decision, StoreError> {
         match self {
             Self::Memory(store) => store.admit(admission).await,
-            // It is large, and would be a part of the future of every request.
             Self::Redis(store) => Box::pin(store.admit(admission)).await,
             #[cfg(test)]
             Self::Flaky(store) => store.admit(admission).await,
@@ -112,7 +116,7 @@ impl Store for Backing {
     async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
         match self {
             Self::Memory(store) => store.progress(lease, used).await,
-            Self::Redis(store) => store.progress(lease, used).await,
+            Self::Redis(store) => Box::pin(store.progress(lease, used)).await,
             #[cfg(test)]
             Self::Flaky(store) => store.progress(lease, used).await,
         }
@@ -121,7 +125,7 @@ impl Store for Backing {
     async fn settle(&self, lease: &Lease, used: &Used) -> Result<Settled, StoreError> {
         match self {
             Self::Memory(store) => store.settle(lease, used).await,
-            Self::Redis(store) => store.settle(lease, used).await,
+            Self::Redis(store) => Box::pin(store.settle(lease, used)).await,
             #[cfg(test)]
             Self::Flaky(store) => store.settle(lease, used).await,
         }
@@ -130,7 +134,7 @@ impl Store for Backing {
     async fn charge(&self, lease: &Lease, used: &Used) -> Result<Settled, StoreError> {
         match self {
             Self::Memory(store) => store.charge(lease, used).await,
-            Self::Redis(store) => store.charge(lease, used).await,
+            Self::Redis(store) => Box::pin(store.charge(lease, used)).await,
             #[cfg(test)]
             Self::Flaky(store) => store.charge(lease, used).await,
         }
@@ -139,7 +143,7 @@ impl Store for Backing {
     async fn sweep(&self) -> Result<usize, StoreError> {
         match self {
             Self::Memory(store) => store.sweep().await,
-            Self::Redis(store) => store.sweep().await,
+            Self::Redis(store) => Box::pin(store.sweep()).await,
             #[cfg(test)]
             Self::Flaky(store) => store.sweep().await,
         }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use inferyard_proto::usage::v1::UsageEvent;
@@ -39,7 +39,11 @@ pub(crate) struct Reservation {
 /// Resolves when the end of a request is safe: the store has it, or the disk. It becomes safe without
 /// being awaited, too.
 #[derive(Debug)]
-pub(crate) struct Settling(JoinHandle<()>);
+pub(crate) enum Settling {
+    /// A store in memory has it at once.
+    Safe,
+    Task(JoinHandle<()>),
+}
 
 /// A request that runs, as its reservation and those who renew its lease see it.
 pub(super) struct Running {
@@ -136,10 +140,10 @@ impl Reservation {
 
     /// Ends it with what was used. `used.event` is the second and the third piece of the usage event.
     pub(crate) fn settle(mut self, used: Used) -> Settling {
-        Settling(self.end(used, &Handle::current()))
+        self.end(used, &Handle::current())
     }
 
-    fn end(&mut self, used: Used, runtime: &Handle) -> JoinHandle<()> {
+    fn end(&mut self, used: Used, runtime: &Handle) -> Settling {
         self.settled = true;
         let (shared, running) = (Arc::clone(&self.shared), Arc::clone(&self.running));
         running.ended.store(true, Ordering::Relaxed);
@@ -149,10 +153,12 @@ impl Reservation {
             shared.pools.add(pool, used.tokens, today);
         }
         let tasks = shared.tasks.clone();
-        tasks.spawn_on(
-            async move { settle(&shared, &running, used).await },
-            runtime,
-        )
+        let mut work = Box::pin(async move { settle(&shared, &running, used).await });
+        // Where nothing has to be waited for, a task would only be made to end.
+        match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(()) => Settling::Safe,
+            Poll::Pending => Settling::Task(tasks.spawn_on(work, runtime)),
+        }
     }
 }
 
@@ -251,6 +257,9 @@ impl Future for Settling {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.0).poll(cx).map(drop)
+        match &mut *self {
+            Self::Safe => Poll::Ready(()),
+            Self::Task(task) => Pin::new(task).poll(cx).map(drop),
+        }
     }
 }

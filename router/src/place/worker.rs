@@ -15,22 +15,19 @@ use tonic::transport::Channel;
 
 use super::crew::Crew;
 use crate::catalog::Endpoint;
+use crate::hop::Connection;
 
+/// For what is not on the way of a token: `Watch` and `Cancel`.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// Above the largest body that a router can be set to accept, with the chain of its blocks.
-const LARGEST_MESSAGE: usize = 64 << 20;
-/// What a worker may send on one stream before the client takes it: the back-pressure of a slow
-/// client begins here.
-const STREAM_WINDOW: u32 = 32 << 10;
-/// h2 charges 256 bytes minus its length for each small unread frame, and closes the connection
-/// with all its streams once the charge exceeds half of this window. A full stream window of token
-/// frames costs about 320 KB, so thousands of stalled clients fit.
-const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// Of a state with all prefixes that a worker holds.
+const LARGEST_STATE: usize = 64 << 20;
 
 /// A worker that the catalog names.
 pub(crate) struct Worker {
     endpoint: Endpoint,
+    /// Requests and their answers go this way, and everything else by `client`.
+    connection: Arc<Connection>,
     client: WorkerClient<Channel>,
     /// Where what it says is written down. The crew has its workers, not the other way round.
     crew: Weak<Crew>,
@@ -62,10 +59,9 @@ impl Worker {
         id: WorkerId,
         following: CancellationToken,
     ) -> Self {
-        let client = WorkerClient::new(channel(&endpoint))
-            .max_decoding_message_size(LARGEST_MESSAGE)
-            .max_encoding_message_size(LARGEST_MESSAGE);
+        let client = WorkerClient::new(channel(&endpoint)).max_decoding_message_size(LARGEST_STATE);
         Self {
+            connection: Arc::new(Connection::new(endpoint.clone())),
             endpoint,
             client,
             crew: Arc::downgrade(crew),
@@ -79,6 +75,11 @@ impl Worker {
         &self.endpoint
     }
 
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// For calls that are rare.
     pub(crate) fn client(&self) -> WorkerClient<Channel> {
         self.client.clone()
     }
@@ -126,14 +127,7 @@ fn channel(endpoint: &Endpoint) -> Channel {
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        // Frames that arrive for a stream that was given up are charged for ever while h2 remembers
-        // the stream, and answered with a reset once it has forgotten it. So it forgets at once,
-        // and may send as many resets as clients leave.
-        .http2_max_concurrent_reset_streams(0)
-        .http2_max_local_error_reset_streams(None);
+        .keep_alive_while_idle(true);
     match endpoint {
         Endpoint::Tcp(_) => settings.connect_lazy(),
         Endpoint::Unix(path) => {

@@ -23,6 +23,32 @@ enum Kind {
     Concurrent,
 }
 
+static REQUESTS: Names = Names::new(
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+);
+static TOKENS: Names = Names::new(
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-tokens",
+);
+static TOKENS_DAY: Names = Names::new(
+    "x-ratelimit-limit-tokens-day",
+    "x-ratelimit-remaining-tokens-day",
+    "x-ratelimit-reset-tokens-day",
+);
+static SPEND: Names = Names::new(
+    "x-ratelimit-limit-spend",
+    "x-ratelimit-remaining-spend",
+    "x-ratelimit-reset-spend",
+);
+static CONCURRENT: Names = Names::new(
+    "x-ratelimit-limit-concurrent",
+    "x-ratelimit-remaining-concurrent",
+    "x-ratelimit-reset-concurrent",
+);
+
 const KINDS: [Kind; 5] = [
     Kind::Requests,
     Kind::Tokens,
@@ -68,6 +94,18 @@ fn remaining(reading: &Reading) -> u64 {
     reading.limit.saturating_sub(reading.used)
 }
 
+// === impl Names ===
+
+impl Names {
+    const fn new(limit: &'static str, remaining: &'static str, reset: &'static str) -> Self {
+        Self {
+            limit: HeaderName::from_static(limit),
+            remaining: HeaderName::from_static(remaining),
+            reset: HeaderName::from_static(reset),
+        }
+    }
+}
+
 // === impl Kind ===
 
 impl Kind {
@@ -93,44 +131,19 @@ impl Kind {
             reading.meter,
             Meter::RequestsTotal | Meter::ConcurrentRequests
         );
-        let reset = comes_back.then(|| (names.reset, text(&clock(reading.reset))));
-        let limit = (names.limit, amount(reading.limit));
-        let left = (names.remaining, amount(remaining(reading)));
+        let reset = comes_back.then(|| (names.reset.clone(), text(&clock(reading.reset))));
+        let limit = (names.limit.clone(), amount(reading.limit));
+        let left = (names.remaining.clone(), amount(remaining(reading)));
         [Some(limit), Some(left), reset].into_iter().flatten()
     }
 
-    fn names(self) -> Names {
-        let names = |limit, remaining, reset| Names {
-            limit: HeaderName::from_static(limit),
-            remaining: HeaderName::from_static(remaining),
-            reset: HeaderName::from_static(reset),
-        };
+    fn names(self) -> &'static Names {
         match self {
-            Self::Requests => names(
-                "x-ratelimit-limit-requests",
-                "x-ratelimit-remaining-requests",
-                "x-ratelimit-reset-requests",
-            ),
-            Self::Tokens => names(
-                "x-ratelimit-limit-tokens",
-                "x-ratelimit-remaining-tokens",
-                "x-ratelimit-reset-tokens",
-            ),
-            Self::TokensDay => names(
-                "x-ratelimit-limit-tokens-day",
-                "x-ratelimit-remaining-tokens-day",
-                "x-ratelimit-reset-tokens-day",
-            ),
-            Self::Spend => names(
-                "x-ratelimit-limit-spend",
-                "x-ratelimit-remaining-spend",
-                "x-ratelimit-reset-spend",
-            ),
-            Self::Concurrent => names(
-                "x-ratelimit-limit-concurrent",
-                "x-ratelimit-remaining-concurrent",
-                "x-ratelimit-reset-concurrent",
-            ),
+            Self::Requests => &REQUESTS,
+            Self::Tokens => &TOKENS,
+            Self::TokensDay => &TOKENS_DAY,
+            Self::Spend => &SPEND,
+            Self::Concurrent => &CONCURRENT,
         }
     }
 }

@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use super::call::Call;
 use crate::accept::RequestId;
+use crate::hop::Call;
 use crate::place::Slot;
 
 /// How long a worker has to say it. A step of a big model on a CPU takes a part of this.
