@@ -102,6 +102,24 @@ bench-limits: build  ## what a decision about limits costs Redis, and a request
 	@cargo build --locked --release -p inferyard-bench
 	@$(CARGO_TARGET_DIR)/release/inferyard-bench limits
 
+.PHONY: bench-peers
+bench-peers: build  ## the CPU that the router takes, beside SMG, vllm-router, LiteLLM, HAProxy and nginx
+	@.ci/prerequisites bench
+	@cargo build --locked --release -p inferyard-bench
+	@$(CARGO_TARGET_DIR)/release/inferyard-bench peers
+
+.PHONY: bench-standing
+bench-standing: build  ## what routers take while little happens: added latency, idle, open streams
+	@.ci/prerequisites bench
+	@cargo build --locked --release -p inferyard-bench
+	@$(CARGO_TARGET_DIR)/release/inferyard-bench standing
+
+.PHONY: bench-fairness
+bench-fairness: build  ## what a flood of one plan does to another one
+	@.ci/prerequisites bench
+	@cargo build --locked --release -p inferyard-bench
+	@$(CARGO_TARGET_DIR)/release/inferyard-bench fairness
+
 .PHONY: bench-traces
 bench-traces:  ## recorded traffic over simulated fleets: TRACES="FILE.jsonl FILE.csv"
 	@.ci/prerequisites build

@@ -18,7 +18,9 @@ use serde::Serialize;
 
 use self::calls::{Call, Calls};
 use self::latency::{Bed, Latency};
-use self::redis::Redis;
+
+pub(crate) use self::latency::LIMITED;
+pub(crate) use self::redis::Redis;
 
 /// What is asked of `inferyard-bench limits`.
 #[derive(Args)]

@@ -16,6 +16,9 @@ mod start;
 mod report;
 mod document;
 mod limits;
+mod peers;
+mod standing;
+mod fairness;
 mod traces;
 
 use std::path::PathBuf;
@@ -73,6 +76,12 @@ enum Command {
     },
     /// Measures the scripts of the limits in Redis.
     Limits(limits::Arguments),
+    /// Measures the CPU of routers beside each other.
+    Peers(peers::Arguments),
+    /// Measures what routers take while little happens: latency at half load, idle, open streams.
+    Standing(standing::Arguments),
+    /// Measures what a flood of one plan does to another one.
+    Fairness(fairness::Arguments),
     /// Plays recorded traffic over simulated fleets, in virtual time.
     Traces(traces::Arguments),
 }
@@ -88,6 +97,36 @@ async fn main() -> Result<()> {
             process::pin_to(arguments.router_core)?;
             let (report, tables) = limits::measure(&binary, &what).await?;
             (serde_json::to_vec_pretty(&report)?, tables, "bench-limits")
+        }
+        Some(Command::Peers(what)) => {
+            let binary = process::binary(arguments.binary.as_deref())?;
+            // The engines share a core with the load, and no router has it.
+            process::pin_to(arguments.engine_core)?;
+            let (load, router) = (arguments.engine_core, arguments.router_core);
+            let (report, tables) = peers::measure(&binary, &what, load, router).await?;
+            (serde_json::to_vec_pretty(&report)?, tables, "bench-peers")
+        }
+        Some(Command::Standing(what)) => {
+            let binary = process::binary(arguments.binary.as_deref())?;
+            process::pin_to(arguments.engine_core)?;
+            let (load, router) = (arguments.engine_core, arguments.router_core);
+            let (report, tables) = standing::measure(&binary, &what, load, router).await?;
+            (
+                serde_json::to_vec_pretty(&report)?,
+                tables,
+                "bench-standing",
+            )
+        }
+        Some(Command::Fairness(what)) => {
+            let binary = process::binary(arguments.binary.as_deref())?;
+            process::pin_to(arguments.engine_core)?;
+            let (load, router) = (arguments.engine_core, arguments.router_core);
+            let (report, tables) = fairness::measure(&binary, &what, load, router).await?;
+            (
+                serde_json::to_vec_pretty(&report)?,
+                tables,
+                "bench-fairness",
+            )
         }
         Some(Command::Traces(what)) => {
             let (report, tables) = traces::play(&what)?;

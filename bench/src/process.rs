@@ -18,7 +18,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 pub(crate) struct Process {
     child: Child,
     id: u32,
-    lines: Lines<BufReader<ChildStdout>>,
+    /// `None`: nobody listens.
+    lines: Option<Lines<BufReader<ChildStdout>>>,
     log: TempPath,
     /// What it reads.
     pub(crate) input: ChildStdin,
@@ -37,12 +38,21 @@ pub(crate) struct Memory {
 
 impl Process {
     /// Starts a command, on one core if told so; the child inherits the core from this thread.
-    pub(crate) fn start(mut command: Command, core: Option<usize>) -> Result<Self> {
+    pub(crate) fn start(command: Command, core: Option<usize>) -> Result<Self> {
+        Self::spawn(command, core, Stdio::piped())
+    }
+
+    /// The same, for programs whose output nobody reads.
+    pub(crate) fn start_unheard(command: Command, core: Option<usize>) -> Result<Self> {
+        Self::spawn(command, core, Stdio::null())
+    }
+
+    fn spawn(mut command: Command, core: Option<usize>, stdout: Stdio) -> Result<Self> {
         // Logs are written as in everyday use, and shown only if the process breaks.
         let (log_file, log) = tempfile::NamedTempFile::new()?.into_parts();
         command
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(log_file)
             .kill_on_drop(true);
         let before = sched_getaffinity(None)?;
@@ -55,12 +65,12 @@ impl Process {
         let id = child
             .id()
             .context("a child that just started should have an id")?;
-        let output = child.stdout.take().context("its output should be a pipe")?;
+        let lines = child.stdout.take();
         let input = child.stdin.take().context("its input should be a pipe")?;
         Ok(Self {
             child,
             id,
-            lines: BufReader::new(output).lines(),
+            lines: lines.map(|output| BufReader::new(output).lines()),
             log,
             input,
         })
@@ -73,7 +83,8 @@ impl Process {
 
     /// The next line that it prints.
     pub(crate) async fn line(&mut self) -> Result<String> {
-        let line = self.lines.next_line().await?;
+        let lines = self.lines.as_mut().context("nobody listens to it")?;
+        let line = lines.next_line().await?;
         line.with_context(|| {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
             format!("a process under test ended early:\n{log}")

@@ -46,7 +46,7 @@ struct Router {
 const REQUESTS: usize = 640;
 
 /// Seven limits of the plan and one of the key, none of which is ever reached.
-const LIMITED: &str = "
+pub(crate) const LIMITED: &str = "
 ---
 apiVersion: inferyard.dev/v1alpha1
 kind: Plan
@@ -67,7 +67,7 @@ metadata: {name: bench}
 spec:
   plan: pro
   hash: HASH
-  limits: {tokensPerMinute: 1000000000}
+  limits: {tokensPerMinute: 1000000000000}
 ";
 
 // === impl Bed ===

@@ -1,0 +1,94 @@
+//! The engines behind every router: simulated ones, which answer our gRPC and OpenAI's HTTP alike.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tokio::process::Command;
+
+use crate::process::Process;
+use crate::system::listening;
+
+/// The model that all of them serve.
+pub(crate) const MODEL: &str = "sim";
+/// How fast an engine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As fast as it is read.
+    Instant,
+    /// A token for every running answer each 5 ms.
+    Steps,
+    /// A token for every running answer each 250 ms.
+    Slow,
+    /// Eight answers at a time, a token of each every 10 ms.
+    Narrow,
+}
+
+/// Running engines.
+pub(crate) struct Engines {
+    processes: Vec<Process>,
+    /// `host:port` of each, for gRPC.
+    pub(crate) grpc: Vec<String>,
+    /// `host:port` of each, for HTTP.
+    pub(crate) http: Vec<String>,
+}
+
+// === impl Pace ===
+
+impl Pace {
+    fn flags(self) -> Vec<&'static str> {
+        let (running, step) = match self {
+            Self::Instant => {
+                let wide = ["--max-running", "1024", "--kv-tokens", "4000000"];
+                return [&wide[..], &["--simulated-instant"]].concat();
+            }
+            Self::Steps => ("1024", "5ms"),
+            Self::Slow => ("1024", "250ms"),
+            Self::Narrow => ("8", "10ms"),
+        };
+        let mut flags = vec!["--max-running", running, "--simulated-step", step];
+        flags.extend(["--kv-tokens", "4000000", "--max-queued", "1024"]);
+        flags.extend(["--simulated-step-per-sequence", "0us"]);
+        flags.extend(["--simulated-prefill", "1000000000"]);
+        flags
+    }
+}
+
+// === impl Engines ===
+
+impl Engines {
+    /// Starts so many, all on one core.
+    pub(crate) async fn start(
+        binary: &Path,
+        core: usize,
+        count: usize,
+        pace: Pace,
+    ) -> Result<Self> {
+        let mut engines = Self {
+            processes: Vec::new(),
+            grpc: Vec::new(),
+            http: Vec::new(),
+        };
+        for _ in 0..count {
+            let mut command = Command::new(binary);
+            command.args(["worker", "--model", MODEL, "--engine", "simulated"]);
+            command.args(["--listen", "127.0.0.1:0", "--openai-listen", "127.0.0.1:0"]);
+            command.args(pace.flags());
+            let mut process = Process::start(command, Some(core))?;
+            engines.grpc.push(listening(&mut process).await?);
+            let line = process.line().await?;
+            let address = line.strip_prefix("OpenAI's API is on http://");
+            let address = address.and_then(|address| address.strip_suffix("/v1"));
+            let address = address.with_context(|| format!("expected an address: `{line}`"))?;
+            engines.http.push(address.to_owned());
+            engines.processes.push(process);
+        }
+        Ok(engines)
+    }
+
+    pub(crate) async fn end(self) -> Result<()> {
+        for process in self.processes {
+            process.end().await?;
+        }
+        Ok(())
+    }
+}
