@@ -20,6 +20,8 @@ pub(super) struct Answer {
     usage: Usage,
     // What the engine says of the whole answer at its end.
     exact: Option<ChunkUsage>,
+    // Prompt tokens that the engine says it had; some do not say.
+    had: Option<u32>,
     // The last choice that ended: it stays open for tokens that only the end tells of.
     held: Option<(usize, FinishReason)>,
     // The engine wrote its last line.
@@ -54,6 +56,7 @@ impl Answer {
                 ..Usage::default()
             },
             exact: None,
+            had: None,
             held: None,
             done: false,
         }
@@ -62,6 +65,11 @@ impl Answer {
     /// What was used so far.
     pub(super) fn usage(&self) -> Usage {
         self.usage
+    }
+
+    /// Prompt tokens that came from the engine's cache, where it says so.
+    pub(super) fn had(&self) -> Option<u32> {
+        self.had
     }
 
     /// It has its place in the engine's batch.
@@ -153,6 +161,7 @@ impl Answer {
         }
         if let Some(cached) = exact.cached_tokens() {
             self.usage.cached_tokens = cached;
+            self.had = Some(cached);
         }
         if let Some(reasoning) = exact.reasoning_tokens() {
             self.usage.reasoning_tokens = reasoning;
@@ -175,6 +184,7 @@ impl Answer {
             if !self.admitted && prompt > 0 {
                 self.usage.prompt_tokens = prompt;
                 self.usage.cached_tokens = timings.cached.unwrap_or_default();
+                self.had = timings.cached;
             }
         }
         if !self.admitted

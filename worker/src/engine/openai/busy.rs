@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::figures::Figures;
-use super::held::Held;
+use super::held::{Held, Thought};
 use crate::state::{Load, PrefixChange, State};
 
 /// The weight of the newest request in an average.
@@ -41,6 +41,8 @@ pub(super) struct Slot {
     choices: usize,
     // Until it has begun.
     prefill_tokens: u64,
+    // What was thought to be held of its prompt before it was computed.
+    thought: Thought,
     // Tells that there is a place again.
     freed: Box<dyn Fn() + Send + Sync>,
 }
@@ -108,6 +110,7 @@ impl Busy {
             busy: Arc::clone(self),
             choices,
             prefill_tokens,
+            thought: Thought::default(),
             freed,
         }
     }
@@ -169,14 +172,25 @@ impl Slot {
     /// Its first chunk came: the prompt is computed.
     pub(super) fn begun(&mut self, blocks: &[u64], computed: u32, took: Duration) {
         let prefill_tokens = std::mem::take(&mut self.prefill_tokens);
+        let thought = &mut self.thought;
         self.busy.change(|numbers, changes| {
             numbers.prefill_tokens -= prefill_tokens;
+            *thought = numbers.held.of(blocks);
             numbers.held.use_all(blocks, changes);
             numbers.worked += u64::from(computed);
             if computed >= LEAST_PREFILL {
                 average(&mut numbers.prefill_rate, per_second(computed, took));
             }
         });
+    }
+
+    /// The engine had so many tokens of the prompt, which was cut into so many blocks.
+    pub(super) fn had(&self, blocks: usize, prompt_tokens: u32, had: u32) {
+        let blocks = blocks as u64 * u64::from(had) / u64::from(prompt_tokens.max(1));
+        let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
+        let thought = &self.thought;
+        self.busy
+            .change(|numbers, changes| numbers.held.learn(thought, blocks, changes));
     }
 
     /// It has produced so many tokens for each of its answers since it began.

@@ -187,6 +187,9 @@ impl Exchange {
             let choices = u32::try_from(ask.choices).unwrap_or(u32::MAX);
             slot.produced(usage.completion_tokens / choices, begun.elapsed());
         }
+        if let Some(had) = answer.had() {
+            slot.had(ask.blocks.len(), usage.prompt_tokens, had);
+        }
         match counted {
             Counted::ByEngine => server.busy.counted(ask.prompt_bytes, usage.prompt_tokens),
             Counted::ByChunks => server.warn_uncounted(),

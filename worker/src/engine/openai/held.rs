@@ -2,7 +2,8 @@
 //!
 //! Engines keep the prefixes of what they computed and drop the ones that were not used for longest,
 //! and do not say which. Where a request goes back to the worker that had the conversation before it,
-//! this guess is what brings it there; a wrong one costs a prefill.
+//! this guess is what brings it there; a wrong one costs a prefill. Where an engine says how much of a prompt
+//! it had, the guess is corrected.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,6 +24,10 @@ pub(super) struct Held {
     oldest: BTreeMap<u64, u64>,
     clock: u64,
 }
+
+/// What was thought to be held of a prompt: when each of its blocks was used, from the first one on.
+#[derive(Debug, Default)]
+pub(super) struct Thought(Vec<u64>);
 
 // === impl Held ===
 
@@ -62,6 +67,25 @@ impl Held {
             let Some((_, block)) = self.oldest.pop_first() else {
                 break;
             };
+            self.used.remove(&block);
+            changes.push(PrefixChange::Removed(block));
+        }
+    }
+
+    /// What it is thought to hold of a prompt with these blocks.
+    pub(super) fn of(&self, blocks: &[u64]) -> Thought {
+        let used = blocks.iter().map_while(|block| self.used.get(block));
+        Thought(used.copied().collect())
+    }
+
+    /// The engine had only so many of the blocks that were thought to be held. So it has dropped the next one, and
+    /// with it all that was used before it. One block more or less is no news: the borders are not ours.
+    pub(super) fn learn(&mut self, thought: &Thought, had: usize, changes: &mut Vec<PrefixChange>) {
+        let Some(dropped) = thought.0.get(had.saturating_add(1)) else {
+            return;
+        };
+        let kept = self.oldest.split_off(&(dropped + 1));
+        for block in std::mem::replace(&mut self.oldest, kept).into_values() {
             self.used.remove(&block);
             changes.push(PrefixChange::Removed(block));
         }
@@ -108,6 +132,29 @@ mod tests {
         held.clear(&mut changes);
         assert_eq!(changes.len(), 4);
         assert_eq!(changed(&mut held, &[1]), (vec![1], vec![]));
+    }
+
+    #[test]
+    fn an_engine_that_had_less_has_dropped_all_that_is_older() {
+        let mut held = Held::new();
+        changed(&mut held, &[1, 2, 3]);
+        changed(&mut held, &[7, 8, 9]);
+        changed(&mut held, &[4, 5]);
+        let thought = held.of(&[7, 8, 9, 10]);
+        changed(&mut held, &[7, 8, 9, 10]);
+        let mut changes = Vec::new();
+        for enough in [2, 3, 4] {
+            held.learn(&thought, enough, &mut changes);
+            assert!(changes.is_empty(), "{enough}: {changes:?}");
+        }
+        // It had the first one: the third was dropped, and the prompt before it.
+        held.learn(&thought, 1, &mut changes);
+        let gone = [3, 2, 1].map(PrefixChange::Removed);
+        assert_eq!(changes, gone);
+        // The prompt itself was computed meanwhile, and what was used later is there.
+        assert_eq!(held.of(&[7, 8, 9, 10]).0.len(), 4);
+        assert_eq!(held.of(&[4, 5]).0.len(), 2);
+        assert_eq!(held.of(&[1]).0.len(), 0);
     }
 
     #[test]
