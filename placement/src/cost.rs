@@ -44,7 +44,7 @@ impl Default for Weights {
     fn default() -> Self {
         Self {
             prompt: 12.0,
-            balance: 0.02,
+            balance: 0.04,
         }
     }
 }

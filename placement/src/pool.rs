@@ -35,7 +35,7 @@ pub struct Choice {
     pub row: usize,
     /// What it will probably cost.
     pub cost: Cost,
-    /// Whether there is room for it now; where not, nobody has any.
+    /// Whether anybody has room for it now.
     pub room: bool,
 }
 
@@ -64,6 +64,7 @@ struct Able {
     cost: Cost,
     weighed: f64,
     room: bool,
+    full: bool,
 }
 
 #[derive(Debug)]
@@ -170,10 +171,11 @@ impl Pool {
             let covered = member.view.covered_blocks(work);
             let cost = Cost::of(work, covered, &able.load, able.lately - least);
             able.room = able.load.has_room(work, covered);
-            considered[able.row].verdict = if able.room {
-                Verdict::Able(cost)
-            } else {
+            able.full = able.load.is_full(work, covered);
+            considered[able.row].verdict = if able.full {
                 Verdict::Full(cost)
+            } else {
+                Verdict::Able(cost)
             };
             able.cost = cost;
             able.weighed = cost.weighed(&self.weights);
@@ -181,13 +183,15 @@ impl Pool {
         self.best()
     }
 
-    /// One of those that are as good as the best; who has room is better than who has none.
+    /// One of those that are as good as the best; who is full is worse than all others. While anybody has room, a
+    /// request may go to where prompts wait: it costs less there, since that worker holds its prefix.
     fn best(&mut self) -> Option<Choice> {
         let room = self.able.iter().any(|able| able.room);
-        let with_room = || self.able.iter().filter(|able| able.room == room);
-        let best = with_room().map(|able| able.weighed);
+        let full = self.able.iter().all(|able| able.full);
+        let equals = || self.able.iter().filter(|able| able.full == full);
+        let best = equals().map(|able| able.weighed);
         let best = best.fold(f64::INFINITY, f64::min);
-        let as_good = || with_room().filter(|able| able.weighed <= best + AS_GOOD);
+        let as_good = || equals().filter(|able| able.weighed <= best + AS_GOOD);
         let count = as_good().count().max(1) as u64;
         let number = usize::try_from(spread(self.turn) % count).unwrap_or(0);
         let able = as_good().nth(number)?;
@@ -251,6 +255,7 @@ impl Pool {
                     cost: Cost::default(),
                     weighed: 0.0,
                     room: true,
+                    full: false,
                 });
                 Verdict::Able(Cost::default())
             };

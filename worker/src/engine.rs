@@ -3,7 +3,7 @@
 pub(crate) mod embedded;
 pub(crate) mod openai;
 pub(crate) mod simulated;
-mod rates;
+pub(crate) mod rates;
 mod reply;
 mod requests;
 

@@ -44,6 +44,7 @@ pub use inferyard_listen::{Address, Listen};
 
 /// The timing model behind the simulated engine, for whoever replays traces over it.
 pub mod simulated {
+    pub use crate::engine::rates::Rates;
     pub use crate::engine::simulated::gpu::{
         Block, Gpu, Job, Report, Settings, SettingsError, TooLarge,
     };

@@ -7,7 +7,7 @@ use anyhow::Result;
 use inferyard_placement::Moment;
 use inferyard_proto::worker::v1::worker_state::Phase;
 use inferyard_proto::worker::v1::{Capacity, PrefixChange, WorkerState};
-use inferyard_worker::simulated::{Block, Gpu, Job, Report, Settings};
+use inferyard_worker::simulated::{Block, Gpu, Job, Rates, Report, Settings};
 
 use super::policy::MODEL;
 use super::trace::{BLOCK_TOKENS, Request};
@@ -17,7 +17,9 @@ pub(crate) struct Machine {
     gpu: Gpu,
     settings: Settings,
     report: Report,
-    steps: bool,
+    /// How long the step takes that is under way.
+    step: Option<Duration>,
+    rates: Rates,
     open: HashMap<u64, Counts>,
     sequence: u64,
     changes: PrefixChange,
@@ -55,7 +57,8 @@ impl Machine {
             gpu: Gpu::new(settings)?,
             settings,
             report: Report::default(),
-            steps: false,
+            step: None,
+            rates: Rates::default(),
             open: HashMap::new(),
             sequence: 0,
             changes: PrefixChange {
@@ -92,17 +95,19 @@ impl Machine {
 
     /// Begins a step, unless one is under way or nothing is to be done.
     pub(crate) fn begin(&mut self) -> Option<Duration> {
-        if self.steps {
+        if self.step.is_some() {
             return None;
         }
         let length = self.gpu.begin_step()?;
-        self.steps = true;
+        self.step = Some(length);
         Some(length)
     }
 
     /// Ends the step, and says what came of it in `begun` and `finished`.
     pub(crate) fn end(&mut self) {
-        self.steps = false;
+        let prompts = self.gpu.step_prefill_tokens() as usize;
+        let took = self.step.take().unwrap_or_default();
+        self.rates.stepped(prompts, self.gpu.step_decodes(), took);
         self.gpu.end_step(&mut self.report);
         self.begun.clear();
         self.finished.clear();
@@ -139,8 +144,6 @@ impl Machine {
     pub(crate) fn state(&mut self) -> WorkerState {
         self.sequence += 1;
         let running = u32::try_from(self.gpu.running()).unwrap_or(u32::MAX);
-        let further = running.saturating_sub(1);
-        let step = self.settings.step + self.settings.step_per_sequence * further;
         let mut changes = std::mem::take(&mut self.changes);
         last_word(&mut changes);
         WorkerState {
@@ -160,9 +163,8 @@ impl Machine {
             queued_prefill_tokens: self.gpu.queued_prefill_tokens(),
             kv_used_tokens: self.gpu.kv_used(),
             kv_cached_tokens: self.gpu.kv_cached(),
-            #[expect(clippy::cast_possible_truncation, reason = "as on the wire")]
-            prefill_tokens_per_second: self.settings.prefill_tokens_per_second as f32,
-            decode_tokens_per_second: 1.0 / step.as_secs_f32().max(1e-6),
+            prefill_tokens_per_second: self.rates.prefill(),
+            decode_tokens_per_second: self.rates.decode(),
             prefixes: Some(changes),
             worked_tokens_total: self.worked,
             ..WorkerState::default()

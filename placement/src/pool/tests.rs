@@ -154,6 +154,25 @@ fn what_was_considered_is_written_down() {
 }
 
 #[test]
+fn a_backlog_is_worth_a_long_prefix_while_others_have_room() {
+    let prompt: Vec<u64> = (1..=8).collect();
+    let mut behind = holding(&prompt);
+    behind.queued_prefill_tokens = 1_500;
+    let (mut pool, workers) = pool(vec![behind, state(|_| ())]);
+    let mut considered = Vec::new();
+    let mut choose = |tried: &[WorkerId]| {
+        pool.choose(&work(&prompt), tried, SECOND, &mut considered)
+            .unwrap()
+    };
+    let choice = choose(&[]);
+    assert!(choice.room && choice.worker == workers[0]);
+    // Alone, it is reason to wait.
+    let alone = choose(&workers[1..]);
+    assert!(!alone.room && alone.worker == workers[0]);
+    assert_eq!(considered[0].verdict, Verdict::Able(alone.cost));
+}
+
+#[test]
 fn who_has_room_goes_before_who_would_be_cheaper() {
     let prompt: Vec<u64> = (1..=8).collect();
     let mut full = holding(&prompt);

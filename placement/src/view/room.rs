@@ -14,10 +14,14 @@ const MOST_BACKLOG: f64 = 1.0;
 impl Load {
     /// Whether it could begin with the request soon. What a worker does not say is no obstacle.
     pub(crate) fn has_room(&self, work: &Work, covered_blocks: usize) -> bool {
-        !self.refused
-            && self.backlog <= MOST_BACKLOG
-            && self.has_place(work.sequences)
-            && self.has_cells(work.uncached_tokens(covered_blocks))
+        self.backlog <= MOST_BACKLOG && !self.is_full(work, covered_blocks)
+    }
+
+    /// Whether it could not begin with the request before others have ended.
+    pub(crate) fn is_full(&self, work: &Work, covered_blocks: usize) -> bool {
+        self.refused
+            || !self.has_place(work.sequences)
+            || !self.has_cells(work.uncached_tokens(covered_blocks))
     }
 
     fn has_place(&self, sequences: u32) -> bool {

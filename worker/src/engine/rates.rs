@@ -1,15 +1,31 @@
-//! How fast an engine is: moving averages of its steps.
+//! How fast an engine is, by what its last steps took.
 
 use std::time::Duration;
 
-/// The weight of the newest step in an average.
-const NEWEST: f32 = 0.05;
+/// After this time in steps of a kind, what came before them counts for a third.
+const MEMORY: f32 = 10.0;
+/// At least this part of a step is that of its prompts, whatever answers took before.
+const LEAST_SHARE: f32 = 0.25;
 
 /// How fast the engine is; 0 before the first step of a kind.
-#[derive(Debug, Default)]
-pub(super) struct Rates {
-    prefill: f32,
-    decode: f32,
+///
+/// Work is divided by time over many steps. An average of each step's own rate would count a step with few tokens as
+/// much as one with many, and tell more about what came than about the engine: equal workers would look unequal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rates {
+    /// Prompt tokens.
+    prefill: Work,
+    /// Steps that brought answers their next token, and computed nothing of a prompt.
+    decode: Work,
+    /// Those that did both, as long as there was none of the others.
+    mixed: Work,
+}
+
+/// Work, and the seconds that it took; the older the less.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    amount: f32,
+    seconds: f32,
 }
 
 // === impl Rates ===
@@ -17,33 +33,93 @@ pub(super) struct Rates {
 impl Rates {
     /// A step has computed so many tokens of prompts; whether it was also one in which answers that
     /// had begun got their next token.
-    pub(super) fn stepped(&mut self, prompts: usize, answers: bool, took: Duration) {
+    pub fn stepped(&mut self, prompts: usize, answers: bool, took: Duration) {
         let seconds = took.as_secs_f32().max(1e-6);
         if prompts > 0 {
+            let of_answers = if answers { self.decode.each() } else { 0.0 };
+            let of_prompts = (seconds - of_answers).max(seconds * LEAST_SHARE);
             #[expect(clippy::cast_precision_loss, reason = "a batch has few tokens")]
-            let rate = prompts as f32 / seconds;
-            average(&mut self.prefill, rate);
+            self.prefill.add(prompts as f32, of_prompts);
         }
-        if answers {
-            average(&mut self.decode, 1.0 / seconds);
+        if answers && prompts == 0 {
+            self.decode.add(1.0, seconds);
+        } else if answers {
+            self.mixed.add(1.0, seconds);
         }
     }
 
     /// Prompt tokens per second.
-    pub(super) fn prefill(&self) -> f32 {
-        self.prefill
+    #[must_use]
+    pub fn prefill(&self) -> f32 {
+        self.prefill.rate()
     }
 
-    /// Tokens per second of one answer.
-    pub(super) fn decode(&self) -> f32 {
-        self.decode
+    /// Tokens per second of one answer, while no prompt is computed: those that are count for themselves.
+    #[must_use]
+    pub fn decode(&self) -> f32 {
+        if self.decode.amount > 0.0 {
+            self.decode.rate()
+        } else {
+            self.mixed.rate()
+        }
     }
 }
 
-fn average(average: &mut f32, newest: f32) {
-    if *average <= 0.0 {
-        *average = newest;
-    } else {
-        *average += NEWEST * (newest - *average);
+// === impl Work ===
+
+impl Work {
+    fn add(&mut self, amount: f32, seconds: f32) {
+        let kept = (-seconds / MEMORY).exp();
+        self.amount = self.amount * kept + amount;
+        self.seconds = self.seconds * kept + seconds;
+    }
+
+    /// Per second.
+    fn rate(self) -> f32 {
+        self.amount / self.seconds.max(1e-6)
+    }
+
+    /// Seconds for each.
+    fn each(self) -> f32 {
+        self.seconds / self.amount.max(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 20,000 prompt tokens per second, and 10 ms for answers.
+    fn step(rates: &mut Rates, prompts: u16, answers: bool) {
+        let seconds = f32::from(prompts) / 20_000.0 + if answers { 0.01 } else { 0.0 };
+        rates.stepped(prompts.into(), answers, Duration::from_secs_f32(seconds));
+    }
+
+    #[test]
+    fn an_engine_is_as_fast_whatever_comes() {
+        let (mut long, mut short) = (Rates::default(), Rates::default());
+        for _ in 0..200 {
+            step(&mut long, 2_000, false);
+            step(&mut short, 100, true);
+            step(&mut short, 0, true);
+        }
+        assert!(Rates::default().prefill() <= 0.0);
+        for rates in [long, short] {
+            let prefill = rates.prefill();
+            assert!((17_000.0..=20_100.0).contains(&prefill), "{prefill}");
+        }
+        let decode = short.decode();
+        assert!((99.0..=101.0).contains(&decode), "{decode}");
+    }
+
+    #[test]
+    fn what_is_long_ago_is_forgotten() {
+        let mut rates = Rates::default();
+        rates.stepped(100_000, false, Duration::from_secs(1));
+        for _ in 0..600 {
+            step(&mut rates, 2_000, false);
+        }
+        let prefill = rates.prefill();
+        assert!((19_000.0..=21_000.0).contains(&prefill), "{prefill}");
     }
 }
