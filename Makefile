@@ -126,6 +126,12 @@ bench-traces:  ## recorded traffic over simulated fleets: TRACES="FILE.jsonl FIL
 	@cargo build --locked --release -p inferyard-bench
 	@$(CARGO_TARGET_DIR)/release/inferyard-bench traces $(TRACES)
 
+.PHONY: bench-live
+bench-live: build  ## the same traffic in real time, on real routers, SMG's among them: TRACES="FILE.jsonl FILE.csv"
+	@.ci/prerequisites bench
+	@cargo build --locked --release -p inferyard-bench
+	@$(CARGO_TARGET_DIR)/release/inferyard-bench live $(TRACES)
+
 .PHONY: bench-operator
 bench-operator: build  ## what 1,000 models cost the operator, on a real Kubernetes
 	@.ci/prerequisites cluster

@@ -46,12 +46,13 @@ pub(crate) async fn measure(
     load_core: usize,
     router_core: usize,
 ) -> Result<(Vec<Row>, String)> {
-    let engines = Engines::start(binary, load_core, WORKERS, Pace::Narrow).await?;
+    let flags = Pace::Narrow.flags();
+    let engines = Engines::start(binary, Some(load_core), WORKERS, &flags).await?;
     let place = Place {
         binary,
         venv: &PathBuf::new(),
         engines: &engines,
-        router_core,
+        router_core: Some(router_core),
         load_core,
     };
     let mut rows = Vec::new();

@@ -46,6 +46,14 @@ impl Grpc {
         }
         bail!("the worker ended before it was ready")
     }
+
+    /// Tokens that the worker has computed and produced so far.
+    pub(crate) async fn worked(&mut self) -> Result<u64> {
+        let mut states = self.0.watch(WatchRequest {}).await?.into_inner();
+        let state = states.message().await?;
+        let state = state.context("the worker does not say how it is")?;
+        Ok(state.worked_tokens_total)
+    }
 }
 
 impl Way for Grpc {

@@ -20,12 +20,14 @@ mod peers;
 mod standing;
 mod fairness;
 mod traces;
+mod live;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
 use crate::alone::Alone;
 use crate::grpc::Grpc;
@@ -59,7 +61,8 @@ struct Arguments {
     /// Also write the figures to this file, as JSON.
     #[arg(long, global = true)]
     json: Option<PathBuf>,
-    /// Also put the tables between the two marks of this Markdown file: `bench`, or `bench-limits`.
+    /// Also put the tables between the two marks of this Markdown file: `bench`, or `bench-` and the
+    /// name of the subcommand.
     #[arg(long, global = true)]
     update: Option<PathBuf>,
     #[command(subcommand)]
@@ -84,68 +87,88 @@ enum Command {
     Fairness(fairness::Arguments),
     /// Plays recorded traffic over simulated fleets, in virtual time.
     Traces(traces::Arguments),
+    /// Plays recorded traffic in real time, on real routers before simulated workers.
+    Live(live::Arguments),
+}
+
+/// What was measured, and where it belongs.
+struct Figures {
+    json: Vec<u8>,
+    tables: String,
+    /// Of the marks in a Markdown file.
+    mark: &'static str,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let mut arguments = Arguments::parse();
-    let command = arguments.command.take();
-    let (json, tables, mark) = match command {
+    let figures = match arguments.command.take() {
         Some(Command::Engine { gguf }) => return alone::serve(gguf).await,
-        Some(Command::Limits(what)) => {
-            let binary = process::binary(arguments.binary.as_deref())?;
-            process::pin_to(arguments.router_core)?;
-            let (report, tables) = limits::measure(&binary, &what).await?;
-            (serde_json::to_vec_pretty(&report)?, tables, "bench-limits")
-        }
-        Some(Command::Peers(what)) => {
-            let binary = process::binary(arguments.binary.as_deref())?;
-            // The engines share a core with the load, and no router has it.
-            process::pin_to(arguments.engine_core)?;
-            let (load, router) = (arguments.engine_core, arguments.router_core);
-            let (report, tables) = peers::measure(&binary, &what, load, router).await?;
-            (serde_json::to_vec_pretty(&report)?, tables, "bench-peers")
-        }
-        Some(Command::Standing(what)) => {
-            let binary = process::binary(arguments.binary.as_deref())?;
-            process::pin_to(arguments.engine_core)?;
-            let (load, router) = (arguments.engine_core, arguments.router_core);
-            let (report, tables) = standing::measure(&binary, &what, load, router).await?;
-            (
-                serde_json::to_vec_pretty(&report)?,
-                tables,
-                "bench-standing",
-            )
-        }
-        Some(Command::Fairness(what)) => {
-            let binary = process::binary(arguments.binary.as_deref())?;
-            process::pin_to(arguments.engine_core)?;
-            let (load, router) = (arguments.engine_core, arguments.router_core);
-            let (report, tables) = fairness::measure(&binary, &what, load, router).await?;
-            (
-                serde_json::to_vec_pretty(&report)?,
-                tables,
-                "bench-fairness",
-            )
-        }
-        Some(Command::Traces(what)) => {
-            let (report, tables) = traces::play(&what)?;
-            (serde_json::to_vec_pretty(&report)?, tables, "bench-traces")
-        }
+        Some(command) => command.measure(&arguments).await?,
         None => {
             let report = measure(&arguments).await?;
-            let json = serde_json::to_vec_pretty(&report)?;
-            (json, report.markdown(), "bench")
+            Figures::new(&report, report.markdown(), "bench")?
         }
     };
-    println!("{tables}");
+    println!("{}", figures.tables);
     if let Some(path) = &arguments.update {
-        document::update(path, mark, &tables)?;
+        document::update(path, figures.mark, &figures.tables)?;
     }
     if let Some(path) = &arguments.json {
-        std::fs::write(path, json).with_context(|| format!("writing {}", path.display()))?;
+        std::fs::write(path, figures.json)
+            .with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
+}
+
+// === impl Figures ===
+
+impl Figures {
+    fn new(report: &impl Serialize, tables: String, mark: &'static str) -> Result<Self> {
+        let json = serde_json::to_vec_pretty(report)?;
+        Ok(Self { json, tables, mark })
+    }
+}
+
+// === impl Command ===
+
+impl Command {
+    async fn measure(self, arguments: &Arguments) -> Result<Figures> {
+        if let Self::Traces(what) = self {
+            let (report, tables) = traces::play(&what)?;
+            return Figures::new(&report, tables, "bench-traces");
+        }
+        let binary = process::binary(arguments.binary.as_deref())?;
+        // The engines share a core with the load, and no router has it.
+        let (load, router) = (arguments.engine_core, arguments.router_core);
+        match self {
+            Self::Engine { .. } | Self::Traces(_) => unreachable!("it measures no binary"),
+            Self::Limits(what) => {
+                process::pin_to(router)?;
+                let (report, tables) = limits::measure(&binary, &what).await?;
+                Figures::new(&report, tables, "bench-limits")
+            }
+            Self::Peers(what) => {
+                process::pin_to(load)?;
+                let (report, tables) = peers::measure(&binary, &what, load, router).await?;
+                Figures::new(&report, tables, "bench-peers")
+            }
+            Self::Standing(what) => {
+                process::pin_to(load)?;
+                let (report, tables) = standing::measure(&binary, &what, load, router).await?;
+                Figures::new(&report, tables, "bench-standing")
+            }
+            Self::Fairness(what) => {
+                process::pin_to(load)?;
+                let (report, tables) = fairness::measure(&binary, &what, load, router).await?;
+                Figures::new(&report, tables, "bench-fairness")
+            }
+            Self::Live(what) => {
+                let (report, tables) = live::measure(&binary, &what).await?;
+                Figures::new(&report, tables, "bench-live")
+            }
+        }
+    }
 }
 
 async fn measure(arguments: &Arguments) -> Result<Report> {

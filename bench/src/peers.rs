@@ -53,12 +53,13 @@ pub(crate) async fn measure(
     let venv = packages(arguments.venv.as_deref())?;
     let mut rows = Vec::new();
     for work in works {
-        let engines = Engines::start(binary, load_core, ENGINES, work.pace()).await?;
+        let flags = work.pace().flags();
+        let engines = Engines::start(binary, Some(load_core), ENGINES, &flags).await?;
         let place = Place {
             binary,
             venv: &venv,
             engines: &engines,
-            router_core,
+            router_core: Some(router_core),
             load_core,
         };
         rows.extend(compare(&place, work, &peers, arguments).await?);

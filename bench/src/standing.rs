@@ -125,7 +125,7 @@ impl Bed<'_> {
     }
 
     async fn engines(&self, count: usize, pace: Pace) -> Result<Engines> {
-        Engines::start(self.binary, self.load_core, count, pace).await
+        Engines::start(self.binary, Some(self.load_core), count, &pace.flags()).await
     }
 
     async fn router(&self, engines: &Engines) -> Result<Contestant> {
@@ -133,7 +133,7 @@ impl Bed<'_> {
             binary: self.binary,
             venv: self.venv,
             engines,
-            router_core: self.router_core,
+            router_core: Some(self.router_core),
             load_core: self.load_core,
         };
         self.peer.start(&place).await

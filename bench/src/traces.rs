@@ -3,13 +3,13 @@
 //! The routers decide with the code that the router decides with; the workers are the timing model of the
 //! `simulated` engine. An hour of 64 workers takes seconds.
 
-mod lru;
+pub(crate) mod lru;
 mod machine;
-mod outcome;
-mod policy;
+pub(crate) mod outcome;
+pub(crate) mod policy;
 mod table;
-mod trace;
-mod world;
+pub(crate) mod trace;
+pub(crate) mod world;
 
 use std::path::PathBuf;
 

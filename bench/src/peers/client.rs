@@ -1,5 +1,7 @@
 //! A client that costs little: requests that were written once, answers that are only counted.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, bail, ensure};
 use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,6 +39,24 @@ impl Client {
     /// Sends a request and reads its answer: the number of chunks that carry a token, where it is a
     /// stream of them; 0 otherwise.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<u32> {
+        self.exchange(request).await?;
+        let tokens = memmem::find_iter(&self.buffer, TOKEN).count();
+        Ok(u32::try_from(tokens)?)
+    }
+
+    /// The same: when the first token came, and the body.
+    pub(crate) async fn ask_timed(&mut self, request: &[u8]) -> Result<(Instant, Vec<u8>)> {
+        let (head, first) = self.exchange(request).await?;
+        let first = first.context("a stream without tokens")?;
+        let body = match framing(&self.buffer[..head])? {
+            Framing::Length(_) => self.buffer.split_off(head),
+            Framing::Chunked => joined(&self.buffer[head..])?,
+        };
+        Ok((first, body))
+    }
+
+    /// Fills the buffer with an answer: where its body begins, and when its first token came.
+    async fn exchange(&mut self, request: &[u8]) -> Result<(usize, Option<Instant>)> {
         self.buffer.clear();
         self.stream.write_all(request).await?;
         let head = loop {
@@ -46,21 +66,21 @@ impl Client {
             }
         };
         let framing = framing(&self.buffer[..head])?;
-        match framing {
-            Framing::Length(length) => {
-                while self.buffer.len() < head + length {
-                    self.read().await?;
-                }
+        let mut first = None;
+        loop {
+            if first.is_none() && memmem::find(&self.buffer[head..], TOKEN).is_some() {
+                first = Some(Instant::now());
             }
-            // The last chunk is empty; nothing in our answers looks like it.
-            Framing::Chunked => {
-                while !self.buffer.ends_with(b"0\r\n\r\n") {
-                    self.read().await?;
-                }
+            let complete = match framing {
+                Framing::Length(length) => self.buffer.len() >= head + length,
+                // The last chunk is empty; nothing in our answers looks like it.
+                Framing::Chunked => self.buffer.ends_with(b"0\r\n\r\n"),
+            };
+            if complete {
+                return Ok((head, first));
             }
+            self.read().await?;
         }
-        let tokens = memmem::find_iter(&self.buffer, TOKEN).count();
-        Ok(u32::try_from(tokens)?)
     }
 
     /// Sends a request and reads up to the first token of its answer.
@@ -91,6 +111,33 @@ impl Client {
     }
 }
 
+/// A whole request, as it goes over the wire.
+pub(crate) fn post(host: &str, key: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// What chunks say together: a proxy may cut wherever it likes.
+fn joined(mut chunks: &[u8]) -> Result<Vec<u8>> {
+    let mut body = Vec::with_capacity(chunks.len());
+    loop {
+        let end = memmem::find(chunks, b"\r\n").context("a chunk has no length")?;
+        let length = std::str::from_utf8(&chunks[..end])?;
+        let length = usize::from_str_radix(length, 16).context("the length of a chunk")?;
+        if length == 0 {
+            return Ok(body);
+        }
+        let begin = end + 2;
+        let chunk = chunks.get(begin..begin + length);
+        body.extend_from_slice(chunk.context("a chunk is too short")?);
+        chunks = chunks.get(begin + length + 2..).unwrap_or_default();
+    }
+}
+
 /// Anything but success is an error.
 fn framing(head: &[u8]) -> Result<Framing> {
     let head = std::str::from_utf8(head)?.to_ascii_lowercase();
@@ -114,6 +161,14 @@ fn framing(head: &[u8]) -> Result<Framing> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chunks_are_joined() {
+        let body = joined(b"3\r\n{\"a\r\nA\r\n\": \"\r\n0b\"}\r\n0\r\n\r\n").unwrap();
+        assert_eq!(body, b"{\"a\": \"\r\n0b\"}");
+        assert!(joined(b"5\r\nab\r\n").is_err());
+        assert!(joined(b"no chunk").is_err());
+    }
 
     #[test]
     fn heads_say_where_answers_end() {

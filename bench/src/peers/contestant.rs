@@ -99,7 +99,8 @@ pub(crate) struct Place<'a> {
     /// Where the peers' Python packages are.
     pub(crate) venv: &'a Path,
     pub(crate) engines: &'a Engines,
-    pub(crate) router_core: usize,
+    /// Where routers run; `None`: wherever the kernel likes.
+    pub(crate) router_core: Option<usize>,
     pub(crate) load_core: usize,
 }
 
@@ -134,7 +135,7 @@ pub(crate) async fn ours(
     if let Some(redis) = &redis {
         command.args(["--redis", &redis.url(), "--key-store", "none"]);
     }
-    let mut process = Process::start(command, Some(place.router_core))?;
+    let mut process = Process::start(command, place.router_core)?;
     Ok(Contestant {
         address: listening(&mut process).await?,
         process,
@@ -172,7 +173,7 @@ fn theirs(peer: Peer, place: &Place<'_>, folder: TempDir) -> Result<Contestant> 
         Peer::Inferyard | Peer::InferyardRedis => bail!("that is ours"),
     };
     Ok(Contestant {
-        process: Process::start_unheard(command, Some(place.router_core))?,
+        process: Process::start_unheard(command, place.router_core)?,
         address: format!("127.0.0.1:{port}"),
         key: "none".to_owned(),
         redis: None,

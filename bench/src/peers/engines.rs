@@ -1,6 +1,7 @@
 //! The engines behind every router: simulated ones, which answer our gRPC and OpenAI's HTTP alike.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::process::Command;
@@ -10,6 +11,7 @@ use crate::system::listening;
 
 /// The model that all of them serve.
 pub(crate) const MODEL: &str = "sim";
+
 /// How fast an engine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
@@ -35,33 +37,35 @@ pub(crate) struct Engines {
 // === impl Pace ===
 
 impl Pace {
-    fn flags(self) -> Vec<&'static str> {
-        let (running, step) = match self {
-            Self::Instant => {
-                let wide = ["--max-running", "1024", "--kv-tokens", "4000000"];
-                return [&wide[..], &["--simulated-instant"]].concat();
-            }
-            Self::Steps => ("1024", "5ms"),
-            Self::Slow => ("1024", "250ms"),
-            Self::Narrow => ("8", "10ms"),
+    /// The worker's flags.
+    pub(crate) fn flags(self) -> Vec<String> {
+        let (running, pace) = match self {
+            Self::Instant => ("1024", "--simulated-instant".to_owned()),
+            Self::Steps => ("1024", steps("5ms")),
+            Self::Slow => ("1024", steps("250ms")),
+            Self::Narrow => ("8", steps("10ms")),
         };
-        let mut flags = vec!["--max-running", running, "--simulated-step", step];
-        flags.extend(["--kv-tokens", "4000000", "--max-queued", "1024"]);
-        flags.extend(["--simulated-step-per-sequence", "0us"]);
-        flags.extend(["--simulated-prefill", "1000000000"]);
-        flags
+        let all = format!("--max-running {running} --max-queued 1024 --kv-tokens 4000000 {pace}");
+        all.split(' ').map(str::to_owned).collect()
     }
+}
+
+/// A step takes as long as this, however many answers run, and prompts take no time.
+fn steps(step: &str) -> String {
+    format!(
+        "--simulated-step {step} --simulated-step-per-sequence 0us --simulated-prefill 1000000000"
+    )
 }
 
 // === impl Engines ===
 
 impl Engines {
-    /// Starts so many, all on one core.
+    /// Starts so many, all on one core if told so.
     pub(crate) async fn start(
         binary: &Path,
-        core: usize,
+        core: Option<usize>,
         count: usize,
-        pace: Pace,
+        flags: &[String],
     ) -> Result<Self> {
         let mut engines = Self {
             processes: Vec::new(),
@@ -72,8 +76,8 @@ impl Engines {
             let mut command = Command::new(binary);
             command.args(["worker", "--model", MODEL, "--engine", "simulated"]);
             command.args(["--listen", "127.0.0.1:0", "--openai-listen", "127.0.0.1:0"]);
-            command.args(pace.flags());
-            let mut process = Process::start(command, Some(core))?;
+            command.args(flags);
+            let mut process = Process::start(command, core)?;
             engines.grpc.push(listening(&mut process).await?);
             let line = process.line().await?;
             let address = line.strip_prefix("OpenAI's API is on http://");
@@ -83,6 +87,11 @@ impl Engines {
             engines.processes.push(process);
         }
         Ok(engines)
+    }
+
+    /// CPU time of all so far.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        self.processes.iter().map(Process::cpu).sum()
     }
 
     pub(crate) async fn end(self) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What clients ask for: each row of the table.
 
+use super::client;
 use super::engines::{MODEL, Pace};
 
 /// One kind of work.
@@ -71,12 +72,7 @@ pub(crate) fn request(host: &str, key: &str, text: &str, tokens: u32, stream: bo
     let body = format!(
         r#"{{"model":"{MODEL}","max_tokens":{tokens},"stream":{stream},"messages":[{{"role":"user","content":"{text}"}}]}}"#
     );
-    let length = body.len();
-    format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n\
-         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-    .into_bytes()
+    client::post(host, key, &body)
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Tally {
 }
 
 /// The value below which this share of sorted values lies.
-fn quantile(sorted: &[Duration], share: f64) -> Duration {
+pub(crate) fn quantile(sorted: &[Duration], share: f64) -> Duration {
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
