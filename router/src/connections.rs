@@ -97,7 +97,9 @@ impl Connections {
             let closed = self.closed.clone();
             let serve = serve.clone();
             let handshake = tls.map(Tls::handshake);
-            let serving = self.serve(stream, handshake, move |request| serve(peer, request), open);
+            // A future is as large as all that it is ever handed on in: in a box it lies once.
+            let serving =
+                Box::pin(self.serve(stream, handshake, move |request| serve(peer, request), open));
             self.tasks
                 .spawn(async move { closed.run_until_cancelled(serving).await });
         }
@@ -128,11 +130,11 @@ impl Connections {
                 return converse(&http, stream, serve, closing).await;
             };
             let shaken = tokio::select! {
-                shaken = timeout(HANDSHAKE_TIME, handshake.accept(stream)) => shaken,
+                shaken = timeout(HANDSHAKE_TIME, Box::pin(handshake.accept(stream))) => shaken,
                 () = closing.cancelled() => return,
             };
             match shaken {
-                Ok(Ok(stream)) => converse(&http, stream, serve, closing).await,
+                Ok(Ok(stream)) => converse(&http, Box::new(stream), serve, closing).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
             }
@@ -170,7 +172,8 @@ async fn converse<Stream, Serve, Answer, Content>(
     Content::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let service = service_fn(move |request| {
-        let answer = serve(request);
+        // hyper keeps its place as long as the connection lives, and a stream does not need it any longer.
+        let answer = Box::pin(serve(request));
         async { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
