@@ -25,13 +25,15 @@ pub(crate) struct Process {
     pub(crate) input: ChildStdin,
 }
 
-/// Memory of a process.
+/// Memory of a process, in KiB.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Memory {
-    /// Resident now, in KiB.
-    pub(crate) resident_kib: u64,
-    /// The most that was ever resident, in KiB.
-    pub(crate) peak_kib: u64,
+    /// Resident now.
+    pub(crate) resident: u64,
+    /// Of these, what is not in a file: pages of its binary are, and others may share them.
+    pub(crate) own: u64,
+    /// The most that was ever resident.
+    pub(crate) peak: u64,
 }
 
 // === impl Process ===
@@ -150,7 +152,7 @@ pub(crate) fn cpu(id: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// Memory of a process.
+/// Memory of a process, in KiB.
 pub(crate) fn memory(id: u32) -> Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
     let kib = |field: &str| {
@@ -158,8 +160,9 @@ pub(crate) fn memory(id: u32) -> Result<Memory> {
         line.trim().strip_suffix(" kB")?.parse().ok()
     };
     Ok(Memory {
-        resident_kib: kib("VmRSS:").context("the status has no VmRSS")?,
-        peak_kib: kib("VmHWM:").context("the status has no VmHWM")?,
+        resident: kib("VmRSS:").context("the status has no VmRSS")?,
+        own: kib("RssAnon:").context("the status has no RssAnon")?,
+        peak: kib("VmHWM:").context("the status has no VmHWM")?,
     })
 }
 

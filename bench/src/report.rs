@@ -127,7 +127,7 @@ impl Report {
 
 fn write_memory(out: &mut String, process: &str, memory: Memory) -> std::fmt::Result {
     let tenths = |kib: u64| kib * 10 / 1024;
-    let (resident, peak) = (tenths(memory.resident_kib), tenths(memory.peak_kib));
+    let (resident, peak) = (tenths(memory.resident), tenths(memory.peak));
     writeln!(
         out,
         "| {process} | {}.{} | {}.{} |",

@@ -49,8 +49,17 @@ pub(crate) struct Row {
     latency: Latency,
     /// CPU seconds per second.
     idle_cores: f64,
-    /// MiB before any stream, and with all of them.
-    memory: (f64, f64),
+    memory: Memory,
+}
+
+/// In MiB.
+#[derive(Debug, Serialize)]
+struct Memory {
+    /// Before any stream.
+    idle: f64,
+    with_streams: f64,
+    /// Of these, what is not in a file.
+    own: f64,
 }
 
 /// Measures everything; the report, and its table.
@@ -114,7 +123,7 @@ impl Bed<'_> {
         Ok(idle)
     }
 
-    async fn memory(&self, streams: usize) -> Result<(f64, f64)> {
+    async fn memory(&self, streams: usize) -> Result<Memory> {
         let engines = self.engines(4, Pace::Slow).await?;
         let router = self.router(&engines).await?;
         let memory = open(&router, streams).await;
@@ -150,8 +159,8 @@ async fn idle(router: &Contestant, length: Duration) -> Result<f64> {
 }
 
 /// Memory before any stream was open, and while all of them are.
-async fn open(router: &Contestant, streams: usize) -> Result<(f64, f64)> {
-    let before = router.resident_mib()?;
+async fn open(router: &Contestant, streams: usize) -> Result<Memory> {
+    let idle = router.resident_mib()?;
     let request = Work::Paced.request(&router.address, &router.key);
     let mut opening = JoinSet::new();
     for _ in 0..streams {
@@ -166,26 +175,30 @@ async fn open(router: &Contestant, streams: usize) -> Result<(f64, f64)> {
     while let Some(client) = opening.join_next().await {
         clients.push(client??);
     }
-    let with_all = router.resident_mib()?;
+    let (with_streams, own) = (router.resident_mib()?, router.own_mib()?);
     // Streams of 100 steps of a quarter of a second: none has ended yet, and each must.
     for client in &mut clients {
         client.finish().await?;
     }
-    Ok((before, with_all))
+    Ok(Memory {
+        idle,
+        with_streams,
+        own,
+    })
 }
 
 fn markdown(rows: &[Row], arguments: &Arguments) -> String {
     let (workers, streams) = (arguments.workers, arguments.streams);
     let mut out = format!(
         "| router | half load, requests/s | p50 direct, ms | added | p99 direct, ms | added | idle with {workers} workers, \
-         cores | memory idle, MiB | with {streams} streams |\n\
-         | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+         cores | memory idle, MiB | with {streams} streams | without files |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
     );
     for row in rows {
         let latency = &row.latency;
         writeln!(
             out,
-            "| {} | {:.0} | {:.3} | {:.3} | {:.3} | {:.3} | {:.4} | {:.1} | {:.1} |",
+            "| {} | {:.0} | {:.3} | {:.3} | {:.3} | {:.3} | {:.4} | {:.1} | {:.1} | {:.1} |",
             row.peer,
             latency.rate,
             latency.direct_ms.0,
@@ -193,8 +206,9 @@ fn markdown(rows: &[Row], arguments: &Arguments) -> String {
             latency.direct_ms.1,
             latency.added_ms.1,
             row.idle_cores,
-            row.memory.0,
-            row.memory.1,
+            row.memory.idle,
+            row.memory.with_streams,
+            row.memory.own,
         )
         .expect("a String should take text");
     }

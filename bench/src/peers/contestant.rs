@@ -292,12 +292,17 @@ impl Contestant {
 
     /// The most memory that it had, its children's too, in MiB.
     pub(crate) fn peak_mib(&self) -> Result<f64> {
-        self.mib(|memory| memory.peak_kib)
+        self.mib(|memory| memory.peak)
     }
 
     /// Its memory now, its children's too, in MiB.
     pub(crate) fn resident_mib(&self) -> Result<f64> {
-        self.mib(|memory| memory.resident_kib)
+        self.mib(|memory| memory.resident)
+    }
+
+    /// The same without files, which its binary is one of.
+    pub(crate) fn own_mib(&self) -> Result<f64> {
+        self.mib(|memory| memory.own)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a few megabytes")]
