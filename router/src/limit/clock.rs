@@ -1,37 +1,104 @@
 //! The time of day, and the calendar month that it lies in.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
 const DAY_US: u64 = 86_400_000_000;
 
-/// The time of day at the start, and what has passed since by the clock that never jumps.
-#[derive(Debug, Clone, Copy)]
+/// How often the system's clock is read, in microseconds.
+const CHECK_US: u64 = 1_000_000;
+/// Smaller differences to the system's clock are not followed, in microseconds.
+const JUMP_US: u64 = 1_000_000;
+
+/// The time of day, and the time since the start, which never jumps.
+///
+/// Between two looks at the system's clock the time of day goes on by the steady clock. A jump of the
+/// system's clock is found at the first call a second or more after the last look: the machine was
+/// suspended, during which the steady clock stands still, or somebody set the clock.
+#[derive(Debug)]
 pub(super) struct Clock {
-    at_start_us: u64,
     start: Instant,
+    /// Reads the system's clock, in microseconds since the Unix epoch.
+    system: fn() -> u64,
+    /// What the time of day was at `start`, corrected by all jumps since.
+    start_us: AtomicU64,
+    /// How far the system's clock was set back and has not been set forward again.
+    lead_us: AtomicU64,
+    /// The system's clock is read again when so much has passed since `start`.
+    check_us: AtomicU64,
 }
 
 // === impl Clock ===
 
 impl Clock {
+    /// Follows the system's clock.
     pub(super) fn start() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self::following(|| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            micros(now.unwrap_or_default())
+        })
+    }
+
+    pub(super) fn following(system: fn() -> u64) -> Self {
         Self {
-            at_start_us: micros(now.unwrap_or_default()),
             start: Instant::now(),
+            system,
+            start_us: AtomicU64::new(system()),
+            lead_us: AtomicU64::new(0),
+            check_us: AtomicU64::new(CHECK_US),
         }
     }
 
     /// Microseconds since the Unix epoch.
     pub(super) fn now_us(&self) -> u64 {
-        self.at_start_us + micros(self.start.elapsed())
+        let elapsed_us = self.elapsed_us();
+        // The sum may wrap on the way: a system's clock may be set to before the start.
+        let told = self
+            .start_us
+            .load(Ordering::Relaxed)
+            .wrapping_add(elapsed_us);
+        if elapsed_us < self.check_us.load(Ordering::Relaxed) {
+            return told;
+        }
+        self.check_us
+            .store(elapsed_us.saturating_add(CHECK_US), Ordering::Relaxed);
+        let system = (self.system)();
+        let jump = system.abs_diff(told);
+        if jump < JUMP_US {
+            return told;
+        }
+        // Two callers may find the same jump at once: both write what the same clock says, and only
+        // one of them counts it.
+        let start_us = system.wrapping_sub(elapsed_us);
+        let before = self.start_us.swap(start_us, Ordering::Relaxed);
+        if before.wrapping_add(elapsed_us) == told {
+            let lead_us = self.lead_us.load(Ordering::Relaxed);
+            let lead_us = if system < told {
+                lead_us.saturating_add(jump)
+            } else {
+                lead_us.saturating_sub(jump)
+            };
+            self.lead_us.store(lead_us, Ordering::Relaxed);
+        }
+        system
+    }
+
+    /// How far [`now_us`](Self::now_us) lies behind what it said before the system's clock was set back.
+    /// `now_us` plus this never goes back, so that what comes back with time goes on coming back.
+    pub(super) fn lead_us(&self) -> u64 {
+        self.lead_us.load(Ordering::Relaxed)
+    }
+
+    /// Microseconds since the start by the steady clock.
+    pub(super) fn elapsed_us(&self) -> u64 {
+        micros(self.start.elapsed())
     }
 
     /// Milliseconds since the start.
     pub(super) fn elapsed_ms(&self) -> u64 {
-        micros(self.start.elapsed()) / 1_000
+        self.elapsed_us() / 1_000
     }
 }
 
@@ -85,6 +152,74 @@ fn first_day(year: u64, month: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOUR_US: u64 = 3_600_000_000;
+
+    /// A clock that follows one that the test sets.
+    fn set_by_hand() -> (Clock, impl Fn(u64)) {
+        thread_local! {
+            static SYSTEM: std::cell::Cell<u64> = const { std::cell::Cell::new(1 << 50) };
+        }
+        let set = |us| SYSTEM.with(|system| system.set(us));
+        (Clock::following(|| SYSTEM.with(std::cell::Cell::get)), set)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_of_the_systems_clock_is_followed_within_seconds() {
+        let (clock, set) = set_by_hand();
+        let begin = clock.now_us();
+        // Suspended for ten hours: the steady clock has stood still.
+        set(begin + 10 * HOUR_US);
+        assert_eq!(clock.now_us(), begin, "the system is not asked each time");
+        tokio::time::advance(SECOND).await;
+        set(begin + 10 * HOUR_US + 1_000_000);
+        assert_eq!(clock.now_us(), begin + 10 * HOUR_US + 1_000_000);
+        assert_eq!(
+            clock.elapsed_us(),
+            1_000_000,
+            "the steady clock never jumps"
+        );
+        // Set back to the right time.
+        tokio::time::advance(SECOND).await;
+        set(begin + 2_000_000);
+        assert_eq!(clock.now_us(), begin + 2_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_two_looks_time_does_not_go_back() {
+        let (clock, set) = set_by_hand();
+        let begin = clock.now_us();
+        let mut last = begin;
+        // A clock that trembles by half a second.
+        for step in 1..200_u64 {
+            tokio::time::advance(Duration::from_millis(70)).await;
+            set(begin + step * 70_000 - (step % 2) * 50_000 + (step % 3) * 400_000);
+            let now = clock.now_us();
+            assert!(now > last, "{now} after {last}");
+            last = now;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_back_with_time_goes_on_when_the_clock_is_set_back() {
+        let (clock, set) = set_by_hand();
+        let begin = clock.now_us();
+        let mut last = begin;
+        let jumps = [-2_i64, 3, -1, 1, 5, -7];
+        let mut system = begin;
+        for hours in jumps {
+            tokio::time::advance(SECOND * 2).await;
+            system = system.wrapping_add_signed(hours * HOUR_US.cast_signed());
+            system += 2_000_000;
+            set(system);
+            assert_eq!(clock.now_us(), system);
+            let forward = clock.now_us() + clock.lead_us();
+            assert!(forward >= last + 2_000_000, "{forward} after {last}");
+            last = forward;
+        }
+        assert_eq!(clock.lead_us(), 7 * HOUR_US);
+    }
 
     /// By `date -u -d … +%s`.
     #[test]

@@ -6,7 +6,9 @@ use inferyard_proto::outbox::{self, Entry};
 use tokio::sync::mpsc;
 
 use super::clock::{Clock, month};
-use super::meters::{Meters, Now, all, number, whole};
+#[cfg(test)]
+use super::meters::whole;
+use super::meters::{Meters, Now, all, number};
 use super::store::{
     Admission, Decision, Lease, Meter, Progressed, Reading, Settled, Store, StoreError, Used,
 };
@@ -14,7 +16,7 @@ use super::store::{
 mod record;
 mod shard;
 
-use shard::{Shard, Swept};
+use shard::{Moment, Shard, Swept};
 
 /// So many leases of a shard end in one sweep.
 const SWEPT: usize = 256;
@@ -46,13 +48,13 @@ impl Memory {
     /// Sets the first levels of the scopes of an account that have none: so much of what `readings`
     /// say that is used.
     pub(crate) fn seed(&self, lease: &Lease, readings: &[Reading], share: f64) {
-        let now = self.now();
+        let Moment { now, steady_us } = self.now();
         let mut account_shard = self.shard(&lease.account);
         let account = account_shard
             .accounts
             .entry(Arc::clone(&lease.account))
             .or_default();
-        account.touched_us = whole(now.us);
+        account.touched_us = steady_us;
         let mut readings = readings.iter().peekable();
         for scope in &lease.scopes {
             let is_known = account.scopes.contains_key(&scope.name);
@@ -69,14 +71,25 @@ impl Memory {
         }
     }
 
-    fn now(&self) -> Now {
-        let now = self.clock.now_us();
+    /// When it is. Where the system's clock was set back, meters go on as if it had not been: the month is
+    /// moved to where it lies in their time.
+    fn now(&self) -> Moment {
+        let (now, steady_us) = (self.clock.now_us(), self.clock.elapsed_us());
         #[cfg(test)]
-        let now = now.wrapping_add(self.ahead_us.load(std::sync::atomic::Ordering::Relaxed));
+        let ahead_us = self.ahead_us.load(std::sync::atomic::Ordering::Relaxed);
+        #[cfg(test)]
+        let (now, steady_us) = (
+            now.wrapping_add(ahead_us),
+            steady_us.saturating_add_signed(ahead_us.cast_signed()),
+        );
+        let lead_us = self.clock.lead_us();
         let (first, next) = month(now);
-        Now {
-            us: number(now),
-            month: (number(first), number(next)),
+        Moment {
+            now: Now {
+                us: number(now + lead_us),
+                month: (number(first + lead_us), number(next + lead_us)),
+            },
+            steady_us,
         }
     }
 
@@ -89,7 +102,8 @@ impl Memory {
 
     #[cfg(test)]
     pub(super) fn this_month(&self) -> (u64, u64) {
-        month(whole(self.now().us))
+        let Now { month, .. } = self.now().now;
+        (whole(month.0), whole(month.1))
     }
 
     /// What a scope of an account counts.
@@ -131,10 +145,6 @@ impl Memory {
 impl Store for Memory {
     async fn admit(&self, admission: &Admission) -> Result<Decision, StoreError> {
         let now = self.now();
-        let now = Now {
-            month: (number(admission.month.0), number(admission.month.1)),
-            ..now
-        };
         Ok(self.shard(&admission.lease.account).admit(admission, now))
     }
 
@@ -154,10 +164,10 @@ impl Store for Memory {
     async fn sweep(&self) -> Result<usize, StoreError> {
         let mut ended = 0;
         for shard in &self.shards {
-            lock(shard).forget(whole(self.now().us));
+            lock(shard).forget(self.now().steady_us);
             for _ in 0..SWEPT {
                 let room = self.room().await?;
-                match lock(shard).sweep_one(whole(self.now().us)) {
+                match lock(shard).sweep_one(self.now().steady_us) {
                     Swept::Nothing => break,
                     Swept::Dropped => {}
                     Swept::Ended(entry) => {

@@ -17,6 +17,15 @@ const EXPIRED_KEPT_US: u64 = 3_600_000_000;
 /// Longer than any window: an account that did nothing for so long begins anew.
 const ACCOUNT_KEPT_US: u64 = 40 * 86_400_000_000;
 
+/// When it is: by the time of day, as meters have it, and by the clock that never jumps, as leases have it.
+/// A machine that was suspended has not let its requests down.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) now: Now,
+    /// Microseconds since the store began.
+    pub(super) steady_us: u64,
+}
+
 #[derive(Default)]
 pub(super) struct Shard {
     pub(super) accounts: HashMap<Arc<str>, Account>,
@@ -47,10 +56,11 @@ pub(super) enum Swept {
 // === impl Shard ===
 
 impl Shard {
-    pub(super) fn admit(&mut self, wanted: &Admission, now: Now) -> Decision {
+    pub(super) fn admit(&mut self, wanted: &Admission, at: Moment) -> Decision {
+        let Moment { now, steady_us } = at;
         let lease = &wanted.lease;
         let account = self.accounts.entry(Arc::clone(&lease.account)).or_default();
-        account.touched_us = whole(now.us);
+        account.touched_us = steady_us;
         let known = account.leases.get(&lease.id).map(Record::granted);
         let mut scopes: Vec<Meters> = Vec::with_capacity(lease.scopes.len());
         let mut granted = Some(number(wanted.money));
@@ -82,7 +92,7 @@ impl Shard {
                 meters.hold(&change);
                 account.scopes.insert(Arc::clone(&scope.name), *meters);
             }
-            let record = Record::new(wanted, outcome.money, whole(now.us));
+            let record = Record::new(wanted, outcome.money, steady_us);
             let due = (record.due_us, Arc::clone(&lease.account), lease.id);
             self.due.insert(due);
             account.leases.insert(lease.id, record);
@@ -98,7 +108,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn progress(&mut self, lease: &Lease, used: &Used, now: Now) -> Progressed {
+    pub(super) fn progress(&mut self, lease: &Lease, used: &Used, at: Moment) -> Progressed {
         let account = self.accounts.get_mut(&lease.account);
         let record = account.and_then(|account| account.leases.get_mut(&lease.id));
         let Some(record) = record else {
@@ -111,13 +121,13 @@ impl Shard {
         let before = record.due_us;
         let revived = record.is_expired;
         let change = record.progress(used);
-        record.due_us = whole(now.us) + micros(lease.lifetime);
+        record.due_us = at.steady_us + micros(lease.lifetime);
         let due = record.due_us;
         let holders = record.scopes.clone();
         self.due
             .remove(&(before, Arc::clone(&lease.account), lease.id));
         self.due.insert((due, Arc::clone(&lease.account), lease.id));
-        self.apply(lease, &change, now);
+        self.apply(lease, &change, at);
         self.hold(&lease.account, &holders, &change);
         if revived {
             Progressed::Revived
@@ -132,7 +142,7 @@ impl Shard {
         lease: &Lease,
         used: &Used,
         anyway: bool,
-        now: Now,
+        at: Moment,
     ) -> (Settled, Option<Entry>) {
         let account = self.accounts.get_mut(&lease.account);
         let record = account.and_then(|account| account.leases.remove(&lease.id));
@@ -149,14 +159,15 @@ impl Shard {
             None if !anyway => return (Settled::Unknown, None),
             None => super::record::unknown(used),
         };
-        self.apply(lease, &change, now);
+        self.apply(lease, &change, at);
         self.settled[0].insert(lease.id);
         (Settled::Done, Some(entry))
     }
 
-    fn apply(&mut self, lease: &Lease, change: &Change, now: Now) {
+    fn apply(&mut self, lease: &Lease, change: &Change, at: Moment) {
+        let Moment { now, steady_us } = at;
         let account = self.accounts.entry(Arc::clone(&lease.account)).or_default();
-        account.touched_us = whole(now.us);
+        account.touched_us = steady_us;
         for scope in &lease.scopes {
             let meters = account.scopes.entry(Arc::clone(&scope.name));
             let meters = meters.or_insert_with(|| Meters::at(now));
