@@ -2,8 +2,9 @@
 //!
 //! The plans' priority comes first and is strict. Within a priority it is the turn of the account that
 //! was served least: a counter per account grows by the tokens that were computed for it, divided by its
-//! weight (Sheng et al., *Fairness in Serving Large Language Models*, OSDI '24). Within an account, who
-//! came first goes first.
+//! weight (Sheng et al., *Fairness in Serving Large Language Models*, OSDI '24). Requests that were placed
+//! without waiting count while they run, so that the account that filled the workers before anybody had to
+//! wait is not the first to get more of them. Within an account, who came first goes first.
 //!
 //! How many wait is bounded per plan. A full line turns away whoever has most in it.
 
@@ -60,11 +61,13 @@ pub struct Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WaiterId(u64);
 
-/// What an account was charged for a request that left the line for a worker.
+/// What an account was charged for a request that went to a worker.
 #[derive(Debug)]
 pub struct Charge {
     claim: Arc<Claim>,
     prompt_tokens: u64,
+    /// Whether it left the line for it; else it was placed without waiting.
+    queued: bool,
 }
 
 /// A request that was let into the line.
@@ -150,13 +153,33 @@ impl Line {
         self.class(&claim)?.remove(id, &claim.account)
     }
 
-    /// A request that had left the line for a worker has ended, after so many tokens of its answer.
+    /// A request goes to a worker without waiting, which has to compute so many tokens of its prompt. Its
+    /// account is charged for as long as it runs.
+    pub fn place(&mut self, claim: &Arc<Claim>, prompt_tokens: u64) -> Charge {
+        // What costs nothing is a turn all the same.
+        let prompt_tokens = prompt_tokens.max(1);
+        let class = self.classes.entry(Reverse(claim.priority)).or_default();
+        class.place(&claim.account, cost(prompt_tokens, claim.weight));
+        Charge {
+            claim: Arc::clone(claim),
+            prompt_tokens,
+            queued: false,
+        }
+    }
+
+    /// A request that went to a worker has ended, after so many tokens of its answer.
     pub fn ended(&mut self, charge: &Charge, answer_tokens: u64) {
         let claim = &charge.claim;
         let tokens = answer_tokens.saturating_mul(OF_AN_ANSWER);
         let more = cost(tokens, claim.weight);
-        if let Some(class) = self.class(claim) {
+        let prompt = cost(charge.prompt_tokens, claim.weight);
+        let Some(class) = self.class(claim) else {
+            return;
+        };
+        if charge.queued {
             class.ended(&claim.account, |counter| counter.saturating_add(more));
+        } else {
+            class.ended_unqueued(&claim.account, prompt, prompt.saturating_add(more));
         }
     }
 
@@ -164,8 +187,13 @@ impl Line {
     pub fn refused(&mut self, charge: &Charge) {
         let claim = &charge.claim;
         let back = cost(charge.prompt_tokens, claim.weight);
-        if let Some(class) = self.class(claim) {
+        let Some(class) = self.class(claim) else {
+            return;
+        };
+        if charge.queued {
             class.ended(&claim.account, |counter| counter.saturating_sub(back));
+        } else {
+            class.ended_unqueued(&claim.account, back, 0);
         }
     }
 

@@ -12,6 +12,9 @@ const SCALE: u64 = 1_000_000;
 pub(super) struct Account {
     /// Tokens that were computed for it, over its weight.
     pub(super) counter: u64,
+    /// The same of prompts that were placed without waiting and run. It counts beside `counter` where turns
+    /// are compared, but does not lift accounts that come later.
+    pub(super) unqueued: u64,
     /// Whose turn it was when it was last served: who was served longer ago goes before equals.
     pub(super) served: u64,
     /// Requests that left the line and run.
@@ -32,7 +35,12 @@ pub(super) struct Entry {
 
 impl Account {
     pub(super) fn is_idle(&self) -> bool {
-        self.running == 0 && self.queue.is_empty()
+        self.running == 0 && self.unqueued == 0 && self.queue.is_empty()
+    }
+
+    /// What it has got, for the comparison with others: the less, the earlier its turn.
+    pub(super) fn got(&self) -> u64 {
+        self.counter.saturating_add(self.unqueued)
     }
 }
 

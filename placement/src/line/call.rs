@@ -118,6 +118,7 @@ impl Line {
             charge: Charge {
                 claim,
                 prompt_tokens,
+                queued: true,
             },
         })
     }

@@ -20,7 +20,7 @@ const NEW_DAY: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub(super) struct Class {
     accounts: HashMap<Arc<str>, Account>,
-    /// The accounts that wait, whose turn it is first: counter, when last served, name.
+    /// The accounts that wait, whose turn it is first: what each has got, when last served, name.
     order: BTreeSet<(u64, u64, Arc<str>)>,
     /// The least counter of those that waited when the last one was served. Nobody begins below, so that
     /// nobody saves up.
@@ -57,13 +57,11 @@ impl Class {
     /// A request begins to wait. `again`: it had its turn, and goes on waiting at the place that it had.
     pub(super) fn push(&mut self, id: WaiterId, waiter: Waiter, again: bool, now: Moment) {
         if self.waiting == 0 && now.saturating_sub(self.stirred) > NEW_DAY {
-            self.accounts.retain(|_, account| !account.is_idle());
-            self.idle = 0;
+            self.begin_day();
         }
         self.stirred = now;
         self.waiting += 1;
-        let first = self.order.first().filter(|_| !again);
-        let least = first.map_or(0, |(counter, ..)| *counter);
+        let least = if again { 0 } else { self.least() };
         let least = least.max(self.floor);
         self.change(&Arc::clone(&waiter.claim.account), |account| {
             if account.queue.is_empty() {
@@ -92,8 +90,7 @@ impl Class {
         prompt_tokens: u64,
         now: Moment,
     ) -> Option<Waiter> {
-        let least = self.order.first().map_or(0, |(counter, ..)| *counter);
-        self.floor = self.floor.max(least);
+        self.floor = self.floor.max(self.least());
         self.turns += 1;
         let turn = self.turns;
         let mut entry = None;
@@ -111,6 +108,24 @@ impl Class {
         self.stirred = now;
         self.drain.left(now);
         Some(entry.waiter)
+    }
+
+    /// A request was placed without waiting, on a worker that has to compute so much of its prompt.
+    pub(super) fn place(&mut self, account: &Arc<str>, cost: u64) {
+        self.change(account, |account| {
+            account.unqueued = account.unqueued.saturating_add(cost);
+        });
+    }
+
+    /// A request that was placed without waiting has ended. What it cost in all is charged if somebody waits
+    /// by now: else there is nobody towards whom it would count.
+    pub(super) fn ended_unqueued(&mut self, account: &Arc<str>, cost: u64, in_all: u64) {
+        let charge = if self.waiting > 0 { in_all } else { 0 };
+        self.change(account, |account| {
+            account.unqueued = account.unqueued.saturating_sub(cost);
+            account.counter = account.counter.saturating_add(charge);
+        });
+        self.forget_idle(account);
     }
 
     /// A request that was served has ended, which changes its account's counter.
@@ -153,7 +168,7 @@ impl Class {
 
     /// Changes an account, and with it its place in the order.
     fn change(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Account)) {
-        let turn = |account: &Account| (account.counter, account.served, Arc::clone(name));
+        let turn = |account: &Account| (account.got(), account.served, Arc::clone(name));
         let account = match self.accounts.entry(Arc::clone(name)) {
             Vacant(vacant) => vacant.insert(Account::default()),
             Occupied(occupied) => {
@@ -170,6 +185,26 @@ impl Class {
             self.order.insert(turn(account));
         }
         self.idle += usize::from(account.is_idle());
+    }
+
+    /// The counter of the account whose turn is first; 0: nobody waits. What that account runs without having
+    /// waited is left out, or whoever comes later would be charged for it too.
+    fn least(&self) -> u64 {
+        let first = self.order.first();
+        let first = first.and_then(|(_, _, name)| self.accounts.get(name));
+        first.map_or(0, |account| account.counter)
+    }
+
+    /// Forgets what was before, but for what still runs.
+    fn begin_day(&mut self) {
+        self.accounts.retain(|_, account| !account.is_idle());
+        self.idle = 0;
+        for account in self.accounts.values_mut() {
+            // Nobody waits, so that no account stands in the order.
+            if account.running == 0 {
+                account.counter = 0;
+            }
+        }
     }
 
     /// Forgets an account that would begin at the floor anyway; and others, where there are too many.
@@ -201,5 +236,13 @@ impl Class {
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
         self.idle
+    }
+
+    /// Whether no account waits or runs, and all of them are counted as such.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.order.is_empty()
+            && self.idle == self.accounts.len()
+            && self.accounts.values().all(Account::is_idle)
     }
 }

@@ -48,6 +48,7 @@ impl Line {
         let charge = Charge {
             claim,
             prompt_tokens,
+            queued: true,
         };
         Some((id, charge))
     }

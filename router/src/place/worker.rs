@@ -43,7 +43,7 @@ pub(crate) struct Slot {
     worker: Arc<Worker>,
     boot_id: u64,
     ticket: Ticket,
-    /// What its account was charged where it had to wait.
+    /// What its account was charged for it; `None`: it was given back.
     charge: Option<Charge>,
     /// Tokens of the answer so far.
     produced: u64,
@@ -143,18 +143,13 @@ fn channel(endpoint: &Endpoint) -> Channel {
 // === impl Slot ===
 
 impl Slot {
-    pub(super) fn new(
-        worker: Arc<Worker>,
-        ticket: Ticket,
-        boot_id: u64,
-        charge: Option<Charge>,
-    ) -> Self {
+    pub(super) fn new(worker: Arc<Worker>, ticket: Ticket, boot_id: u64, charge: Charge) -> Self {
         worker.running.fetch_add(1, Ordering::Relaxed);
         Self {
             worker,
             boot_id,
             ticket,
-            charge,
+            charge: Some(charge),
             produced: 0,
         }
     }

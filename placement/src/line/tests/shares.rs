@@ -114,6 +114,7 @@ fn debts_of_many_accounts_take_little_memory_and_end_with_the_day() {
         let charge = Charge {
             claim,
             prompt_tokens: 1_000,
+            queued: true,
         };
         line.ended(&charge, 10);
         assert!(line.idle() <= 4096, "{} after {number}", line.idle());
@@ -140,4 +141,78 @@ fn who_ends_behind_the_others_is_forgotten_at_once() {
     assert_eq!(line.idle(), 0);
     line.ended(&charge, 10);
     assert_eq!(line.idle(), 0);
+}
+
+/// `flood` fills the workers while nobody waits; then both wait, in this order.
+fn filled(order: [&str; 2]) -> Vec<Arc<str>> {
+    let mut line = Line::default();
+    let flood = claim("flood", |_| ());
+    let running: Vec<_> = (0..8).map(|_| line.place(&flood, 1_000)).collect();
+    for account in order {
+        for _ in 0..20 {
+            line.add(&claim(account, |_| ()), 1_000);
+        }
+    }
+    let served = (0..16).map(|_| line.next().unwrap().1.claim);
+    let served = served.map(|claim| Arc::clone(&claim.account)).collect();
+    for charge in &running {
+        line.ended(charge, 100);
+    }
+    served
+}
+
+#[test]
+fn who_filled_the_workers_before_anybody_waited_is_not_the_first_to_get_more() {
+    for order in [["flood", "late"], ["late", "flood"]] {
+        let served = filled(order);
+        let of_late = served.iter().take_while(|account| ***account == *"late");
+        // The other one gets as much as the first one has, and from then on both get the same.
+        let of_late = of_late.count();
+        assert!((8..=9).contains(&of_late), "{of_late}: {served:?}");
+        let rest = served[of_late..].iter();
+        let of_flood = rest.filter(|account| ***account == *"flood").count();
+        assert!((3..=4).contains(&of_flood), "{served:?}");
+    }
+}
+
+#[test]
+fn what_ended_before_anybody_waited_is_forgotten() {
+    let mut line = Line::default();
+    let (busy, other) = (claim("busy", |_| ()), claim("other", |_| ()));
+    for _ in 0..10_000 {
+        let charge = line.place(&busy, 500);
+        line.ended(&charge, 50);
+    }
+    assert_eq!(line.idle(), 0);
+    for claim in [&busy, &other] {
+        (0..20).for_each(|_| drop(line.add(claim, 100)));
+    }
+    let served = (0..20).map(|_| line.next().unwrap().1.claim);
+    let of_busy = served.filter(|claim| *claim.account == *"busy").count();
+    assert!((9..=11).contains(&of_busy), "{of_busy} of 20");
+}
+
+#[test]
+fn what_ends_while_others_wait_is_charged_with_its_answer() {
+    let mut line = Line::default();
+    let (long, other) = (claim("long", |_| ()), claim("other", |_| ()));
+    let charge = line.place(&long, 100);
+    for claim in [&long, &other] {
+        (0..40).for_each(|_| drop(line.add(claim, 100)));
+    }
+    line.ended(&charge, 1_000);
+    let served = (0..21).map(|_| line.next().unwrap().1.claim);
+    let of_long = served.filter(|claim| *claim.account == *"long").count();
+    assert_eq!(of_long, 0, "2,100 tokens are 21 requests of the other one");
+}
+
+#[test]
+fn who_was_refused_without_waiting_owes_nothing() {
+    let mut line = Line::default();
+    let (one, other) = (claim("one", |_| ()), claim("other", |_| ()));
+    let charge = line.place(&one, 1_000_000);
+    line.refused(&charge);
+    let first = line.add(&one, 10);
+    line.add(&other, 10);
+    assert_eq!(line.next().unwrap().0, first);
 }

@@ -14,6 +14,12 @@ enum Step {
         tokens: u64,
     },
     Leave(usize),
+    /// One goes to a worker without waiting.
+    Place {
+        account: u8,
+        priority: i8,
+        tokens: u64,
+    },
     Serve,
     /// The one that was served first and has not ended is refused, and comes back.
     Refuse,
@@ -26,6 +32,9 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Join { account, priority, tokens }
         }),
         1 => any::<usize>().prop_map(Step::Leave),
+        2 => (0..6_u8, -1..2_i8, 0..5_000_u64).prop_map(|(account, priority, tokens)| {
+            Step::Place { account, priority, tokens }
+        }),
         3 => Just(Step::Serve),
         1 => Just(Step::Refuse),
         2 => (0..500_u64).prop_map(Step::End),
@@ -38,6 +47,7 @@ proptest! {
         let mut line = Line::default();
         let mut waiting = HashSet::new();
         let mut served: Vec<(WaiterId, Charge)> = Vec::new();
+        let mut placed: Vec<Charge> = Vec::new();
         for step in steps {
             match step {
                 Step::Join { account, priority, tokens } => {
@@ -65,6 +75,13 @@ proptest! {
                         waiting.remove(&id);
                     }
                 }
+                Step::Place { account, priority, tokens } => {
+                    let claim = claim(&format!("account-{account}"), |claim| {
+                        claim.priority = priority.into();
+                        claim.weight = 1 + u32::from(account) * 50;
+                    });
+                    placed.push(line.place(&claim, tokens));
+                }
                 Step::Serve => match line.next() {
                     Some((id, charge)) => {
                         prop_assert!(waiting.remove(&id));
@@ -82,6 +99,9 @@ proptest! {
                 Step::End(tokens) => if !served.is_empty() {
                     let (_, charge) = served.remove(0);
                     line.ended(&charge, tokens);
+                    if let Some(charge) = placed.pop() {
+                        line.ended(&charge, tokens);
+                    }
                 },
             }
             prop_assert_eq!(line.claims.len(), waiting.len());
@@ -90,8 +110,19 @@ proptest! {
             let of_plans: usize = line.plans.values().sum();
             prop_assert_eq!(of_plans, waiting.len());
         }
-        let rest: HashSet<_> = line.drain().into_iter().collect();
+        let mut rest = HashSet::new();
+        while let Some((id, charge)) = line.next() {
+            rest.insert(id);
+            served.push((id, charge));
+        }
         prop_assert_eq!(rest, waiting);
         prop_assert!(line.is_empty());
+        // Nobody waits and nothing runs: only debts towards those who waited are left.
+        for charge in served.into_iter().map(|(_, charge)| charge).chain(placed) {
+            line.ended(&charge, 0);
+        }
+        for class in line.classes.values() {
+            prop_assert!(class.is_at_rest());
+        }
     }
 }

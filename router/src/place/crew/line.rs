@@ -49,7 +49,7 @@ struct Decision<'a> {
     /// Workers that it could not go to.
     barred: &'a [WorkerId],
     considered: Vec<Considered>,
-    charge: Option<Charge>,
+    charge: Charge,
     waited: Duration,
 }
 
@@ -71,13 +71,15 @@ impl Crew {
             .choose(&seeker.work, &tried, now, &mut considered)
             .ok_or_else(|| inner.none_ready())?;
         if choice.room && !seeker.must_wait && inner.line.is_empty() {
+            let prompt_tokens = seeker.work.uncached_tokens(choice.cost.covered_blocks);
+            let charge = inner.line.place(&seeker.claim, prompt_tokens);
             let decision = Decision {
                 request: seeker.request,
                 work: &seeker.work,
                 choice,
                 barred: &tried,
                 considered,
-                charge: None,
+                charge,
                 waited: seeker.waited(),
             };
             let placed = self.give(&mut inner, decision, now);
@@ -167,7 +169,7 @@ impl Crew {
             choice: called.choice,
             barred: &called.barred,
             considered,
-            charge: Some(called.charge),
+            charge: called.charge,
             waited,
         };
         self.give(inner, decision, now)
