@@ -5,15 +5,13 @@
 //! an entry never goes back to an older one. Lists and names only help to find ids.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use inferyard_proto::keys::v1::{KeyLimits, StoredKey};
-use inferyard_redis_link::{Address, Connection, Timeouts, explain};
+use inferyard_redis_link::{Address, Client, Script, Timeouts, concerns_keys, explain, within};
 use prost::Message;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, cmd};
-use tokio::sync::Mutex;
-use tokio::time::timeout;
 
 mod change;
 mod listing;
@@ -33,28 +31,35 @@ const TIMEOUTS: Timeouts = Timeouts {
 };
 
 /// Replaces what is under an id if nobody else has.
-const REPLACE: &str = "
+static REPLACE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "
 local revision = redis.call('HGET', KEYS[1], 'v') or '0'
 if revision ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'v', ARGV[2], 'k', ARGV[3], 't', ARGV[4])
 if ARGV[5] == '0' then redis.call('PERSIST', KEYS[1])
 else redis.call('EXPIREAT', KEYS[1], ARGV[5]) end
-return 1";
+return 1",
+    )
+});
 
 /// Writes the entry of a text unless it has a later one.
-const PUBLISH: &str = "
+static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "
 local revision = redis.call('HGET', KEYS[1], 'v')
 if revision and tonumber(revision) >= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'v', ARGV[1], 'k', ARGV[2])
 if ARGV[3] == '0' then redis.call('PERSIST', KEYS[1])
 else redis.call('EXPIREAT', KEYS[1], ARGV[3]) end
-return 1";
+return 1",
+    )
+});
 
 /// Keys in Redis. Clones share one connection.
 #[derive(Clone)]
 pub struct KeyStore {
-    address: Address,
-    connection: Arc<Mutex<Option<Connection>>>,
+    client: Client,
 }
 
 /// A key that was made or rotated, with its text, which is nowhere else.
@@ -90,8 +95,7 @@ impl KeyStore {
     #[must_use]
     pub fn new(address: Address) -> Self {
         Self {
-            address,
-            connection: Arc::default(),
+            client: Client::new(address, TIMEOUTS),
         }
     }
 
@@ -149,17 +153,17 @@ impl KeyStore {
 
     /// Writes the truth about a key, unless it is no longer what this change began with.
     async fn replace(&self, revision: u64, record: &Record) -> Result<bool, StoreError> {
-        let mut command = cmd("EVAL");
-        command
-            .arg(REPLACE)
-            .arg(1)
-            .arg(record_name(&record.key.id))
-            .arg(revision)
-            .arg(record.revision)
-            .arg(record.key.encode_to_vec())
-            .arg(record.texts())
-            .arg(record.forget_at(now()));
-        self.ask(command).await
+        let now = now();
+        let call = self.client.call(PATIENCE, &REPLACE, |call| {
+            call.arg(1)
+                .arg(record_name(&record.key.id))
+                .arg(revision)
+                .arg(record.revision)
+                .arg(record.key.encode_to_vec())
+                .arg(record.texts())
+                .arg(record.forget_at(now));
+        });
+        in_time(call).await
     }
 
     /// Writes what routers find, for every text of the key.
@@ -167,43 +171,29 @@ impl KeyStore {
         let now = now();
         for text in &record.texts {
             let entry = record.entry(text);
-            let mut command = cmd("EVAL");
-            command
-                .arg(PUBLISH)
-                .arg(1)
-                .arg(entry_name(&text.hash))
-                .arg(record.revision)
-                .arg(entry.encode_to_vec())
-                .arg(forget_at(&entry, now));
-            let _newer: bool = self.ask(command).await?;
+            let call = self.client.call(PATIENCE, &PUBLISH, |call| {
+                call.arg(1)
+                    .arg(entry_name(&text.hash))
+                    .arg(record.revision)
+                    .arg(entry.encode_to_vec())
+                    .arg(forget_at(&entry, now));
+            });
+            let _newer: bool = in_time(call).await?;
         }
         Ok(())
     }
 
     /// Sends one command; connects first where there is no connection.
     async fn ask<T: FromRedisValue>(&self, command: Cmd) -> Result<T, StoreError> {
-        let answer = async {
-            let mut connection = self.connected().await?;
-            command.query_async(&mut connection).await
-        };
-        let answer = match timeout(PATIENCE, answer).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) if !is_lost(&error) => return Err(StoreError::from_redis(error)),
-            Ok(Err(error)) => StoreError::from_redis(error),
-            Err(_) => StoreError::TimedOut,
-        };
-        // The next command finds the server anew, or another one under its name.
-        *self.connection.lock().await = None;
-        Err(answer)
+        in_time(self.client.ask(PATIENCE, &command)).await
     }
+}
 
-    async fn connected(&self) -> Result<Connection, RedisError> {
-        let mut place = self.connection.lock().await;
-        if let Some(connection) = &*place {
-            return Ok(connection.clone());
-        }
-        let connection = self.address.connect(TIMEOUTS).await?;
-        Ok(place.insert(connection).clone())
+/// Waits for an answer, and for the connection before it.
+async fn in_time<T>(call: impl Future<Output = Result<T, RedisError>>) -> Result<T, StoreError> {
+    match within(PATIENCE, call).await {
+        Some(answer) => answer.map_err(StoreError::from_redis),
+        None => Err(StoreError::TimedOut),
     }
 }
 
@@ -218,19 +208,14 @@ impl fmt::Debug for KeyStore {
 
 impl StoreError {
     fn from_redis(error: RedisError) -> Self {
-        match error.kind() {
-            ErrorKind::UnexpectedReturnType | ErrorKind::Parse => Self::Damaged,
-            _ => Self::Redis(error),
+        if concerns_keys(&error) || error.kind() == ErrorKind::Parse {
+            Self::Damaged
+        } else if error.is_timeout() {
+            Self::TimedOut
+        } else {
+            Self::Redis(error)
         }
     }
-}
-
-/// The connection is of no more use, or leads to a primary that has become a replica.
-fn is_lost(error: &RedisError) -> bool {
-    error.is_unrecoverable_error()
-        || error.is_io_error()
-        || error.is_timeout()
-        || error.code() == Some("READONLY")
 }
 
 fn entry_name(hash: &KeyHash) -> String {

@@ -80,7 +80,8 @@ impl KeyStore {
         self.ask(command).await
     }
 
-    /// The keys of these ids in their order, asked for at the same time.
+    /// The keys of these ids in their order, asked for at the same time. One that cannot be read is left
+    /// out, and must not keep the others from being seen.
     async fn keys(&self, ids: Vec<String>) -> Result<Vec<(String, Option<StoredKey>)>, StoreError> {
         let mut asked = JoinSet::new();
         for (index, id) in ids.into_iter().enumerate() {
@@ -92,8 +93,14 @@ impl KeyStore {
         }
         let mut keys = asked.join_all().await;
         keys.sort_unstable_by_key(|(index, ..)| *index);
-        let keys = keys.into_iter().map(|(_, id, key)| Ok((id, key?)));
-        keys.collect()
+        let readable = keys.into_iter().filter_map(|(_, id, key)| match key {
+            Err(StoreError::Damaged) => {
+                tracing::error!(id, "what the key store holds of this key cannot be read");
+                None
+            }
+            key => Some(key.map(|key| (id, key))),
+        });
+        readable.collect()
     }
 
     /// Takes an id that leads nowhere out of a list: its key has been forgotten.

@@ -280,3 +280,38 @@ async fn what_is_no_key_is_an_error_and_no_stranger() {
     let found = store.find(&hash).await;
     assert!(matches!(found, Err(StoreError::Damaged)), "{found:?}");
 }
+
+#[tokio::test]
+async fn a_key_that_is_damaged_keeps_no_other_from_being_found() {
+    let redis = Redis::start();
+    let store = KeyStore::new(redis.address());
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        made.push(create(&store, "n", "a").await);
+    }
+    made.sort_by(|one, other| one.key.id.cmp(&other.key.id));
+    let damaged = made.remove(1);
+    let names = [
+        format!("iy:key-id:{}", damaged.key.id),
+        format!("iy:key:{}", damaged.text.hash()),
+    ];
+    for name in &names {
+        redis.command(&["DEL", name]);
+        redis.command(&["SET", name, "damaged"]);
+    }
+    let found = store.find(&damaged.text.hash()).await;
+    assert!(matches!(found, Err(StoreError::Damaged)), "{found:?}");
+    let found = store.get(&damaged.key.id).await;
+    assert!(matches!(found, Err(StoreError::Damaged)), "{found:?}");
+    let list = store.list(None, None, 10).await.unwrap();
+    assert_eq!(ids(&list.keys), [&made[0].key.id, &made[1].key.id]);
+    assert!(
+        matches!(store.resolve("n").await, Err(ResolveError::Ambiguous(found)) if found.len() == 2)
+    );
+    // It is still in the lists: once repaired it is seen again.
+    assert_eq!(redis.command(&["ZCARD", "iy:key-list"]), "3");
+    for issued in &made {
+        let found = store.find(&issued.text.hash()).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&issued.key));
+    }
+}
