@@ -227,3 +227,57 @@ async fn events_wait_in_redis_while_postgresql_is_away() {
     let store = Store::open_existing(&postgres.url()).await.unwrap();
     assert_eq!(totals(&store).await, sum(&events));
 }
+
+/// Makes the stream of a bucket a key of another type.
+async fn damage(redis: &mut MultiplexedConnection, bucket: u16) {
+    let mut pipe = redis::pipe();
+    pipe.atomic();
+    pipe.cmd("DEL").arg(outbox::stream(bucket));
+    pipe.cmd("SET").arg(outbox::stream(bucket)).arg("damaged");
+    pipe.exec_async(redis).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_of_another_type_keeps_no_other_from_being_read() {
+    let redis = Redis::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/ledger.sqlite", folder.path().display());
+    let mut connection = redis.connect().await;
+    let damaged = [outbox::bucket("account-0"), outbox::bucket("account-1")];
+    let mut good = events(0..400);
+    good.retain(|event| !damaged.contains(&outbox::bucket(&event.account)));
+    let (before, after) = good.split_at(good.len() / 2);
+    // One is damaged when the ledger starts, the other while it runs.
+    damage(&mut connection, damaged[0]).await;
+    leave_all(&mut connection, before).await;
+    let ledger = run(&redis.url(), &url).await;
+    let store = Store::open_existing(&url).await.unwrap();
+    let stored = async |events: &[UsageEvent]| {
+        let expected = sum(events);
+        eventually("all events of the other streams", async || {
+            (totals(&store).await == expected).then_some(())
+        })
+        .await;
+    };
+    stored(before).await;
+    damage(&mut connection, damaged[1]).await;
+    leave_all(&mut connection, after).await;
+    stored(&good).await;
+    ledger.end().await;
+
+    // Repaired, they are read again.
+    let mut rest = events(0..400);
+    rest.retain(|event| damaged.contains(&outbox::bucket(&event.account)));
+    for bucket in damaged {
+        let _: u64 = redis::cmd("DEL")
+            .arg(outbox::stream(bucket))
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+    }
+    leave_all(&mut connection, &rest).await;
+    let ledger = run(&redis.url(), &url).await;
+    drained(&mut connection).await;
+    ledger.end().await;
+    assert_eq!(totals(&store).await, sum(&events(0..400)));
+}

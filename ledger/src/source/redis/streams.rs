@@ -1,10 +1,11 @@
 //! What a consumer does with the streams of the outbox.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use inferyard_proto::outbox::{BUCKETS, GROUP, stream};
-use inferyard_redis_link::Connection;
-use redis::{Cmd, Pipeline, RedisResult, Value, cmd, pipe};
+use inferyard_redis_link::{Live, concerns_keys};
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd, pipe};
 use tokio::task::JoinSet;
 
 use super::reply::{self, Delivered};
@@ -18,26 +19,54 @@ const GONE_MS: u64 = 3_600_000;
 
 /// The streams of the outbox, on a connection; clones share it.
 #[derive(Clone)]
-pub(super) struct Streams(pub(super) Connection);
+pub(super) struct Streams {
+    live: Arc<Live>,
+    /// Those that can be read.
+    buckets: Arc<[u16]>,
+}
+
+/// Streams whose key is none, and what Redis says of it.
+pub(super) type Damaged = Vec<(String, RedisError)>;
 
 // === impl Streams ===
 
 impl Streams {
-    /// Makes the consumer group of every stream, and the streams.
-    pub(super) async fn create_groups(&self) -> RedisResult<()> {
+    /// The streams, with the consumer group of each, which are made where there are none. A key of another
+    /// type must not keep the entries of all others from being read.
+    pub(super) async fn open(live: Arc<Live>) -> RedisResult<(Self, Damaged)> {
+        let all = Self {
+            live,
+            buckets: (0..BUCKETS).collect(),
+        };
         let create = |bucket| {
             let mut command = cmd("XGROUP");
             command.arg("CREATE").arg(stream(bucket)).arg(GROUP);
             command.arg("0").arg("MKSTREAM");
             command
         };
-        for (_, created) in self.everywhere(0..BUCKETS, create).await {
+        let mut buckets = Vec::new();
+        let mut damaged = Damaged::new();
+        for (bucket, created) in all.everywhere(create).await {
             match created {
-                Err(error) if error.code() == Some("BUSYGROUP") => {}
-                created => drop(created?),
+                Ok(_) => buckets.push(bucket),
+                Err(error) if error.code() == Some("BUSYGROUP") => buckets.push(bucket),
+                Err(error) if concerns_keys(&error) => damaged.push((stream(bucket), error)),
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        if buckets.is_empty()
+            && let Some((_, error)) = damaged.pop()
+        {
+            return Err(error);
+        }
+        buckets.sort_unstable();
+        let buckets = buckets.into();
+        Ok((Self { buckets, ..all }, damaged))
+    }
+
+    /// The connection.
+    pub(super) fn live(&self) -> &Arc<Live> {
+        &self.live
     }
 
     /// Entries that were delivered to this consumer and not acknowledged.
@@ -55,7 +84,7 @@ impl Streams {
     }
 
     async fn read(&self, consumer: &str, from: &str, waits: bool) -> RedisResult<Vec<Delivered>> {
-        let command = |buckets: std::ops::Range<u16>, waits: bool| {
+        let command = |buckets: &[u16], waits: bool| {
             let mut command = cmd("XREADGROUP");
             command.arg("GROUP").arg(GROUP).arg(consumer);
             command.arg("COUNT").arg(COUNT);
@@ -63,7 +92,7 @@ impl Streams {
                 command.arg("BLOCK").arg(BLOCK_MS);
             }
             command.arg("STREAMS");
-            for bucket in buckets.clone() {
+            for &bucket in buckets {
                 command.arg(stream(bucket));
             }
             for _ in buckets {
@@ -72,12 +101,12 @@ impl Streams {
             command
         };
         if !self.must_be_polled() {
-            let read = self.clone().ask(command(0..BUCKETS, waits)).await?;
+            let read = self.clone().ask(command(&self.buckets, waits)).await?;
             return reply::read(read);
         }
-        let each = |bucket| command(bucket..bucket + 1, false);
+        let each = |bucket| command(&[bucket], false);
         let mut entries = Vec::new();
-        for (_, read) in self.everywhere(0..BUCKETS, each).await {
+        for (_, read) in self.everywhere(each).await {
             entries.extend(reply::read(read?)?);
         }
         Ok(entries)
@@ -97,7 +126,7 @@ impl Streams {
             command
         };
         let mut entries = Vec::new();
-        for (bucket, claimed) in self.everywhere(0..BUCKETS, claim).await {
+        for (bucket, claimed) in self.everywhere(claim).await {
             entries.extend(reply::claimed(bucket, claimed?)?);
         }
         Ok(entries)
@@ -127,7 +156,7 @@ impl Streams {
             command.arg("CONSUMERS").arg(stream(bucket)).arg(GROUP);
             command
         };
-        for (bucket, consumers) in self.everywhere(0..BUCKETS, list).await {
+        for (bucket, consumers) in self.everywhere(list).await {
             for (name, pending, idle_ms) in reply::consumers(consumers?)? {
                 if pending == 0 && idle_ms > GONE_MS && name != consumer {
                     self.clone().ask(delete_consumer(bucket, &name)).await?;
@@ -143,7 +172,7 @@ impl Streams {
             return Ok(());
         }
         let delete = |bucket| delete_consumer(bucket, consumer);
-        for (_, deleted) in self.everywhere(0..BUCKETS, delete).await {
+        for (_, deleted) in self.everywhere(delete).await {
             deleted?;
         }
         Ok(())
@@ -151,25 +180,21 @@ impl Streams {
 
     /// No command waits for entries on all nodes of a cluster.
     pub(super) fn must_be_polled(&self) -> bool {
-        self.0.is_cluster()
+        self.live.is_cluster()
     }
 
-    async fn ask(mut self, command: Cmd) -> RedisResult<Value> {
-        command.query_async(&mut self.0).await
+    async fn ask(self, command: Cmd) -> RedisResult<Value> {
+        command.query_async(&mut self.live.connection()).await
     }
 
-    async fn tell(mut self, commands: Pipeline) -> RedisResult<()> {
-        commands.exec_async(&mut self.0).await
+    async fn tell(self, commands: Pipeline) -> RedisResult<()> {
+        commands.exec_async(&mut self.live.connection()).await
     }
 
     /// A command for each stream, all in flight together, whichever node has the stream.
-    async fn everywhere(
-        &self,
-        buckets: impl Iterator<Item = u16>,
-        command: impl Fn(u16) -> Cmd,
-    ) -> Vec<(u16, RedisResult<Value>)> {
+    async fn everywhere(&self, command: impl Fn(u16) -> Cmd) -> Vec<(u16, RedisResult<Value>)> {
         let mut tasks = JoinSet::new();
-        for bucket in buckets {
+        for &bucket in &*self.buckets {
             let asked = self.clone().ask(command(bucket));
             tasks.spawn(async move { (bucket, asked.await) });
         }
