@@ -35,7 +35,7 @@ pub fn concerns_keys(error: &RedisError) -> bool {
             let is_refused = error.code() == Some("WRONGTYPE")
                 || detail.contains("WRONGTYPE")
                 || detail.contains("user_script");
-            is_refused && !OF_THE_SERVER.iter().any(|word| has(&word))
+            is_refused && !OF_THE_SERVER.iter().any(has)
         }
         _ => false,
     }

@@ -45,6 +45,7 @@ mod peers;
 mod pool;
 mod clock;
 
+pub(crate) use backlog::NoRoom;
 pub use config::{LimitStore, LimitsConfig};
 pub(crate) use reservation::{Reservation, Settling};
 pub use spool::SpoolError;
@@ -99,13 +100,24 @@ pub(crate) enum ReserveError {
         /// All limits of the request; those that deny it say so.
         readings: Arc<[Reading]>,
     },
-    /// The limits cannot be known now, and the plan does not allow to go on without; or what was used
-    /// has waited for the store until there is no more room for it.
+    /// The limits cannot be known now, and the plan does not allow to go on without.
     #[error("the store of limits cannot be reached")]
     Unavailable {
         /// When to try again.
         retry_after: Duration,
     },
+    /// What the request uses could not be kept until the store has it.
+    #[error("usage cannot be kept")]
+    NoRoom {
+        /// Why.
+        #[source]
+        why: NoRoom,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// What the store keeps of this account is damaged.
+    #[error("the store of limits refuses the account")]
+    Refused,
 }
 
 /// Why a limiter cannot begin.
@@ -208,7 +220,8 @@ impl Limiter {
         let last = async {
             shared.tasks.close();
             shared.tasks.wait().await;
-            replay::bring_memory(shared).await;
+            replay::bring_memory(shared, &CancellationToken::new()).await;
+            shared.backlog.move_to_disk().await;
             shared.calls.leave(&shared.router).await;
         };
         let in_time = timeout(LAST_ENDS, last).await;

@@ -96,6 +96,14 @@ fn refused(error: limit::ReserveError, caller: &Caller, model: &Arc<str>) -> Res
         limit::ReserveError::Unavailable { retry_after } => {
             return ReserveError::Unavailable { retry_after };
         }
+        limit::ReserveError::NoRoom { why, retry_after } => {
+            return ReserveError::NoRoom { why, retry_after };
+        }
+        limit::ReserveError::Refused => {
+            return ReserveError::Damaged {
+                account: Arc::clone(&caller.key.account),
+            };
+        }
     };
     let key = &caller.key;
     let is_total =

@@ -128,7 +128,9 @@ impl Shared {
     ) -> Answer {
         let mut memory = self.memory();
         memory.flights.remove(&hash);
-        let was_away = std::mem::replace(&mut memory.away, found.is_err());
+        // One entry that cannot be read says nothing of the others.
+        let is_away = !matches!(found, Ok(_) | Err(StoreError::Damaged));
+        let was_away = std::mem::replace(&mut memory.away, is_away);
         match found {
             Ok(key) => {
                 let known = key.map(|key| Arc::new(Known::of(key)));
@@ -140,7 +142,9 @@ impl Shared {
             }
             Err(error) => {
                 memory.cache.failed(&hash, Instant::now());
-                if !was_away {
+                if !is_away {
+                    tracing::error!(%hash, %error, "a key cannot be looked up");
+                } else if !was_away {
                     tracing::warn!(%error, "keys cannot be looked up");
                 }
                 Err(Away)

@@ -1,5 +1,6 @@
 //! The rows of limits: what is told to who has reached one.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -7,11 +8,13 @@ use http::header::WWW_AUTHENTICATE;
 
 use super::row::{Retry, Row};
 use super::steps::ReserveError;
-use crate::limit::{Meter, Reading, Wait};
+use crate::limit::{Meter, NoRoom, Reading, Wait};
 use crate::respond::limits::{OTHERS, clock, dollars, wait};
 
 /// A client that waits longer than this for an answer had better ask its user.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// Somebody has to repair it first.
+const DAMAGED: Duration = Duration::from_mins(1);
 
 pub(super) fn reserve(error: &ReserveError) -> Row<'_> {
     match error {
@@ -46,19 +49,58 @@ pub(super) fn reserve(error: &ReserveError) -> Row<'_> {
                 ),
             )
         },
-        ReserveError::Unavailable { retry_after } => Row {
-            header: None,
-            retry: Some(Retry {
-                after: Some(*retry_after),
-                by_itself: true,
-            }),
-            label: "limits_unavailable",
-            ..Row::unavailable(
-                "server_is_overloaded",
-                "1",
-                "The limits of your plan cannot be checked at the moment. Try again in a few seconds.",
-            )
-        },
+        ReserveError::Unavailable { retry_after } => unavailable(
+            *retry_after,
+            "limits_unavailable",
+            "The limits of your plan cannot be checked at the moment. Try again in a few seconds.",
+        ),
+        ReserveError::NoRoom { why, retry_after } => {
+            unavailable(*retry_after, "usage_unavailable", no_room(*why))
+        }
+        ReserveError::Damaged { account } => damaged(account),
+    }
+}
+
+fn no_room(why: NoRoom) -> &'static str {
+    match why {
+        NoRoom::Full => {
+            "Usage cannot be recorded at the moment: too much of it waits for the store of limits. Try \
+             again in a few seconds."
+        }
+        NoRoom::Disk => {
+            "Usage cannot be recorded at the moment: the disk for it is full or fails. Try again in a \
+             few seconds."
+        }
+    }
+}
+
+fn damaged<'a>(account: &str) -> Row<'a> {
+    let message = format!(
+        "What is stored of the limits of account {account} cannot be read, and has to be repaired by \
+         whoever runs this service."
+    );
+    Row {
+        retry: Some(Retry {
+            after: Some(DAMAGED),
+            by_itself: false,
+        }),
+        ..unavailable(DAMAGED, "limits_damaged", message)
+    }
+}
+
+fn unavailable<'a>(
+    retry_after: Duration,
+    label: &'static str,
+    message: impl Into<Cow<'a, str>>,
+) -> Row<'a> {
+    Row {
+        header: None,
+        retry: Some(Retry {
+            after: Some(retry_after),
+            by_itself: true,
+        }),
+        label,
+        ..Row::unavailable("server_is_overloaded", "1", message)
     }
 }
 

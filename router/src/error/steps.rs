@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 use inferyard_proto::worker::v1::{Failed, Usage, failed::Kind};
 
-use crate::limit::Reading;
+use crate::limit::{NoRoom, Reading};
 
 /// The head of the request leads nowhere.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +140,21 @@ pub(crate) enum ReserveError {
         sign_up: Option<Arc<str>>,
         /// How long it is until there are tokens again.
         tomorrow: Duration,
+    },
+    /// What the request uses could not be recorded.
+    #[error("usage cannot be recorded")]
+    NoRoom {
+        /// Why.
+        #[source]
+        why: NoRoom,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// What the store of limits keeps of the account is damaged.
+    #[error("the limits of the account are damaged")]
+    Damaged {
+        /// Whose they are.
+        account: Arc<str>,
     },
     /// The limits cannot be known now, and the plan does not go on without.
     #[error("the limits cannot be known now")]

@@ -1,21 +1,12 @@
 //! Which store a router has, and what routers tell each other through it.
 
-use std::io;
 #[cfg(test)]
 use std::sync::Arc;
-use std::time::Duration;
-
-use inferyard_redis_link::Connection;
-use redis::{RedisError, RedisResult};
-use tokio::time::timeout;
 
 use super::memory::Memory;
 use super::peers;
 use super::redis::Redis;
 use super::store::{Admission, Decision, Lease, Progressed, Settled, Store, StoreError, Used};
-
-/// No request waits for these answers.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One of the stores.
 pub(super) enum Backing {
@@ -41,7 +32,8 @@ impl Backing {
         match self {
             Self::Memory(_) => Ok(vec![router.to_owned()]),
             Self::Redis(redis) => {
-                Box::pin(ask(redis, async |on| peers::beat(on, router).await)).await
+                let beat = Box::pin(peers::beat(redis.client(), router)).await;
+                beat.map_err(|error| redis.failed(peers::ROUTERS, &error))
             }
             #[cfg(test)]
             Self::Flaky(flaky) => flaky.beat(router).await,
@@ -53,7 +45,8 @@ impl Backing {
         match self {
             Self::Memory(_) => Ok(()),
             Self::Redis(redis) => {
-                Box::pin(ask(redis, async |on| peers::leave(on, router).await)).await
+                let leave = Box::pin(peers::leave(redis.client(), router)).await;
+                leave.map_err(|error| redis.failed(peers::ROUTERS, &error))
             }
             #[cfg(test)]
             Self::Flaky(_) => Ok(()),
@@ -65,18 +58,29 @@ impl Backing {
         match self {
             Self::Memory(_) => Ok(tokens),
             Self::Redis(redis) => {
-                let add = async |on: &mut Connection| peers::add(on, name, day, tokens).await;
-                Box::pin(ask(redis, add)).await
+                let add = Box::pin(peers::add(redis.client(), name, day, tokens)).await;
+                add.map_err(|error| redis.failed(&peers::pool(name, day), &error))
             }
             #[cfg(test)]
             Self::Flaky(_) => Ok(tokens),
         }
     }
 
+    /// Puts the whole usage event of a request that the store refuses to charge into the outbox.
+    pub(super) async fn publish(&self, account: &str, event: &[u8]) -> Result<(), StoreError> {
+        match self {
+            // It refuses nobody.
+            Self::Memory(_) => Ok(()),
+            Self::Redis(redis) => Box::pin(redis.publish(account, event)).await,
+            #[cfg(test)]
+            Self::Flaky(flaky) => flaky.publish().await,
+        }
+    }
+
     /// Warns where the store may throw counters away. One that does not say so is believed.
     pub(super) async fn warn_of_eviction(&self) {
         if let Self::Redis(redis) = self
-            && let Ok(policy) = ask(redis, async |on| peers::eviction(on).await).await
+            && let Ok(policy) = peers::eviction(redis.client()).await
             && policy != "noeviction"
         {
             tracing::warn!(
@@ -86,20 +90,6 @@ impl Backing {
             );
         }
     }
-}
-
-/// The connection of the limits, used for something else.
-async fn ask<T>(
-    redis: &Redis,
-    question: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
-) -> Result<T, StoreError> {
-    let mut connection = redis.connection().await?;
-    let answer = timeout(PATIENCE, question(&mut connection)).await;
-    let answer = answer.unwrap_or_else(|_| {
-        // Whoever is behind a connection that is silent may be gone: the next call makes a new one.
-        Err(RedisError::from(io::Error::from(io::ErrorKind::TimedOut)))
-    });
-    answer.map_err(|error| redis.failed(&error))
 }
 
 /// Calls of Redis are large, and would be copied with the future of every request.

@@ -2,22 +2,37 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
 
 use super::end::End;
 use super::spool::{Spool, SpoolError};
 
 /// About what an end takes in memory beside its event.
 const END_BYTES: u64 = 512;
+/// How many ends go from memory to disk with one sync.
+const AT_ONCE: usize = 64;
 
 /// Ends wait on disk, or in memory where there is no folder or the disk fails.
 #[derive(Debug)]
 pub(super) struct Backlog {
     pub(super) spool: Option<Spool>,
-    memory: Mutex<VecDeque<End>>,
+    memory: Mutex<VecDeque<Arc<End>>>,
     memory_bytes: AtomicU64,
     limit: u64,
+}
+
+/// Why what a request uses could not be kept until the store has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoRoom {
+    /// As much waits for the store as may wait.
+    #[error("the spool is full")]
+    Full,
+    /// The disk of the spool cannot be written: it is full, or it fails.
+    #[error("the disk of the spool cannot be written")]
+    Disk,
 }
 
 // === impl Backlog ===
@@ -42,6 +57,18 @@ impl Backlog {
         self.bytes() >= self.limit
     }
 
+    /// Whether what one more request uses could be kept. Where there is a folder, only the disk is safe
+    /// enough: while anything waits in memory because the disk had failed, nobody is let in.
+    pub(super) fn room(&self) -> Result<(), NoRoom> {
+        if self.is_full() {
+            Err(NoRoom::Full)
+        } else if self.spool.is_some() && self.memory_bytes.load(Ordering::Relaxed) > 0 {
+            Err(NoRoom::Disk)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Returns when it is as safe as it can be.
     pub(super) async fn keep(&self, end: End) {
         if let Some(spool) = &self.spool
@@ -49,36 +76,64 @@ impl Backlog {
         {
             return;
         }
-        self.keep_in_memory(end);
+        self.memory_bytes.fetch_add(size(&end), Ordering::Relaxed);
+        self.lock().push_back(Arc::new(end));
     }
 
-    fn keep_in_memory(&self, end: End) {
-        self.memory_bytes.fetch_add(size(&end), Ordering::Relaxed);
-        self.lock().push_back(end);
+    /// Writes to disk what waits in memory because the disk had failed. Says whether all of it is there.
+    pub(super) async fn move_to_disk(&self) -> bool {
+        let Some(spool) = &self.spool else {
+            return !self.has_in_memory();
+        };
+        loop {
+            let ends = self.first_in_memory(AT_ONCE);
+            if ends.is_empty() {
+                return true;
+            }
+            let entries: Vec<_> = ends.iter().map(|end| Bytes::from(end.encode())).collect();
+            if !spool.append_all(entries).await {
+                return false;
+            }
+            self.take_from_memory(ends.len());
+        }
+    }
+
+    /// Keeps ends that the store refuses beside the spool. Without a folder they are only told.
+    pub(super) async fn set_aside(&self, entries: &[Bytes]) -> std::io::Result<()> {
+        match &self.spool {
+            Some(spool) => spool.set_aside(entries).await,
+            None => Ok(()),
+        }
     }
 
     /// Up to `count` of those in memory, which stay there.
-    pub(super) fn first_in_memory(&self, count: usize) -> Vec<End> {
+    pub(super) fn first_in_memory(&self, count: usize) -> Vec<Arc<End>> {
         self.lock().iter().take(count).cloned().collect()
     }
 
-    /// Drops the first `count` in memory, except for those that are `left`. Nobody else takes any.
-    pub(super) fn drop_from_memory(&self, count: usize, left: Vec<End>) {
-        let mut memory = self.lock();
-        let before: u64 = memory.drain(..count).map(|end| size(&end)).sum();
-        let after: u64 = left.iter().map(size).sum();
-        for end in left.into_iter().rev() {
-            memory.push_front(end);
+    /// Takes the first `count` out of memory. Nobody else takes any.
+    pub(super) fn take_from_memory(&self, count: usize) {
+        let taken: u64 = self.lock().drain(..count).map(|end| size(&end)).sum();
+        self.memory_bytes.fetch_sub(taken, Ordering::Relaxed);
+    }
+
+    /// Puts ends back behind all others, so that those that fail hold up nobody.
+    pub(super) fn put_back(&self, ends: impl IntoIterator<Item = Arc<End>>) {
+        for end in ends {
+            self.memory_bytes.fetch_add(size(&end), Ordering::Relaxed);
+            self.lock().push_back(end);
         }
-        let dropped = before.saturating_sub(after);
-        self.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_in_memory(&self) -> usize {
+        self.lock().len()
     }
 
     pub(super) fn has_in_memory(&self) -> bool {
         !self.lock().is_empty()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<End>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<End>>> {
         let memory = self.memory.lock();
         memory.unwrap_or_else(std::sync::PoisonError::into_inner)
     }

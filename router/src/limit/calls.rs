@@ -1,9 +1,10 @@
 //! Calls to the store: none while it does not answer, none for longer than allowed, each one counted.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use inferyard_redis_link::within;
+use tokio::time::Instant;
 
 use crate::telemetry::Telemetry;
 
@@ -19,11 +20,31 @@ pub(super) struct Calls {
     /// How long a call may take for which a request waits; `None`: a store that cannot be lost.
     timeout: Option<Duration>,
     telemetry: Arc<Telemetry>,
+    refusals: Refusals,
 }
 
-/// The store did not answer, or was not asked because it did not before. The log has the reason.
-#[derive(Debug)]
-pub(super) struct Lost;
+/// Why a call has no result. The log has the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CallError {
+    /// The store did not answer, or was not asked because it did not before.
+    Lost,
+    /// The store answers, and refuses what concerns this account: what it keeps of it is damaged. It
+    /// serves all others, and does no better when it is asked again.
+    Refused,
+}
+
+/// Says in the log that the store refuses accounts, at a bounded rate.
+#[derive(Debug, Default)]
+struct Refusals(Mutex<Unsaid>);
+
+#[derive(Debug, Default)]
+struct Unsaid {
+    last: Option<Instant>,
+    count: u64,
+}
+
+/// At most one line about refusals in this time.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Work that no request waits for may take longer, and make a connection first.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -42,27 +63,45 @@ impl Calls {
             // The store has the same limit, and drops a silent connection when it is reached: first.
             timeout: timeout.map(|timeout| timeout + timeout / 10),
             telemetry,
+            refusals: Refusals::default(),
         }
     }
 
-    pub(super) async fn admit(&self, admission: &Admission) -> Result<Decision, Lost> {
+    pub(super) async fn admit(&self, admission: &Admission) -> Result<Decision, CallError> {
         let work = self.backing.admit(admission);
         self.guarded("admit", self.timeout, work).await
     }
 
-    pub(super) async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, Lost> {
+    pub(super) async fn progress(
+        &self,
+        lease: &Lease,
+        used: &Used,
+    ) -> Result<Progressed, CallError> {
         let work = self.backing.progress(lease, used);
         self.guarded("progress", self.timeout, work).await
     }
 
     /// Gives back what a request holds that nobody waits for any more, if it got so far.
-    pub(super) async fn abandon(&self, lease: &Lease, used: &Used) -> Result<Settled, Lost> {
+    pub(super) async fn abandon(&self, lease: &Lease, used: &Used) -> Result<Settled, CallError> {
         let work = self.backing.settle(lease, used);
         self.guarded("settle", self.timeout, work).await
     }
 
-    /// Tells the store how a request ended. Repeated, it changes nothing.
-    pub(super) async fn end(&self, end: &End) -> Result<(), Lost> {
+    /// Tells the store how a request ended. Repeated, it changes nothing. Where the store refuses that,
+    /// the usage event is in the outbox nevertheless, if the outbox can be written.
+    pub(super) async fn end(&self, end: &End) -> Result<(), CallError> {
+        let result = self.charge(end).await;
+        if result == Err(CallError::Refused) {
+            let work = self.backing.publish(&end.lease.account, &end.event);
+            let published = self.guarded("publish", self.timeout, work).await;
+            if published == Err(CallError::Lost) {
+                return Err(CallError::Lost);
+            }
+        }
+        result
+    }
+
+    async fn charge(&self, end: &End) -> Result<(), CallError> {
         let used = end.used();
         if end.held {
             let work = self.backing.settle(&end.lease, &used);
@@ -76,7 +115,7 @@ impl Calls {
         self.guarded("charge", self.timeout, work).await.map(drop)
     }
 
-    pub(super) async fn sweep(&self) -> Result<usize, Lost> {
+    pub(super) async fn sweep(&self) -> Result<usize, CallError> {
         let patience = self.timeout.map(|_| PATIENCE);
         let swept = self
             .guarded("sweep", patience, self.backing.sweep())
@@ -86,18 +125,24 @@ impl Calls {
     }
 
     /// Adds tokens to a pool, and says how many all routers have added.
-    pub(super) async fn pool(&self, name: &str, day: u64, tokens: u64) -> Result<u64, Lost> {
+    pub(super) async fn pool(&self, name: &str, day: u64, tokens: u64) -> Result<u64, CallError> {
         let work = self.backing.pool(name, day, tokens);
         self.guarded("pool", self.timeout, work).await
     }
 
-    /// Tells the store that this router lives, and hears which do. It is asked also while it does not
-    /// answer, to learn when it does again; `true`: now.
-    pub(super) async fn beat(&self, router: &str) -> Result<(Vec<String>, bool), Lost> {
+    /// Tells the store that this router lives, and hears which do; none: it does not say. It is asked
+    /// also while it does not answer, to learn when it does again; `true`: now.
+    pub(super) async fn beat(&self, router: &str) -> Result<(Vec<String>, bool), CallError> {
         let patience = self.timeout.map(|_| PATIENCE);
-        let routers = self
+        let routers = match self
             .timed("beat", patience, self.backing.beat(router))
-            .await?;
+            .await
+        {
+            Ok(routers) => routers,
+            // What it keeps of routers is damaged: it answers all the same.
+            Err(CallError::Refused) => Vec::new(),
+            Err(CallError::Lost) => return Err(CallError::Lost),
+        };
         let again = self.breaker.close();
         if again {
             self.telemetry.limits.store_lost.set(0);
@@ -118,10 +163,10 @@ impl Calls {
         call: &'static str,
         limit: Option<Duration>,
         work: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, Lost> {
+    ) -> Result<T, CallError> {
         if self.breaker.is_open() {
             self.telemetry.limits.called(call, "not_asked", None);
-            return Err(Lost);
+            return Err(CallError::Lost);
         }
         self.timed(call, limit, work).await
     }
@@ -131,11 +176,11 @@ impl Calls {
         call: &'static str,
         limit: Option<Duration>,
         work: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, Lost> {
+    ) -> Result<T, CallError> {
         let begun = Instant::now();
         let result = match limit {
             Some(after) => {
-                let in_time = timeout(after, work).await;
+                let in_time = within(after, work).await;
                 in_time.unwrap_or(Err(StoreError::TooSlow { after }))
             }
             None => work.await,
@@ -145,6 +190,7 @@ impl Calls {
             Ok(_) => "ok",
             Err(StoreError::Unreachable { .. }) => "unreachable",
             Err(StoreError::TooSlow { .. }) => "too_slow",
+            Err(StoreError::Failed { .. }) => "failed",
             Err(StoreError::Refused { .. }) => "refused",
         };
         self.telemetry.limits.called(call, outcome, seconds);
@@ -153,9 +199,15 @@ impl Calls {
                 self.breaker.succeeded();
                 Ok(value)
             }
+            Err(error @ StoreError::Refused { .. }) => {
+                // It answers, and serves others.
+                self.breaker.succeeded();
+                self.refusals.say(call, &error);
+                Err(CallError::Refused)
+            }
             Err(error) => {
                 self.failed(call, &error);
-                Err(Lost)
+                Err(CallError::Lost)
             }
         }
     }
@@ -173,5 +225,28 @@ impl Calls {
         } else {
             tracing::debug!(call, %error, "the store of limits failed");
         }
+    }
+}
+
+// === impl Refusals ===
+
+impl Refusals {
+    fn say(&self, call: &'static str, error: &StoreError) {
+        let unsaid = {
+            let unsaid = self.0.lock();
+            let mut unsaid = unsaid.unwrap_or_else(std::sync::PoisonError::into_inner);
+            if unsaid.last.is_some_and(|last| last.elapsed() < SAY_EVERY) {
+                unsaid.count += 1;
+                return;
+            }
+            unsaid.last = Some(Instant::now());
+            std::mem::take(&mut unsaid.count)
+        };
+        tracing::error!(
+            call,
+            %error,
+            unsaid,
+            "requests of this account are refused until its key in Redis is repaired or deleted"
+        );
     }
 }

@@ -125,7 +125,7 @@ impl Memory {
             return Ok(None);
         };
         let room = outbox.reserve().await;
-        room.map(Some).map_err(|_| StoreError::Refused {
+        room.map(Some).map_err(|_| StoreError::Failed {
             message: "nobody takes usage events any more".to_owned(),
         })
     }

@@ -3,29 +3,35 @@
 use std::time::Duration;
 
 use inferyard_proto::outbox;
-use inferyard_redis_link::{Address, Connection, explain};
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, cmd};
+use inferyard_redis_link::{
+    Address, Client, Script, Timeouts, concerns_keys, explain, is_unknown_script,
+};
+use redis::{Cmd, FromRedisValue, RedisError, RedisResult, cmd};
 
 use super::clock::{Clock, month};
 use super::store::{Admission, Decision, Lease, Progressed, Settled, Store, StoreError, Used};
 
-mod link;
 mod script;
 mod wire;
 
-use link::Link;
-use script::Script;
+use script::{ADMIT, PROGRESS, SETTLE, SWEEP};
 use wire::Numbers;
+
+/// A connection takes more round trips than a call, and more still with TLS.
+const CONNECT: Duration = Duration::from_secs(2);
 
 /// In one sweep of a bucket so many leases end, and so many fields are looked at.
 const SWEPT: (u32, u32) = (256, 2_048);
+
+/// No request waits for a sweep.
+const SWEEP_LIMIT: Duration = Duration::from_secs(3);
 
 /// A plan's and a key's: the scripts have no loop for more.
 const MOST_SCOPES: usize = 2;
 
 /// Meters and leases in Redis. It connects when it is first needed, and again after a loss.
 pub(crate) struct Redis {
-    link: Link,
+    client: Client,
     timeout: Duration,
     clock: Clock,
     #[cfg(test)]
@@ -38,8 +44,13 @@ impl Redis {
     /// A store at `url` (`redis://…`, `rediss://…`, `redis+unix://…`), which must answer within
     /// `timeout`.
     pub(crate) fn new(address: Address, timeout: Duration) -> Self {
+        let timeouts = Timeouts {
+            connect: CONNECT,
+            // Every call has a limit of its own.
+            response: None,
+        };
         Self {
-            link: Link::new(address, timeout),
+            client: Client::new(address, timeouts),
             timeout,
             clock: Clock::start(),
             #[cfg(test)]
@@ -47,25 +58,24 @@ impl Redis {
         }
     }
 
-    /// The connection that all calls share, for what is not a limit.
-    pub(super) async fn connection(&self) -> Result<Connection, StoreError> {
-        let live = self.link.live().await;
-        let live = live.map_err(|error| self.failed(&error))?;
-        Ok(live.connection.clone())
+    /// The client that all calls share, for what is not a limit.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
-    /// What became of a call on [`connection`](Self::connection).
-    pub(super) fn failed(&self, error: &RedisError) -> StoreError {
-        self.link.failed(error);
+    /// Why a call that concerns this key failed.
+    pub(super) fn failed(&self, key: &str, error: &RedisError) -> StoreError {
         let message = explain(error);
-        if error.is_timeout() {
+        if concerns_keys(error) {
+            refused(key, message)
+        } else if error.is_timeout() {
             StoreError::TooSlow {
                 after: self.timeout,
             }
         } else if error.is_io_error() || error.is_connection_dropped() {
             StoreError::Unreachable { message }
         } else {
-            StoreError::Refused { message }
+            StoreError::Failed { message }
         }
     }
 
@@ -100,37 +110,12 @@ impl Redis {
 
     async fn call<T: FromRedisValue>(
         &self,
-        script: Script,
+        script: &Script,
+        key: &str,
         arguments: impl Fn(&mut Cmd) + Send,
     ) -> Result<T, StoreError> {
-        let live = self.link.live().await;
-        let live = live.map_err(|error| self.failed(&error))?;
-        let mut connection = live.connection.clone();
-        let work = async {
-            let mut by_hash = cmd("EVALSHA");
-            by_hash.arg(live.hash(script));
-            arguments(&mut by_hash);
-            match by_hash.query_async(&mut connection).await {
-                Err(error) if is_unknown_script(&error) => {
-                    let mut by_text = cmd("EVAL");
-                    by_text.arg(script.text());
-                    arguments(&mut by_text);
-                    by_text.query_async(&mut connection).await
-                }
-                other => other,
-            }
-        };
-        match tokio::time::timeout(self.timeout, work).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.failed(&error)),
-            Err(_) => {
-                // Whoever is behind a connection that is silent may be gone: the next call asks anew.
-                self.link.drop_live();
-                Err(StoreError::TooSlow {
-                    after: self.timeout,
-                })
-            }
-        }
+        let answer = self.client.call(self.timeout, script, arguments).await;
+        answer.map_err(|error| self.failed(key, &error))
     }
 
     async fn end(&self, lease: &Lease, used: &Used, anyway: bool) -> Result<Settled, StoreError> {
@@ -149,7 +134,7 @@ impl Redis {
         );
         let names = wire::names(&lease.scopes);
         let field = wire::field(&lease.id);
-        let answer = self.call(Script::Settle, |call| {
+        let answer = self.call(&SETTLE, &keys.account, |call| {
             call.arg(4).arg(&keys.account).arg(&keys.outbox);
             call.arg(&keys.settled).arg(&keys.settled_before);
             call.arg(numbers.bytes()).arg(&used.event[..]);
@@ -160,34 +145,48 @@ impl Redis {
             0 => Ok(Settled::Unknown),
             1 => Ok(Settled::Done),
             2 => Ok(Settled::Already),
-            other => Err(nonsense(other)),
+            other => Err(nonsense(&keys.account, other)),
         }
     }
 
     async fn sweep_bucket(&self, bucket: u16) -> Result<usize, StoreError> {
         let offset = self.ahead_us();
-        let ended: usize = self
-            .call(Script::Sweep, |call| sweep_arguments(call, bucket, offset))
-            .await?;
-        Ok(ended)
+        let keys = wire::Keys::of_bucket(bucket);
+        self.call(&SWEEP, &keys.due, |call| {
+            sweep_arguments(call, &keys, offset);
+        })
+        .await
     }
 
-    /// Sweeps all buckets in one message.
-    async fn sweep_at_once(&self, buckets: &[u16]) -> Result<Vec<usize>, RedisError> {
-        let live = self.link.live().await?;
-        let mut connection = live.connection.clone();
-        let mut all = redis::pipe();
-        for &bucket in buckets {
-            let one = all.cmd("EVALSHA").arg(live.hash(Script::Sweep));
-            let mut call = Cmd::new();
-            sweep_arguments(&mut call, bucket, self.ahead_us());
-            for argument in call.args_iter() {
-                if let redis::Arg::Simple(argument) = argument {
-                    one.arg(argument);
-                }
-            }
+    /// Sweeps all buckets in one message, where one server has them all.
+    async fn sweep_at_once(
+        &self,
+        buckets: &[u16],
+    ) -> Result<Option<Vec<RedisResult<usize>>>, RedisError> {
+        let live = self.client.live_after_pause().await?;
+        if live.is_cluster() {
+            return Ok(None);
         }
-        all.query_async(&mut connection).await
+        let mut connection = live.connection();
+        let mut all = redis::pipe();
+        all.ignore_errors();
+        for &bucket in buckets {
+            let mut call = SWEEP.by_hash();
+            sweep_arguments(&mut call, &wire::Keys::of_bucket(bucket), self.ahead_us());
+            all.add_command(call);
+        }
+        let answer = all.query_async(&mut connection);
+        let answer = self.client.answer(&live, SWEEP_LIMIT, answer);
+        answer.await.map(Some)
+    }
+
+    /// Puts the whole usage event of a request into the outbox, and charges nothing.
+    pub(super) async fn publish(&self, account: &str, event: &[u8]) -> Result<(), StoreError> {
+        let outbox = outbox::stream(outbox::bucket(account));
+        let mut add = cmd("XADD");
+        add.arg(&outbox).arg("*").arg(outbox::EVENT).arg(event);
+        let added = self.client.ask(self.timeout, &add).await;
+        added.map_err(|error| self.failed(&outbox, &error))
     }
 }
 
@@ -195,7 +194,7 @@ impl Store for Redis {
     async fn admit(&self, admission: &Admission) -> Result<Decision, StoreError> {
         let lease = &admission.lease;
         if lease.scopes.len() > MOST_SCOPES {
-            return Err(StoreError::Refused {
+            return Err(StoreError::Failed {
                 message: format!("a request has at most {MOST_SCOPES} sets of limits"),
             });
         }
@@ -214,14 +213,15 @@ impl Store for Redis {
         );
         let record = wire::lease(admission);
         let field = wire::field(&lease.id);
-        let answer = self.call(Script::Admit, |call| {
+        let answer = self.call(&ADMIT, &keys.account, |call| {
             call.arg(2).arg(&keys.account).arg(&keys.due);
             call.arg(numbers.bytes()).arg(&record);
             call.arg(&*lease.account).arg(&field[..]);
             wire::scopes(call, &lease.scopes);
         });
         let answer: Vec<u8> = answer.await?;
-        wire::decision(&answer, admission).ok_or_else(|| nonsense("a decision of another length"))
+        wire::decision(&answer, admission)
+            .ok_or_else(|| nonsense(&keys.account, "a decision of another length"))
     }
 
     async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
@@ -240,7 +240,7 @@ impl Store for Redis {
         );
         let names = wire::names(&lease.scopes);
         let field = wire::field(&lease.id);
-        let answer = self.call(Script::Progress, |call| {
+        let answer = self.call(&PROGRESS, &keys.account, |call| {
             call.arg(4).arg(&keys.account).arg(&keys.due);
             call.arg(&keys.settled).arg(&keys.settled_before);
             call.arg(numbers.bytes()).arg(&used.event[..]);
@@ -252,7 +252,7 @@ impl Store for Redis {
             1 => Ok(Progressed::Renewed),
             2 => Ok(Progressed::Ended),
             3 => Ok(Progressed::Revived),
-            other => Err(nonsense(other)),
+            other => Err(nonsense(&keys.account, other)),
         }
     }
 
@@ -266,24 +266,57 @@ impl Store for Redis {
 
     async fn sweep(&self) -> Result<usize, StoreError> {
         let buckets = in_random_order();
-        let connection = self.connection().await?;
-        if !connection.is_cluster() {
-            match self.sweep_at_once(&buckets).await {
-                Ok(ended) => return Ok(ended.into_iter().sum()),
-                Err(error) if is_unknown_script(&error) => {}
-                Err(error) => return Err(self.failed(&error)),
+        let mut swept = Swept::default();
+        let at_once = self.sweep_at_once(&buckets).await;
+        let at_once = at_once.map_err(|error| self.failed("", &error))?;
+        let mut by_themselves = at_once.is_none();
+        for (&bucket, one) in buckets.iter().zip(at_once.unwrap_or_default()) {
+            match one {
+                Err(error) if is_unknown_script(&error) => by_themselves = true,
+                one => {
+                    let due = || wire::Keys::of_bucket(bucket).due;
+                    swept.add(one.map_err(|error| self.failed(&due(), &error)))?;
+                }
             }
         }
-        let mut ended = 0;
-        for bucket in buckets {
-            ended += self.sweep_bucket(bucket).await?;
+        if by_themselves {
+            for bucket in buckets {
+                swept.add(self.sweep_bucket(bucket).await)?;
+            }
         }
-        Ok(ended)
+        swept.result()
     }
 }
 
-fn sweep_arguments(call: &mut Cmd, bucket: u16, offset: u64) {
-    let keys = wire::Keys::of_bucket(bucket);
+/// The sum over all buckets. One that is refused does not end the sweep of the others.
+#[derive(Default)]
+struct Swept {
+    ended: usize,
+    refused: Option<StoreError>,
+}
+
+// === impl Swept ===
+
+impl Swept {
+    fn add(&mut self, bucket: Result<usize, StoreError>) -> Result<(), StoreError> {
+        match bucket {
+            Ok(ended) => self.ended += ended,
+            Err(refused @ StoreError::Refused { .. }) => self.refused = Some(refused),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn result(self) -> Result<usize, StoreError> {
+        match self.refused {
+            // As long as something ends there is more to do; then it is said.
+            Some(refused) if self.ended == 0 => Err(refused),
+            _ => Ok(self.ended),
+        }
+    }
+}
+
+fn sweep_arguments(call: &mut Cmd, keys: &wire::Keys, offset: u64) {
     call.arg(5).arg(&keys.due).arg(&keys.outbox);
     call.arg(&keys.settled).arg(&keys.settled_before);
     call.arg(&keys.period);
@@ -304,12 +337,13 @@ fn in_random_order() -> Vec<u16> {
     (0..outbox::BUCKETS).map(place).collect()
 }
 
-fn is_unknown_script(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+fn nonsense(key: &str, answer: impl std::fmt::Display) -> StoreError {
+    refused(key, format!("it answered {answer}"))
 }
 
-fn nonsense(answer: impl std::fmt::Display) -> StoreError {
+fn refused(key: &str, message: String) -> StoreError {
     StoreError::Refused {
-        message: format!("it answered {answer}"),
+        key: key.to_owned(),
+        message,
     }
 }

@@ -11,9 +11,11 @@ use prost::Message as _;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use super::calls::CallError;
 use super::clock::day;
 use super::end::{End, join};
 use super::local::Held;
+use super::replay::refuse;
 use super::store::{Lease, Reading, Used};
 use super::{Shared, Wanted};
 
@@ -199,10 +201,13 @@ async fn settle(shared: &Shared, running: &Running, used: Used) {
         money: used.money,
         event: join(&running.first, &used.event),
     };
-    if shared.calls.end(&end).await.is_err() {
-        shared.telemetry.limits.kept.inc();
-        shared.backlog.keep(end).await;
+    match shared.calls.end(&end).await {
+        Ok(()) => return,
+        Err(CallError::Refused) if refuse(shared, std::iter::once(&end)).await => return,
+        Err(CallError::Refused | CallError::Lost) => {}
     }
+    shared.telemetry.limits.kept.inc();
+    shared.backlog.keep(end).await;
 }
 
 // === impl Running ===

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::catalog::OnLoss;
 
+use super::calls::CallError;
 use super::clock::month;
 use super::local::UnknownShare;
 use super::reservation::{Home, Reservation, left};
@@ -23,13 +24,16 @@ pub(super) async fn reserve(
     let unavailable = ReserveError::Unavailable {
         retry_after: RETRY_AFTER,
     };
-    if shared.backlog.is_full() {
-        return Err(unavailable);
-    }
+    shared.backlog.room().map_err(|why| ReserveError::NoRoom {
+        why,
+        retry_after: RETRY_AFTER,
+    })?;
     let admission = admission(&wanted, shared.lease_time, shared.clock.now_us());
     let (home, decision) = match ask(shared, &wanted, &admission).await {
-        Some(decision) => (Home::Store, decision),
-        None => match without_store(shared, &wanted, &admission).await {
+        Ok(decision) => (Home::Store, decision),
+        // Whatever its plan says: that is for the loss of the store.
+        Err(CallError::Refused) => return Err(ReserveError::Refused),
+        Err(CallError::Lost) => match without_store(shared, &wanted, &admission).await {
             Some(decided) => decided,
             None => return Err(unavailable),
         },
@@ -81,8 +85,12 @@ pub(super) fn admission(wanted: &Wanted, lifetime: Duration, now_us: u64) -> Adm
     }
 }
 
-/// Asks the store; `None`: it is lost.
-async fn ask(shared: &Arc<Shared>, wanted: &Wanted, admission: &Admission) -> Option<Decision> {
+/// Asks the store.
+async fn ask(
+    shared: &Arc<Shared>,
+    wanted: &Wanted,
+    admission: &Admission,
+) -> Result<Decision, CallError> {
     let mut asking = Asking {
         shared,
         wanted,
@@ -91,7 +99,7 @@ async fn ask(shared: &Arc<Shared>, wanted: &Wanted, admission: &Admission) -> Op
     };
     let decision = shared.calls.admit(admission).await;
     asking.over = true;
-    decision.ok()
+    decision
 }
 
 /// What the plan says for the time without the store; `None`: to wait for it.

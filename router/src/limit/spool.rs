@@ -1,24 +1,24 @@
 //! A folder in which what was used waits on disk until the store has it.
 
-use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::mem;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
+mod files;
 mod segment;
 
-pub(super) use segment::Contents;
+use files::Files;
+pub(super) use files::Segment;
+pub(super) use segment::{Contents, Entry};
 
-/// A segment is closed when it is as long as this.
-const SEGMENT: u64 = 4 << 20;
-const EXTENSION: &str = "spool";
 const LOCK: &str = "lock";
 
 /// The folder, which belongs to this process alone for as long as this lives.
@@ -38,23 +38,6 @@ pub(super) struct Spool {
 struct Waiting {
     entry: Vec<u8>,
     written: oneshot::Sender<bool>,
-}
-
-#[derive(Debug)]
-struct Files {
-    folder: PathBuf,
-    /// Complete ones, the oldest first.
-    closed: VecDeque<Segment>,
-    open: Option<(Segment, File)>,
-    next: u64,
-    bytes: Arc<AtomicU64>,
-}
-
-/// A file of the folder.
-#[derive(Debug, Clone)]
-pub(super) struct Segment {
-    path: PathBuf,
-    length: u64,
 }
 
 /// Why the folder cannot be used.
@@ -88,29 +71,19 @@ impl Spool {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(folder).map_err(failed)?;
-        let lock = create(&folder.join(LOCK), false).map_err(failed)?;
+        let lock = files::create(&folder.join(LOCK), false).map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => SpoolError::InUse {
                 folder: folder.to_owned(),
             },
             TryLockError::Error(source) => failed(source),
         })?;
-        let closed = found(folder).map_err(failed)?;
-        let next = closed.back().map_or(0, |(number, _)| number + 1);
-        let closed: VecDeque<_> = closed.into_iter().map(|(_, segment)| segment).collect();
-        let bytes = closed.iter().map(|segment| segment.length).sum();
-        let bytes = Arc::new(AtomicU64::new(bytes));
+        let files = Files::find(folder).map_err(failed)?;
         Ok(Self {
             waiting: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
-            files: Arc::new(Mutex::new(Files {
-                folder: folder.to_owned(),
-                closed,
-                open: None,
-                next,
-                bytes: Arc::clone(&bytes),
-            })),
-            bytes,
+            bytes: Arc::new(AtomicU64::new(files.total())),
+            files: Arc::new(Mutex::new(files)),
             _lock: lock,
         })
     }
@@ -138,69 +111,98 @@ impl Spool {
         is_written.await.unwrap_or(false)
     }
 
-    async fn write(&self, batch: Vec<Waiting>) {
+    /// Writes entries with one sync of their own, or none of them: then the error was logged.
+    pub(super) async fn append_all(&self, entries: Vec<Bytes>) -> bool {
         let mut framed = Vec::new();
-        for waiting in &batch {
-            segment::frame(&waiting.entry, &mut framed);
+        for entry in &entries {
+            segment::frame(entry, &mut framed);
         }
         let result = self.on_disk(move |files| files.append(&framed)).await;
         if let Err(error) = &result {
-            tracing::error!(%error, "cannot write to the spool; what was used waits in memory");
+            tracing::error!(
+                %error,
+                "cannot write to the spool; what was used waits in memory, and nobody is let in meanwhile"
+            );
         }
-        for waiting in batch {
+        result.is_ok()
+    }
+
+    async fn write(&self, batch: Vec<Waiting>) {
+        let (entries, written): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|waiting| (Bytes::from(waiting.entry), waiting.written))
+            .unzip();
+        let is_written = self.append_all(entries).await;
+        for written in written {
             // Who no longer waits has ended with the process.
-            let _ = waiting.written.send(result.is_ok());
+            let _ = written.send(is_written);
         }
     }
 
     /// Segments as they are now, the oldest first; what comes later goes into further ones.
     pub(super) async fn segments(&self) -> Vec<Segment> {
-        let segments = self.on_disk(|files| {
-            files.close();
-            Ok(files.closed.iter().cloned().collect())
-        });
+        let segments = self.on_disk(|files| Ok(files.close()));
         segments.await.unwrap_or_default()
     }
 
-    /// Reads a segment. The error `InvalidData` says that it is of another version.
+    /// Reads what still waits in a segment. The error `InvalidData` says that it is of another version.
     pub(super) async fn read(&self, segment: &Segment) -> io::Result<Contents> {
         let path = segment.path.clone();
-        let bytes = blocking(move || fs::read(path)).await?;
-        segment::parse(bytes.into())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        let (bytes, done) = self
+            .on_disk(move |files| Ok((fs::read(&path)?, files.done(&path))))
+            .await?;
+        let contents = segment::parse(bytes.into());
+        let mut contents =
+            contents.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        contents.entries.retain(|entry| !done.contains(&entry.at));
+        Ok(contents)
     }
 
-    /// Deletes a segment: the store has all of it.
+    /// Marks entries of a segment as done, so that neither this process nor a later one sends them
+    /// again. After an error this process still knows it.
+    pub(super) async fn mark(&self, segment: &Segment, done: Vec<u32>) -> io::Result<()> {
+        let path = segment.path.clone();
+        self.on_disk(move |files| files.mark(&path, &done)).await
+    }
+
+    /// Deletes a segment: nothing in it waits.
     pub(super) async fn remove(&self, segment: &Segment) -> io::Result<()> {
         let path = segment.path.clone();
-        let remove = move |files: &mut Files| {
-            fs::remove_file(&path)?;
-            files.forget(&path);
-            Ok(())
-        };
-        self.on_disk(remove).await
+        self.on_disk(move |files| files.remove(&path)).await
     }
 
     /// Leaves a segment that cannot be read to somebody who looks at it, under another name.
     pub(super) async fn put_aside(&self, segment: &Segment) -> io::Result<()> {
         let path = segment.path.clone();
-        let rename = move |files: &mut Files| {
-            fs::rename(&path, path.with_extension("unreadable"))?;
-            files.forget(&path);
-            Ok(())
-        };
+        let rename = move |files: &mut Files| files.rename(&path, "unreadable");
         self.on_disk(rename).await
+    }
+
+    /// Keeps entries that the store refuses in a file of their own, until the next process with this
+    /// folder tries them again. The file is bounded: the oldest go first.
+    pub(super) async fn set_aside(&self, entries: &[Bytes]) -> io::Result<()> {
+        let mut framed = Vec::new();
+        for entry in entries {
+            segment::frame(entry, &mut framed);
+        }
+        let dropped = self.on_disk(move |files| files.set_aside(&framed)).await?;
+        if dropped {
+            tracing::error!(
+                "too much was refused by the store of limits; the oldest of it is dropped"
+            );
+        }
+        Ok(())
     }
 
     async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Files) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let files = Arc::clone(&self.files);
+        let (files, bytes) = (Arc::clone(&self.files), Arc::clone(&self.bytes));
         let work = move || {
             let mut files = lock(&files);
             let result = work(&mut files);
-            files.bytes.store(files.total(), Ordering::Relaxed);
+            bytes.store(files.total(), Ordering::Relaxed);
             result
         };
         blocking(work).await
@@ -212,91 +214,6 @@ async fn blocking<T: Send + 'static>(
 ) -> io::Result<T> {
     let result = spawn_blocking(work).await;
     result.unwrap_or_else(|_| Err(io::Error::other("the work on the spool has died")))
-}
-
-// === impl Files ===
-
-impl Files {
-    fn total(&self) -> u64 {
-        let open = self.open.as_ref().map_or(0, |(segment, _)| segment.length);
-        self.closed
-            .iter()
-            .map(|segment| segment.length)
-            .sum::<u64>()
-            + open
-    }
-
-    /// Appends to the open segment and syncs it. After a failure nothing of `framed` stays.
-    fn append(&mut self, framed: &[u8]) -> io::Result<()> {
-        let (mut segment, mut file) = match self.open.take() {
-            Some(open) => open,
-            None => self.begin()?,
-        };
-        let written = file.write_all(framed).and_then(|()| file.sync_data());
-        if let Err(error) = written {
-            // What stands there half must not come before what comes later.
-            let cut = file.set_len(segment.length);
-            self.closed.push_back(segment);
-            return cut.and(Err(error));
-        }
-        segment.length += framed.len() as u64;
-        if segment.length >= SEGMENT {
-            self.closed.push_back(segment);
-        } else {
-            self.open = Some((segment, file));
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self) -> io::Result<(Segment, File)> {
-        let path = self.folder.join(format!("{:016x}.{EXTENSION}", self.next));
-        self.next += 1;
-        let mut file = create(&path, true)?;
-        file.write_all(&segment::HEADER)?;
-        File::open(&self.folder)?.sync_all()?;
-        let length = segment::HEADER.len() as u64;
-        Ok((Segment { path, length }, file))
-    }
-
-    fn close(&mut self) {
-        if let Some((segment, _)) = self.open.take() {
-            self.closed.push_back(segment);
-        }
-    }
-
-    fn forget(&mut self, path: &Path) {
-        self.closed.retain(|segment| segment.path != path);
-    }
-}
-
-fn create(path: &Path, new: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).mode(0o600);
-    if new {
-        options.create_new(true);
-    } else {
-        options.create(true);
-    }
-    options.open(path)
-}
-
-/// Segments of an earlier life, by their numbers.
-fn found(folder: &Path) -> io::Result<VecDeque<(u64, Segment)>> {
-    let mut found = Vec::new();
-    for file in fs::read_dir(folder)? {
-        let file = file?;
-        let path = file.path();
-        let number = path.file_stem().and_then(|stem| stem.to_str());
-        let number = number.and_then(|stem| u64::from_str_radix(stem, 16).ok());
-        if let Some(number) = number
-            && path.extension().is_some_and(|end| end == EXTENSION)
-        {
-            let length = file.metadata()?.len();
-            found.push((number, Segment { path, length }));
-        }
-    }
-    found.sort_by_key(|(number, _)| *number);
-    Ok(found.into())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

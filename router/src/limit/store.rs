@@ -193,9 +193,18 @@ pub(crate) enum StoreError {
         /// The time.
         after: Duration,
     },
-    /// It refused or answered nonsense: wrong type, out of memory, no permission.
+    /// It answers that it cannot serve anybody now: out of memory, no permission, still loading.
     #[error("the store of limits failed: {message}")]
+    Failed {
+        /// For the log.
+        message: String,
+    },
+    /// It refuses one account, or answers nonsense about it: what it keeps of the account has the wrong
+    /// type or form. Other accounts are served.
+    #[error("the store of limits refuses an account: {message} (key {key})")]
     Refused {
+        /// The key that is to be looked at.
+        key: String,
         /// For the log.
         message: String,
     },

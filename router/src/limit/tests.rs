@@ -22,6 +22,8 @@ mod loss;
 mod replayed;
 mod peers;
 mod on_redis;
+mod refused;
+mod disk;
 mod server;
 
 /// What the tests wait for comes within milliseconds; a slow machine has this long.
@@ -33,6 +35,8 @@ pub(super) struct Flaky {
     memory: Mutex<Arc<Memory>>,
     fault: AtomicU8,
     pub(super) calls: AtomicUsize,
+    /// After so many calls more none arrives; 0: that is not to be.
+    pub(super) answers_left: AtomicUsize,
     /// Names of other routers that live.
     pub(super) others: Mutex<Vec<String>>,
 }
@@ -61,6 +65,7 @@ impl Flaky {
             memory: Mutex::new(Arc::new(Memory::new(outbox))),
             fault: AtomicU8::new(Fault::None as u8),
             calls: AtomicUsize::new(0),
+            answers_left: AtomicUsize::new(0),
             others: Mutex::default(),
         })
     }
@@ -90,6 +95,11 @@ impl Flaky {
         let away = || StoreError::Unreachable {
             message: "away".into(),
         };
+        let left = &self.answers_left;
+        let less = |left: usize| left.checked_sub(1);
+        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) == Ok(1) {
+            self.set(Fault::Away);
+        }
         let fault = self.fault.load(Ordering::SeqCst);
         if fault == Fault::None as u8 {
             work.await
@@ -104,6 +114,10 @@ impl Flaky {
             }
             Err(away())
         }
+    }
+
+    pub(super) async fn publish(&self) -> Result<(), StoreError> {
+        self.gate(async { Ok(()) }).await
     }
 
     pub(super) async fn beat(&self, router: &str) -> Result<Vec<String>, StoreError> {

@@ -21,17 +21,19 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &CancellationToken) {
     let mut second = interval(EVERY);
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut steady = 0;
-    let mut was_full = false;
+    let mut had_room = true;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = second.tick() => {}
         }
-        let is_full = shared.backlog.is_full();
-        if is_full && !was_full {
-            tracing::error!("no room is left for what waits for the store; nobody is let in");
+        let room = shared.backlog.room();
+        if let Err(why) = room
+            && had_room
+        {
+            tracing::error!(%why, "what was used cannot be kept for the store of limits; nobody is let in");
         }
-        was_full = is_full;
+        had_room = room.is_ok();
         let work = Box::pin(once(shared, &mut steady));
         shutdown.run_until_cancelled(work).await;
     }
@@ -46,7 +48,9 @@ async fn once(shared: &Arc<Shared>, steady: &mut u32) {
         *steady = 0;
         return;
     };
-    shared.local.heard(&routers, &shared.router);
+    if !routers.is_empty() {
+        shared.local.heard(&routers, &shared.router);
+    }
     if again {
         *steady = 0;
         shared.local.forget();

@@ -23,6 +23,7 @@ pub(crate) struct LimitMetrics {
     pub(crate) kept: Counter,
     pub(crate) replayed: Counter,
     pub(crate) unreadable: Counter,
+    pub(crate) refused: Counter,
     pub(crate) swept: Counter,
 }
 
@@ -62,6 +63,7 @@ impl LimitMetrics {
             kept: Counter::default(),
             replayed: Counter::default(),
             unreadable: Counter::default(),
+            refused: Counter::default(),
             swept: Counter::default(),
         };
         let help = "Calls to the store of limits, by what became of them";
@@ -84,6 +86,8 @@ impl LimitMetrics {
         registry.register("limit_ends_replayed", help, metrics.replayed.clone());
         let help = "Entries of the spool that could not be read";
         registry.register("limit_ends_unreadable", help, metrics.unreadable.clone());
+        let help = "Ends of requests that the store of limits refused and that were set aside";
+        registry.register("limit_ends_refused", help, metrics.refused.clone());
         let help = "Leases of dead routers that this router ended";
         registry.register("limit_leases_swept", help, metrics.swept.clone());
         metrics

@@ -218,6 +218,29 @@ fn a_preview_that_ends_says_where_to_go_on() {
 }
 
 #[test]
+fn who_cannot_be_let_in_is_told_why() {
+    let no_room = |why| {
+        answer(ReserveError::NoRoom {
+            why,
+            retry_after: Duration::from_secs(1),
+        })
+    };
+    let damaged = ReserveError::Damaged {
+        account: "acme".into(),
+    };
+    let cases = [
+        (no_room(NoRoom::Full), "1 1000 -", "too much of it waits"),
+        (no_room(NoRoom::Disk), "1 1000 -", "disk"),
+        (answer(damaged), "60 60000 false", "account acme"),
+    ];
+    for ((line, message), retry, says) in cases {
+        let expected = format!("503 service_unavailable_error server_is_overloaded {retry}");
+        assert_eq!(line, expected);
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+#[test]
 fn limits_that_cannot_be_checked_are_nobodys_fault() {
     let (line, _) = answer(ReserveError::Unavailable {
         retry_after: Duration::from_millis(250),

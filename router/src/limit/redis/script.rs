@@ -1,25 +1,26 @@
-//! The scripts, which are the whole store.
+//! The scripts, which are the whole store: one per call.
 
-/// One per call.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Script {
-    Admit,
-    Progress,
-    Settle,
-    Sweep,
-}
+use std::sync::LazyLock;
 
-// === impl Script ===
+use inferyard_redis_link::Script;
 
-impl Script {
-    pub(super) const ALL: [Self; 4] = [Self::Admit, Self::Progress, Self::Settle, Self::Sweep];
-
-    pub(super) fn text(self) -> &'static str {
-        match self {
-            Self::Admit => include_str!("admit.lua"),
-            Self::Progress => concat!(include_str!("scopes.lua"), include_str!("progress.lua")),
-            Self::Settle => concat!(include_str!("scopes.lua"), include_str!("settle.lua")),
-            Self::Sweep => concat!(include_str!("scopes.lua"), include_str!("sweep.lua")),
-        }
-    }
-}
+pub(super) static ADMIT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("admit.lua")));
+pub(super) static PROGRESS: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scopes.lua"),
+        include_str!("progress.lua")
+    ))
+});
+pub(super) static SETTLE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scopes.lua"),
+        include_str!("settle.lua")
+    ))
+});
+pub(super) static SWEEP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scopes.lua"),
+        include_str!("sweep.lua")
+    ))
+});

@@ -51,8 +51,9 @@ end
 -- Looks at the leases of an account, from where the last look ended.
 local function visit(account)
   local key = ARGV[1] .. account
-  local meta = call('HGET', key, 'd')
-  if not meta then return call('ZREM', KEYS[1], account) end
+  -- An account whose key has the wrong type must not hold up the others: it is no longer due.
+  local meta = redis.pcall('HGET', key, 'd')
+  if not meta or type(meta) == 'table' or #meta ~= 32 then return call('ZREM', KEYS[1], account) end
   local _, renew, cursor, earliest = read('<dddd', meta)
   local resumed, next = cursor ~= 0, string.format('%.0f', cursor)
   repeat
@@ -60,7 +61,9 @@ local function visit(account)
     next = page[1]
     looks = looks - 256
     for i = 1, #page[2], 2 do
-      local due = expire(key, page[2][i], page[2][i + 1])
+      -- Nor must a lease that cannot be read. Whatever it was, memory being full too, it is tried again later.
+      local read_well, due = pcall(expire, key, page[2][i], page[2][i + 1])
+      if not read_well then due = now + 60e6 end
       if due and (earliest == 0 or due < earliest) then earliest = due end
     end
   until next == '0' or looks <= 0 or ended >= ends

@@ -1,14 +1,21 @@
 //! The spool on a real disk: what was written is found again, by one process at a time.
 
+use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt as _;
 
+use super::files::{ASIDE, EXTENSION};
 use super::*;
+
+fn texts(contents: &Contents) -> Vec<Vec<u8>> {
+    let entries = contents.entries.iter();
+    entries.map(|entry| entry.bytes.to_vec()).collect()
+}
 
 async fn all(spool: &Spool) -> Vec<Vec<u8>> {
     let mut entries = Vec::new();
     for segment in spool.segments().await {
         let contents = spool.read(&segment).await.unwrap();
-        entries.extend(contents.entries.iter().map(|entry| entry.to_vec()));
+        entries.extend(texts(&contents));
     }
     entries
 }
@@ -76,7 +83,7 @@ async fn a_torn_end_costs_only_what_was_never_acknowledged() {
 
     let spool = Spool::open(folder.path()).unwrap();
     let contents = spool.read(&segment).await.unwrap();
-    assert_eq!(contents.entries, [&b"one"[..]]);
+    assert_eq!(texts(&contents), [b"one".to_vec()]);
     assert!(contents.torn);
 }
 
@@ -122,4 +129,52 @@ async fn a_disk_that_fails_is_told_and_hurts_nothing_later() {
     fs::rename(&away, &folder).unwrap();
     assert!(spool.append(b"kept".to_vec()).await);
     assert_eq!(all(&spool).await, [b"kept".to_vec()]);
+}
+
+#[tokio::test]
+async fn an_entry_that_is_marked_is_not_read_again_by_this_process_or_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    for number in 0..5_u8 {
+        assert!(spool.append(vec![number; 5]).await);
+    }
+    let segment = spool.segments().await.remove(0);
+    let entries = spool.read(&segment).await.unwrap().entries;
+    let done = [1, 3].map(|index: usize| entries[index].at).to_vec();
+    spool.mark(&segment, done).await.unwrap();
+    let left = [0, 2, 4].map(|number: u8| vec![number; 5]);
+    assert_eq!(all(&spool).await, left);
+    // A disk that takes no mark: this process knows it all the same.
+    let away = segment.path.with_extension("away");
+    fs::rename(&segment.path, &away).unwrap();
+    assert!(spool.mark(&segment, vec![entries[0].at]).await.is_err());
+    fs::rename(&away, &segment.path).unwrap();
+    assert_eq!(all(&spool).await, left[1..]);
+    drop(spool);
+    let spool = Spool::open(folder.path()).unwrap();
+    assert_eq!(all(&spool).await, left);
+}
+
+#[tokio::test]
+async fn what_is_set_aside_waits_for_the_next_process_and_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    let some = |number: u8| vec![Bytes::from(vec![number; 60 << 10]); 50];
+    // Three MiB each; 16 MiB have room.
+    for number in 0..8 {
+        spool.set_aside(&some(number)).await.unwrap();
+    }
+    assert_eq!(spool.bytes(), 0, "it does not wait for the store");
+    let length = |name: &&str| fs::metadata(folder.path().join(name)).unwrap().len();
+    let kept: u64 = ASIDE.iter().map(length).sum();
+    assert!((5 << 20..=16 << 20).contains(&kept), "{kept}");
+    drop(spool);
+    let spool = Spool::open(folder.path()).unwrap();
+    assert!(!folder.path().join(ASIDE[0]).exists());
+    assert_eq!(spool.bytes(), kept);
+    let entries = all(&spool).await;
+    let firsts: Vec<_> = entries.iter().map(|entry| entry[0]).collect();
+    assert!(firsts.is_sorted());
+    assert_eq!(firsts.last(), Some(&7));
+    assert_eq!(firsts.len() % 50, 0);
 }

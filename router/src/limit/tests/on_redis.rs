@@ -9,20 +9,20 @@ use super::server::Server;
 use super::*;
 
 /// A router's limiter, and the task that runs it.
-struct Router {
+pub(super) struct Router {
     limiter: Limiter,
     shutdown: CancellationToken,
 }
 
 /// Its limiter, while it runs.
-struct Live {
-    limiter: Arc<Limiter>,
+pub(super) struct Live {
+    pub(super) limiter: Arc<Limiter>,
     shutdown: CancellationToken,
     running: JoinHandle<()>,
 }
 
 impl Router {
-    fn new(server: &Server, spool: Option<&Path>, lease_time: Duration) -> Self {
+    pub(super) fn new(server: &Server, spool: Option<&Path>, lease_time: Duration) -> Self {
         let config = LimitsConfig {
             store: LimitStore::Redis {
                 address: server.url().parse().unwrap(),
@@ -39,7 +39,7 @@ impl Router {
     }
 
     /// Runs it, until it has heard of `routers` routers.
-    async fn run(self, routers: u64) -> Live {
+    pub(super) async fn run(self, routers: u64) -> Live {
         let (limiter, shutdown) = (Arc::new(self.limiter), self.shutdown);
         let running = {
             let (limiter, shutdown) = (Arc::clone(&limiter), shutdown.clone());
@@ -58,7 +58,7 @@ impl Router {
 }
 
 impl Live {
-    async fn until(&self, is: impl Fn(&Shared) -> bool) {
+    pub(super) async fn until(&self, is: impl Fn(&Shared) -> bool) {
         let wait = async {
             while !is(&self.limiter.shared) {
                 sleep(Duration::from_millis(5)).await;
@@ -67,13 +67,21 @@ impl Live {
         timeout(BOUND, wait).await.expect("it should come");
     }
 
+    /// Asks until it is known that the store does not answer.
+    pub(super) async fn lose(&self) {
+        let calls = &self.limiter.shared.calls;
+        while !calls.breaker.is_open() {
+            let _ = calls.sweep().await;
+        }
+    }
+
     /// Ends it as `kill -9` would: it tells nobody.
-    async fn die(self) {
+    pub(super) async fn die(self) {
         self.running.abort();
         assert!(self.running.await.unwrap_err().is_cancelled());
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.shutdown.cancel();
         timeout(BOUND, self.running).await.unwrap().unwrap();
     }
@@ -264,4 +272,33 @@ async fn three_routers_without_redis_admit_one_limit_together() {
         router.end().await;
     }
     assert_eq!(by_request(&server.events().await).len(), 100);
+}
+
+/// On one thread, as in the binary.
+#[tokio::test]
+async fn time_in_which_the_routers_own_thread_is_busy_is_no_silence_of_redis() {
+    let server = Server::start();
+    let router = Router::new(&server, None, Duration::from_secs(30))
+        .run(1)
+        .await;
+    let closed = plan(OnLoss::Closed, requests_total(1_000));
+    for _ in 0..5 {
+        let asking = {
+            let (limiter, wanted) = (Arc::clone(&router.limiter), wanted(&closed, "acme"));
+            tokio::spawn(async move { limiter.reserve(wanted).await })
+        };
+        // It runs when the question was asked, and before it can be sent.
+        let busy = tokio::spawn(async {
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < TIMEOUT + TIMEOUT / 2 {
+                std::thread::park_timeout(TIMEOUT);
+            }
+        });
+        busy.await.unwrap();
+        assert!(asking.await.unwrap().is_ok());
+    }
+    let shared = &router.limiter.shared;
+    assert!(!shared.calls.breaker.is_open());
+    assert_eq!(shared.telemetry.limits.calls("admit", "too_slow"), 0);
+    router.end().await;
 }

@@ -7,23 +7,21 @@ use super::*;
 #[tokio::test]
 async fn routers_hear_of_each_other_until_they_leave() {
     let server = Server::start();
-    let mut connection = server.connection().await;
-    let connection = &mut connection;
-    assert_eq!(peers::beat(connection, "b").await.unwrap(), ["b"]);
-    assert_eq!(peers::beat(connection, "a").await.unwrap(), ["a", "b"]);
-    assert_eq!(peers::beat(connection, "b").await.unwrap(), ["a", "b"]);
-    peers::leave(connection, "b").await.unwrap();
-    assert_eq!(peers::beat(connection, "a").await.unwrap(), ["a"]);
+    let client = &server.client();
+    assert_eq!(peers::beat(client, "b").await.unwrap(), ["b"]);
+    assert_eq!(peers::beat(client, "a").await.unwrap(), ["a", "b"]);
+    assert_eq!(peers::beat(client, "b").await.unwrap(), ["a", "b"]);
+    peers::leave(client, "b").await.unwrap();
+    assert_eq!(peers::beat(client, "a").await.unwrap(), ["a"]);
 }
 
 #[tokio::test]
 async fn a_router_that_is_silent_is_taken_for_dead() {
     let server = Server::start();
-    let mut connection = server.connection().await;
-    let connection = &mut connection;
-    peers::beat(connection, "dead").await.unwrap();
+    let client = &server.client();
+    peers::beat(client, "dead").await.unwrap();
     let alone = async {
-        while peers::beat(connection, "alive").await.unwrap() != ["alive"] {
+        while peers::beat(client, "alive").await.unwrap() != ["alive"] {
             sleep(Duration::from_millis(50)).await;
         }
     };
@@ -33,15 +31,14 @@ async fn a_router_that_is_silent_is_taken_for_dead() {
 #[tokio::test]
 async fn a_pool_is_the_sum_of_what_routers_add_on_a_day() {
     let server = Server::start();
-    let mut connection = server.connection().await;
-    let connection = &mut connection;
-    assert_eq!(peers::add(connection, "preview", 7, 5).await.unwrap(), 5);
-    assert_eq!(peers::add(connection, "preview", 7, 0).await.unwrap(), 5);
-    assert_eq!(peers::add(connection, "preview", 7, 6).await.unwrap(), 11);
-    assert_eq!(peers::add(connection, "preview", 8, 1).await.unwrap(), 1);
+    let client = &server.client();
+    assert_eq!(peers::add(client, "preview", 7, 5).await.unwrap(), 5);
+    assert_eq!(peers::add(client, "preview", 7, 0).await.unwrap(), 5);
+    assert_eq!(peers::add(client, "preview", 7, 6).await.unwrap(), 11);
+    assert_eq!(peers::add(client, "preview", 8, 1).await.unwrap(), 1);
     let left: i64 = ::redis::cmd("TTL")
-        .arg("{iy:pool}:preview:7")
-        .query_async(connection)
+        .arg(peers::pool("preview", 7))
+        .query_async(&mut server.connection().await)
         .await
         .unwrap();
     assert!((86_400..=172_800).contains(&left));
@@ -50,9 +47,6 @@ async fn a_pool_is_the_sum_of_what_routers_add_on_a_day() {
 #[tokio::test]
 async fn the_eviction_of_redis_is_known() {
     let server = Server::start();
-    let mut connection = server.connection().await;
-    assert_eq!(
-        peers::eviction(&mut connection).await.unwrap(),
-        "noeviction"
-    );
+    let policy = peers::eviction(&server.client()).await.unwrap();
+    assert_eq!(policy, "noeviction");
 }

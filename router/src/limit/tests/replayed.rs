@@ -175,3 +175,84 @@ async fn a_damaged_entry_costs_only_itself() {
     assert_eq!(metrics.unreadable.get(), 1);
     assert_eq!(metrics.replayed.get(), 2);
 }
+
+/// The store forgets what it has settled, as it does after ten to twenty minutes.
+async fn forget_settled(memory: &Memory) {
+    for _ in 0..2 {
+        memory.shift(clock::micros(Duration::from_mins(11)));
+        memory.sweep().await.unwrap();
+    }
+}
+
+/// The store is there for 90 calls, and then it is lost again.
+async fn lose_in_the_middle(bench: &Bench) {
+    bench.flaky.answers_left.store(90, Ordering::SeqCst);
+    bench.flaky.set(Fault::None);
+    let is_lost = |bench: &Bench| {
+        let shared = &bench.limiter.shared;
+        shared.telemetry.limits.replayed.get() > 0 && shared.calls.breaker.is_open()
+    };
+    bench.until(is_lost).await;
+}
+
+#[tokio::test]
+async fn a_loss_in_the_middle_of_a_segment_charges_nothing_twice() {
+    const ENDS: u64 = 150;
+    let folder = tempfile::tempdir().unwrap();
+    for without_disk in [false, true] {
+        let setting = if without_disk {
+            Setting::default()
+        } else {
+            on_disk(folder.path())
+        };
+        let mut bench = Bench::new(setting).await;
+        let plan = plan(OnLoss::Open, requests_total(1_000));
+        bench.lose(Fault::Away).await;
+        for _ in 0..ENDS {
+            let reservation = bench.limiter.reserve(wanted(&plan, "acme")).await.unwrap();
+            reservation.settle(used(1, "ok")).await;
+        }
+        // It takes some of them, is lost, and has forgotten which when it is back.
+        lose_in_the_middle(&bench).await;
+        let taken = bench.limiter.shared.telemetry.limits.replayed.get();
+        assert!((1..ENDS).contains(&taken), "{taken}");
+        forget_settled(&bench.flaky.memory()).await;
+        bench.find().await;
+        bench
+            .until(|bench| bench.limiter.shared.backlog.bytes() == 0)
+            .await;
+        let meters = bench.flaky.memory().meters("acme", "plan:p");
+        assert_eq!(meters.requests_total.to_bits(), 150_f64.to_bits());
+        assert_eq!(total(&mut bench, 150).await, ENDS);
+        assert!(bench.end().await.is_empty(), "each one once");
+    }
+}
+
+#[tokio::test]
+async fn what_a_process_has_brought_is_not_brought_again_by_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(OnLoss::Open, requests_total(1_000));
+    let mut dead = Bench::new(on_disk(folder.path())).await;
+    dead.lose(Fault::Away).await;
+    for _ in 0..150 {
+        let reservation = dead.limiter.reserve(wanted(&plan, "acme")).await.unwrap();
+        reservation.settle(used(1, "ok")).await;
+    }
+    lose_in_the_middle(&dead).await;
+    let taken = dead.limiter.shared.telemetry.limits.replayed.get();
+    assert_eq!(
+        total(&mut dead, usize::try_from(taken).unwrap()).await,
+        taken
+    );
+    dead.running.abort();
+    let _ = dead.running.await;
+    drop(dead.limiter);
+
+    // Another store: it knows of nothing.
+    let mut next = Bench::new(on_disk(folder.path())).await;
+    let left = 150 - taken;
+    assert_eq!(total(&mut next, usize::try_from(left).unwrap()).await, left);
+    next.until(|bench| bench.limiter.shared.backlog.bytes() == 0)
+        .await;
+    assert!(next.end().await.is_empty());
+}

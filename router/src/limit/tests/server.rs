@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::streams::StreamRangeReply;
 use inferyard_proto::outbox;
+use inferyard_redis_link::{Client, Timeouts};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
@@ -47,6 +48,14 @@ impl Server {
     pub(super) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.process);
         kill_process(pid, signal).unwrap();
+    }
+
+    pub(super) fn client(&self) -> Client {
+        let timeouts = Timeouts {
+            connect: BOUND,
+            response: None,
+        };
+        Client::new(self.url().parse().unwrap(), timeouts)
     }
 
     pub(super) async fn connection(&self) -> MultiplexedConnection {
