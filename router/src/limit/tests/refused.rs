@@ -41,7 +41,8 @@ impl Live {
         let Backing::Redis(redis) = &self.limiter.shared.calls.backing else {
             panic!("it should be Redis");
         };
-        for _ in 0..2 {
+        // The first sweep of all only begins to count.
+        for _ in 0..3 {
             redis.shift(clock::micros(Duration::from_mins(11)));
             redis.sweep().await.unwrap();
         }
