@@ -105,6 +105,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         listen: args.listen,
         admin_keys: args.admin_keys,
         key_store: Some(key_store),
+        drain_timeout: inferyard_ledger::DRAIN_TIMEOUT,
     };
     let ledger = Ledger::open(config)
         .await

@@ -194,6 +194,7 @@ async fn serve(args: Args, declared: Option<Catalog>) -> anyhow::Result<()> {
         }
     };
     // The router and all that it had to tell are gone: what is left is written.
+    ledger.stop();
     ledger.wait().await?;
     Ok(served?)
 }

@@ -9,28 +9,27 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{DeadLetter, Event};
 use crate::source::{Batch, Open};
-use crate::store::{Store, Stored, WriteError};
+use crate::store::{Stored, WriteError, Writer};
 
 /// Events of one transaction.
 const TRANSACTION: usize = 1_024;
 /// First and longest pause before the next try to store.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How long it goes on trying once it is asked to stop.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it says what it has done.
 const SUMMARY_EVERY: Duration = Duration::from_mins(1);
 
 /// Whether the ledger does its work; read by `/readyz`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Health {
+    /// The source answers.
     pub(crate) source: AtomicBool,
+    /// The last write was committed, or there was none yet.
     pub(crate) store: AtomicBool,
 }
 
 struct Drain {
-    store: Store,
+    writer: Writer,
     health: Arc<Health>,
-    shutdown: CancellationToken,
     done: Done,
     said: Instant,
 }
@@ -45,49 +44,98 @@ struct Done {
     lag: Duration,
 }
 
-/// Entries were taken that the store did not take in time. Those of Redis are still there.
+/// Why a ledger ends before everything is stored.
 #[derive(Debug, thiserror::Error)]
-#[error("{entries} usage events could not be stored before the end")]
-pub struct DrainError {
-    entries: usize,
+pub enum DrainError {
+    /// The store was gone when the ledger was asked to stop, and nothing else keeps the events.
+    #[error("{entries} usage events could not be stored before the end and are lost")]
+    Lost {
+        /// How many.
+        entries: usize,
+    },
+    /// The store will never take an entry, and it cannot even be set aside.
+    #[error("the store refuses to set an entry aside: {reason}")]
+    Refused {
+        /// What the store says.
+        reason: String,
+    },
 }
 
-/// Runs until the source ends, or the store cannot be written after `shutdown`.
+/// Runs until the source ends, or for `drain_timeout` more once `shutdown` is cancelled.
 pub(crate) async fn run(
     mut source: Open,
-    store: Store,
+    writer: Writer,
     health: Arc<Health>,
     shutdown: CancellationToken,
+    drain_timeout: Duration,
 ) -> Result<(), DrainError> {
     let mut drain = Drain {
-        store,
+        writer,
         health,
-        shutdown,
         done: Done::default(),
         said: Instant::now(),
     };
-    loop {
-        let taken = source.take(&drain.shutdown, &drain.health.source).await;
-        let Some(batch) = taken else {
-            break;
-        };
-        if !drain.keep(&batch).await {
-            let entries = batch.len();
-            return Err(DrainError { entries });
-        }
-        source.acknowledge(batch).await;
-        drain.say_sometimes();
-    }
+    let overdue = async {
+        shutdown.cancelled().await;
+        time::sleep(drain_timeout).await;
+    };
+    // Given up within a write, it drops the connection, and what was in it is not stored or known.
+    let all = tokio::select! {
+        biased;
+        all = drain.all(&mut source, &shutdown) => Some(all),
+        () = overdue => None,
+    };
     drain.say();
-    source.close().await;
-    Ok(())
+    drain.writer.close().await;
+    match all {
+        Some(Ok(())) => {
+            source.close().await;
+            Ok(())
+        }
+        Some(Err(error)) => {
+            source.abandon();
+            Err(error)
+        }
+        None => match source.abandon() {
+            0 => Ok(()),
+            entries => Err(DrainError::Lost { entries }),
+        },
+    }
+}
+
+// === impl Health ===
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            source: AtomicBool::new(false),
+            store: AtomicBool::new(true),
+        }
+    }
 }
 
 // === impl Drain ===
 
 impl Drain {
-    /// Stores a batch, however long that takes; false: it was given up after the shutdown.
-    async fn keep(&mut self, batch: &Batch) -> bool {
+    /// Stores everything that the source has, and acknowledges what was committed.
+    async fn all(
+        &mut self,
+        source: &mut Open,
+        shutdown: &CancellationToken,
+    ) -> Result<(), DrainError> {
+        loop {
+            let health = Arc::clone(&self.health);
+            let Some(batch) = source.take(shutdown, &health.source).await else {
+                return Ok(());
+            };
+            self.keep(&batch).await?;
+            source.acknowledge(batch).await;
+            self.say_sometimes();
+        }
+    }
+
+    /// Stores a batch, however long that takes.
+    async fn keep(&mut self, batch: &Batch) -> Result<(), DrainError> {
         let mut work: Vec<(&[Event], &[DeadLetter])> = batch
             .events
             .chunks(TRANSACTION)
@@ -99,19 +147,15 @@ impl Drain {
         // The last one first; the order is of no matter.
         while let Some((events, dead)) = work.pop() {
             match self.insist(events, dead).await {
-                None => return false,
-                Some(Ok(stored)) => self.count(events, dead, stored),
-                Some(Err(reason)) => match events {
+                Ok(stored) => self.count(events, dead, stored),
+                Err(Refusal(reason)) => match events {
                     // The one that the store does not like must not keep the others out.
                     [event] => {
                         let letter = event.refused(&reason);
-                        let kept = self.insist(&[], std::slice::from_ref(&letter)).await;
-                        if !matches!(kept, Some(Ok(_))) {
-                            return false;
-                        }
+                        self.insist(&[], std::slice::from_ref(&letter)).await?;
                         self.count(&[], &[letter], Stored::default());
                     }
-                    [] => return false,
+                    [] => return Err(Refusal(reason).into()),
                     events => {
                         let (first, second) = events.split_at(events.len() / 2);
                         work.push((first, &[]));
@@ -120,38 +164,28 @@ impl Drain {
                 },
             }
         }
-        true
+        Ok(())
     }
 
-    /// Tries until the store has answered; with the reason where it refuses the batch for ever.
-    async fn insist(
-        &self,
-        events: &[Event],
-        dead: &[DeadLetter],
-    ) -> Option<Result<Stored, String>> {
+    /// Tries until the store has confirmed the batch, or refuses it for ever.
+    async fn insist(&mut self, events: &[Event], dead: &[DeadLetter]) -> Result<Stored, Refusal> {
         let mut pause = PAUSES.0;
-        let mut until: Option<Instant> = None;
         loop {
-            let error = match self.store.write(events, dead).await {
+            let error = match self.writer.write(events, dead).await {
                 Ok(stored) => {
                     self.health.store.store(true, Ordering::Relaxed);
-                    return Some(Ok(stored));
+                    return Ok(stored);
                 }
-                Err(WriteError::Refused(error)) => return Some(Err(error.to_string())),
-                Err(WriteError::Unavailable(error)) => error,
+                Err(WriteError::Refused(error)) => return Err(Refusal(error.to_string())),
+                Err(WriteError::Unavailable(error)) => error.to_string(),
+                Err(error @ WriteError::TooSlow(_)) => error.to_string(),
             };
             self.health.store.store(false, Ordering::Relaxed);
             tracing::warn!(
-                %error,
+                error,
                 retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
                 "events cannot be stored; they wait"
             );
-            if self.shutdown.is_cancelled() {
-                let until = *until.get_or_insert_with(|| Instant::now() + PATIENCE);
-                if Instant::now() >= until {
-                    return None;
-                }
-            }
             time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }
@@ -194,5 +228,16 @@ impl Drain {
                 "stored usage events"
             );
         }
+    }
+}
+
+/// The store refuses a batch for ever; why.
+struct Refusal(String);
+
+// === impl DrainError ===
+
+impl From<Refusal> for DrainError {
+    fn from(Refusal(reason): Refusal) -> Self {
+        Self::Refused { reason }
     }
 }

@@ -62,11 +62,17 @@ async fn ready(State((store, health)): State<(Store, Arc<Health>)>) -> (StatusCo
             "the outbox cannot be reached\n",
         );
     }
+    if !health.store.load(Ordering::Relaxed) {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store does not take events\n",
+        );
+    }
     match time::timeout(READY_TIMEOUT, store.answers()).await {
         Ok(true) => (StatusCode::OK, "ok\n"),
         _ => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the store does not answer\n",
+            "the store does not answer, or is a standby\n",
         ),
     }
 }

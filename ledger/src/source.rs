@@ -1,5 +1,6 @@
 //! Where entries come from: the outbox in Redis, or a router of the same process.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 use crate::event::{self, DeadLetter, Event};
 
 mod channel;
+mod leftover;
 mod redis;
 
 pub(crate) use channel::Channel;
+pub use leftover::LeftoverError;
 pub(crate) use redis::Outbox;
 
 /// Where usage events come from.
@@ -27,7 +30,13 @@ pub enum Source {
         claim_after: Duration,
     },
     /// A router of this process. The ledger ends once all senders are gone, so that it misses none.
-    Channel(mpsc::Receiver<Entry>),
+    Channel {
+        /// What the router tells.
+        entries: mpsc::Receiver<Entry>,
+        /// The file in which entries stay that could not be stored before the end; the next ledger reads
+        /// it first. `None`: they are lost.
+        leftover: Option<PathBuf>,
+    },
 }
 
 /// A source that is being read.
@@ -48,18 +57,21 @@ pub(crate) struct Batch {
 // === impl Open ===
 
 impl Open {
-    pub(crate) fn new(source: Source) -> Self {
-        match source {
+    pub(crate) fn new(source: Source) -> Result<Self, LeftoverError> {
+        Ok(match source {
             Source::Redis {
                 address,
                 claim_after,
             } => Self::Redis(Box::new(Outbox::new(address, claim_after))),
-            Source::Channel(receiver) => Self::Channel(Channel::new(receiver)),
-        }
+            Source::Channel { entries, leftover } => {
+                Self::Channel(Channel::new(entries, leftover)?)
+            }
+        })
     }
 
     /// The next entries, once there are some; none: there will be no more. After `shutdown` an
-    /// outbox that is empty, or out of reach, is the end; a channel ends with its last sender.
+    /// outbox that is empty, or out of reach, is the end; so is a channel that is empty, and one without
+    /// senders at any time.
     /// Meanwhile `connected` tells whether entries can be had at all.
     pub(crate) async fn take(
         &mut self,
@@ -70,7 +82,7 @@ impl Open {
             Self::Redis(outbox) => outbox.take(shutdown, connected).await,
             Self::Channel(channel) => {
                 connected.store(true, Ordering::Relaxed);
-                channel.take().await
+                channel.take(shutdown).await
             }
         }
     }
@@ -80,7 +92,20 @@ impl Open {
     pub(crate) async fn acknowledge(&mut self, batch: Batch) {
         match self {
             Self::Redis(outbox) => outbox.acknowledge(batch.receipt).await,
-            Self::Channel(_) => {}
+            Self::Channel(channel) => channel.acknowledge(),
+        }
+    }
+
+    /// Gives up what was not acknowledged; returns how many entries are lost by that.
+    pub(crate) fn abandon(self) -> usize {
+        match self {
+            Self::Redis(_) => {
+                tracing::warn!(
+                    "the store did not take all events before the end; those that it did not take stay in Redis"
+                );
+                0
+            }
+            Self::Channel(channel) => channel.abandon(),
         }
     }
 
@@ -101,9 +126,5 @@ impl Batch {
             Ok(event) => self.events.push(event),
             Err(letter) => self.dead.push(letter),
         }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.events.len() + self.dead.len()
     }
 }

@@ -5,12 +5,14 @@ use sqlx::AnyPool;
 mod open;
 mod report;
 mod write;
+mod writer;
 
 pub use open::OpenError;
 pub use report::{Group, Period, Row, Totals, WorkerTotals};
 pub(crate) use write::{Stored, WriteError};
+pub(crate) use writer::Writer;
 
-/// A connection to the ledger's tables.
+/// Connections to the ledger's tables, for questions.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: AnyPool,

@@ -1,5 +1,7 @@
 //! The ledger inside a router's process, where no Redis stands between the two.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::thread;
 
@@ -14,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::limits::Args;
 use crate::scratch::Scratch;
 
-/// Events that may wait for the database before routers wait with their answers.
-const ROOM: usize = 4096;
+/// Events that may wait for the database before routers wait with their answers, of about 500 bytes each.
+const ROOM: usize = 131_072;
 
 /// A ledger that runs on a thread of its own, so that no answer waits while it writes.
 pub(super) struct Hosted {
@@ -24,6 +26,7 @@ pub(super) struct Hosted {
     /// Takes the usage events. The ledger ends once all clones of it are gone.
     pub(super) outbox: mpsc::Sender<Entry>,
     ended: oneshot::Receiver<anyhow::Result<()>>,
+    stop: CancellationToken,
     /// Where its socket is.
     folder: Option<Scratch>,
 }
@@ -31,6 +34,7 @@ pub(super) struct Hosted {
 /// The end of a ledger.
 pub(super) struct Ended {
     ended: oneshot::Receiver<anyhow::Result<()>>,
+    stop: CancellationToken,
     _folder: Option<Scratch>,
 }
 
@@ -42,6 +46,11 @@ impl Hosted {
         let Some(store) = args.store() else {
             return Ok(None);
         };
+        if let Some(spool) = &args.spool {
+            let mut builder = DirBuilder::new();
+            let made = builder.recursive(true).mode(0o700).create(spool);
+            made.with_context(|| format!("cannot make the folder {}", spool.display()))?;
+        }
         let (endpoint, folder) = if let Some(endpoint) = &args.ledger {
             (endpoint.clone(), None)
         } else {
@@ -52,16 +61,22 @@ impl Hosted {
         let (outbox, entries) = mpsc::channel(ROOM);
         let config = Config {
             store,
-            source: Source::Channel(entries),
+            source: Source::Channel {
+                entries,
+                leftover: args.leftover(),
+            },
             listen: Some(listen(&endpoint)?),
             admin_keys: args.admin_key_hashes.clone(),
             key_store: args.key_store()?,
+            drain_timeout: inferyard_ledger::DRAIN_TIMEOUT,
         };
-        let ended = spawn(config).await?;
+        let stop = CancellationToken::new();
+        let ended = spawn(config, stop.clone()).await?;
         Ok(Some(Self {
             endpoint,
             outbox,
             ended,
+            stop,
             folder,
         }))
     }
@@ -70,6 +85,7 @@ impl Hosted {
     pub(super) fn into_ended(self) -> Ended {
         Ended {
             ended: self.ended,
+            stop: self.stop,
             _folder: self.folder,
         }
     }
@@ -78,7 +94,13 @@ impl Hosted {
 // === impl Ended ===
 
 impl Ended {
-    /// Waits until every event is written.
+    /// Asks it to end; the router has told all that it had to tell. What the database does not take
+    /// within ten seconds stays in a file, or is lost and counted in the error.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits for its end.
     pub(super) async fn wait(&mut self) -> anyhow::Result<()> {
         (&mut self.ended)
             .await
@@ -87,7 +109,10 @@ impl Ended {
 }
 
 /// Returns once it is open, or cannot be.
-async fn spawn(config: Config) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+async fn spawn(
+    config: Config,
+    stop: CancellationToken,
+) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -99,7 +124,7 @@ async fn spawn(config: Config) -> anyhow::Result<oneshot::Receiver<anyhow::Resul
             Ok(ledger) => {
                 // Nobody waits any more where the router has failed to start.
                 opened.send(Ok(())).ok();
-                let end = ledger.run(CancellationToken::new()).await;
+                let end = ledger.run(stop).await;
                 ended.send(end.map_err(Into::into)).ok();
             }
             Err(error) => drop(opened.send(Err(error))),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::ArgGroup;
 use inferyard_keys::KeyStore;
 use inferyard_proto::outbox::Entry;
 use inferyard_router::catalog::{Endpoint, KeyHash};
@@ -25,6 +26,7 @@ const SHORTEST_SECRET: usize = 32;
 /// Where limits are counted, keys are looked up and usage is kept.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Limits, keys and usage")]
+#[command(group(ArgGroup::new("books").args(["redis", "sqlite", "postgres"]).multiple(true)))]
 pub(crate) struct Args {
     /// Count limits in this Redis, with all routers that share it [default: in memory, for this router alone]
     #[arg(
@@ -36,9 +38,10 @@ pub(crate) struct Args {
     pub(crate) redis: Option<String>,
     #[command(flatten)]
     pub(crate) redis_ca: redis_ca::Args,
-    /// Where the use of requests waits while Redis cannot be reached. Keep the folder over restarts;
-    /// each router needs its own [default: memory]
-    #[arg(long, value_name = "FOLDER", requires = "redis")]
+    /// Where the use of requests waits while Redis cannot be reached. With --sqlite or --postgres: where
+    /// it stays if the database does not take it before the router ends. Keep the folder over restarts;
+    /// each router needs its own [default: memory; beside the file of --sqlite]
+    #[arg(long, value_name = "FOLDER", requires = "books")]
     pub(crate) spool: Option<PathBuf>,
     /// A key store in Redis, beside the keys of the manifests; `none`: no other keys
     /// [default: that of --redis]
@@ -93,6 +96,16 @@ impl Args {
         let sqlite = self.sqlite.as_ref();
         let sqlite = sqlite.map(|path| format!("sqlite:{}", path.display()));
         sqlite.or_else(|| self.postgres.clone())
+    }
+
+    /// The file in which usage events stay that this database did not take before the end.
+    pub(super) fn leftover(&self) -> Option<PathBuf> {
+        if let Some(folder) = &self.spool {
+            return Some(folder.join("unstored"));
+        }
+        let mut path = self.sqlite.clone()?.into_os_string();
+        path.push(".unstored");
+        Some(path.into())
     }
 
     /// Where limits are counted. `outbox` takes the usage events where that is in memory.

@@ -208,6 +208,7 @@ impl Plan<'_> {
             }
             (None, Some(postgres)) => {
                 secrets.push((part::POSTGRES, postgres.into()));
+                flags.extend(["--spool".into(), self.state.spool(index).into()]);
             }
             (None, None) => {
                 flags.extend(["--sqlite".into(), self.state.ledger().into()]);

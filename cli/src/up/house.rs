@@ -17,8 +17,9 @@ use crate::failure::Failure;
 use crate::logs::Format;
 use crate::router::Addresses;
 
-/// Beyond its own bound for running answers, a child gets this long to end.
-const GRACE: Duration = Duration::from_secs(5);
+/// Beyond its own bound for running answers, a child gets this long to end. A router needs some seconds for
+/// last words, ten for what Redis has to hear, and ten for what the database of its ledger does not take.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// What happens to the children.
 #[derive(Debug)]

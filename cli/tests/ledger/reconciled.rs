@@ -100,10 +100,14 @@ async fn bill(store: &str, number: u32, boot: u64, usage: Usage) {
     let (sender, receiver) = mpsc::channel(1);
     let config = Config {
         store: store.to_owned(),
-        source: Source::Channel(receiver),
+        source: Source::Channel {
+            entries: receiver,
+            leftover: None,
+        },
         listen: None,
         admin_keys: Vec::new(),
         key_store: None,
+        drain_timeout: inferyard_ledger::DRAIN_TIMEOUT,
     };
     let ledger = Ledger::open(config).await.unwrap();
     let event = UsageEvent {

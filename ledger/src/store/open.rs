@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{AnyPool, ConnectOptions as _, SqlStr};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, SqlStr};
+use tokio::time::timeout;
 
-use super::{Places, Store};
+use super::{Places, Store, Writer};
 
-/// Writing takes one; the rest are for those who ask.
+/// Questions that are answered at the same time.
 const CONNECTIONS: u32 = 4;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the end of all connections may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Readers go on while one writes; an event that was acknowledged is on disk.
 const SQLITE_SETTINGS: &str =
     "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
@@ -63,19 +66,35 @@ enum Place {
     Sqlite(PathBuf),
 }
 
+/// How connections to a store are made.
+#[derive(Clone)]
+pub(super) struct Connect {
+    options: AnyConnectOptions,
+    is_sqlite: bool,
+}
+
 // === impl Store ===
 
 impl Store {
     /// Opens the store at a URL (`postgres://…` or `sqlite:PATH`) and creates or upgrades its tables.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
+        let (store, writer) = Self::open_to_write(url).await?;
+        writer.close().await;
+        Ok(store)
+    }
+
+    /// The same, with the connection that writes events.
+    pub(crate) async fn open_to_write(url: &str) -> Result<(Self, Writer), OpenError> {
         let place = Place::parse(url)?;
         if let Place::Sqlite(path) = &place {
             create(path)?;
         }
-        let pool = place.connect().await?;
-        migrator().run(&pool).await.map_err(OpenError::Migrate)?;
-        let places = place.places();
-        Ok(Self { pool, places })
+        let connect = Connect::to(&place)?;
+        let store = Self::with(&connect, &place).await?;
+        // A migration that failed leaves a connection in a state that is not known: all are dropped here.
+        let migrated = migrator().run(&store.pool).await;
+        migrated.map_err(OpenError::Migrate)?;
+        Ok((store, Writer::new(connect, place.places())))
     }
 
     /// Opens a store that exists, for reading.
@@ -86,19 +105,29 @@ impl Store {
         {
             return Err(OpenError::Missing { path: path.clone() });
         }
-        let pool = place.connect().await?;
+        Self::with(&Connect::to(&place)?, &place).await
+    }
+
+    async fn with(connect: &Connect, place: &Place) -> Result<Self, OpenError> {
+        let pool = connect.pool().await.map_err(OpenError::Connect)?;
         let places = place.places();
         Ok(Self { pool, places })
     }
 
-    /// Whether it answers.
+    /// Whether it answers, and is no standby, which takes no write.
     pub(crate) async fn answers(&self) -> bool {
-        sqlx::query("SELECT 1").execute(&self.pool).await.is_ok()
+        match self.places {
+            Places::Bare => sqlx::query("SELECT 1").execute(&self.pool).await.is_ok(),
+            Places::Numbered => {
+                let standby = sqlx::query_scalar::<_, bool>("SELECT pg_is_in_recovery()");
+                standby.fetch_one(&self.pool).await.is_ok_and(|is| !is)
+            }
+        }
     }
 
-    /// Ends all connections.
+    /// Ends all connections. One that is stuck in a question is left behind.
     pub(crate) async fn close(&self) {
-        self.pool.close().await;
+        let _ = timeout(CLOSE_TIMEOUT, self.pool.close()).await;
     }
 }
 
@@ -124,30 +153,49 @@ impl Place {
             Self::Sqlite(_) => Places::Bare,
         }
     }
+}
 
-    async fn connect(&self) -> Result<AnyPool, OpenError> {
+// === impl Connect ===
+
+impl Connect {
+    fn to(place: &Place) -> Result<Self, OpenError> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(install_default_drivers);
-        let (url, is_sqlite) = match self {
-            Self::Postgres(url) => (url.clone(), false),
-            Self::Sqlite(path) => (format!("sqlite:{}?mode=rw", escaped(path)), true),
+        let (url, is_sqlite) = match place {
+            Place::Postgres(url) => (url.clone(), false),
+            Place::Sqlite(path) => (format!("sqlite:{}?mode=rw", escaped(path)), true),
         };
         let options: AnyConnectOptions = url.parse().map_err(OpenError::Url)?;
+        Ok(Self {
+            options: options.disable_statement_logging(),
+            is_sqlite,
+        })
+    }
+
+    /// One connection, which is in no pool.
+    pub(super) async fn open(&self) -> sqlx::Result<AnyConnection> {
+        let mut connection = self.options.connect().await?;
+        set_up(&mut connection, self.is_sqlite).await?;
+        Ok(connection)
+    }
+
+    /// Connections for questions, which write nothing.
+    async fn pool(&self) -> sqlx::Result<AnyPool> {
+        let is_sqlite = self.is_sqlite;
         AnyPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if is_sqlite {
-                        sqlx::raw_sql(SQLITE_SETTINGS).execute(connection).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect_with(options.disable_statement_logging())
+            .after_connect(move |connection, _| Box::pin(set_up(connection, is_sqlite)))
+            .connect_with(self.options.clone())
             .await
-            .map_err(OpenError::Connect)
     }
+}
+
+async fn set_up(connection: &mut AnyConnection, is_sqlite: bool) -> sqlx::Result<()> {
+    if is_sqlite {
+        sqlx::raw_sql(SQLITE_SETTINGS).execute(connection).await?;
+    }
+    Ok(())
 }
 
 /// The file is its owner's alone, and so are the log and the index that SQLite puts beside it.

@@ -1,14 +1,14 @@
 //! Events into the tables: a batch is one transaction, and an event that is there already counts nothing.
 
 use std::collections::HashSet;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
-use sqlx::{Any, AnyConnection, AssertSqlSafe, Row as _};
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
-use super::{Places, Store};
+use super::Places;
 use crate::event::{DeadLetter, Event};
 
 mod insert;
@@ -53,53 +53,50 @@ pub(crate) struct Stored {
     pub(crate) known: usize,
 }
 
-/// Nothing of the batch was stored, as far as one knows: repeating it does no harm.
+/// The store has not confirmed the batch. It may have committed it all the same, where the answer was
+/// lost: repeating it does no harm.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {
     /// The store did not do it; the next try may succeed.
     #[error("the ledger's store did not take a batch of events")]
     Unavailable(#[source] sqlx::Error),
+    /// The store did not answer.
+    #[error("the ledger's store did not answer within {0:?}")]
+    TooSlow(Duration),
     /// It will refuse this batch for ever: a value in it is not to its liking.
     #[error("the ledger's store refuses a value")]
     Refused(#[source] sqlx::Error),
 }
 
-// === impl Store ===
+/// Stores events and dead letters in one transaction. After an error the connection must not be used
+/// again: see [`Writer`](super::Writer).
+pub(super) async fn write_batch(
+    connection: &mut AnyConnection,
+    places: Places,
+    events: &[Event],
+    dead: &[DeadLetter],
+) -> sqlx::Result<Stored> {
+    let now = now_us();
+    // Every ledger takes locks in the same order, so that two of them never wait for each other.
+    let mut sorted: Vec<&Event> = events.iter().collect();
+    sorted.sort_by(|a, b| (&a.request_id, a.part).cmp(&(&b.request_id, b.part)));
+    sorted.dedup_by(|a, b| (&a.request_id, a.part) == (&b.request_id, b.part));
 
-impl Store {
-    /// Stores events and dead letters, all or none.
-    pub(crate) async fn write(
-        &self,
-        events: &[Event],
-        dead: &[DeadLetter],
-    ) -> Result<Stored, WriteError> {
-        self.transact(events, dead).await.map_err(WriteError::from)
-    }
-
-    async fn transact(&self, events: &[Event], dead: &[DeadLetter]) -> sqlx::Result<Stored> {
-        let now = now_us();
-        // Every ledger takes locks in the same order, so that two of them never wait for each other.
-        let mut sorted: Vec<&Event> = events.iter().collect();
-        sorted.sort_by(|a, b| (&a.request_id, a.part).cmp(&(&b.request_id, b.part)));
-        sorted.dedup_by(|a, b| (&a.request_id, a.part) == (&b.request_id, b.part));
-
-        let mut transaction = self.pool.begin().await?;
-        let connection = &mut *transaction;
-        let new = insert_events(connection, self.places, &sorted, now).await?;
-        let fresh: Vec<&Event> = sorted
-            .into_iter()
-            .filter(|event| new.contains(&(event.request_id.clone(), event.part)))
-            .collect();
-        add_prices(connection, self.places, &fresh, now).await?;
-        add_to_hours(connection, self.places, &fresh).await?;
-        add_to_workers(connection, self.places, &fresh).await?;
-        add_dead_letters(connection, self.places, dead, now).await?;
-        transaction.commit().await?;
-        Ok(Stored {
-            new: fresh.len(),
-            known: events.len() - fresh.len(),
-        })
-    }
+    let mut transaction = connection.begin().await?;
+    let new = insert_events(&mut transaction, places, &sorted, now).await?;
+    let fresh: Vec<&Event> = sorted
+        .into_iter()
+        .filter(|event| new.contains(&(event.request_id.clone(), event.part)))
+        .collect();
+    add_prices(&mut transaction, places, &fresh, now).await?;
+    add_to_hours(&mut transaction, places, &fresh).await?;
+    add_to_workers(&mut transaction, places, &fresh).await?;
+    add_dead_letters(&mut transaction, places, dead, now).await?;
+    transaction.commit().await?;
+    Ok(Stored {
+        new: fresh.len(),
+        known: events.len() - fresh.len(),
+    })
 }
 
 /// Returns the ids of those that were not there.

@@ -19,10 +19,14 @@ async fn only_admins_reach_keys_and_only_where_there_is_a_key_store() {
         let (entries, receiver) = mpsc::channel(1);
         let config = Config {
             store: format!("sqlite:{}", folder.path().join("ledger").display()),
-            source: Source::Channel(receiver),
+            source: Source::Channel {
+                entries: receiver,
+                leftover: None,
+            },
             listen: Some("127.0.0.1:0".parse::<Listen>().unwrap()),
             admin_keys: vec![KeyHash::of(KEY.as_bytes())],
             key_store: with_keys.then(|| KeyStore::new(redis.url().parse().unwrap())),
+            drain_timeout: inferyard_ledger::DRAIN_TIMEOUT,
         };
         let ledger = Ledger::open(config).await.unwrap();
         let address = ledger.address().unwrap().clone();

@@ -11,8 +11,11 @@ mod http;
 mod servers;
 
 mod cluster;
+mod ending;
+mod full_disk;
 mod keys;
 mod once;
+mod postgresql;
 mod questions;
 mod ready;
 mod recovery;

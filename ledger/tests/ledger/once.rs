@@ -16,10 +16,14 @@ async fn store_all(url: &str, entries: Vec<Entry>) {
     let (sender, receiver) = mpsc::channel(16);
     let config = Config {
         store: url.to_owned(),
-        source: Source::Channel(receiver),
+        source: Source::Channel {
+            entries: receiver,
+            leftover: None,
+        },
         listen: None,
         admin_keys: Vec::new(),
         key_store: None,
+        drain_timeout: inferyard_ledger::DRAIN_TIMEOUT,
     };
     let ledger = Ledger::open(config).await.unwrap();
     let send = async move {

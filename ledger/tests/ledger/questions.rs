@@ -82,10 +82,14 @@ impl Served {
         let (entries, receiver) = mpsc::channel(16);
         let config = Config {
             store: store.to_owned(),
-            source: Source::Channel(receiver),
+            source: Source::Channel {
+                entries: receiver,
+                leftover: None,
+            },
             listen: Some(listen.parse::<Listen>().unwrap()),
             admin_keys: vec![KeyHash::of(b"another"), KeyHash::of(KEY.as_bytes())],
             key_store: None,
+            drain_timeout: inferyard_ledger::DRAIN_TIMEOUT,
         };
         let ledger = Ledger::open(config).await.unwrap();
         let address = ledger.address().unwrap().clone();

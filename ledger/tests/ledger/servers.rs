@@ -146,6 +146,12 @@ impl Postgres {
         }
     }
 
+    /// Starts it as the standby of nobody: it answers questions, and takes nothing.
+    pub(crate) async fn restart_as_standby(&mut self) {
+        fs::write(self.folder.path().join("data/standby.signal"), "").unwrap();
+        self.restart().await;
+    }
+
     pub(crate) async fn restart(&mut self) {
         let process = program("postgres", self.folder.path())
             .args([
