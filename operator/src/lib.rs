@@ -12,6 +12,7 @@ mod reconcile;
 mod dereference;
 mod validate;
 mod build;
+mod scale_down;
 mod apply;
 mod observe;
 mod status;

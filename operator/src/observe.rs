@@ -9,12 +9,11 @@ use inferyard_proto::worker::v1::worker_client::WorkerClient;
 use inferyard_proto::worker::v1::{WatchRequest, WorkerState};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::DynamicObject;
 use kube::{Api, Client, ResourceExt};
-use serde_json::json;
 use tonic::transport::Endpoint;
 
-use crate::apply::{Applied, MANAGER};
+use crate::apply::Applied;
 use crate::build::GRPC_PORT;
 use crate::dereference::Dereferenced;
 use crate::kind::Kind;
@@ -23,8 +22,6 @@ use crate::kind::Kind;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Workers that are asked at once.
 const AT_ONCE: usize = 32;
-/// What the ReplicaSet controller reads: the pod with the lowest goes first.
-const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// What is to be seen of a model.
 #[derive(Debug, Default)]
@@ -53,7 +50,7 @@ pub(crate) async fn observe(
     applied: Option<&Applied>,
 ) -> Observed {
     let waiting: Vec<_> = (found.pods.iter()).filter(|pod| !is_ready(pod)).collect();
-    let reports = reports(&waiting).await;
+    let reports = reports(&waiting, PATIENCE).await;
     let volume = match found.live.get(&Kind::PersistentVolumeClaim) {
         Some(claim) if !waiting.is_empty() => volume(client, claim).await,
         _ => None,
@@ -64,47 +61,6 @@ pub(crate) async fn observe(
         pods: found.pods.clone(),
         reports,
         volume,
-    }
-}
-
-/// Before workers are taken away: the idlest pods are marked to go first.
-pub(crate) async fn mark_idlest(client: &Client, found: &Dereferenced, wanted: i32) {
-    let live = found.live.get(&Kind::Deployment);
-    let Some(live) = live.and_then(|live| live.data["spec"]["replicas"].as_i64()) else {
-        return;
-    };
-    if live <= i64::from(wanted) || wanted == 0 {
-        return;
-    }
-    let ready: Vec<_> = (found.pods.iter()).filter(|pod| is_ready(pod)).collect();
-    let reports = reports(&ready).await;
-    for pod in ready {
-        let name = pod.name_any();
-        // One that does not answer is not worth keeping.
-        let cost = reports.get(&name).map_or(0, |state| {
-            i64::from(state.running) + i64::from(state.queued)
-        });
-        let cost = cost.min(i64::from(i32::MAX)).to_string();
-        if pod
-            .annotations()
-            .get(DELETION_COST)
-            .map_or("0", String::as_str)
-            == cost
-        {
-            continue;
-        }
-        let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-        let patch = json!({ "metadata": { "annotations": { DELETION_COST: cost } } });
-        let params = PatchParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        if let Err(error) = api
-            .patch_metadata(&name, &params, &Patch::Merge(&patch))
-            .await
-        {
-            tracing::warn!(%error, pod = name, "the idlest worker may not be the one that goes");
-        }
     }
 }
 
@@ -120,11 +76,15 @@ pub(crate) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a str> {
     Some(&found.status)
 }
 
-async fn reports(pods: &[&Arc<Pod>]) -> BTreeMap<String, WorkerState> {
+/// What workers say of themselves, by the names of their pods. One that does not answer in time is left out.
+pub(crate) async fn reports(
+    pods: &[&Arc<Pod>],
+    patience: Duration,
+) -> BTreeMap<String, WorkerState> {
     let mut reports = BTreeMap::new();
     for group in pods.chunks(AT_ONCE) {
         let answers = group.iter().map(|pod| async {
-            let answer = tokio::time::timeout(PATIENCE, ask(pod)).await;
+            let answer = tokio::time::timeout(patience, ask(pod)).await;
             Some((pod.name_any(), answer.ok().flatten()?))
         });
         reports.extend(join_all(answers).await.into_iter().flatten());

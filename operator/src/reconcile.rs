@@ -22,6 +22,7 @@ use crate::dereference::{self, Caches};
 use crate::events;
 use crate::metrics::Metrics;
 use crate::observe;
+use crate::scale_down;
 use crate::status;
 use crate::validate;
 
@@ -93,7 +94,7 @@ async fn carry_out(
     let mut applied = None;
     if let Ok(model) = &accepted {
         let wanted = build::build(model);
-        observe::mark_idlest(client, &found, wanted.replicas).await;
+        scale_down::mark_least_busy(client, &found, wanted.replicas).await;
         match apply::apply(client, &found, &wanted, &context.settled).await {
             Ok(done) => applied = Some(done),
             Err(ApplyError::Refused(refusal)) => accepted = Err(refusal),

@@ -4,8 +4,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::event::{FailureKind, Usage};
+use last_minute::LastMinute;
+
+mod last_minute;
 
 /// Changes of the prefix set that are kept for watchers that are behind; who is further behind gets
 /// the whole set anew.
@@ -115,6 +119,8 @@ pub(crate) struct Snapshot {
     pub(crate) capacity: Capacity,
     /// What it is busy with.
     pub(crate) load: Load,
+    /// Tokens computed within the last minute.
+    pub(crate) worked_last_minute: u64,
     /// Requests in the queue.
     pub(crate) queued: usize,
     /// Their prompt tokens.
@@ -141,6 +147,7 @@ pub(crate) struct PrefixNews {
 #[derive(Debug)]
 struct Inner {
     snapshot: Snapshot,
+    worked: LastMinute,
     // By how they ended.
     requests: HashMap<Outcome, u64>,
     held: HashSet<u64>,
@@ -161,10 +168,12 @@ impl State {
                 note: String::new(),
                 capacity: Capacity::default(),
                 load: Load::default(),
+                worked_last_minute: 0,
                 queued: 0,
                 queued_tokens: 0,
                 totals: Totals::default(),
             },
+            worked: LastMinute::new(Instant::now()),
             requests: HashMap::new(),
             held: HashSet::new(),
             changes: VecDeque::new(),
@@ -246,6 +255,10 @@ impl State {
     pub(crate) fn set_load(&self, load: Load, prefixes: impl Iterator<Item = PrefixChange>) {
         let mut inner = self.lock();
         let mut changed = inner.snapshot.load != load;
+        let worked = load.worked.saturating_sub(inner.snapshot.load.worked);
+        if worked > 0 {
+            inner.worked.add(worked, Instant::now());
+        }
         inner.snapshot.load = load;
         for change in prefixes {
             changed = true;
@@ -273,7 +286,7 @@ impl State {
 
     /// This moment.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.lock().snapshot.clone()
+        self.lock().snapshot()
     }
 
     /// Requests that have ended, by how.
@@ -283,10 +296,10 @@ impl State {
 
     /// This moment, and what of the prefixes is news to this watcher.
     pub(crate) fn observe(&self, cursor: &mut Cursor) -> (Snapshot, PrefixNews) {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let news = inner.news(cursor.0);
         cursor.0 = Some(inner.next_change());
-        (inner.snapshot.clone(), news)
+        (inner.snapshot(), news)
     }
 
     fn change(&self, change: impl FnOnce(&mut Inner)) {
@@ -303,6 +316,11 @@ impl State {
 // === impl Inner ===
 
 impl Inner {
+    fn snapshot(&mut self) -> Snapshot {
+        self.snapshot.worked_last_minute = self.worked.sum(Instant::now());
+        self.snapshot.clone()
+    }
+
     fn apply(&mut self, change: PrefixChange) {
         match change {
             PrefixChange::Added(block) => self.held.insert(block),

@@ -569,6 +569,10 @@ pub struct WorkerState {
     /// What is being fetched before a worker can load it. Absent: nothing.
     #[prost(message, optional, tag = "31")]
     pub fetch: ::core::option::Option<FetchProgress>,
+    /// The part of `worked_tokens_total` that was computed within the last minute: how busy the worker is, also
+    /// in a moment in which nothing runs. The operator removes the least busy workers first.
+    #[prost(uint64, tag = "33")]
+    pub worked_tokens_last_minute: u64,
 }
 /// Nested message and enum types in `WorkerState`.
 pub mod worker_state {

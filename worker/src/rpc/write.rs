@@ -72,6 +72,7 @@ pub(super) fn state(
         worked_tokens_total: load.worked,
         note: snapshot.note.clone(),
         fetch: None,
+        worked_tokens_last_minute: snapshot.worked_last_minute,
     }
 }
 

@@ -134,3 +134,24 @@ async fn nothing_takes_time_where_all_is_instant() {
     assert_eq!(answer.only().tokens.len(), 1_000);
     assert_eq!(asked.elapsed(), Duration::ZERO);
 }
+
+#[tokio::test(start_paused = true)]
+async fn work_of_the_last_minute_is_told_while_nothing_runs() {
+    let worker = start(|_| ()).await;
+    worker.ask(with_answer(500, 21)).await;
+    let idle = worker.wait_idle().await;
+    assert_eq!(idle.worked_tokens_last_minute, 521);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    worker.ask(with_answer(100, 11)).await;
+    let both = worker.wait_idle().await;
+    assert_eq!(both.worked_tokens_last_minute, 632);
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    let second = worker.wait_idle().await;
+    assert_eq!(second.worked_tokens_last_minute, 111);
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    let rested = worker.wait_idle().await;
+    assert_eq!(
+        (rested.worked_tokens_last_minute, rested.worked_tokens_total),
+        (0, 632)
+    );
+}
