@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import shutil
 import signal
 import socket
@@ -13,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-START_S = 30
-# Below the range from which the system takes ports for outgoing connections, so that a server that was
-# killed finds its port free when it comes back. The bus of a cluster is 10,000 above.
-PORTS = range(20_000, 22_768)
+from ports import Port
+
+# Patience with a loaded machine. No test asserts a speed by it.
+START_S = 60
 
 
 class Server:
@@ -25,6 +24,11 @@ class Server:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="iy-server-"))
         self.process: subprocess.Popen[bytes] | None = None
+        self._port = Port()
+
+    @property
+    def port(self) -> int:
+        return self._port.number
 
     def _run(self, *command: str | Path, privileges: tuple[str, ...] = ()) -> None:
         """Starts the program; what it writes goes to the file `log`."""
@@ -37,16 +41,16 @@ class Server:
                 cwd=self.folder,
             )
 
-    def _wait(self, ready: Callable[[], bool]) -> bool:
-        """Waits until it is ready; false if it ended instead."""
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        """Waits until it is ready."""
         assert self.process is not None
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if ready():
-                return True
+                return
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(0.01)
-                return False
+                raise AssertionError(f"{self.process.args} has ended:\n{self.log()}")
         raise AssertionError(f"{self.process.args} is not ready after {START_S} s:\n{self.log()}")
 
     def log(self) -> str:
@@ -68,6 +72,7 @@ class Server:
         """Ends it and removes its folder."""
         if self.process is not None and self.process.poll() is None:
             self.kill()
+        self._port.give_back()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -81,9 +86,7 @@ class Redis(Server):
         if cluster:
             self._settings += ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"]
         self._settings += settings
-        for self.port in free_ports():
-            if self._started():
-                return
+        self.start()
 
     @property
     def url(self) -> str:
@@ -91,12 +94,8 @@ class Redis(Server):
 
     def start(self) -> None:
         """Starts it again on the same port with the data that it left."""
-        while not self._started():
-            continue  # Somebody has the port at the moment.
-
-    def _started(self) -> bool:
         self._run("redis-server", "--port", str(self.port), *self._settings)
-        return self._wait(self._answers)
+        self._wait(self._answers)
 
     def _answers(self) -> bool:
         try:
@@ -154,7 +153,7 @@ class Connection:
     """Redis's protocol, as far as tests need it."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self._input = self._socket.makefile("rb")
 
     def __enter__(self) -> "Connection":
@@ -233,15 +232,15 @@ class Postgres(Server):
         self._data = self.folder / "data"
         self._once("initdb", "--no-sync", "--auth", "trust", "--username", "inferyard", "--encoding", "UTF8", "-D", self._data)
         self._databases = 0
-        for self.port in free_ports():
-            if self._started():
-                return
+        self.start()
 
     def start(self) -> None:
         """Starts it again on the same port with the data that it left."""
         (self._data / "postmaster.pid").unlink(missing_ok=True)
-        while not self._started():
-            continue  # Somebody has the port at the moment.
+        # What the system has been given survives the death of a process; only a power cut needs fsync.
+        settings = ("-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.folder}")
+        self._run(self._programs / "postgres", "-D", self._data, "-p", str(self.port), *settings, privileges=self._privileges)
+        self._wait(self._accepts)
 
     def database(self) -> str:
         """The address of a new, empty database."""
@@ -263,14 +262,8 @@ class Postgres(Server):
     def _url(self) -> str:
         return f"postgres://inferyard@127.0.0.1:{self.port}"
 
-    def _started(self) -> bool:
-        # What the system has been given survives the death of a process; only a power cut needs fsync.
-        settings = ("-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.folder}")
-        self._run(self._programs / "postgres", "-D", self._data, "-p", str(self.port), *settings, privileges=self._privileges)
-        return self._wait(self._accepts)
-
     def _accepts(self) -> bool:
-        command = [self._programs / "pg_isready", "--quiet", "--host", "127.0.0.1", "--port", str(self.port)]
+        command = [self._programs / "pg_isready", "--quiet", "--host", self.folder, "--port", str(self.port)]
         return subprocess.run(command, check=False).returncode == 0
 
     def _once(self, program: str, *arguments: str | Path) -> str:
@@ -291,15 +284,3 @@ def programs() -> Path:
     found = shutil.which("initdb")
     assert found, "PostgreSQL was not found; .ci/prerequisites test installs it"
     return Path(found).resolve().parent
-
-
-def free_ports() -> Iterator[int]:
-    """Ports on which nobody listens at this moment."""
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        yield port

@@ -4,7 +4,7 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -14,13 +14,14 @@ import certificates
 from asking import reply_with
 from certificates import Authority
 from inferyard import BINARY, Up
+from ports import Port
 from resources import demo, plan, write
-from servers import Redis, free_ports
+from servers import Redis
 
 DOCS = Path(__file__).parent.parent / "docs" / "limits.md"
 ASK = {"model": "demo", "messages": reply_with("hello"), "max_tokens": 5}
 PASSWORD = "a-secret-of-the-tests"
-WITHIN_S = 30
+WITHIN_S = 60
 
 
 @pytest.fixture
@@ -34,14 +35,15 @@ def authority(files: Authority) -> Path:
 
 
 @pytest.fixture
-def server(redis: Callable[..., Redis], files: Authority) -> Redis:
+def server(redis: Callable[..., Redis], files: Authority) -> Iterator[Redis]:
     """Tests of the server itself go over a port without TLS, as its default user."""
-    port = next(free_ports())
-    tls = ["--tls-port", port, "--tls-auth-clients", "no", "--tls-ca-cert-file", files.certificate]
+    port = Port()
+    tls = ["--tls-port", port.number, "--tls-auth-clients", "no", "--tls-ca-cert-file", files.certificate]
     tls += ["--tls-cert-file", files.server, "--tls-key-file", files.key]
     server = redis(settings=[str(word) for word in tls])
     server("ACL", "SETUSER", *documented_user())
-    return server
+    yield server
+    port.give_back()
 
 
 @pytest.fixture

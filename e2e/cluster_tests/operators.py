@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -11,8 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from cluster import Refused
 from inferyard import BINARY, START_S, STOP_S
 from namespaces import Namespace
+from ports import Port
 from resources import Resource
 
 # Requests that change something.
@@ -59,7 +60,28 @@ def account(namespace: Namespace) -> str:
         *granted("", "operator", RIGHTS),
         *granted("Cluster", f"{name}-operator", OF_THE_CLUSTER),
     )
+    wait_until_granted(namespace)
     return namespace.kubectl("create", "token", "operator").strip()
+
+
+def wait_until_granted(namespace: Namespace) -> None:
+    """Returns once the API server knows the rights: it reads roles a moment after they are written."""
+    who = f"system:serviceaccount:{namespace.name}:operator"
+    granted = [(group, what, verb) for group, kinds, verbs in [*RIGHTS, *OF_THE_CLUSTER] for what in kinds for verb in verbs]
+    # One of a Role and one of a ClusterRole: each is read as a whole.
+    for group, what, verb in (granted[0], granted[-1]):
+        deadline = time.monotonic() + START_S
+        question = ("auth", "can-i", verb, f"{what}.{group}", f"--as={who}", "--quiet")
+        while not _is_yes(namespace, *question):
+            assert time.monotonic() < deadline, question
+
+
+def _is_yes(namespace: Namespace, *question: str) -> bool:
+    try:
+        namespace.kubectl(*question)
+    except Refused:
+        return False
+    return True
 
 
 class Operator:
@@ -71,9 +93,9 @@ class Operator:
         access["users"] = [{"name": "admin", "user": {"token": account(namespace)}}]
         kubeconfig = folder / "operator.conf"
         kubeconfig.write_text(json.dumps(access))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._address = f"127.0.0.1:{free.getsockname()[1]}"
+        with cluster.inside():
+            self._port = Port()
+        self._address = f"127.0.0.1:{self._port.number}"
         self._log = folder / "operator.log"
         command = ["setpriv", "--pdeathsig", "KILL", "--", BINARY, "operator"]
         command += ["--namespace", namespace.name, "--leader-election-namespace", namespace.name]
@@ -90,7 +112,7 @@ class Operator:
     def _is_ready(self) -> bool:
         try:
             with self._cluster.inside():
-                urllib.request.urlopen(f"http://{self._address}/readyz", timeout=10).close()
+                urllib.request.urlopen(f"http://{self._address}/readyz", timeout=60).close()
         except OSError:
             return False
         return True
@@ -115,13 +137,14 @@ class Operator:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait(STOP_S)
+        self._port.give_back()
 
     # --- what it has asked of the API server
 
     def metrics(self) -> str:
         """Its metrics, as Prometheus would read them."""
         with self._cluster.inside():
-            return urllib.request.urlopen(f"http://{self._address}/metrics", timeout=10).read().decode()
+            return urllib.request.urlopen(f"http://{self._address}/metrics", timeout=60).read().decode()
 
     def requests(self) -> Counter[str]:
         """Requests so far, as "verb resource", those for its Lease left out."""

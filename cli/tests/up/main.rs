@@ -10,9 +10,10 @@ mod processes;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 
+use inferyard_test_ports::Port;
 use processes::{Process, Up, get, send, until, watch_once};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -121,10 +122,8 @@ fn several_routers_without_redis_are_refused() {
 
 #[test]
 fn a_redis_that_is_not_there_is_an_error_that_repeats_no_password() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
-    let url = format!("redis://user:secret-word@{address}");
+    let port = Port::take();
+    let url = format!("redis://user:secret-word@127.0.0.1:{}", port.number());
     let mut up = Process::start(&["up", "-f", QUICKSTART, "--redis", &url]);
     assert_eq!(up.end().code(), Some(1));
     let said = up.stderr.end();

@@ -13,7 +13,7 @@ pub(crate) fn start() -> Vec<Redis> {
         node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
     }
     for node in &nodes {
-        let first = nodes[0].port.to_string();
+        let first = nodes[0].port().to_string();
         node.command(&["CLUSTER", "MEET", "127.0.0.1", &first]);
     }
     let all_know = || {

@@ -1,15 +1,15 @@
 //! Private Redis servers that end with the test.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use inferyard_redis_link::Address;
+use inferyard_test_ports::Port;
 use tempfile::TempDir;
 
 /// A server on a free port of this machine, which keeps nothing on disk.
 pub(crate) struct Redis {
-    pub(crate) port: u16,
+    port: Port,
     arguments: Vec<String>,
     folder: TempDir,
     process: Child,
@@ -25,14 +25,8 @@ impl Redis {
     pub(crate) fn with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
-        // Somebody else may take the port in between: then the server ends, and another is tried.
-        let try_one = |_| {
-            let port = free_port();
-            let process = launch(port, &arguments, &folder)?;
-            Some((port, process))
-        };
-        let started = (0..20).find_map(try_one);
-        let (port, process) = started.expect("a Redis server should start");
+        let port = Port::take();
+        let process = launch(port.number(), &arguments, &folder);
         Self {
             port,
             arguments,
@@ -41,12 +35,16 @@ impl Redis {
         }
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number()
+    }
+
     pub(crate) fn address(&self) -> Address {
         self.url().parse().unwrap()
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.port())
     }
 
     /// Ends it as a crash does.
@@ -57,13 +55,13 @@ impl Redis {
 
     /// Starts it again on the same port, empty.
     pub(crate) fn restart(&mut self) {
-        self.process = launch(self.port, &self.arguments, &self.folder).expect("a server");
+        self.process = launch(self.port(), &self.arguments, &self.folder);
     }
 
     /// What `redis-cli` prints.
     pub(crate) fn command(&self, words: &[&str]) -> String {
         let output = Command::new("redis-cli")
-            .args(["-p", &self.port.to_string()])
+            .args(["-p", &self.port().to_string()])
             .args(words)
             .output()
             .unwrap();
@@ -79,8 +77,8 @@ impl Drop for Redis {
     }
 }
 
-/// Starts a server and waits until it takes connections; `None`: it ended.
-fn launch(port: u16, arguments: &[String], folder: &TempDir) -> Option<Child> {
+/// Starts a server and waits until it takes connections.
+fn launch(port: u16, arguments: &[String], folder: &TempDir) -> Child {
     let mut process = Command::new("redis-server")
         .args(["--port", &port.to_string()])
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
@@ -91,22 +89,8 @@ fn launch(port: u16, arguments: &[String], folder: &TempDir) -> Option<Child> {
         .expect("redis-server should be installed");
     let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
     let ready = log.any(|line| line.is_ok_and(|line| line.contains("Ready to accept connections")));
-    if !ready {
-        process.wait().unwrap();
-        return None;
-    }
+    assert!(ready, "the Redis server ended");
     // Nobody reads the rest; a thread keeps the pipe from filling.
     std::thread::spawn(move || log.for_each(drop));
-    Some(process)
-}
-
-/// A cluster needs the port 10,000 above as well.
-fn free_port() -> u16 {
-    loop {
-        let probe = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = probe.local_addr().unwrap().port();
-        if port < 55_000 {
-            return port;
-        }
-    }
+    process
 }

@@ -1,10 +1,10 @@
 //! The outbox spread over a Redis Cluster of three primaries.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use inferyard_ledger::Store;
 use inferyard_proto::outbox;
+use inferyard_test_ports::Port;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use tempfile::TempDir;
@@ -14,15 +14,9 @@ use crate::servers::eventually;
 
 /// Primaries on loopback.
 struct Cluster {
-    ports: Vec<u16>,
+    ports: Vec<Port>,
     processes: Vec<Child>,
     folders: Vec<TempDir>,
-}
-
-/// Ports that nobody has; a short time passes until the servers bind them.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 // === impl Cluster ===
@@ -34,13 +28,12 @@ impl Cluster {
             processes: Vec::new(),
             folders: Vec::new(),
         };
-        let ports: [u16; 6] = free_ports();
-        for pair in ports.chunks_exact(2) {
+        for _ in 0..3 {
+            let port = Port::take();
             let folder = tempfile::tempdir().unwrap();
             let process = Command::new("redis-server")
-                .args(["--port", &pair[0].to_string(), "--bind", "127.0.0.1"])
-                .args(["--cluster-enabled", "yes"])
-                .args(["--cluster-port", &pair[1].to_string()])
+                .args(["--port", &port.number().to_string()])
+                .args(["--bind", "127.0.0.1", "--cluster-enabled", "yes"])
                 .args(["--save", "", "--appendonly", "no"])
                 .arg("--dir")
                 .arg(folder.path())
@@ -48,20 +41,21 @@ impl Cluster {
                 .spawn()
                 .expect("redis-server should be installed");
             cluster.processes.push(process);
-            cluster.ports.push(pair[0]);
+            cluster.ports.push(port);
             cluster.folders.push(folder);
         }
         let slots = ["0 5460", "5461 10922", "10923 16383"];
         for (port, range) in cluster.ports.iter().zip(slots) {
-            tell(*port, &format!("CLUSTER ADDSLOTSRANGE {range}")).await;
+            tell(port.number(), &format!("CLUSTER ADDSLOTSRANGE {range}")).await;
         }
-        for pair in ports.chunks_exact(2).skip(1) {
-            let meet = format!("CLUSTER MEET 127.0.0.1 {} {}", pair[0], pair[1]);
-            tell(ports[0], &meet).await;
+        let first = cluster.ports[0].number();
+        for port in &cluster.ports[1..] {
+            let meet = format!("CLUSTER MEET 127.0.0.1 {}", port.number());
+            tell(first, &meet).await;
         }
         for port in &cluster.ports {
             eventually("a cluster that works", async || {
-                let info = tell(*port, "CLUSTER INFO").await;
+                let info = tell(port.number(), "CLUSTER INFO").await;
                 (info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3"))
                     .then_some(())
             })
@@ -71,7 +65,7 @@ impl Cluster {
     }
 
     fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.ports[0])
+        format!("redis://127.0.0.1:{}", self.ports[0].number())
     }
 
     async fn connect(&self) -> ClusterConnection {

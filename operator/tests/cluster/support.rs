@@ -1,7 +1,7 @@
 //! A namespace of a real cluster with an operator of its own.
 
 use std::fmt::Debug;
-use std::net::{SocketAddr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use inferyard_crds::{Condition, ModelDeployment};
 use inferyard_operator::{Config, StartError};
+use inferyard_test_ports::Port;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -34,7 +35,7 @@ pub(crate) struct Cluster {
 
 /// An operator in this process.
 pub(crate) struct Operator {
-    metrics: SocketAddr,
+    metrics: Port,
     stop: CancellationToken,
     running: JoinHandle<Result<(), StartError>>,
 }
@@ -163,7 +164,9 @@ impl Cluster {
 
 impl Operator {
     async fn scrape(&self) -> String {
-        let Ok(stream) = tokio::net::TcpStream::connect(self.metrics).await else {
+        let Ok(stream) =
+            tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.metrics.number())).await
+        else {
             return String::new();
         };
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -214,9 +217,7 @@ impl Operator {
 }
 
 fn operator(namespace: &str, lease_namespace: &str, kubeconfig: &std::path::Path) -> Operator {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let metrics = free.local_addr().unwrap();
-    drop(free);
+    let metrics = Port::take();
     let config = Config {
         namespaces: vec![namespace.to_owned()],
         image: "inferyard.invalid/none:1".to_owned(),
@@ -225,7 +226,7 @@ fn operator(namespace: &str, lease_namespace: &str, kubeconfig: &std::path::Path
         lease_namespace: lease_namespace.to_owned(),
         identity: format!("{lease_namespace}-test"),
         kubeconfig: Some(kubeconfig.to_owned()),
-        metrics: Some(metrics),
+        metrics: Some((Ipv4Addr::LOCALHOST, metrics.number()).into()),
     };
     let stop = CancellationToken::new();
     let running = tokio::spawn(inferyard_operator::run(config, stop.clone()));

@@ -3,26 +3,29 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::server::{Server, free_ports};
+use inferyard_test_ports::Port;
+
+use super::server::Server;
 use super::subject::{Subject, redis_at};
 use super::{LIFETIME, again, n, on_plan, used, whole};
 use crate::limit::store::{Progressed, Settled, Store as _};
 
-fn start() -> ([Server; 3], u16) {
-    let ports = free_ports::<6>();
-    let servers = std::array::from_fn(|node| {
-        let (port, bus) = (ports[node].to_string(), ports[node + 3].to_string());
+fn start() -> ([(Server, Port); 3], u16) {
+    let servers = std::array::from_fn(|_| {
+        let port = Port::take();
         let arguments = [
             "--databases",
             "1",
             "--cluster-enabled",
             "yes",
             "--port",
-            &port,
+            &port.number().to_string(),
         ];
-        Server::start(&[&arguments[..], &["--cluster-port", &bus]].concat())
+        (Server::start(&arguments), port)
     });
-    let nodes = ports[..3].iter().map(|port| format!("127.0.0.1:{port}"));
+    let nodes = servers
+        .each_ref()
+        .map(|(_, port)| format!("127.0.0.1:{}", port.number()));
     let create = Command::new("redis-cli")
         .args(["--cluster", "create"])
         .args(nodes)
@@ -30,7 +33,8 @@ fn start() -> ([Server; 3], u16) {
         .output()
         .expect("redis-cli should be installed");
     assert!(create.status.success(), "{create:?}");
-    (servers, ports[0])
+    let first = servers[0].1.number();
+    (servers, first)
 }
 
 /// The nodes agree on their slots a moment after the cluster was made.

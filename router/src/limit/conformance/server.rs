@@ -1,7 +1,6 @@
 //! Servers for the tests of this process, which end with it.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -56,10 +55,4 @@ impl Server {
     fn socket(&self) -> String {
         self.folder.path().join("s").to_str().unwrap().to_owned()
     }
-}
-
-/// Ports that were free a moment ago.
-pub(super) fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = std::array::from_fn::<_, N, _>(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }

@@ -1,12 +1,13 @@
 //! A redis-server for one test.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::streams::StreamRangeReply;
 use inferyard_proto::outbox;
 use inferyard_redis_link::{Client, Timeouts};
+use inferyard_test_ports::Port;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
@@ -14,17 +15,15 @@ use super::*;
 /// A Redis of this test alone, which writes every change to disk before it answers.
 pub(super) struct Server {
     folder: tempfile::TempDir,
-    port: u16,
+    port: Port,
     process: Child,
 }
 
 impl Server {
     pub(super) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let process = run(folder.path(), port);
+        let port = Port::take();
+        let process = run(folder.path(), port.number());
         Self {
             folder,
             port,
@@ -33,7 +32,7 @@ impl Server {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.port.number())
     }
 
     pub(super) fn kill(&mut self) {
@@ -42,7 +41,7 @@ impl Server {
     }
 
     pub(super) fn start_again(&mut self) {
-        self.process = run(self.folder.path(), self.port);
+        self.process = run(self.folder.path(), self.port.number());
     }
 
     pub(super) fn signal(&self, signal: Signal) {
