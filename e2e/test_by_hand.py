@@ -44,14 +44,14 @@ def test_one_router_in_front_of_two_workers(run: Run, folder: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["router", "--help"], ["worker", "--help"], ["watch", "--help"], ["ledger", "--help"], ["usage", "--help"], ["reconcile", "--help"], ["explain", "--help"], ["replay", "--help"]])
 def test_every_help_page_is_there(arguments: list[str]) -> None:
-    page = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=20)
+    page = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=60)
     assert page.returncode == 0
     assert "Usage: inferyard" in page.stdout
     assert not page.stderr
 
 
 def test_the_version_is_told() -> None:
-    page = subprocess.run([BINARY, "--version"], capture_output=True, text=True, timeout=20)
+    page = subprocess.run([BINARY, "--version"], capture_output=True, text=True, timeout=60)
     assert page.returncode == 0
     assert page.stdout.startswith("inferyard ")
 
@@ -94,7 +94,7 @@ def test_a_mistake_in_a_manifest_is_named(folder: Path, manifest: str, told: lis
     path.write_text(manifest)
     up = subprocess.run(
         [BINARY, "up", "-f", str(path), "--listen", "127.0.0.1:0", "--state", str(folder / "state")],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert up.returncode == 2
     assert "wrong.yaml" in up.stderr

@@ -5,19 +5,19 @@ import json
 import time
 from collections.abc import Callable
 
-import pytest
 
 from asking import repeat, reply_with
 from inferyard import Up, Watch, idle, wait_idle
 
 CLIENTS = 200
+TOKENS = 450
 
 
 async def begin(up: Up, *, wait_for_text: bool = True) -> asyncio.StreamWriter:
     """Sends a request for an endless answer over a connection of its own; returns in mid-stream."""
     host, port = up.base_url.removeprefix("http://").removesuffix("/v1").rsplit(":", 1)
     reader, writer = await asyncio.open_connection(host, int(port))
-    body = json.dumps({"model": "demo", "messages": repeat("tick"), "stream": True, "max_tokens": 450}).encode()
+    body = json.dumps({"model": "demo", "messages": repeat("tick"), "stream": True, "max_tokens": TOKENS}).encode()
     writer.write(
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         + f"authorization: Bearer {up.api_key}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
@@ -40,7 +40,6 @@ def leave(writers: list[asyncio.StreamWriter]) -> None:
             writer.transport.abort()
 
 
-@pytest.mark.timeout(300)
 def test_200_clients_leave_in_mid_stream(start: Callable[..., Up], measured: Callable[[str, str], None]) -> None:
     up = start("wide.yaml")
     (worker,) = up.workers()
@@ -54,9 +53,9 @@ def test_200_clients_leave_in_mid_stream(start: Callable[..., Up], measured: Cal
         left = asyncio.run(come_and_go())
         # Every client saw text, so states from before that moment may still wait to be read here.
         watch.until(lambda state: state["running"] > 0, within=60)
-        # All answers to the end would take much longer.
-        watch.until(idle, within=10)
+        state = watch.until(idle, within=60)
         measured("200 clients left in mid-stream, zero running after", f"{time.monotonic() - left:.3f} s (goal: 1 s)")
+    assert state["completion_tokens_total"] < CLIENTS * TOKENS / 2, "they were not answered to their ends"
     wait_idle([worker])
     with up.openai() as client:
         answer = client.chat.completions.create(model="demo", messages=reply_with("still here"), temperature=0)
@@ -65,7 +64,6 @@ def test_200_clients_leave_in_mid_stream(start: Callable[..., Up], measured: Cal
     assert up.stop() == 0
 
 
-@pytest.mark.timeout(300)
 def test_clients_leave_while_they_wait(start: Callable[..., Up]) -> None:
     up = start("narrow.yaml")
     (worker,) = up.workers()
@@ -73,12 +71,12 @@ def test_clients_leave_while_they_wait(start: Callable[..., Up]) -> None:
     async def come_wait_and_go() -> None:
         running = await begin(up)
         waiting = await asyncio.gather(*(begin(up, wait_for_text=False) for _ in range(20)))
-        await asyncio.to_thread(watch.until, lambda state: state["queued"] > 0, 30)
+        await asyncio.to_thread(watch.until, lambda state: state["queued"] > 0, 60)
         leave([*waiting, running])
 
     with Watch(worker) as watch:
         asyncio.run(come_wait_and_go())
-        watch.until(idle, within=60)
+        watch.until(idle)
     assert up.stop() == 0
 
 
@@ -89,17 +87,16 @@ def test_a_client_that_waits_for_a_whole_answer_may_leave_too(start: Callable[..
     async def ask_and_go() -> None:
         async with up.async_openai() as client:
             asked = asyncio.create_task(client.chat.completions.create(model="demo", messages=repeat("tick")))
-            await asyncio.to_thread(watch.until, lambda state: state["running"] == 1, 30)
+            await asyncio.to_thread(watch.until, lambda state: state["running"] == 1, 60)
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
 
     with Watch(worker) as watch:
         asyncio.run(ask_and_go())
-        watch.until(idle, within=60)
+        watch.until(idle)
     assert up.stop() == 0
 
 
-@pytest.mark.timeout(300)
 def test_clients_that_stop_reading_slow_nobody_else(start: Callable[..., Up]) -> None:
     up = start("demo.yaml")
 
@@ -117,5 +114,5 @@ def test_clients_that_stop_reading_slow_nobody_else(start: Callable[..., Up]) ->
         return answers[-1].choices[0].message.content
 
     assert asyncio.run(stall_and_ask()) == "not slowed"
-    wait_idle(up.workers(), within=60)
+    wait_idle(up.workers())
     assert up.stop() == 0

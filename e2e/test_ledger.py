@@ -91,7 +91,7 @@ def results(up: Up, path: str, **query: Any) -> list[dict[str, Any]]:
 
 def wait_until_written(up: Up, requests: int) -> None:
     """The ledger writes a moment after the answer."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while sum(result["num_model_requests"] for result in results(up, "usage/completions")) < requests:
         assert time.monotonic() < deadline, "the events do not arrive"
 

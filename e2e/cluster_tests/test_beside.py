@@ -3,15 +3,12 @@
 import json
 import uuid
 
-import pytest
 from asking import STATUS_TOOL, repeat, reply_with, user
 from hub import Hub
 from hubs import from_hub
 from installed import Installed
 from operators import ready
 from resources import Resource, plan, resource
-
-pytestmark = pytest.mark.timeout(300)
 
 TOKENS = 600
 PORT = 8000

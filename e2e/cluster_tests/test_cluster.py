@@ -28,7 +28,7 @@ def test_pods_and_services_answer(node: str, namespace: Namespace, inferyard_ima
     )
     namespace.wait("condition=Ready", "pod/worker")
     pod_ip = namespace.get("pod", "worker")["status"]["podIP"]
-    assert "inferyard_" in urllib.request.urlopen(f"http://{pod_ip}:9090/metrics", timeout=10).read().decode()
+    assert "inferyard_" in urllib.request.urlopen(f"http://{pod_ip}:9090/metrics", timeout=60).read().decode()
     service_ip = namespace.get("service", "worker")["spec"]["clusterIP"]
     # kube-proxy writes its rules up to a second after the endpoint is known, and tells nobody.
     answered = ["curl", "-fsS", "--retry", "20", "--retry-all-errors", "--retry-delay", "1", f"http://{service_ip}/metrics"]

@@ -5,15 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from asking import reply_with
 from hub import COMMIT, MODEL, REPOSITORY, Hub
 from hubs import SECRET, from_hub
 from installed import Installed
 from operators import condition, ready
 from resources import Resource, resource
-
-pytestmark = pytest.mark.timeout(300)
 
 PATIENCE_S = 150
 Measured = Callable[[str, str], None]

@@ -7,7 +7,7 @@ use inferyard_redis_link::{Client, Script};
 use redis::{RedisResult, cmd};
 
 /// A router that was not heard of for so long is taken for dead.
-const LIFE_MS: u64 = 5_000;
+pub(super) const LIFE_MS: u64 = 5_000;
 /// The set of all routers that live.
 pub(super) const ROUTERS: &str = "{iy:routers}";
 

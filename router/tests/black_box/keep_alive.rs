@@ -7,10 +7,13 @@ use inferyard_router::catalog::Plan;
 
 use crate::support::{
     Bills, Connection, STREAMED, ScriptedWorker, TestRouter, WHOLE, admitted, delta, eventually,
-    failed, usage,
+    failed, nothing_is_left, usage,
 };
 
 const COMMENT: &str = ": waiting\n\n";
+/// The head and three comments come 20 ms after each other; on a busy machine they have as long as this before the
+/// limit under test ends the stream. A test of such a limit takes so long.
+const LONG_ENOUGH: Duration = Duration::from_secs(2);
 
 /// A worker without room, and a router whose clients hear something every 20 ms.
 async fn full(change: impl FnOnce(&mut Plan)) -> (ScriptedWorker, TestRouter, Bills) {
@@ -118,12 +121,11 @@ async fn a_stream_whose_prompt_takes_long_stays_alive_until_its_first_token() {
 
 #[tokio::test]
 async fn a_wait_that_is_over_after_the_head_is_told_in_the_stream() {
-    let (worker, router, mut bills) =
-        full(|plan| plan.queue.max_wait = Duration::from_millis(200)).await;
+    let (worker, router, mut bills) = full(|plan| plan.queue.max_wait = LONG_ENOUGH).await;
     let mut client = router.chat(STREAMED).await;
     stays_alive(&mut client).await;
     let message = ends_with(&mut client, "server_is_overloaded").await;
-    assert!(message.contains("Try again in 1 seconds."), "{message}");
+    assert!(message.contains("Try again in 2 seconds."), "{message}");
     let event = bills.next().await;
     assert_eq!((event.status, &*event.code), (200, "wait_over"));
     assert_eq!((event.prompt_tokens, event.completion_tokens), (0, 0));
@@ -164,7 +166,7 @@ async fn the_deadline_of_a_stream_without_a_token_is_told_in_the_stream() {
         |_| (),
         |config| {
             config.keep_alive = Duration::from_millis(20);
-            config.request_timeout = Duration::from_millis(300);
+            config.request_timeout = LONG_ENOUGH;
         },
     )
     .await;
@@ -216,13 +218,4 @@ async fn who_leaves_after_the_head_while_a_worker_is_busy_is_billed_what_that_co
     assert_eq!(used, [10, 4, 3]);
     nothing_is_left(&router).await;
     router.end().await;
-}
-
-async fn nothing_is_left(router: &TestRouter) {
-    eventually(async || {
-        let metrics = router.scrape().await;
-        metrics.contains("inferyard_router_requests_in_flight 0\n")
-            && metrics.contains("inferyard_router_worker_requests{model=\"m\"} 0\n")
-    })
-    .await;
 }

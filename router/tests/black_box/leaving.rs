@@ -1,17 +1,9 @@
 //! Clients that leave or stop reading.
 
 use crate::support::{
-    Connection, STREAMED, ScriptedWorker, TestRouter, WHOLE, admitted, delta, eventually, within,
+    Connection, STREAMED, ScriptedWorker, TestRouter, WHOLE, admitted, delta, nothing_is_left,
+    within,
 };
-
-async fn nothing_is_left(router: &TestRouter) {
-    eventually(async || {
-        let metrics = router.scrape().await;
-        metrics.contains("inferyard_router_requests_in_flight 0\n")
-            && metrics.contains("inferyard_router_worker_requests{model=\"m\"} 0\n")
-    })
-    .await;
-}
 
 #[tokio::test]
 async fn leaving_before_the_first_token_cancels_the_worker() {

@@ -64,19 +64,20 @@ async fn what_is_still_running_after_the_drain_time_ends_with_an_error() {
 #[tokio::test]
 async fn a_deadline_is_a_504_or_an_error_frame() {
     let mut worker = ScriptedWorker::start().await;
-    let quick = Duration::from_millis(100);
-    let router = TestRouter::configured(&[&worker], |config| config.request_timeout = quick).await;
+    // Long enough for the first token to come before it on a busy machine. Both answers meet it together.
+    let time = Duration::from_secs(2);
+    let router = TestRouter::configured(&[&worker], |config| config.request_timeout = time).await;
     let mut waiting = router.chat(STREAMED).await;
-    let call = worker.call().await;
-    call.say(admitted(10, 0)).await;
-    call.ends_when_cancelled(usage(10, 0, 0)).await;
-    assert_eq!(waiting.answer().await.error().0, 504);
-
+    let without_a_token = worker.call().await;
+    without_a_token.say(admitted(10, 0)).await;
     let mut streaming = router.chat(STREAMED).await;
-    let call = worker.call().await;
-    call.say(delta("Hello")).await;
+    let with_a_token = worker.call().await;
+    with_a_token.say(delta("Hello")).await;
     assert_eq!(streaming.head().await.status, 200);
-    call.ends_when_cancelled(usage(10, 0, 1)).await;
+
+    without_a_token.ends_when_cancelled(usage(10, 0, 0)).await;
+    assert_eq!(waiting.answer().await.error().0, 504);
+    with_a_token.ends_when_cancelled(usage(10, 0, 1)).await;
     let body = streaming.rest().await;
     assert!(body.contains("data: {\"error\":{"), "{body}");
     assert!(body.ends_with("data: [DONE]\n\n"), "{body}");

@@ -7,8 +7,8 @@ use inferyard_keys::{Issued, KeyFields, KeyStore, WantedKey};
 use crate::redis::Redis;
 use crate::support::{TestRouter, catalog, eventually, within};
 
-/// What may pass between a key's end in the store and its end at the router.
-const BOUND: Duration = Duration::from_secs(5);
+/// Longer than a key is served without a question to the store (2 s). How long exactly, tests of the cache say.
+const PAST_FRESH: Duration = Duration::from_secs(3);
 
 /// A router whose keys are in this store as well.
 async fn router(store: &KeyStore) -> TestRouter {
@@ -40,7 +40,7 @@ async fn ask(router: &TestRouter, key: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_stored_key_works_from_the_start_and_ends_within_the_bound() {
+async fn a_stored_key_works_from_the_start_and_ends_although_it_is_in_use() {
     let redis = Redis::start();
     let store = KeyStore::new(redis.address());
     let router = router(&store).await;
@@ -48,10 +48,8 @@ async fn a_stored_key_works_from_the_start_and_ends_within_the_bound() {
     assert_eq!(ask(&router, text.reveal()).await.0, 200);
 
     store.revoke(&key.id).await.unwrap();
-    let revoked = Instant::now();
     // It is used all the time, so that the router has every reason to remember it.
     eventually(async || ask(&router, text.reveal()).await.0 == 401).await;
-    assert!(revoked.elapsed() < BOUND, "{:?}", revoked.elapsed());
     let refused = ask(&router, text.reveal()).await;
     assert_eq!(refused, (401, "invalid_api_key".to_owned()));
     router.end().await;
@@ -97,10 +95,11 @@ async fn one_question_serves_all_who_wait_for_it() {
     let store = KeyStore::new(redis.address());
     let router = router(&store).await;
     let issued = create(&store, "plan", None).await;
-    // The store holds its answers back until everybody has asked.
     // The store's connection is open from here on, and the making of the key is not counted.
     redis.command(&["CONFIG", "RESETSTAT"]);
-    redis.command(&["CLIENT", "PAUSE", "600", "ALL"]);
+    // The store holds its answers back while the others ask. Far less than the second that a question may take: who
+    // is late on a busy machine finds the answer remembered.
+    redis.command(&["CLIENT", "PAUSE", "200", "ALL"]);
     let key = issued.text.reveal();
     let asking = std::iter::repeat_with(|| {
         let request =
@@ -137,7 +136,7 @@ async fn while_redis_is_away_known_keys_work_and_others_are_not_called_wrong() {
     // Past the time for which it is served without a question.
     eventually(async || {
         assert_eq!(ask(&router, known.text.reveal()).await.0, 200);
-        lost.elapsed() > BOUND
+        lost.elapsed() > PAST_FRESH
     })
     .await;
     assert_eq!(

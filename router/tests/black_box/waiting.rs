@@ -8,7 +8,7 @@ use inferyard_router::catalog::Model;
 
 use crate::support::{
     Call, Connection, STREAMED, ScriptedWorker, TestRouter, WHOLE, add_key, catalog, eventually,
-    request_with,
+    nothing_is_left, request_with,
 };
 
 const FREE: &str = "free";
@@ -211,12 +211,7 @@ async fn a_hundred_that_leave_the_line_at_once_leave_nothing_behind() {
     });
     drop(clients);
     waiting(&router, 7, 0).await;
-    eventually(async || {
-        let metrics = router.scrape().await;
-        metrics.contains("inferyard_router_requests_in_flight 0\n")
-            && metrics.contains("inferyard_router_worker_requests{model=\"m\"} 0\n")
-    })
-    .await;
+    nothing_is_left(&router).await;
     while worker.was_called() {}
     let mut client = router.chat(WHOLE).await;
     worker.call().await.say_hello().await;

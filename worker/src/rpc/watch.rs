@@ -65,7 +65,7 @@ mod tests {
             .unwrap()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn changes_share_a_message_and_silence_is_broken() {
         let state = Arc::new(State::new("m".to_owned(), 7));
         let (sender, mut messages) = mpsc::channel(1);
@@ -88,7 +88,13 @@ mod tests {
         let prefixes = second.prefixes.unwrap();
         assert_eq!((prefixes.reset, prefixes.added.len()), (false, 3));
 
+        let told = Instant::now();
         let third = next(&mut messages).await;
+        assert!(
+            told.elapsed().as_millis().abs_diff(900) <= 1,
+            "{:?}",
+            told.elapsed()
+        );
         assert_eq!(
             (third.sequence, third.prefixes.unwrap().added.len()),
             (3, 0)

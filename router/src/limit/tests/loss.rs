@@ -2,7 +2,7 @@
 
 use super::*;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_store_that_does_not_answer_is_not_asked_until_it_does() {
     for fault in [Fault::Away, Fault::Silent] {
         let bench = Bench::new(Setting::default()).await;
@@ -29,7 +29,7 @@ async fn a_store_that_does_not_answer_is_not_asked_until_it_does() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_idle_router_learns_of_a_loss_by_its_beat() {
     let bench = Bench::new(Setting::default()).await;
     bench.flaky.set(Fault::Away);
@@ -39,7 +39,7 @@ async fn an_idle_router_learns_of_a_loss_by_its_beat() {
     bench.find().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn open_lets_through_and_meters_afterwards() {
     let mut bench = Bench::new(Setting::default()).await;
     let open = plan(OnLoss::Open, requests_total(2));
@@ -58,7 +58,7 @@ async fn open_lets_through_and_meters_afterwards() {
     ));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn local_enforces_this_routers_share_from_where_the_store_left_off() {
     let bench = Bench::with(Setting::default(), |flaky| {
         *flaky.others.lock().unwrap() = vec!["0".into()];
@@ -98,7 +98,7 @@ async fn local_enforces_this_routers_share_from_where_the_store_left_off() {
     assert_eq!(reservation.readings()[0].used, 81);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_was_let_in_without_the_store_is_counted_by_it_from_when_it_is_back() {
     let mut bench = Bench::new(Setting::default()).await;
     let limits = Limits {
@@ -145,7 +145,7 @@ async fn who_was_let_in_without_the_store_is_counted_by_it_from_when_it_is_back(
     assert!(bench.end().await.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn several_routers_together_admit_a_limit_and_not_more() {
     for (limit, routers) in [(10, 3), (2, 5), (1, 2), (7, 7)] {
         let local = plan(OnLoss::Local, requests_total(limit));
@@ -171,7 +171,7 @@ async fn several_routers_together_admit_a_limit_and_not_more() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_router_that_does_not_know_its_share_waits_for_the_store() {
     let away = |flaky: &Flaky| flaky.set(Fault::Away);
     let bench = Bench::with(Setting::default(), away);
@@ -209,7 +209,7 @@ async fn a_router_that_does_not_know_its_share_waits_for_the_store() {
     ));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_shadow_plan_denies_nothing_without_the_store_either() {
     let told = Setting {
         routers: Some(4),

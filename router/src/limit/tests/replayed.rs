@@ -23,7 +23,7 @@ async fn total(bench: &mut Bench, count: usize) -> u64 {
     total
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn ends_that_the_store_does_not_take_are_on_disk_when_the_answer_ends() {
     let folder = tempfile::tempdir().unwrap();
     for fault in [Fault::Away, Fault::Silent, Fault::NoAnswers] {
@@ -50,7 +50,7 @@ async fn ends_that_the_store_does_not_take_are_on_disk_when_the_answer_ends() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_dead_router_left_is_brought_by_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let plan = unlimited();
@@ -71,7 +71,7 @@ async fn what_a_dead_router_left_is_brought_by_the_next() {
     assert!(next.end().await.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_a_folder_they_wait_in_memory() {
     let mut bench = Bench::new(Setting::default()).await;
     bench.lose(Fault::Away).await;
@@ -87,7 +87,7 @@ async fn without_a_folder_they_wait_in_memory() {
     assert!(!bench.limiter.shared.backlog.has_in_memory());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn ends_that_are_under_way_are_awaited_at_shutdown() {
     let bench = Bench::new(Setting::default()).await;
     let plan = unlimited();
@@ -99,7 +99,7 @@ async fn ends_that_are_under_way_are_awaited_at_shutdown() {
     assert_eq!(events.len(), 50);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_store_that_has_lost_its_data_is_told_everything() {
     let mut bench = Bench::new(Setting::default()).await;
     let limited = plan(OnLoss::Local, requests_total(10));
@@ -122,7 +122,7 @@ async fn a_store_that_has_lost_its_data_is_told_everything() {
     assert_eq!(next.readings()[0].used, 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nobody_is_let_in_whose_use_there_is_no_room_to_keep() {
     let folder = tempfile::tempdir().unwrap();
     let setting = Setting {
@@ -147,7 +147,7 @@ async fn nobody_is_let_in_whose_use_there_is_no_room_to_keep() {
     assert!(bench.limiter.reserve(wanted(&plan, "acme")).await.is_ok());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_damaged_entry_costs_only_itself() {
     let folder = tempfile::tempdir().unwrap();
     let plan = unlimited();
