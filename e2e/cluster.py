@@ -27,7 +27,7 @@ NAMES = "inferyard.dev"
 # Patience with a loaded machine. No test asserts a speed by them.
 BUILD_S = 2400
 BOOT_S = 150
-WAIT_S = 60
+WAIT_S = 180
 # How `cluster/build` ends without a compiler.
 NO_GO = 3
 
@@ -102,13 +102,14 @@ class Cluster:
         return self._run("helm", *words, within=within)
 
     def _run(self, *command: str | Path, stdin: str | None = None, within: float) -> str:
-        words = self._command(*command)
+        words = self.command(*command)
         done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=within + 10)
         if done.returncode:
             raise Refused(done.stderr.strip() or done.stdout.strip())
         return done.stdout
 
-    def _command(self, program: str | Path, *words: str | Path) -> list[str]:
+    def command(self, program: str | Path, *words: str | Path) -> list[str]:
+        """The command line that runs a program as the cluster's admin, in its network."""
         net = [] if self._network is None else ["nsenter", f"--net=/run/netns/inferyard-{self.name}", "--"]
         return [*net, str(self.programs / program), f"--kubeconfig={self.kubeconfig}", *map(str, words)]
 
@@ -169,7 +170,7 @@ class Cluster:
 
     def watch(self, kind: str, *words: str, namespace: str = "default", until: float) -> Iterator[Any]:
         """Every state of the resources of a kind as it comes, until a moment or until the API server ends it."""
-        command = self._command("kubectl", "get", kind, "-n", namespace, *words, "--watch", "-o", "json")
+        command = self.command("kubectl", "get", kind, "-n", namespace, *words, "--watch", "-o", "json")
         watching = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert watching.stdout is not None
         decoder, text = json.JSONDecoder(), ""

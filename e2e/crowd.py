@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,12 @@ class Answer:
     body: bytes = b""
     # False: the connection broke, or the client left.
     whole: bool = False
+    # What broke the connection; empty: nothing did.
+    broke: str = ""
+    # Seconds from the request to its end, to the head, and the longest between two pieces of the answer.
+    seconds: float = 0
+    head_after: float = 0
+    longest_pause: float = 0
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -26,6 +33,23 @@ class Answer:
     def error(self) -> dict[str, Any]:
         """The error of an answer that is one."""
         return self.json()["error"]
+
+    @property
+    def request_id(self) -> str:
+        """What the router calls this request in its log; empty where no head came."""
+        return self.headers.get("x-request-id", "")
+
+    def errors(self) -> list[str]:
+        """The messages of the error frames of a stream."""
+        return [frame["error"]["message"] for frame in self.frames() if "error" in frame]
+
+    def how_it_ended(self) -> str:
+        """All that this side knows of an answer that is not what it should be."""
+        return (
+            f"{self.request_id or 'no request id'}: status {self.status}, {len(self.body)} bytes, "
+            f"{'whole' if self.whole else 'not whole'}, {self.broke or 'no exception'}, head after {self.head_after:.1f} s, "
+            f"end after {self.seconds:.1f} s, longest pause {self.longest_pause:.1f} s, last bytes {self.body[-300:]!r}"
+        )
 
     def frames(self) -> list[Any]:
         """The events of a stream that have arrived whole, `[DONE]` aside."""
@@ -59,11 +83,16 @@ async def post(
 ) -> Answer:
     """One request for a chat completion, to its end."""
     answer = Answer()
+    begun = time.monotonic()
     try:
         async with asyncio.timeout(PATIENCE_S):
             await _post(answer, base_url, key, body, leaving or Leaving(), headers or {})
-    except (ConnectionError, asyncio.IncompleteReadError):
-        pass
+    except (ConnectionError, asyncio.IncompleteReadError) as error:
+        answer.broke = repr(error)
+    except TimeoutError:
+        raise TimeoutError(f"no end within {PATIENCE_S} s: {answer.how_it_ended()}") from None
+    finally:
+        answer.seconds = time.monotonic() - begun
     return answer
 
 
@@ -85,7 +114,9 @@ async def _post(
 
 
 async def _read(answer: Answer, reader: asyncio.StreamReader, leaving: Leaving) -> None:
+    last = begun = time.monotonic()
     status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+    answer.head_after = time.monotonic() - begun
     answer.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     answer.status = int(status.split()[1])
     if "content-length" in answer.headers:
@@ -94,6 +125,8 @@ async def _read(answer: Answer, reader: asyncio.StreamReader, leaving: Leaving) 
         return
     while size := int(await reader.readuntil(b"\r\n"), 16):
         answer.body += (await reader.readexactly(size + 2))[:-2]
+        now = time.monotonic()
+        answer.longest_pause, last = max(answer.longest_pause, now - last), now
         if len(answer.body) > 0:
             leaving.begun.release()
         if leaving.after is not None and len(answer.body) >= leaving.after:

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,12 @@ class Up:
         """What it and its children have written to stderr so far."""
         return self._log_path.read_text(errors="replace")
 
+    def log_of(self, words: Iterable[str]) -> str:
+        """The lines of the log that have one of these words in them."""
+        wanted = {word for word in words if word}
+        found = [line for line in self.log().splitlines() if any(word in line for word in wanted)]
+        return "\n".join(found[:200] or ["(nothing)"])
+
     # The end
 
     def signal(self, number: signal.Signals) -> None:
@@ -187,11 +193,11 @@ class Watch:
         self._process.kill()
         self._process.wait()
 
-    def next(self, within: float) -> dict[str, Any]:
+    def next(self, within: float = START_S) -> dict[str, Any]:
         """The next state that the worker pushes."""
         return json.loads(self._lines.next(within))
 
-    def until(self, condition: Callable[[dict[str, Any]], bool], within: float) -> dict[str, Any]:
+    def until(self, condition: Callable[[dict[str, Any]], bool], within: float = START_S) -> dict[str, Any]:
         """The first state that meets the condition."""
         deadline = time.monotonic() + within
         last: dict[str, Any] | None = None
@@ -210,7 +216,7 @@ def idle(state: dict[str, Any]) -> bool:
     return state["running"] == 0 and state["queued"] == 0
 
 
-def wait_idle(workers: list[Process], within: float = 10) -> None:
+def wait_idle(workers: list[Process], within: float = 60) -> None:
     """Every worker says by itself that nothing runs and nothing waits: no slot has leaked."""
     for worker in workers:
         with Watch(worker) as watch:

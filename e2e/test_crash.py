@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 
 from asking import repeat
 from books import billed, dead_letters, wait_until_written
@@ -32,7 +31,6 @@ def stream(max_tokens: int | None = None) -> dict[str, Any]:
     return body
 
 
-@pytest.mark.timeout(300)
 def test_a_killed_router_gives_back_what_it_held_and_bills_what_it_told(
     start: Callable[..., Up],
     redis: Callable[..., Redis],
@@ -73,7 +71,7 @@ def test_a_killed_router_gives_back_what_it_held_and_bills_what_it_told(
         return await asyncio.gather(*streams)
 
     answers = asyncio.run(kill_in_the_middle())
-    assert all(answer.status == 200 and not answer.whole for answer in answers)
+    assert [answer.how_it_ended() for answer in answers if answer.status != 200 or answer.whole] == []
     wait_idle(up.workers())
     wait_until_written(server)
     assert up.stop() == 0
@@ -94,7 +92,6 @@ def test_a_killed_router_gives_back_what_it_held_and_bills_what_it_told(
     assert not dead_letters(postgres, database)
 
 
-@pytest.mark.timeout(300)
 def test_every_token_is_billed_once_whatever_is_killed(
     start: Callable[..., Up],
     redis: Callable[..., Redis],
@@ -168,7 +165,8 @@ def test_every_token_is_billed_once_whatever_is_killed(
     assert not dead_letters(postgres, database)
     served = [answer for answer in whole if answer.status == 200]
     assert len(served) > 200
-    assert all(answer.status == 200 for answer in left) and len(left) > 20
+    assert [answer.how_it_ended() for answer in left if answer.status != 200] == []
+    assert len(left) > 20
     for answer in served:
         usage, event = answer.usage(), books.pop(answer.headers["x-request-id"])
         assert usage is not None

@@ -6,7 +6,6 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pytest
 from openai import APIError, AsyncOpenAI
 
 from asking import repeat, reply_with
@@ -24,6 +23,7 @@ ROOM = 4  # maxRunning of manifests/two-replicas.yaml
 class Outcome:
     """How one stream went."""
 
+    request_id: str = ""
     pieces: int = 0
     reason: str | None = None
     error: APIError | None = None
@@ -36,6 +36,7 @@ async def consume(client: AsyncOpenAI, tokens: int, begun: asyncio.Semaphore) ->
         stream = await client.chat.completions.create(
             model="demo", messages=repeat("tick tock"), max_tokens=tokens, stream=True
         )
+        outcome.request_id = stream.response.headers.get("x-request-id", "")
         async for chunk in stream:
             choice = chunk.choices[0]
             if choice.delta.content:
@@ -45,6 +46,7 @@ async def consume(client: AsyncOpenAI, tokens: int, begun: asyncio.Semaphore) ->
             outcome.reason = choice.finish_reason or outcome.reason
     except APIError as error:
         outcome.error = error
+        outcome.request_id = outcome.request_id or getattr(error, "request_id", None) or ""
     return outcome
 
 
@@ -62,19 +64,23 @@ async def kill_in_the_middle(up: Up, victim: Process) -> list[Outcome]:
         return await asyncio.gather(*streams)
 
 
+def told(up: Up, outcome: Outcome) -> str:
+    """How a stream ended, and what the router logged of it."""
+    return f"{outcome}\n{up.log_of([outcome.request_id])}"
+
+
 def waiting(up: Up) -> float:
     """How many requests wait in the router."""
     return sum(samples(up.metrics_url, "inferyard_router_waiting_requests"))
 
 
-@pytest.mark.timeout(300)
 def test_one_of_two_workers_is_killed_under_64_streams(
     start: Callable[..., Up], measured: Callable[[str, str], None]
 ) -> None:
     up = start("two-replicas.yaml")
     victim, survivor = up.workers()
     with Watch(victim) as watch:
-        first_life = watch.next(within=10)
+        first_life = watch.next(within=60)
 
     outcomes = asyncio.run(kill_in_the_middle(up, victim))
 
@@ -82,10 +88,10 @@ def test_one_of_two_workers_is_killed_under_64_streams(
     broken = [outcome for outcome in outcomes if outcome.error is not None]
     measured("worker killed under 64 streams", f"{len(complete)} complete, {len(broken)} ended with an error frame")
     for outcome in complete:
-        assert outcome.reason is not None, "a stream without an error is a whole answer"
+        assert outcome.reason is not None, f"a stream without an error is a whole answer: {told(up, outcome)}"
     for outcome in broken:
-        assert outcome.pieces > 0, f"without a first token it must finish elsewhere, not fail: {outcome.error!r}"
-        assert outcome.reason is None
+        assert outcome.pieces > 0, f"without a first token it must finish elsewhere, not fail: {told(up, outcome)}"
+        assert outcome.reason is None, told(up, outcome)
         assert isinstance(outcome.error.body, dict)
         assert set(outcome.error.body) == {"message", "type", "param", "code"}
     # No more can have begun on it than it has room for.
@@ -118,7 +124,7 @@ def test_a_single_worker_that_dies_comes_back(start: Callable[..., Up]) -> None:
     up = start("demo.yaml")
     (worker,) = up.workers()
     with Watch(worker) as watch:
-        boot_id = watch.next(within=10)["boot_id"]
+        boot_id = watch.next(within=60)["boot_id"]
     for _ in range(2):
         os.kill(up.workers()[0].pid, signal.SIGKILL)
         boot_id = next_life(worker, boot_id)["boot_id"]

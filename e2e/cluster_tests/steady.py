@@ -10,9 +10,12 @@ from typing import Any
 
 import crowd
 from asking import repeat
+from logs import RouterLog
 
 TOKENS = 200
 PATIENCE_S = 120
+# How many of the answers that were silent longest are kept.
+SLOWEST = 3
 
 
 @dataclass
@@ -20,25 +23,68 @@ class Window:
     """What became of the requests that ran while something happened."""
 
     name: str
+    log: RouterLog
     requests: int = 0
     # Refused, or broken before the first piece of an answer.
-    failed: list[str] = field(default_factory=list)
-    # Begun, and not brought to its end; the text is the last error frame, empty where there was none.
-    ended_early: list[str] = field(default_factory=list)
+    failed: list[crowd.Answer] = field(default_factory=list)
+    # Begun, and not brought to its end.
+    ended_early: list[crowd.Answer] = field(default_factory=list)
+    # The answers with the longest silence before or between their pieces, the longest first.
+    slowest: list[crowd.Answer] = field(default_factory=list)
     seconds: float = 0
+    begun: float = field(default_factory=time.monotonic)
+    # What was reached after how many seconds.
+    reached: list[tuple[str, float]] = field(default_factory=list)
 
     def row(self) -> str:
         return (
             f"{self.requests} requests, {len(self.failed)} failed, {len(self.ended_early)} ended early, "
-            f"{self.seconds:.0f} s"
+            f"{self.seconds:.0f} s, longest silence {max(map(_silence, self.slowest), default=0):.1f} s"
+            + "".join(f"; {what} after {seconds:.1f} s" for what, seconds in self.reached)
         )
+
+    def reach(self, what: str) -> None:
+        """Notes the time at which something was reached, so that a standstill can be told from a broken stream."""
+        self.reached.append((what, time.monotonic() - self.begun))
+
+    def take(self, answer: crowd.Answer) -> None:
+        """Notes an answer, and keeps what it was where it is not whole."""
+        self.requests += 1
+        self.slowest = sorted([*self.slowest, answer], key=_silence, reverse=True)[:SLOWEST]
+        if answer.status != 200 or not answer.frames():
+            self.failed.append(answer)
+        elif not is_whole(answer):
+            self.ended_early.append(answer)
+
+    def story(self) -> str:
+        """How each request ended that was not answered whole, and which were silent longest, with the log of these."""
+        bad = [*self.failed, *self.ended_early]
+        ids = {answer.request_id for answer in (*bad, *self.slowest) if answer.request_id}
+        return "\n".join(
+            [
+                f"--- {self.name}: {self.row()}",
+                *(f"not whole: {answer.how_it_ended()}" for answer in bad),
+                *(f"silent longest: {answer.how_it_ended()}" for answer in self.slowest),
+                "--- what the routers logged of these requests",
+                self.log.lines(ids),
+            ]
+        )
+
+
+def is_whole(answer: crowd.Answer) -> bool:
+    """A stream that came to its end without an error frame."""
+    return answer.status == 200 and answer.whole and answer.body.endswith(b"data: [DONE]\n\n") and not answer.errors()
+
+
+def _silence(answer: crowd.Answer) -> float:
+    return max(answer.head_after, answer.longest_pause)
 
 
 class Steady:
     """Clients in a thread of their own, which lives in the network of who makes it."""
 
-    def __init__(self, base_url: str, key: str, clients: int = 20) -> None:
-        self._base_url, self._key = base_url, key
+    def __init__(self, base_url: str, key: str, log: RouterLog, clients: int = 20) -> None:
+        self._base_url, self._key, self._log = base_url, key, log
         self._changed = threading.Condition()
         self._running: dict[int, float] = {}
         self._whole = 0
@@ -52,21 +98,24 @@ class Steady:
         """Lets every client finish its last answer."""
         self._stopping = True
         self._thread.join()
+        self._log.close()
         if self._broken is not None:
             raise self._broken
 
     @contextlib.contextmanager
     def during(self, name: str) -> Iterator[Window]:
         """Counts what runs inside the block: all requests that end in it or that had begun before its end."""
-        window = Window(name)
-        begun = time.monotonic()
+        window = Window(name, self._log)
+        self._log.follow()
+        window.begun = time.monotonic()
         with self._changed:
             self._windows.append(window)
         try:
             yield window
             end = time.monotonic()
-            window.seconds = end - begun
+            window.seconds = end - window.begun
             self._until(lambda: all(since > end for since in self._running.values()))
+            self._log.follow()
         finally:
             with self._changed:
                 self._windows.remove(window)
@@ -109,7 +158,7 @@ class Steady:
             try:
                 answer = await crowd.post(self._base_url, self._key, body)
             except OSError as error:
-                answer = crowd.Answer(body=str(error).encode())
+                answer = crowd.Answer(broke=repr(error))
             with self._changed:
                 self._note(number, answer)
                 self._changed.notify_all()
@@ -119,13 +168,6 @@ class Steady:
 
     def _note(self, number: int, answer: crowd.Answer) -> None:
         del self._running[number]
-        frames = answer.frames() if answer.status == 200 else []
-        errors = [frame["error"]["message"] for frame in frames if "error" in frame]
-        whole = answer.whole and answer.body.endswith(b"data: [DONE]\n\n") and not errors
-        self._whole += whole
+        self._whole += is_whole(answer)
         for window in self._windows:
-            window.requests += 1
-            if answer.status != 200 or not frames:
-                window.failed.append(f"{answer.status}: {answer.body[:300].decode(errors='replace')}")
-            elif not whole:
-                window.ended_early.append(errors[-1] if errors else "")
+            window.take(answer)
