@@ -83,6 +83,34 @@ e2e: build  ## black-box tests: the binary with the OpenAI SDKs, and a real Kube
 	$(say) "black-box tests"
 	@e2e/run $(E2E)
 
+# Neither of these is a part of `make test`.
+RUNS ?= 20
+SEEDS ?= 100
+
+.PHONY: busy
+busy:  ## cargo's tests that wait or draw, RUNS times (20) while every core is busy: a row for each test that failed
+	@.ci/prerequisites test
+	@.ci/prerequisites cluster
+	$(say) "$(RUNS) busy runs of cargo's tests"
+	@e2e/cluster/with-api .ci/busy rust $(RUNS)
+
+.PHONY: busy-e2e
+busy-e2e: build  ## the same of the black-box tests that start servers of their own
+	@.ci/prerequisites test
+	@.ci/busy e2e $(RUNS) $(E2E)
+
+.PHONY: busy-cluster
+busy-cluster: build  ## the same of those against a real Kubernetes
+	@.ci/prerequisites test
+	@.ci/prerequisites cluster
+	@.ci/busy cluster $(RUNS) $(E2E)
+
+.PHONY: soak
+soak:  ## the tests that draw their cases, with SEEDS new seeds (100); prints the seed that failed
+	@.ci/prerequisites test
+	$(say) "$(SEEDS) seeds"
+	@.ci/soak $(SEEDS)
+
 .PHONY: kubernetes
 kubernetes:  ## build the Kubernetes of the tests (5 minutes, once); boot it with e2e/cluster/ctl
 	@.ci/prerequisites cluster

@@ -23,6 +23,17 @@ def pytest_sessionstart() -> None:
         pytest.exit("INFERYARD_BIN must name the binary; e2e/run sets it", returncode=2)
 
 
+# Who uses one of these has servers of its own.
+OWN_SERVERS = {"start", "run", "redis", "postgres", "stack", "folder", "hub", "node"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that wait, by the fixtures that they use."""
+    for item in items:
+        if OWN_SERVERS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.waits)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Up]:
     """The quickstart. Tests must leave it as they found it; it must end cleanly at the end."""
