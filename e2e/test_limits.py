@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,19 @@ def ask(max_tokens: int = 1) -> object:
 
 
 def admitted(answers: list[Answer]) -> list[Answer]:
-    """Those that were let in; all others were denied by a limit, and by nothing else."""
-    assert {answer.status for answer in answers} <= {200, 429}, sorted(answer.status for answer in answers)
+    """Those that were let in; all others were denied by a limit, or because Redis did not answer in time."""
+    assert {answer.status for answer in answers} <= {200, 429, 503}, sorted(answer.status for answer in answers)
+    refusals = {answer.error["message"] for answer in answers if answer.status == 503}
+    assert all("cannot be checked at the moment" in refusal for refusal in refusals), refusals
     return [answer for answer in answers if answer.status == 200]
+
+
+async def all_at_once_until_denied(base_urls: list[str], key: str, bodies: list[Any]) -> list[Answer]:
+    """All at once, and then one after the other until a limit denies: whatever Redis did not decide, it has then decided."""
+    answers = await all_at_once(base_urls, key, bodies)
+    while not answers or answers[-1].status != 429:
+        answers.append(await post(base_urls[0], key, bodies[0]))
+    return answers
 
 
 def seconds(redis: Redis) -> float:
@@ -42,7 +53,9 @@ def manifest(tmp_path: Path) -> Callable[..., tuple[Path, str]]:
     def manifest(**limits: object) -> tuple[Path, str]:
         key = new_key()
         path = tmp_path / "limits.yaml"
-        write(path, demo(**ROOM), plan("basic", limits=limits), api_key("test", key, plan="basic"))
+        # On a busy machine Redis may not answer in time, and routers that then decide by themselves let more in together.
+        basic = plan("basic", limits=limits, whenRedisIsLost="closed")
+        write(path, demo(**ROOM), basic, api_key("test", key, plan="basic"))
         return path, key
 
     return manifest
@@ -55,7 +68,7 @@ Start = Callable[..., Up]
 def test_of_2000_requests_a_total_of_100_lets_in_100(start: Start, redis: Callable[..., Redis], manifest: Manifest) -> None:
     path, key = manifest(requestsTotal=100)
     up = start(path, redis=redis().url, routers=ROUTERS)
-    answers = asyncio.run(all_at_once(up.base_urls, key, [ask()] * CLIENTS))
+    answers = asyncio.run(all_at_once_until_denied(up.base_urls, key, [ask()] * CLIENTS))
     assert len(admitted(answers)) == 100
     denied = next(answer for answer in answers if answer.status == 429)
     assert denied.headers["x-should-retry"] == "false", "waiting is useless"
@@ -70,7 +83,7 @@ def test_100_per_minute_let_in_100_and_what_leaked(
     server = redis()
     up = start(path, redis=server.url, routers=ROUTERS)
     before = seconds(server)
-    answers = asyncio.run(all_at_once(up.base_urls, key, [ask()] * CLIENTS))
+    answers = asyncio.run(all_at_once_until_denied(up.base_urls, key, [ask()] * CLIENTS))
     leaked = (seconds(server) - before) * 100 / 60
     count = len(admitted(answers))
     measured("100 per minute under 2,000 requests", f"{count} let in, up to {leaked:.1f} leaked meanwhile")
@@ -96,7 +109,9 @@ def test_after_the_told_time_a_request_is_let_in(start: Start, redis: Callable[.
         # The last one that was denied knows of all that were let in.
         wait = max(float(answer.headers["retry-after-ms"]) for answer in denied)
         await asyncio.sleep(wait / 1000)
-        return await post(up.base_url, key, ask())
+        while (answer := await post(up.base_url, key, ask())).status == 503:
+            pass
+        return answer
 
     assert asyncio.run(exhaust_and_wait()).status == 200
     assert up.stop() == 0
@@ -140,12 +155,13 @@ def test_concurrent_requests_are_counted_over_all_routers(start: Start, redis: C
                 )
                 for number in range(3)
             ]
-            denied = await post(up.base_urls[3], key, ask())
+            while (denied := await post(up.base_urls[3], key, ask())).status == 503:
+                pass
             assert denied.status == 429
             assert denied.headers["x-ratelimit-remaining-concurrent"] == "0"
             streams[0].close()
             # The router hears that the client has left, and the store from the router.
-            while (answer := await post(up.base_urls[3], key, ask())).status == 429:
+            while (answer := await post(up.base_urls[3], key, ask())).status in (429, 503):
                 pass
             assert answer.status == 200
             for stream in streams[1:]:
@@ -177,7 +193,7 @@ def test_a_redis_cluster_does_as_well(start: Start, manifest: Manifest) -> None:
     cluster = RedisCluster()
     try:
         up = start(path, redis=cluster.url, routers=2)
-        answers = asyncio.run(all_at_once(up.base_urls, key, [ask()] * 400))
+        answers = asyncio.run(all_at_once_until_denied(up.base_urls, key, [ask()] * 400))
         assert len(admitted(answers)) == 50
         assert up.stop() == 0
     finally:
