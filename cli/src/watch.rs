@@ -78,6 +78,7 @@ struct Capacity {
     max_queued: u32,
     kv_total_tokens: u64,
     context_length: u32,
+    template_tokens: u32,
 }
 
 /// How many blocks; the blocks themselves are hashes that tell nobody anything.
@@ -156,6 +157,7 @@ impl<'a> From<&'a WorkerState> for Line<'a> {
                 max_queued: capacity.max_queued,
                 kv_total_tokens: capacity.kv_total_tokens,
                 context_length: capacity.context_length,
+                template_tokens: capacity.template_tokens,
             }),
             prefixes: state
                 .prefixes

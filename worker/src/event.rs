@@ -115,6 +115,8 @@ pub(crate) struct Failure {
     pub(crate) param: Option<&'static str>,
     /// What was produced before.
     pub(crate) usage: Usage,
+    /// Tokens of a prompt that is too long or too expensive, or a lower bound of them; otherwise 0.
+    pub(crate) prompt_tokens: u32,
 }
 
 /// What kind of failure.
@@ -140,6 +142,8 @@ pub(crate) enum FailureKind {
     UnknownModel,
     /// Whoever asked for it wants no more of it.
     Cancelled,
+    /// The prompt has more tokens than the request allows.
+    PromptTooExpensive,
 }
 
 // === impl Delta ===
@@ -195,6 +199,7 @@ impl Failure {
             message: message.into(),
             param: None,
             usage: Usage::default(),
+            prompt_tokens: 0,
         }
     }
 
@@ -206,7 +211,17 @@ impl Failure {
         );
         Self {
             param: Some(param),
+            prompt_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
             ..Self::new(FailureKind::ContextLengthExceeded, message)
+        }
+    }
+
+    /// A prompt of `tokens` tokens, of which the request allows `most`.
+    pub(crate) fn too_expensive(tokens: u32, most: u32) -> Self {
+        let message = format!("the prompt has {tokens} tokens; the request allows {most}");
+        Self {
+            prompt_tokens: tokens,
+            ..Self::new(FailureKind::PromptTooExpensive, message)
         }
     }
 
@@ -241,6 +256,7 @@ impl FailureKind {
             Self::Internal => "internal",
             Self::UnknownModel => "unknown_model",
             Self::Cancelled => "cancelled",
+            Self::PromptTooExpensive => "prompt_too_expensive",
         }
     }
 }

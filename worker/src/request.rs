@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::event::Failure;
+
 /// A request for tokens.
 pub(crate) struct Request {
     /// What the model reads.
@@ -19,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) stop: Vec<String>,
     /// Log probabilities: of how many alternatives; None: none at all.
     pub(crate) top_logprobs: Option<usize>,
+    /// The most tokens of the prompt that the caller pays for; None: no limit.
+    pub(crate) max_prompt_tokens: Option<u32>,
     /// The shape the answer must have.
     pub(crate) format: Option<ResponseFormat>,
     /// The router's chain of prefix blocks.
@@ -107,6 +111,14 @@ pub(crate) struct Sampling {
     pub(crate) seed: Option<i64>,
     /// Added to the logits.
     pub(crate) logit_bias: Vec<(u32, f32)>,
+}
+
+/// Refuses a prompt of `tokens` tokens where `most` is less.
+pub(crate) fn check_price(most: Option<u32>, tokens: u32) -> Result<(), Failure> {
+    match most {
+        Some(most) if tokens > most => Err(Failure::too_expensive(tokens, most)),
+        Some(_) | None => Ok(()),
+    }
 }
 
 // === impl Sampling ===

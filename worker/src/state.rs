@@ -46,6 +46,8 @@ pub(crate) struct Capacity {
     pub(crate) kv_total_tokens: u64,
     /// Tokens of one sequence.
     pub(crate) context_length: u32,
+    /// Tokens that the chat template adds to a conversation; 0: not known.
+    pub(crate) template_tokens: u32,
 }
 
 /// What the engine is busy with.

@@ -86,6 +86,7 @@ impl Worker for Service {
                 max_queued: 1_024,
                 kv_total_tokens: 1 << 24,
                 context_length: 1 << 16,
+                template_tokens: 0,
             }),
             ..WorkerState::default()
         };

@@ -157,6 +157,7 @@ impl Machine {
                 max_queued: 1024,
                 kv_total_tokens: self.settings.kv_tokens,
                 context_length: 1 << 20,
+                template_tokens: 0,
             }),
             running,
             queued: u32::try_from(self.gpu.queued()).unwrap_or(u32::MAX),

@@ -48,6 +48,11 @@ pub struct GenerateRequest {
     /// A JSON object of the fields that the router does not know, for engines that may. Empty: none.
     #[prost(bytes = "bytes", tag = "15")]
     pub extra_json: ::prost::bytes::Bytes,
+    /// The most prompt tokens that the caller can pay for. A prompt with more is refused with
+    /// `Failed{PROMPT_TOO_EXPENSIVE}`, before it is computed where the worker can count by then, else at
+    /// the engine's first usage. Absent: no limit.
+    #[prost(uint32, optional, tag = "17")]
+    pub max_prompt_tokens: ::core::option::Option<u32>,
     #[prost(oneof = "generate_request::Prompt", tags = "3, 4")]
     pub prompt: ::core::option::Option<generate_request::Prompt>,
 }
@@ -397,6 +402,10 @@ pub struct Failed {
     /// Tokens produced before the failure over all choices; what is billed.
     #[prost(message, optional, tag = "4")]
     pub usage: ::core::option::Option<Usage>,
+    /// For PROMPT_TOO_EXPENSIVE and CONTEXT_LENGTH_EXCEEDED: tokens of the prompt. For
+    /// CONTEXT_LENGTH_EXCEEDED this can be a lower bound, and 0 where the engine does not tell. Otherwise 0.
+    #[prost(uint32, tag = "5")]
+    pub prompt_tokens: u32,
 }
 /// Nested message and enum types in `Failed`.
 pub mod failed {
@@ -436,6 +445,8 @@ pub mod failed {
         UnknownModel = 9,
         /// `Cancel` was called.
         Cancelled = 10,
+        /// The prompt has more tokens than `max_prompt_tokens` allows; `prompt_tokens` has the count.
+        PromptTooExpensive = 11,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -455,6 +466,7 @@ pub mod failed {
                 Self::Internal => "KIND_INTERNAL",
                 Self::UnknownModel => "KIND_UNKNOWN_MODEL",
                 Self::Cancelled => "KIND_CANCELLED",
+                Self::PromptTooExpensive => "KIND_PROMPT_TOO_EXPENSIVE",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -471,6 +483,7 @@ pub mod failed {
                 "KIND_INTERNAL" => Some(Self::Internal),
                 "KIND_UNKNOWN_MODEL" => Some(Self::UnknownModel),
                 "KIND_CANCELLED" => Some(Self::Cancelled),
+                "KIND_PROMPT_TOO_EXPENSIVE" => Some(Self::PromptTooExpensive),
                 _ => None,
             }
         }
@@ -652,6 +665,10 @@ pub struct Capacity {
     /// Tokens of one sequence, prompt and answer together.
     #[prost(uint32, tag = "4")]
     pub context_length: u32,
+    /// Tokens that the chat template adds to a conversation: those of the rendered prompt of one user
+    /// message with empty content. 0: the model has no chat template, or the engine does not tell.
+    #[prost(uint32, tag = "5")]
+    pub template_tokens: u32,
 }
 /// Changes of the set of prefix blocks (`GenerateRequest.prefix_blocks`) that the KV cache holds.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

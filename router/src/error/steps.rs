@@ -296,6 +296,9 @@ impl StreamError {
             Kind::SlowReader => Self::SlowReader,
             Kind::UnknownModel => Self::WrongModel,
             Kind::Cancelled => Self::Contract("a request that goes on was cancelled"),
+            Kind::PromptTooExpensive => {
+                Self::Contract("a request without a limit of prompt tokens was refused for it")
+            }
             Kind::Internal | Kind::Unspecified => Self::Internal { message },
         };
         (error, usage)

@@ -175,6 +175,7 @@ fn the_worker_s_failures() {
             message: message.to_owned(),
             param: param.to_owned(),
             usage: Some(Usage::default()),
+            prompt_tokens: 0,
         })
         .0
     };

@@ -43,7 +43,7 @@ use crate::admit::{Orders, Place, Queue};
 use crate::config::{Config, Upstream};
 use crate::engine::reply::{Events, Reader, Reply};
 use crate::event::{Failure, FailureKind};
-use crate::request::Request;
+use crate::request::{Request, check_price};
 use crate::state::{Capacity, State};
 
 use ask::Ask;
@@ -189,7 +189,11 @@ impl OpenAi {
         let knows_priority = server.knows_priority.load(Ordering::Relaxed);
         let ask = Ask::new(request, &server.model, server.dialect, knows_priority)?;
         let prompt_tokens = match ask.prompt_tokens {
-            Some(tokens) => u32::try_from(tokens).unwrap_or(u32::MAX),
+            Some(tokens) => {
+                let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+                check_price(ask.max_prompt_tokens, tokens)?;
+                tokens
+            }
             None => server.busy.estimate(ask.prompt_bytes),
         };
         let mut reader = None;

@@ -176,6 +176,7 @@ impl Simulated {
                 max_queued: u32::try_from(config.max_queued).unwrap_or(u32::MAX),
                 kv_total_tokens: simulated.settings(config).kv_tokens,
                 context_length,
+                template_tokens: prepare::template_tokens(),
             },
             queue: Arc::clone(queue),
         }

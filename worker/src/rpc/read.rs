@@ -43,6 +43,7 @@ pub(super) fn request(request: wire::GenerateRequest) -> Result<Request, Failure
         prompt: prompt(request.prompt)?,
         choices: NonZeroUsize::new(size(choices)).unwrap_or(NonZeroUsize::MIN),
         max_tokens: request.max_tokens.map(size),
+        max_prompt_tokens: request.max_prompt_tokens,
         sampling: sampling(&request.sampling.unwrap_or_default())?,
         stop: request.stop,
         top_logprobs: request.top_logprobs.map(size),

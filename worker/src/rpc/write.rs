@@ -120,6 +120,7 @@ fn failed(failure: Failure) -> wire::Failed {
         message: failure.message,
         param: failure.param.unwrap_or_default().to_owned(),
         usage: Some(usage(failure.usage)),
+        prompt_tokens: failure.prompt_tokens,
     }
 }
 
@@ -154,6 +155,7 @@ fn kind(kind: FailureKind) -> wire::failed::Kind {
         FailureKind::Internal => Kind::Internal,
         FailureKind::UnknownModel => Kind::UnknownModel,
         FailureKind::Cancelled => Kind::Cancelled,
+        FailureKind::PromptTooExpensive => Kind::PromptTooExpensive,
     }
 }
 
@@ -171,5 +173,6 @@ fn capacity(capacity: Capacity) -> wire::Capacity {
         max_queued: capacity.max_queued,
         kv_total_tokens: capacity.kv_total_tokens,
         context_length: capacity.context_length,
+        template_tokens: capacity.template_tokens,
     }
 }

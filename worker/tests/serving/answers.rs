@@ -140,6 +140,25 @@ async fn a_prompt_that_is_too_long_is_refused_with_the_numbers() {
 }
 
 #[tokio::test]
+async fn a_prompt_above_its_limit_is_refused_with_its_count_and_computes_nothing() {
+    let server = Server::start().await;
+    let limited = |most| wire::GenerateRequest {
+        max_prompt_tokens: Some(most),
+        ..chat("Reply with: x")
+    };
+    let failed = server.failure(limited(3)).await;
+    assert_eq!(failed.kind(), Kind::PromptTooExpensive);
+    assert_eq!(failed.usage, Some(wire::Usage::default()));
+    let state = server.wait_idle().await;
+    assert_eq!(
+        (state.worked_tokens_total, state.prompt_tokens_total),
+        (0, 0)
+    );
+    let enough = server.ask(limited(failed.prompt_tokens)).await;
+    assert_eq!(enough.usage.unwrap().prompt_tokens, failed.prompt_tokens);
+}
+
+#[tokio::test]
 async fn a_prompt_of_tokens_is_the_same_as_its_text() {
     let server = Server::start().await;
     let text_answer = {

@@ -34,6 +34,12 @@ async fn a_ready_worker_says_what_it_can_do() {
         (capacity.kv_total_tokens, capacity.context_length),
         (16_384, 4_096)
     );
+    // What the router assumes of an empty conversation is what the worker counts of one.
+    let empty = server.ask(chat("")).await;
+    assert_eq!(
+        capacity.template_tokens,
+        empty.admitted.unwrap().prompt_tokens
+    );
     server.ask(chat("Reply with: x")).await;
     let state = server
         .wait_for(|state| state.decode_tokens_per_second > 0.0)

@@ -37,6 +37,24 @@ async fn a_prompt_longer_than_the_context_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_prompt_above_its_limit_is_refused_with_its_count() {
+    let worker = start(|_| ()).await;
+    let limited = |most| proto::GenerateRequest {
+        max_prompt_tokens: Some(most),
+        ..with_answer(100, 1)
+    };
+    let failed = worker.ask(limited(99)).await.failed.unwrap();
+    assert_eq!(
+        (failed.kind(), failed.prompt_tokens, failed.usage),
+        (Kind::PromptTooExpensive, 100, Some(proto::Usage::default()))
+    );
+    assert_eq!(
+        worker.ask(limited(100)).await.usage.unwrap().prompt_tokens,
+        100
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_line_refuses() {
     let worker = start(|config| {
         config.max_running = 1;

@@ -103,6 +103,49 @@ async fn an_engine_that_is_gone_is_another_workers_matter() {
 }
 
 #[tokio::test]
+async fn a_prompt_above_its_limit_is_refused_at_the_engine_s_first_usage() {
+    let (server, fixture) = vllm().await;
+    let limited = |most| wire::GenerateRequest {
+        max_prompt_tokens: Some(most),
+        ..chat("hi")
+    };
+    for _ in 0..2 {
+        server.play(Play::stream(include_bytes!(
+            "../recordings/upstream/vllm-content.sse"
+        )));
+    }
+    let answer = fixture.ask(limited(30)).await;
+    assert!(answer.admitted.is_none());
+    let failed = answer.failed.unwrap();
+    assert_eq!(
+        (failed.kind(), failed.prompt_tokens, failed.usage),
+        (Kind::PromptTooExpensive, 31, Some(wire::Usage::default()))
+    );
+    fixture.ask(limited(31)).await.only();
+}
+
+#[tokio::test]
+async fn a_prompt_of_tokens_above_its_limit_never_reaches_the_engine() {
+    let (mut server, fixture) = vllm().await;
+    let ids = wire::TokenIds { ids: vec![1, 2, 3] };
+    let prompt = wire::TextPrompt {
+        content: Some(wire::text_prompt::Content::Tokens(ids)),
+        echo: false,
+    };
+    let request = wire::GenerateRequest {
+        prompt: Some(wire::generate_request::Prompt::Text(prompt)),
+        max_prompt_tokens: Some(2),
+        ..chat("")
+    };
+    let failed = fixture.ask(request).await.failed.unwrap();
+    assert_eq!(
+        (failed.kind(), failed.prompt_tokens),
+        (Kind::PromptTooExpensive, 3)
+    );
+    assert!(server.asked.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_priority_that_the_engine_does_not_know_is_left_out() {
     let (mut server, fixture) = vllm().await;
     let whole = include_bytes!("../recordings/upstream/vllm-content.sse");

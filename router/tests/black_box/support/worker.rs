@@ -166,6 +166,7 @@ fn ready() -> WorkerState {
             max_queued: 64,
             kv_total_tokens: 1 << 20,
             context_length: 1 << 14,
+            template_tokens: 0,
         }),
         ..WorkerState::default()
     }
@@ -326,6 +327,6 @@ pub(crate) fn failed(kind: Kind, message: &str, param: &str) -> Event {
         kind: kind.into(),
         message: message.to_owned(),
         param: param.to_owned(),
-        usage: None,
+        ..Failed::default()
     })
 }

@@ -24,7 +24,7 @@ use crate::engine::embedded::kv::Token;
 use crate::engine::embedded::prepare::Job;
 use crate::engine::embedded::sample::TokenId;
 use crate::grammar::Grammars;
-use crate::prompt::{ChatTemplate, SpecialTokens};
+use crate::prompt::{ChatTemplate, Conversation, SpecialTokens};
 use crate::state::{Capacity, State};
 
 use limits::Limits;
@@ -43,6 +43,8 @@ pub(super) struct Model {
     /// What it can do.
     pub(super) limits: Limits,
     vocabulary: Vocabulary,
+    /// Tokens that the chat template adds to a conversation; 0: there is no template.
+    template_tokens: u32,
 }
 
 /// Why a model cannot be served.
@@ -138,13 +140,29 @@ impl Model {
         let limits = Limits::new(config, &llama)?;
         let template = template(&llama);
         let vocabulary = Vocabulary::new(&llama);
-        Ok(Self {
+        let mut model = Self {
             llama,
             template,
             grammars: OnceLock::new(),
             limits,
             vocabulary,
-        })
+            template_tokens: 0,
+        };
+        model.template_tokens = model.count_template();
+        Ok(model)
+    }
+
+    /// Tokens of the prompt of a conversation without content; 0 where the template refuses it.
+    fn count_template(&self) -> u32 {
+        let empty = Conversation {
+            messages_json: br#"[{"role":"user","content":""}]"#,
+            tools_json: b"",
+            template_kwargs_json: b"",
+        };
+        let template = self.template.as_ref().ok();
+        let rendered = template.and_then(|template| template.render(&empty).ok());
+        let tokens = rendered.map_or(0, |rendered| self.tokenize(&rendered.text, true).len());
+        u32::try_from(tokens).unwrap_or(u32::MAX)
     }
 
     /// A context to compute in: the batch, the cache, the threads.
@@ -183,6 +201,7 @@ impl Model {
             max_queued: small(self.limits.max_queued),
             kv_total_tokens: self.limits.kv_tokens as u64,
             context_length: small(self.limits.context_length),
+            template_tokens: self.template_tokens,
         }
     }
 

@@ -15,7 +15,9 @@ use crate::event::{Failure, FailureKind};
 use crate::grammar::{GrammarError, Preamble, Shape, Tool};
 use crate::output::{self, OutputFormat};
 use crate::prompt::Conversation;
-use crate::request::{Chat, Prompt, Request, ResponseFormat, Sampling, TextSource, ToolChoice};
+use crate::request::{
+    Chat, Prompt, Request, ResponseFormat, Sampling, TextSource, ToolChoice, check_price,
+};
 
 /// The router cuts the prompt's bytes into blocks of this size.
 const BLOCK_BYTES: usize = 1024;
@@ -113,6 +115,7 @@ impl Model {
     /// Renders, tokenizes and checks a request.
     pub(super) fn prepare(&self, request: Request) -> Result<Prepared, Failure> {
         self.check(&request)?;
+        let max_prompt_tokens = request.max_prompt_tokens;
         let prompt = match request.prompt {
             Prompt::Chat(chat) => self.chat(&chat, request.format)?,
             Prompt::Text { source, echo } => self.text(source, echo, request.format)?,
@@ -124,6 +127,10 @@ impl Model {
             shape,
             echo,
         } = prompt;
+        check_price(
+            max_prompt_tokens,
+            u32::try_from(tokens.len()).unwrap_or(u32::MAX),
+        )?;
         format.stop = request.stop;
         let grammar = match shape {
             Some((shape, preamble)) => Some(self.compile(&shape, preamble)?),

@@ -8,6 +8,7 @@ use super::refusal;
 use crate::event::{Delta, Event, Failure, FailureKind, FinishReason, Usage};
 use crate::output::{Output, OutputFormat};
 use crate::prompt::ToolFormat;
+use crate::request::check_price;
 
 use choice::Choice;
 
@@ -16,8 +17,11 @@ pub(super) struct Answer {
     choices: Vec<Choice>,
     reading: Reading,
     context_length: u32,
+    max_prompt_tokens: Option<u32>,
     admitted: bool,
     usage: Usage,
+    // The engine has counted the prompt; before, its tokens are an estimate.
+    prompt_counted: bool,
     // What the engine says of the whole answer at its end.
     exact: Option<ChunkUsage>,
     // Prompt tokens that the engine says it had; some do not say.
@@ -43,6 +47,7 @@ impl Answer {
         choices: usize,
         reading: Reading,
         prompt_tokens: u32,
+        max_prompt_tokens: Option<u32>,
         context_length: u32,
     ) -> Self {
         let choice = |_| Choice::new(reading.calls_in_text.then(|| reading.output()));
@@ -50,11 +55,13 @@ impl Answer {
             choices: (0..choices).map(choice).collect(),
             reading,
             context_length,
+            max_prompt_tokens,
             admitted: false,
             usage: Usage {
                 prompt_tokens,
                 ..Usage::default()
             },
+            prompt_counted: false,
             exact: None,
             had: None,
             held: None,
@@ -109,6 +116,10 @@ impl Answer {
         }
         let tokens = self.count(&chunk);
         if !self.admitted && (!chunk.choices.is_empty() || chunk.usage.is_some()) {
+            if self.prompt_counted {
+                // Before it counts as begun: a refused request has used nothing.
+                check_price(self.max_prompt_tokens, self.usage.prompt_tokens)?;
+            }
             self.admit(events);
         }
         for choice in chunk.choices {
@@ -182,6 +193,7 @@ impl Answer {
             let prompt = timings.computed.unwrap_or_default();
             let prompt = prompt.saturating_add(timings.cached.unwrap_or_default());
             if !self.admitted && prompt > 0 {
+                self.prompt_counted = true;
                 self.usage.prompt_tokens = prompt;
                 self.usage.cached_tokens = timings.cached.unwrap_or_default();
                 self.had = timings.cached;
@@ -190,6 +202,7 @@ impl Answer {
         if !self.admitted
             && let Some(prompt) = usage.prompt_tokens.filter(|prompt| *prompt > 0)
         {
+            self.prompt_counted = true;
             self.usage.prompt_tokens = prompt;
             self.usage.cached_tokens = usage.cached_tokens().unwrap_or_default();
         }

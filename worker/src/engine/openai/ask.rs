@@ -24,6 +24,8 @@ pub(super) struct Ask {
     pub(super) prompt_bytes: usize,
     /// Tokens of the prompt, where they are known: it came as tokens.
     pub(super) prompt_tokens: Option<usize>,
+    /// The most tokens of the prompt that the caller pays for; None: no limit.
+    pub(super) max_prompt_tokens: Option<u32>,
     /// The router's chain of prefix blocks.
     pub(super) blocks: Vec<u64>,
     /// When nobody waits any longer.
@@ -99,6 +101,7 @@ impl Ask {
             choices: request.choices.get(),
             prompt_bytes,
             prompt_tokens,
+            max_prompt_tokens: request.max_prompt_tokens,
             blocks: request.prefix_blocks,
             deadline: request.deadline,
             priority: request.priority,

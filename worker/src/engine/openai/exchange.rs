@@ -95,6 +95,7 @@ impl Job {
             self.ask.choices,
             self.ask.reading.clone(),
             self.prompt_tokens,
+            self.ask.max_prompt_tokens,
             server.context_length,
         );
         let patience = Patience {

@@ -51,6 +51,8 @@ impl Server {
             max_queued: u32::try_from(config.max_queued).unwrap_or(u32::MAX),
             kv_total_tokens: figures.map_or(0, |figures| figures.kv_total),
             context_length,
+            // The engine renders its template itself and does not tell what that adds.
+            template_tokens: 0,
         };
         tracing::info!(
             dialect = ?known.dialect,

@@ -7,12 +7,15 @@ use super::words;
 use crate::admit;
 use crate::engine::reply::Reply;
 use crate::event::{Failure, FinishReason};
-use crate::request::{Chat, Prompt, Request, TextSource, ToolChoice};
+use crate::request::{Chat, Prompt, Request, TextSource, ToolChoice, check_price};
 
 /// Bytes of a prompt for one token.
 const TOKEN_BYTES: usize = 4;
 /// Tokens of a prefix block, which has 1,024 bytes.
 const BLOCK_TOKENS: u32 = 256;
+
+/// A conversation without content: what a chat template would add.
+const EMPTY_CHAT: &str = r#"[{"role":"user","content":""}]"#;
 
 /// Choices of one request.
 pub(super) const MOST_CHOICES: usize = 128;
@@ -89,6 +92,7 @@ impl Limits {
             let message = "The simulated engine writes no JSON.";
             return Err(Failure::invalid("response_format", message));
         }
+        let max_prompt_tokens = request.max_prompt_tokens;
         let measured = measure(request.prompt)?;
         let too_long = || {
             let most = self.context_length as usize;
@@ -98,6 +102,7 @@ impl Limits {
         if prompt_tokens >= self.context_length {
             return Err(too_long());
         }
+        check_price(max_prompt_tokens, prompt_tokens)?;
         let left = self.context_length - prompt_tokens;
         let asked = request.max_tokens;
         let wanted = asked.map_or(self.answer_tokens, |most| {
@@ -130,6 +135,11 @@ impl Limits {
             deadline: request.deadline,
         })
     }
+}
+
+/// Tokens that the template of the simulated model adds to a conversation.
+pub(super) fn template_tokens() -> u32 {
+    u32::try_from(EMPTY_CHAT.len() / TOKEN_BYTES).unwrap_or(u32::MAX)
 }
 
 fn measure(prompt: Prompt) -> Result<Measured, Failure> {

@@ -23,6 +23,7 @@ fn request(prompt: Prompt) -> Request {
         prompt,
         choices: NonZeroUsize::MIN,
         max_tokens: None,
+        max_prompt_tokens: None,
         sampling: Sampling::default(),
         stop: Vec::new(),
         top_logprobs: None,

@@ -127,6 +127,7 @@ impl Ask {
                 prompt,
                 choices,
                 max_tokens: wire.max_completion_tokens.or(wire.max_tokens),
+                max_prompt_tokens: None,
                 sampling: Sampling::default(),
                 stop: stop.into_iter().filter(|text| !text.is_empty()).collect(),
                 top_logprobs: None,

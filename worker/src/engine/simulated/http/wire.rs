@@ -89,7 +89,9 @@ pub(super) fn unknown() -> Response<Content> {
 
 fn status(kind: FailureKind) -> StatusCode {
     match kind {
-        FailureKind::InvalidRequest | FailureKind::ContextLengthExceeded => StatusCode::BAD_REQUEST,
+        FailureKind::InvalidRequest
+        | FailureKind::ContextLengthExceeded
+        | FailureKind::PromptTooExpensive => StatusCode::BAD_REQUEST,
         FailureKind::UnknownModel => StatusCode::NOT_FOUND,
         FailureKind::Overloaded | FailureKind::Loading | FailureKind::Draining => {
             StatusCode::SERVICE_UNAVAILABLE

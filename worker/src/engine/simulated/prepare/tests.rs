@@ -21,6 +21,7 @@ fn of(source: TextSource) -> Request {
         prompt: Prompt::Text { source, echo: true },
         choices: NonZeroUsize::MIN,
         max_tokens: None,
+        max_prompt_tokens: None,
         sampling: Sampling::default(),
         stop: Vec::new(),
         top_logprobs: None,

@@ -10,6 +10,7 @@ fn state() -> State {
         max_queued: 9,
         kv_total_tokens: 1_000,
         context_length: 100,
+        template_tokens: 0,
     });
     let load = Load {
         running: 3,
