@@ -185,7 +185,9 @@ fn what_ended_before_anybody_waited_is_forgotten() {
     }
     assert_eq!(line.idle(), 0);
     for claim in [&busy, &other] {
-        (0..20).for_each(|_| drop(line.add(claim, 100)));
+        for _ in 0..20 {
+            line.add(claim, 100);
+        }
     }
     let served = (0..20).map(|_| line.next().unwrap().1.claim);
     let of_busy = served.filter(|claim| *claim.account == *"busy").count();
@@ -198,7 +200,9 @@ fn what_ends_while_others_wait_is_charged_with_its_answer() {
     let (long, other) = (claim("long", |_| ()), claim("other", |_| ()));
     let charge = line.place(&long, 100);
     for claim in [&long, &other] {
-        (0..40).for_each(|_| drop(line.add(claim, 100)));
+        for _ in 0..40 {
+            line.add(claim, 100);
+        }
     }
     line.ended(&charge, 1_000);
     let served = (0..21).map(|_| line.next().unwrap().1.claim);
