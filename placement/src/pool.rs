@@ -319,6 +319,16 @@ impl Pool {
             .max()
     }
 
+    /// Tokens that the chat template adds to a conversation; `None`: some worker does not tell, or there is
+    /// none.
+    #[must_use]
+    pub fn template_tokens(&self) -> Option<u64> {
+        let members = self.members.iter().flatten();
+        let mut told = members.filter_map(|member| member.view.template_tokens());
+        let most = told.try_fold(0, |most, tokens| (tokens > 0).then(|| tokens.max(most)));
+        most.filter(|most| *most > 0)
+    }
+
     fn seen(&self, worker: WorkerId) -> Option<&Member> {
         let member = self.members.get(worker.index)?.as_ref();
         member.filter(|member| member.id == worker)

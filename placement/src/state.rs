@@ -23,6 +23,9 @@ pub struct State {
     pub kv_tokens: u64,
     /// Tokens of one sequence; 0: it does not say.
     pub context_length: u32,
+    /// Tokens that the chat template adds to a conversation; 0: it does not say.
+    #[serde(default)]
+    pub template_tokens: u32,
     /// Answers in the running batch.
     pub running: u32,
     /// Requests that wait in it.
@@ -82,6 +85,7 @@ impl From<WorkerState> for State {
             max_queued: capacity.max_queued,
             kv_tokens: capacity.kv_total_tokens,
             context_length: capacity.context_length,
+            template_tokens: capacity.template_tokens,
             running: state.running,
             queued: state.queued,
             queued_prefill_tokens: state.queued_prefill_tokens,

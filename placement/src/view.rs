@@ -160,6 +160,12 @@ impl View {
         Some(u64::from(length)).filter(|length| *length > 0)
     }
 
+    /// Tokens that the chat template adds to a conversation, once the worker has loaded it; 0: it does not tell.
+    pub(crate) fn template_tokens(&self) -> Option<u64> {
+        let state = self.state.as_ref()?;
+        (state.context_length > 0).then(|| state.template_tokens.into())
+    }
+
     /// Blocks of the prompt, from its beginning, that the worker holds or is about to.
     pub(crate) fn covered_blocks(&self, work: &Work) -> usize {
         let held = self.held.covered(&work.blocks);

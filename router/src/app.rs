@@ -262,7 +262,6 @@ impl App {
         loop {
             let catalog = Arc::clone(&catalogs.borrow_and_update());
             self.fleet.update(&catalog);
-            self.estimates.update(&catalog);
             self.catalog.store(catalog);
             if catalogs.changed().await.is_err() {
                 return RunError::CatalogLost;

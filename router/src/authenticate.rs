@@ -10,7 +10,6 @@ use subtle::ConstantTimeEq;
 use crate::catalog::{Catalog, Key, KeyHash};
 use crate::error::{AuthenticateError, masked};
 
-mod bounded;
 mod cache;
 mod stored;
 
@@ -23,15 +22,6 @@ const LONGEST_KEY: usize = 1024;
 pub(crate) struct Caller {
     pub(crate) key: Arc<Key>,
     pub(crate) catalog: Arc<Catalog>,
-}
-
-// === impl Caller ===
-
-impl Caller {
-    /// Whether it is a caller of the preview, who has no key.
-    pub(crate) fn is_visitor(&self) -> bool {
-        self.key.name.is_empty()
-    }
 }
 
 /// Looks the bearer key up: in the catalog, which takes no time, and then in the key store.

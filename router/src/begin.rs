@@ -12,11 +12,12 @@ use tracing::Instrument as _;
 use crate::accept::{Accepted, RequestId};
 use crate::app::App;
 use crate::catalog::Key;
-use crate::error::Error;
+use crate::error::{Error, StreamError};
 use crate::explain;
 use crate::meter::{Meter, Note, Notes};
 use crate::place::{Seeker, place};
 use crate::read::Generation;
+use crate::reserve::{Estimate, Recount};
 use crate::stream::{self, Tokens, Tries};
 
 /// A request that has no token yet: it waits for a worker, or for one to compute its prompt. Dropped, it leaves
@@ -38,6 +39,8 @@ struct Asked {
     id: RequestId,
     deadline: Instant,
     request: GenerateRequest,
+    /// A prompt that is too long for what is set aside is paid exactly, once.
+    recount: Option<Recount>,
     /// Whether the head is to say why it was placed as it was.
     explain: bool,
 }
@@ -51,14 +54,16 @@ impl Beginning {
         accepted: &Accepted,
         key: &Key,
         generation: &mut Generation,
+        estimate: &Estimate,
+        recount: Option<Recount>,
     ) -> Self {
-        let ratio = app.estimates.of(&generation.model.name);
-        let seeker = Seeker::new(accepted.id, generation, key, &ratio);
+        let seeker = Seeker::new(accepted.id, generation, key, estimate);
         let asked = Asked {
             id: accepted.id,
             deadline: accepted.deadline,
             explain: explain::is_asked(app, &accepted.head.headers),
             request: std::mem::take(&mut generation.request),
+            recount,
         };
         let notes = Notes::default();
         let work = begin(Arc::clone(app), seeker, asked, notes.clone());
@@ -98,7 +103,7 @@ impl Beginning {
 async fn begin(
     app: Arc<App>,
     mut seeker: Seeker,
-    asked: Asked,
+    mut asked: Asked,
     notes: Notes,
 ) -> Result<Tokens, Error> {
     let model = Arc::clone(seeker.model());
@@ -124,6 +129,9 @@ async fn begin(
         match stream::open(placed.slot, id, request, &notes, &app.given_up).await {
             Ok(tokens) => return Ok(tokens),
             Err(error) => {
+                if asked.pays_exactly(&error, &notes).await? {
+                    continue;
+                }
                 if !error.is_of_the_caller() {
                     let worker = worker.endpoint();
                     tracing::warn!(request_id = %asked.id, %worker, %error, "a try failed");
@@ -138,6 +146,20 @@ async fn begin(
 // === impl Asked ===
 
 impl Asked {
+    /// Where a worker has counted the prompt and there is more of it than could be paid, sets aside what it
+    /// needs; true: that is done, and the request can be sent again. `false`: it is another failure.
+    async fn pays_exactly(&mut self, error: &StreamError, notes: &Notes) -> Result<bool, Error> {
+        let StreamError::PromptTooExpensive { prompt_tokens } = error else {
+            return Ok(false);
+        };
+        let Some(recount) = self.recount.take() else {
+            return Ok(false);
+        };
+        let need = recount.exact(*prompt_tokens, &mut self.request).await?;
+        notes.write(Note::Granted(need));
+        Ok(true)
+    }
+
     /// The request as it is sent now: so much time is left for it.
     fn now(&self) -> GenerateRequest {
         let left = self.deadline.duration_since(Instant::now());

@@ -86,6 +86,15 @@ impl Catalog {
     }
 }
 
+// === impl Key ===
+
+impl Key {
+    /// Whether it stands for a caller of the preview, who has none.
+    pub(crate) fn is_visitor(&self) -> bool {
+        self.name.is_empty()
+    }
+}
+
 // === impl Endpoint ===
 
 impl fmt::Display for Endpoint {

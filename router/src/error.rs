@@ -258,6 +258,7 @@ fn stream(error: &StreamError) -> Row<'_> {
                 public(message),
             )
         },
+        StreamError::PromptTooExpensive { prompt_tokens } => limits::too_expensive(*prompt_tokens),
         StreamError::Overloaded => Row::unavailable(
             "server_is_overloaded",
             "2",

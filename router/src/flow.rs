@@ -26,7 +26,7 @@ use crate::error::{AcceptError, AuthenticateError, Error, PlaceError, StreamErro
 use crate::meter::{Content, Meter, Metered};
 use crate::read::{Api, Generation, read};
 use crate::reply::{self, EventBody};
-use crate::reserve::reserve;
+use crate::reserve::{Reserved, reserve};
 use crate::respond;
 use crate::sse::Frames;
 use crate::wire::Head;
@@ -110,8 +110,10 @@ async fn generate(
         .in_scope(|| read(api, &bytes, &caller.catalog, &caller.key.plan))?;
     meter.asks_for(&generation.model.name);
     let mut generation = address(generation, &caller, accepted);
-    meter.owes(reserve(app, &caller, accepted, &mut generation).await?);
-    let beginning = Beginning::new(app, accepted, &caller.key, &mut generation);
+    let Reserved { bill, recount } = reserve(app, &caller, accepted, &mut generation).await?;
+    let (key, estimate) = (&caller.key, bill.estimate());
+    let beginning = Beginning::new(app, accepted, key, &mut generation, estimate, recount);
+    meter.owes(bill);
     reply(app, beginning, generation, accepted, meter).await
 }
 

@@ -36,6 +36,7 @@ mod probes;
 mod cors;
 mod error;
 mod wire;
+mod bounded;
 mod telemetry;
 
 pub use app::{BindError, Router, RunError};

@@ -47,7 +47,7 @@ mod clock;
 
 pub(crate) use backlog::NoRoom;
 pub use config::{LimitStore, LimitsConfig};
-pub(crate) use reservation::{Reservation, Settling};
+pub(crate) use reservation::{Hold, Reservation, Settling};
 pub use spool::SpoolError;
 pub(crate) use store::{Meter, Reading, Used, Wait};
 

@@ -17,6 +17,7 @@ use crate::accept::Accepted;
 use crate::catalog::Key;
 use crate::error::Error;
 use crate::limit::{Reading, Settling};
+use crate::reserve::Need;
 use crate::respond::limits;
 use crate::stream::Outstanding;
 use crate::telemetry::Telemetry;
@@ -79,6 +80,13 @@ impl Meter {
         self.bill = Some(bill);
     }
 
+    /// What is set aside for the request has changed.
+    fn granted(&mut self, need: Need) {
+        if let Some(bill) = &mut self.bill {
+            bill.granted(need);
+        }
+    }
+
     /// Adds a header to the answer, whatever it will be.
     pub(crate) fn tell(&mut self, name: HeaderName, value: HeaderValue) {
         self.headers.push((name, value));
@@ -90,7 +98,11 @@ impl Meter {
     }
 
     fn limited(&mut self, readings: &[Reading]) {
-        self.headers.extend(limits::headers(readings));
+        for (name, value) in limits::headers(readings) {
+            // What is said of a limit last is true.
+            self.headers.retain(|(other, _)| *other != name);
+            self.headers.push((name, value));
+        }
         self.record.denied_by = limits::denied_by(readings);
     }
 

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use inferyard_placement::Work;
 use inferyard_proto::worker::v1::GenerateRequest;
-use inferyard_proto::worker::v1::generate_request::Prompt;
-use inferyard_proto::worker::v1::text_prompt::Content;
 use tokio::time::Instant;
 
 use crate::error::PlaceError;
-use crate::reserve::Ratio;
+use crate::reserve::Estimate;
 
 mod crew;
 mod fleet;
@@ -20,6 +18,7 @@ mod seeker;
 mod wait;
 mod worker;
 
+pub(crate) use crew::Lengths;
 pub(crate) use fleet::Fleet;
 pub(crate) use inferyard_placement::Standing;
 pub(crate) use journal::Decided;
@@ -39,11 +38,10 @@ pub(crate) struct Placed {
 }
 
 /// What a request asks of a worker.
-fn work(request: &GenerateRequest, ratio: &Ratio) -> Work {
-    let prompt_bytes = prompt_bytes(request);
+fn work(request: &GenerateRequest, estimate: &Estimate) -> Work {
     Work {
-        prompt_bytes,
-        prompt_tokens: ratio.tokens(prompt_bytes),
+        prompt_bytes: estimate.bytes,
+        prompt_tokens: estimate.tokens,
         blocks: request.prefix_blocks.as_slice().into(),
         sequences: request.choices.max(1),
     }
@@ -72,19 +70,4 @@ pub(crate) async fn place(
     let worker = placed.slot.worker().endpoint();
     tracing::Span::current().record("worker", tracing::field::display(worker));
     Ok(placed)
-}
-
-/// Bytes of a prompt as it was sent; a token id counts as the text that it stands for.
-pub(crate) fn prompt_bytes(request: &GenerateRequest) -> u64 {
-    let bytes = match &request.prompt {
-        Some(Prompt::Chat(chat)) => chat.tools_json.len() + chat.messages_json.len(),
-        Some(Prompt::Text(text)) => match &text.content {
-            Some(Content::Text(text)) => text.len(),
-            // A token stands for about this many bytes of text.
-            Some(Content::Tokens(tokens)) => tokens.ids.len() * 4,
-            None => 0,
-        },
-        None => 0,
-    };
-    bytes as u64
 }

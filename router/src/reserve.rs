@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use inferyard_proto::usage::v1::{Price, UsageEvent};
+use inferyard_proto::worker::v1::GenerateRequest;
 use prost::Message as _;
 
 use crate::accept::Accepted;
@@ -11,37 +12,52 @@ use crate::app::App;
 use crate::authenticate::Caller;
 use crate::catalog::{Key, Plan};
 use crate::error::ReserveError;
-use crate::limit::{self, Meter, Reading, Wanted};
+use crate::limit::{self, Hold, Meter, Reading, Wanted};
 use crate::meter::Bill;
-use crate::place::prompt_bytes;
 use crate::read::Generation;
 
 mod estimate;
 mod need;
 
-pub(crate) use estimate::{Estimates, Ratio};
+pub(crate) use estimate::{Estimate, Estimates};
 pub(crate) use need::Need;
 
 const DAY: u64 = 86_400;
 
-/// Sets aside what the request may use. Where a budget has less left than the longest answer costs,
-/// the answer is made shorter, so that the budget is never exceeded.
+/// A request for which something is set aside.
+pub(crate) struct Reserved {
+    pub(crate) bill: Bill,
+    /// `None`: no budget binds it.
+    pub(crate) recount: Option<Recount>,
+}
+
+/// A request that a budget binds, until a worker has counted its prompt.
+pub(crate) struct Recount {
+    need: Need,
+    hold: Hold,
+    key: Arc<Key>,
+    model: Arc<str>,
+}
+
+/// Sets aside what the request may use. Where a budget has less left than prompt and longest answer may cost,
+/// the worker counts the prompt first ([`Recount`]), and the answer is made shorter, so that the budget is
+/// never exceeded.
 #[tracing::instrument(level = "debug", skip_all)]
 pub(crate) async fn reserve(
     app: &App,
     caller: &Caller,
     accepted: &Accepted,
     generation: &mut Generation,
-) -> Result<Bill, ReserveError> {
+) -> Result<Reserved, ReserveError> {
     let key = &caller.key;
-    if caller.is_visitor() && !app.limiter.pool(&key.plan) {
+    if key.is_visitor() && !app.limiter.pool(&key.plan) {
         return Err(pool_exhausted(&key.plan));
     }
     let model = &generation.model.name;
-    let ratio = app.estimates.of(model);
-    let context = app.fleet.context_length(model);
-    let bytes = prompt_bytes(&generation.request);
-    let mut need = Need::of(&generation.request, bytes, &ratio, context, key);
+    let (lengths, estimates) = (app.fleet.lengths(model), &app.estimates);
+    let template = lengths.template.unwrap_or(0);
+    let estimate = estimates.of(&generation.request, &key.account, model, template);
+    let mut need = Need::of(&generation.request, &estimate, lengths, key);
     let wanted = Wanted {
         id: accepted.id.bits(),
         account: Arc::clone(&key.account),
@@ -53,10 +69,35 @@ pub(crate) async fn reserve(
         event: beginning(accepted, key, generation).encode_to_vec().into(),
     };
     let reservation = app.limiter.reserve(wanted).await;
-    let reservation = reservation.map_err(|error| refused(error, caller, model))?;
+    let reservation = reservation.map_err(|error| refused(error, key, model))?;
     need.grant(reservation.money(), &mut generation.request);
-    let plan = Arc::clone(&key.plan);
-    Ok(Bill::new(reservation, plan, need, ratio))
+    let recount = need.may_be_counted().then(|| Recount {
+        need,
+        hold: reservation.hold(),
+        key: Arc::clone(key),
+        model: Arc::clone(model),
+    });
+    let bill = Bill::new(reservation, Arc::clone(&key.plan), need, estimate);
+    Ok(Reserved { bill, recount })
+}
+
+// === impl Recount ===
+
+impl Recount {
+    /// The worker has counted the prompt, and there is more of it than could be paid: sets aside exactly what
+    /// it needs, and bounds the request by that.
+    pub(crate) async fn exact(
+        mut self,
+        prompt_tokens: u64,
+        request: &mut GenerateRequest,
+    ) -> Result<Need, ReserveError> {
+        let need = &mut self.need;
+        need.counted(prompt_tokens);
+        let granted = self.hold.change(need.money, need.least_money).await;
+        let granted = granted.map_err(|error| refused(error, &self.key, &self.model))?;
+        need.grant(granted, request);
+        Ok(*need)
+    }
 }
 
 /// The first piece of the usage event. Its end is that of a request whose router died, until the
@@ -90,7 +131,7 @@ pub(crate) fn now_us() -> u64 {
     u64::try_from(us).unwrap_or(u64::MAX)
 }
 
-fn refused(error: limit::ReserveError, caller: &Caller, model: &Arc<str>) -> ReserveError {
+fn refused(error: limit::ReserveError, key: &Key, model: &Arc<str>) -> ReserveError {
     let readings = match error {
         limit::ReserveError::Denied { readings } => readings,
         limit::ReserveError::Unavailable { retry_after } => {
@@ -101,15 +142,14 @@ fn refused(error: limit::ReserveError, caller: &Caller, model: &Arc<str>) -> Res
         }
         limit::ReserveError::Refused => {
             return ReserveError::Damaged {
-                account: Arc::clone(&caller.key.account),
+                account: Arc::clone(&key.account),
             };
         }
     };
-    let key = &caller.key;
     let is_total =
         |reading: &&Reading| reading.meter == Meter::RequestsTotal && reading.denial.is_some();
     match (&key.plan.preview, readings.iter().find(is_total)) {
-        (Some(preview), Some(total)) if caller.is_visitor() => ReserveError::PreviewExhausted {
+        (Some(preview), Some(total)) if key.is_visitor() => ReserveError::PreviewExhausted {
             limit: total.limit,
             sign_up: preview.sign_up.clone(),
             readings,

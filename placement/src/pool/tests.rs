@@ -193,3 +193,19 @@ fn who_has_room_goes_before_who_would_be_cheaper() {
     pool.lost(workers[1]);
     assert!(!pool.has_room(workers[1], &work(&prompt)));
 }
+
+#[test]
+fn what_the_template_adds_is_known_once_every_loaded_worker_tells() {
+    let telling = |tokens| state(|state| state.template_tokens = tokens);
+    let loading = || state(|state| (state.context_length, state.template_tokens) = (0, 0));
+    for (states, expected) in [
+        (vec![], None),
+        (vec![loading()], None),
+        (vec![telling(30), loading()], Some(30)),
+        (vec![telling(30), telling(28)], Some(30)),
+        (vec![telling(30), telling(0)], None),
+        (vec![telling(0), telling(30)], None),
+    ] {
+        assert_eq!(pool(states).0.template_tokens(), expected);
+    }
+}

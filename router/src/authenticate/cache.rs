@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::bounded::Bounded;
 use super::stored::Known;
+use crate::bounded::Bounded;
 use crate::catalog::KeyHash;
 
 /// Keys that exist.
@@ -28,8 +28,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Keys by hash, with their age.
 pub(super) struct Cache {
-    known: Bounded<Entry>,
-    unknown: Bounded<Instant>,
+    known: Bounded<KeyHash, Entry>,
+    unknown: Bounded<KeyHash, Instant>,
 }
 
 struct Entry {
@@ -61,6 +61,8 @@ impl Cache {
         }
     }
 
+    /// The map's comparison may end early and so tell how a guess differs from a hash that is stored; that
+    /// leads to no key, since no text is found for a hash.
     pub(super) fn look(&mut self, hash: &KeyHash, now: Instant) -> Look {
         if let Some(entry) = self.known.get(hash) {
             return entry.look(now);

@@ -208,19 +208,39 @@ fn rate<'a>(model: &str, account: &str, reading: &Reading, longest: Wait) -> Row
 
 fn budget<'a>(account: &str, reading: &Reading, longest: Wait) -> Row<'a> {
     let rest = match longest {
-        Wait::Exactly(time) => format!("It begins anew in {}.", clock(time)),
-        Wait::ForOthers => "A part of it is held by requests that are still running. Please try \
-                            again when they have ended."
-            .to_owned(),
-        Wait::ForEver => "This request costs more than the whole budget: ask for less.".to_owned(),
+        Wait::Exactly(_) => "",
+        Wait::ForOthers => {
+            " A part of it is held by requests that are still running. Please try again when they \
+             have ended."
+        }
+        Wait::ForEver => " This request costs more than the whole budget: ask for less.",
     };
     let message = format!(
         "You exceeded your current quota, please check your plan and billing details. The budget \
-         of organization {account} for this month: Limit ${}, Used ${}. {rest}",
+         of organization {account} for this month: Limit ${}, Used ${}, Left ${}; this request \
+         needs at least ${}. The budget begins anew in {}.{rest}",
         dollars(reading.limit),
         dollars(reading.used),
+        dollars(reading.limit.saturating_sub(reading.used)),
+        dollars(reading.requested),
+        clock(reading.reset),
     );
     too_many("insufficient_quota", "insufficient_quota", message)
+}
+
+/// A worker counted another number of tokens than the one before, and that cannot be paid either.
+pub(super) fn too_expensive<'a>(prompt_tokens: u64) -> Row<'a> {
+    let message = format!(
+        "You exceeded your current quota, please check your plan and billing details. The prompt \
+         has {prompt_tokens} tokens, for which the budget of this month is too small."
+    );
+    Row {
+        retry: Some(Retry {
+            after: None,
+            by_itself: false,
+        }),
+        ..too_many("insufficient_quota", "insufficient_quota", message)
+    }
 }
 
 fn too_many<'a>(kind: &'static str, code: &'static str, message: String) -> Row<'a> {

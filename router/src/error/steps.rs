@@ -231,6 +231,12 @@ pub(crate) enum StreamError {
         /// The field at fault; empty: none.
         param: String,
     },
+    /// The prompt has more tokens than what was set aside can pay.
+    #[error("the prompt has {prompt_tokens} tokens, more than is set aside for it")]
+    PromptTooExpensive {
+        /// As the worker counted it.
+        prompt_tokens: u64,
+    },
     /// The worker's queue is full.
     #[error("the worker's queue is full")]
     Overloaded,
@@ -275,7 +281,10 @@ pub(crate) enum StreamError {
 impl StreamError {
     /// The request is at fault, not the worker.
     pub(crate) fn is_of_the_caller(&self) -> bool {
-        matches!(self, Self::Invalid { .. } | Self::ContextLength { .. })
+        matches!(
+            self,
+            Self::Invalid { .. } | Self::ContextLength { .. } | Self::PromptTooExpensive { .. }
+        )
     }
 
     /// What a worker's `Failed` means.
@@ -284,6 +293,7 @@ impl StreamError {
             message,
             param,
             usage,
+            prompt_tokens,
             ..
         } = failed;
         let error = match Kind::try_from(failed.kind).unwrap_or(Kind::Unspecified) {
@@ -296,9 +306,9 @@ impl StreamError {
             Kind::SlowReader => Self::SlowReader,
             Kind::UnknownModel => Self::WrongModel,
             Kind::Cancelled => Self::Contract("a request that goes on was cancelled"),
-            Kind::PromptTooExpensive => {
-                Self::Contract("a request without a limit of prompt tokens was refused for it")
-            }
+            Kind::PromptTooExpensive => Self::PromptTooExpensive {
+                prompt_tokens: prompt_tokens.into(),
+            },
             Kind::Internal | Kind::Unspecified => Self::Internal { message },
         };
         (error, usage)

@@ -103,6 +103,15 @@ impl Store for Backing {
         }
     }
 
+    async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, StoreError> {
+        match self {
+            Self::Memory(store) => store.raise(admission).await,
+            Self::Redis(store) => Box::pin(store.raise(admission)).await,
+            #[cfg(test)]
+            Self::Flaky(store) => store.raise(admission).await,
+        }
+    }
+
     async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
         match self {
             Self::Memory(store) => store.progress(lease, used).await,

@@ -72,6 +72,11 @@ impl Calls {
         self.guarded("admit", self.timeout, work).await
     }
 
+    pub(super) async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, CallError> {
+        let work = self.backing.raise(admission);
+        self.guarded("raise", self.timeout, work).await
+    }
+
     pub(super) async fn progress(
         &self,
         lease: &Lease,

@@ -134,6 +134,16 @@ impl Local {
 // === impl Held ===
 
 impl Held {
+    pub(super) async fn raise(&self, whole: &Admission) -> Option<Decision> {
+        let own = Admission {
+            lease: self.lease.clone(),
+            ..whole.clone()
+        };
+        let mut decision = self.memory.raise(&own).await.ok()??;
+        soften(whole, &own, &mut decision);
+        Some(decision)
+    }
+
     pub(super) async fn progress(&self, used: &Used) {
         told(self.memory.progress(&self.lease, used).await.map(drop));
     }
@@ -203,7 +213,7 @@ fn requested(admission: &Admission, meter: Meter) -> u64 {
         | Meter::RequestsTotal
         | Meter::ConcurrentRequests => 1,
         Meter::TokensPerMinute | Meter::TokensPerDay => admission.tokens,
-        Meter::BudgetPerMonth => admission.money,
+        Meter::BudgetPerMonth => admission.least_money.min(admission.money),
     }
 }
 

@@ -148,6 +148,11 @@ impl Store for Memory {
         Ok(self.shard(&admission.lease.account).admit(admission, now))
     }
 
+    async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, StoreError> {
+        let now = self.now();
+        Ok(self.shard(&admission.lease.account).raise(admission, now))
+    }
+
     async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
         let now = self.now();
         Ok(self.shard(&lease.account).progress(lease, used, now))

@@ -127,12 +127,15 @@ impl Meters {
                 limits.tokens_per_day,
             )
             && fits(self.running, 0.0, 1.0, limits.concurrent_requests);
-        let money = number(wanted.money);
-        let granted = match limits.budget_per_month {
-            None => money,
-            Some(limit) => money.min(number(limit.get()) - self.money_month - self.held_money),
-        };
+        let granted = number(wanted.money).min(self.money_left(limits));
         (all && granted >= least(wanted)).then_some(granted)
+    }
+
+    /// Nano-dollars of the budget that are neither spent nor held. It has leaked.
+    pub(super) fn money_left(&self, limits: &Limits) -> f64 {
+        limits.budget_per_month.map_or(f64::INFINITY, |limit| {
+            number(limit.get()) - self.money_month - self.held_money
+        })
     }
 
     /// Charges a request. Buckets without a limit are not counted.
@@ -256,7 +259,7 @@ impl Gauge {
             used: whole(self.level + self.held),
             requested: match meter {
                 Meter::TokensPerMinute | Meter::TokensPerDay => wanted.tokens,
-                Meter::BudgetPerMonth => wanted.money,
+                Meter::BudgetPerMonth => wanted.least_money.min(wanted.money),
                 _ => 1,
             },
             reset,
@@ -324,6 +327,6 @@ fn span(us: f64) -> Duration {
 }
 
 /// The fewest nano-dollars that are of use.
-fn least(wanted: &Admission) -> f64 {
+pub(super) fn least(wanted: &Admission) -> f64 {
     number(wanted.least_money.min(wanted.money))
 }

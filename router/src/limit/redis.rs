@@ -14,7 +14,7 @@ use super::store::{Admission, Decision, Lease, Progressed, Settled, Store, Store
 mod script;
 mod wire;
 
-use script::{ADMIT, PROGRESS, SETTLE, SWEEP};
+use script::{ADMIT, PROGRESS, RAISE, SETTLE, SWEEP};
 use wire::Numbers;
 
 /// A connection takes more round trips than a call, and more still with TLS.
@@ -221,6 +221,32 @@ impl Store for Redis {
         });
         let answer: Vec<u8> = answer.await?;
         wire::decision(&answer, admission)
+            .ok_or_else(|| nonsense(&keys.account, "a decision of another length"))
+    }
+
+    async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, StoreError> {
+        let lease = &admission.lease;
+        let keys = wire::Keys::of(&lease.account);
+        let numbers = Numbers::new(
+            &lease.scopes,
+            [
+                self.ahead_us(),
+                0,
+                0,
+                admission.money,
+                admission.least_money.min(admission.money),
+                u64::from(admission.shadow),
+                admission.month.0,
+            ],
+        );
+        let field = wire::field(&lease.id);
+        let answer = self.call(&RAISE, &keys.account, |call| {
+            call.arg(1).arg(&keys.account);
+            call.arg(numbers.bytes()).arg(&field[..]);
+            wire::scopes(call, &lease.scopes);
+        });
+        let answer: Vec<u8> = answer.await?;
+        wire::raised(&answer, admission)
             .ok_or_else(|| nonsense(&keys.account, "a decision of another length"))
     }
 

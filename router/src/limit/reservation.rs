@@ -12,12 +12,13 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::calls::CallError;
-use super::clock::day;
+use super::clock::{day, month};
 use super::end::{End, join};
 use super::local::Held;
 use super::replay::refuse;
-use super::store::{Lease, Reading, Used};
-use super::{Shared, Wanted};
+use super::reserve::{RETRY_AFTER, count_denials};
+use super::store::{Admission, Lease, Meter, Reading, Used};
+use super::{ReserveError, Shared, Wanted};
 
 /// The code of a request of which nobody told the end: its future was dropped, as hyper does when the
 /// client leaves.
@@ -36,6 +37,12 @@ pub(crate) struct Reservation {
     /// The plan whose callers share a pool of tokens that this is taken from.
     pool: Option<Arc<str>>,
     settled: bool,
+}
+
+/// The money that a request holds while it runs.
+pub(crate) struct Hold {
+    shared: Arc<Shared>,
+    running: Arc<Running>,
 }
 
 /// Resolves when the end of a request is safe: the store has it, or the disk. It becomes safe without
@@ -125,6 +132,14 @@ impl Reservation {
         self.money
     }
 
+    /// What it takes to change how much money it holds.
+    pub(crate) fn hold(&self) -> Hold {
+        Hold {
+            shared: Arc::clone(&self.shared),
+            running: Arc::clone(&self.running),
+        }
+    }
+
     /// Whether it is time to say how far the request is: about every five seconds or 512 tokens.
     pub(crate) fn is_due(&self, tokens: u64) -> bool {
         let running = &self.running;
@@ -208,6 +223,52 @@ async fn settle(shared: &Shared, running: &Running, used: Used) {
     }
     shared.telemetry.limits.kept.inc();
     shared.backlog.keep(end).await;
+}
+
+// === impl Hold ===
+
+impl Hold {
+    /// Holds so many nano-dollars from now on, or what is left where that is less but at least
+    /// `least_money`; returns how many. Where less is left, what was held stays held until the request
+    /// ends.
+    pub(crate) async fn change(&self, money: u64, least_money: u64) -> Result<u64, ReserveError> {
+        let (shared, running) = (&self.shared, &self.running);
+        let unavailable = || ReserveError::Unavailable {
+            retry_after: RETRY_AFTER,
+        };
+        let admission = Admission {
+            lease: running.lease.clone(),
+            tokens: 0,
+            money,
+            least_money,
+            shadow: false,
+            month: month(shared.clock.now_us()),
+            event: Bytes::new(),
+        };
+        let decision = match &running.home {
+            _ if running.is_in_store() => {
+                let raised = shared.calls.raise(&admission).await;
+                raised.map_err(|error| match error {
+                    CallError::Refused => ReserveError::Refused,
+                    CallError::Lost => unavailable(),
+                })?
+            }
+            Home::Local(held) => held.raise(&admission).await,
+            Home::Store | Home::Nowhere => return Ok(money),
+        };
+        // A lease that has expired meanwhile, or that the store has lost, holds nothing.
+        let mut decision = decision.ok_or_else(unavailable)?;
+        if decision.admitted {
+            running.lock().held_money = decision.money;
+            return Ok(decision.money);
+        }
+        let of_budgets = |reading: &Reading| reading.meter == Meter::BudgetPerMonth;
+        decision.readings.retain(of_budgets);
+        count_denials(shared, &decision.readings);
+        Err(ReserveError::Denied {
+            readings: decision.readings.into(),
+        })
+    }
 }
 
 // === impl Running ===

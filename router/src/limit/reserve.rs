@@ -15,7 +15,7 @@ use super::store::{Admission, Decision, Lease, Meter, Reading, Scope, Used};
 use super::{ReserveError, Shared, Wanted};
 
 /// When to try again what only the store could decide: it is asked once a second whether it is there.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) async fn reserve(
     shared: &Arc<Shared>,
@@ -137,7 +137,7 @@ async fn without_store(
     }
 }
 
-fn count_denials(shared: &Shared, readings: &[Reading]) {
+pub(super) fn count_denials(shared: &Shared, readings: &[Reading]) {
     for reading in readings.iter().filter(|reading| reading.denial.is_some()) {
         shared.telemetry.limits.denied(match reading.meter {
             Meter::RequestsPerMinute => "requests_per_minute",

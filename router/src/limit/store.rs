@@ -19,6 +19,14 @@ pub(crate) trait Store: Send + Sync + 'static {
         admission: &Admission,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
 
+    /// Changes how much money a lease holds to `money`, or to what is left of the budgets where that is less
+    /// but at least `least_money`; else nothing is changed. Only what the readings say of budgets counts:
+    /// they leave out what the lease holds where it is not admitted. `None`: there is no such lease.
+    fn raise(
+        &self,
+        admission: &Admission,
+    ) -> impl Future<Output = Result<Option<Decision>, StoreError>> + Send;
+
     /// Moves what was used from held to charged, sets what stays held, and renews the lease. A lease
     /// that had expired gets back what it needs (`Progressed::Revived`).
     fn progress(

@@ -137,6 +137,11 @@ impl Store for Flaky {
         self.gate(memory.admit(admission)).await
     }
 
+    async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, StoreError> {
+        let memory = self.memory();
+        self.gate(memory.raise(admission)).await
+    }
+
     async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
         let memory = self.memory();
         self.gate(memory.progress(lease, used)).await

@@ -10,14 +10,14 @@ use prost::Message as _;
 
 use crate::catalog::Plan;
 use crate::limit::{Reading, Reservation, Settling, Used};
-use crate::reserve::{Need, Ratio, now_us};
+use crate::reserve::{Estimate, Need, now_us};
 
 /// A reservation, and what turns tokens into money.
 pub(crate) struct Bill {
     reservation: Reservation,
     plan: Arc<Plan>,
     need: Need,
-    ratio: Arc<Ratio>,
+    estimate: Estimate,
 }
 
 /// How a request ended.
@@ -35,14 +35,24 @@ impl Bill {
         reservation: Reservation,
         plan: Arc<Plan>,
         need: Need,
-        ratio: Arc<Ratio>,
+        estimate: Estimate,
     ) -> Self {
         Self {
             reservation,
             plan,
             need,
-            ratio,
+            estimate,
         }
+    }
+
+    /// What is known of the prompt before it is counted.
+    pub(crate) fn estimate(&self) -> &Estimate {
+        &self.estimate
+    }
+
+    /// What it needs is known better.
+    pub(super) fn granted(&mut self, need: Need) {
+        self.need = need;
     }
 
     /// Every limit that binds the request, as it was after it was let in.
@@ -52,8 +62,7 @@ impl Bill {
 
     /// The prompt has been counted: what is held for it becomes exact.
     pub(super) fn admitted(&self, admitted: Admitted, usage: &Usage, boot_id: u64) {
-        let tokens = u64::from(admitted.prompt_tokens);
-        self.ratio.learn(self.need.bytes, tokens);
+        self.estimate.counted(admitted.prompt_tokens.into());
         self.reservation.progress(self.used(usage, boot_id));
     }
 

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use inferyard_proto::worker::v1::{Admitted, Usage};
 
 use super::Meter;
+use crate::reserve::Need;
 use crate::stream::Outstanding;
 
 /// What was told and not read yet.
@@ -19,6 +20,8 @@ pub(crate) enum Note {
     Header(HeaderName, HeaderValue),
     /// A worker is asked, in this life of it; what another one did is void.
     Tries(u64, Outstanding),
+    /// So much is set aside for it from now on.
+    Granted(Need),
     /// The worker has counted the prompt.
     Admitted(Admitted),
     /// The first token is there.
@@ -46,6 +49,7 @@ impl Meter {
             match note {
                 Note::Header(name, value) => self.tell(name, value),
                 Note::Tries(boot_id, outstanding) => self.tries(boot_id, outstanding),
+                Note::Granted(need) => self.granted(need),
                 Note::Admitted(admitted) => self.admitted(admitted),
                 Note::Begins => self.begins(),
                 Note::Used(usage) => self.used(Some(usage)),

@@ -28,6 +28,16 @@ pub(crate) struct Crew {
     inner: Mutex<Inner>,
 }
 
+/// What the workers of a model say of the lengths of prompts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Lengths {
+    /// Tokens of prompt and answer together that some worker takes; `None`: none has said so yet.
+    pub(crate) context: Option<u64>,
+    /// Tokens that the chat template adds to a conversation. Workers that tell it render and count a prompt
+    /// before they compute it; `None`: some worker does not tell.
+    pub(crate) template: Option<u64>,
+}
+
 struct Inner {
     pool: Pool,
     workers: HashMap<WorkerId, Arc<Worker>>,
@@ -164,9 +174,13 @@ impl Crew {
         news.tell();
     }
 
-    /// Tokens of prompt and answer together that some worker takes; `None`: none has said so yet.
-    pub(super) fn context_length(&self) -> Option<u64> {
-        self.lock().pool.context_length()
+    /// What the workers say of the lengths of prompts.
+    pub(super) fn lengths(&self) -> Lengths {
+        let inner = self.lock();
+        Lengths {
+            context: inner.pool.context_length(),
+            template: inner.pool.template_tokens(),
+        }
     }
 
     /// Every worker with what it is doing.

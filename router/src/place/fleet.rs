@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::crew::Crew;
+use super::crew::{Crew, Lengths};
 use super::follow::follow;
 use super::journal::Journal;
 use super::recorder::{RecordError, Recorder};
@@ -88,10 +88,10 @@ impl Fleet {
         self.by_model.load().get(model).cloned()
     }
 
-    /// Tokens of prompt and answer together that some worker of the model takes; `None`: none has
-    /// said so yet.
-    pub(crate) fn context_length(&self, model: &str) -> Option<u64> {
-        self.crew(model)?.context_length()
+    /// What the workers of a model say of the lengths of prompts.
+    pub(crate) fn lengths(&self, model: &str) -> Lengths {
+        let crew = self.crew(model);
+        crew.map_or_else(Lengths::default, |crew| crew.lengths())
     }
 
     /// The workers of every model.

@@ -10,7 +10,7 @@ use super::work;
 use crate::accept::RequestId;
 use crate::catalog::Key;
 use crate::read::Generation;
-use crate::reserve::Ratio;
+use crate::reserve::Estimate;
 
 /// A request that looks for a worker.
 pub(crate) struct Seeker {
@@ -34,7 +34,7 @@ impl Seeker {
         request: RequestId,
         generation: &Generation,
         key: &Key,
-        ratio: &Ratio,
+        estimate: &Estimate,
     ) -> Self {
         let plan = &key.plan;
         let claim = Claim {
@@ -47,7 +47,7 @@ impl Seeker {
         Self {
             request,
             model: Arc::clone(&generation.model.name),
-            work: work(&generation.request, ratio),
+            work: work(&generation.request, estimate),
             claim: Arc::new(claim),
             max_wait: plan.queue.max_wait,
             must_wait: false,

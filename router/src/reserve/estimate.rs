@@ -1,46 +1,138 @@
-//! How many tokens a prompt has, before its worker has counted them.
+//! How many tokens a prompt has, before its worker has counted it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use inferyard_proto::worker::v1::GenerateRequest;
+use inferyard_proto::worker::v1::generate_request::Prompt;
+use inferyard_proto::worker::v1::text_prompt::Content;
 
-use crate::catalog::Catalog;
+use crate::bounded::Bounded;
 
-/// Before anything is known of a model: four bytes of text.
+/// Before anything is known of an account's prompts: four bytes of text.
 const FIRST: f32 = 0.25;
-/// A prompt of so many bytes moves the average half way: short ones are mostly template.
+/// A prompt of so many bytes moves the average half way, and one of a tenth by a hundredth. Weighed by the
+/// square, as for the line of least squares through the origin, short prompts, which are mostly frame, do
+/// not move what is assumed of long ones.
 const WEIGHT: f32 = 16_384.0;
-/// Beyond these lies no text, only a broken count.
+/// Beyond these lies no text, only a broken count, of which nothing is learnt.
 const SANE: std::ops::RangeInclusive<f32> = 0.01..=2.0;
+/// Bytes of text that a token id stands for, about.
+const ID_BYTES: u64 = 4;
+/// Accounts and models of which the ratio is kept, about 200 bytes each. Any other one begins anew.
+const MOST_RATIOS: usize = 16_384;
 
-/// What was learnt of the models that the catalog names.
-#[derive(Debug, Default)]
+/// What was learnt of the prompts of each account and model, so that no account's prompts change what is
+/// assumed of another's.
+#[derive(Debug)]
 pub(crate) struct Estimates {
-    by_model: ArcSwap<HashMap<Arc<str>, Arc<Ratio>>>,
+    ratios: Mutex<Bounded<Prompter, Arc<Ratio>>>,
 }
 
-/// Tokens per byte of a prompt, a moving average over the prompts that a model was sent.
+/// An account and a model.
+type Prompter = (Arc<str>, Arc<str>);
+
+/// Tokens per byte of an account's prompts to a model: a moving average.
 #[derive(Debug)]
 pub(crate) struct Ratio(AtomicU32);
+
+/// What is known of a prompt that no worker has counted yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Estimate {
+    /// Bytes of all fields that reach the prompt, as they were sent; a token id counts as the text that it
+    /// stands for.
+    pub(crate) bytes: u64,
+    /// About how many tokens these are, with what the chat template adds.
+    pub(crate) tokens: u64,
+    /// The prompt is one of token ids, so that `tokens` is exact.
+    pub(crate) is_exact: bool,
+    /// What the chat template adds; 0 where nothing is rendered, or no worker tells.
+    template: u64,
+    ratio: Arc<Ratio>,
+}
 
 // === impl Estimates ===
 
 impl Estimates {
-    /// Follows the models of a new catalog; what was learnt of those that stay, stays.
-    pub(crate) fn update(&self, catalog: &Catalog) {
-        let old = self.by_model.load();
-        let new = catalog.models.keys().map(|model| {
-            let ratio = old.get(model).cloned().unwrap_or_default();
-            (Arc::clone(model), ratio)
-        });
-        self.by_model.store(Arc::new(new.collect()));
+    /// Measures the prompt of a request. `template` is what the chat template adds to a conversation, in
+    /// tokens.
+    pub(crate) fn of(
+        &self,
+        request: &GenerateRequest,
+        account: &Arc<str>,
+        model: &Arc<str>,
+        template: u64,
+    ) -> Estimate {
+        let ratio = self.ratio(account, model);
+        let bytes = |bytes: usize| bytes as u64;
+        let (bytes, template, exact) = match &request.prompt {
+            Some(Prompt::Chat(chat)) => {
+                let fields = [
+                    &chat.tools_json,
+                    &chat.messages_json,
+                    &chat.template_kwargs_json,
+                ];
+                let all = fields.into_iter().map(|field| bytes(field.len()));
+                (all.sum(), template, None)
+            }
+            Some(Prompt::Text(text)) => match &text.content {
+                Some(Content::Text(text)) => (bytes(text.len()), 0, None),
+                Some(Content::Tokens(tokens)) => {
+                    let tokens = bytes(tokens.ids.len());
+                    (tokens * ID_BYTES, 0, Some(tokens))
+                }
+                None => (0, 0, None),
+            },
+            None => (0, 0, None),
+        };
+        Estimate {
+            bytes,
+            tokens: exact.unwrap_or_else(|| ratio.tokens(bytes).saturating_add(template)),
+            is_exact: exact.is_some(),
+            template,
+            ratio,
+        }
     }
 
-    /// What is known of a model.
-    pub(crate) fn of(&self, model: &str) -> Arc<Ratio> {
-        self.by_model.load().get(model).cloned().unwrap_or_default()
+    fn ratio(&self, account: &Arc<str>, model: &Arc<str>) -> Arc<Ratio> {
+        let key = (Arc::clone(account), Arc::clone(model));
+        let mut ratios = self.ratios.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ratio) = ratios.get(&key) {
+            return Arc::clone(ratio);
+        }
+        let ratio = Arc::new(Ratio::default());
+        ratios.insert(key, Arc::clone(&ratio));
+        ratio
+    }
+}
+
+impl Default for Estimates {
+    fn default() -> Self {
+        Self {
+            ratios: Mutex::new(Bounded::new(MOST_RATIOS)),
+        }
+    }
+}
+
+// === impl Estimate ===
+
+impl Estimate {
+    /// The most tokens that the prompt can have: no token has less than a byte of what was sent, and what the
+    /// template adds to a message is less than the frame of its JSON.
+    pub(crate) fn most(&self, template: u64) -> u64 {
+        if self.is_exact {
+            self.tokens
+        } else {
+            self.bytes.saturating_add(template)
+        }
+    }
+
+    /// The worker has counted the prompt.
+    pub(crate) fn counted(&self, tokens: u64) {
+        if !self.is_exact {
+            let tokens = tokens.saturating_sub(self.template);
+            self.ratio.learn(self.bytes, tokens);
+        }
     }
 }
 
@@ -54,21 +146,22 @@ impl Ratio {
         clippy::cast_sign_loss,
         reason = "an estimate of a body's size"
     )]
-    pub(crate) fn tokens(&self, bytes: u64) -> u64 {
+    fn tokens(&self, bytes: u64) -> u64 {
         (bytes as f32 * self.get()).ceil() as u64
     }
 
-    /// Takes in what a prompt of so many bytes was counted as. Of two at the same time one may be
-    /// forgotten.
+    /// Takes in what so many bytes were counted as. Of two at the same time one may be forgotten.
     #[expect(clippy::cast_precision_loss, reason = "an estimate of a body's size")]
-    pub(crate) fn learn(&self, bytes: u64, tokens: u64) {
-        if bytes == 0 {
+    fn learn(&self, bytes: u64, tokens: u64) {
+        let (bytes, tokens) = (bytes as f32, tokens as f32);
+        let ratio = tokens / bytes;
+        // Not a number where there are no bytes, and then not contained either.
+        if !SANE.contains(&ratio) {
             return;
         }
-        let (bytes, tokens) = (bytes as f32, tokens as f32);
+        let weight = bytes * bytes / (bytes * bytes + WEIGHT * WEIGHT);
         let old = self.get();
-        let new = old + (tokens / bytes - old) * bytes / (bytes + WEIGHT);
-        let new = new.clamp(*SANE.start(), *SANE.end());
+        let new = old + (ratio - old) * weight;
         self.0.store(new.to_bits(), Ordering::Relaxed);
     }
 
@@ -84,55 +177,4 @@ impl Default for Ratio {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalog::Model;
-
-    #[test]
-    fn it_begins_at_four_bytes_and_moves_to_what_is_counted() {
-        let ratio = Ratio::default();
-        assert_eq!(ratio.tokens(4_000), 1_000);
-        assert_eq!(ratio.tokens(1), 1);
-        for _ in 0..200 {
-            ratio.learn(8_192, 4_096);
-        }
-        assert!((1_990..=2_000).contains(&ratio.tokens(4_000)));
-        // One short prompt, half of which is template, moves it little.
-        ratio.learn(40, 40);
-        assert!((1_990..=2_020).contains(&ratio.tokens(4_000)));
-    }
-
-    #[test]
-    fn nonsense_does_not_spoil_it() {
-        let ratio = Ratio::default();
-        ratio.learn(0, 5);
-        assert_eq!(ratio.tokens(4_000), 1_000);
-        ratio.learn(1 << 30, u64::MAX);
-        assert!(ratio.tokens(1_000) <= 2_000);
-        ratio.learn(1 << 30, 0);
-        assert!(ratio.tokens(1_000) >= 10);
-    }
-
-    #[test]
-    fn a_model_that_stays_keeps_what_was_learnt() {
-        let catalog = |names: &[&str]| {
-            let mut catalog = Catalog::default();
-            for name in names {
-                let model = Model {
-                    name: (*name).into(),
-                    created: 0,
-                    workers: vec![],
-                };
-                catalog.models.insert((*name).into(), Arc::new(model));
-            }
-            catalog
-        };
-        let estimates = Estimates::default();
-        estimates.update(&catalog(&["one", "two"]));
-        estimates.of("one").learn(1 << 20, 1 << 20);
-        estimates.of("two").learn(1 << 20, 1 << 20);
-        estimates.update(&catalog(&["one"]));
-        assert!(estimates.of("one").tokens(1_000) > 900);
-        assert_eq!(estimates.of("two").tokens(1_000), 250);
-    }
-}
+mod tests;

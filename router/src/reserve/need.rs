@@ -1,13 +1,12 @@
 //! How many tokens and how much money a request sets aside; pure.
 
 use inferyard_proto::worker::v1::GenerateRequest;
-use inferyard_proto::worker::v1::generate_request::Prompt;
-use inferyard_proto::worker::v1::text_prompt::Content;
 
-use super::Ratio;
+use super::Estimate;
 use crate::catalog::{Key, Limits, Price};
+use crate::place::Lengths;
 
-/// No prompt has more tokens than bytes, but for what the chat template adds.
+/// What the chat template adds at most where no worker tells.
 const TEMPLATE_TOKENS: u64 = 1_024;
 /// Where no worker has told its context: longer than any.
 const LONGEST_CONTEXT: u64 = 1 << 20;
@@ -19,10 +18,8 @@ pub(crate) struct Need {
     pub(crate) tokens: u64,
     /// Nano-dollars that it costs at most; 0 where there is no budget.
     pub(crate) money: u64,
-    /// Nano-dollars without which it is not worth to begin: the prompt and one token of each choice.
+    /// Nano-dollars without which it is of no use to begin.
     pub(crate) least_money: u64,
-    /// Bytes of the prompt as it was sent.
-    pub(crate) bytes: u64,
     /// Tokens of `tokens` that are for the answer.
     pub(crate) answer: u64,
     /// Tokens that one choice has at most.
@@ -31,10 +28,27 @@ pub(crate) struct Need {
     pub(crate) context: u64,
     /// How many answers are wanted.
     pub(crate) choices: u64,
-    /// Nano-dollars that the prompt costs at most.
-    prompt_money: u64,
-    /// Nano-dollars of a produced token.
-    output_price: u64,
+    /// How it is paid; `None`: no budget binds it.
+    payment: Option<Payment>,
+}
+
+/// What decides how much of a budget a request needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Payment {
+    /// Tokens that the prompt has at most, or exactly once it was counted.
+    most_prompt: u64,
+    /// About how many it has.
+    likely_prompt: u64,
+    /// A worker counts the prompt before it computes it, and refuses it where it has more tokens than
+    /// allowed: so too little money for `most_prompt` is no reason to deny it.
+    counts: bool,
+    /// Nano-dollars of a prompt token, computed or cached, whichever is dearer.
+    prompt_price: u64,
+    /// Nano-dollars of a produced token of every choice.
+    answer_price: u64,
+    /// The longest answer as it was asked for, and what the request itself says of it.
+    longest: u64,
+    max_tokens: Option<u32>,
     /// Nothing is denied, so nothing is made shorter.
     shadow: bool,
 }
@@ -44,18 +58,15 @@ pub(crate) struct Need {
 impl Need {
     pub(crate) fn of(
         request: &GenerateRequest,
-        bytes: u64,
-        ratio: &Ratio,
-        context: Option<u64>,
+        estimate: &Estimate,
+        lengths: Lengths,
         key: &Key,
     ) -> Self {
         let plan = &key.plan;
         let scopes = [Some(&plan.limits), key.limits.as_ref()];
-        let context = context.unwrap_or(LONGEST_CONTEXT);
+        let context = lengths.context.unwrap_or(LONGEST_CONTEXT);
         let choices = u64::from(request.choices.max(1));
-        let prompt = ids(request)
-            .unwrap_or_else(|| ratio.tokens(bytes))
-            .min(context);
+        let prompt = estimate.tokens.min(context);
         let asked = request.max_tokens.map(u64::from);
         let longest = asked.unwrap_or(context).min(context);
         let reserve = match asked {
@@ -67,65 +78,123 @@ impl Need {
         if let (None, Some(cap)) = (asked, token_limit(scopes)) {
             tokens = tokens.min(cap.max(prompt.saturating_add(choices)));
         }
-        let mut need = Self {
+        let budget = |limits: &Limits| limits.budget_per_month.is_some();
+        let has_budget = scopes.into_iter().flatten().any(budget);
+        let payment = has_budget.then(|| {
+            let template = lengths.template.unwrap_or(TEMPLATE_TOKENS);
+            let most_prompt = estimate.most(template).min(context);
+            Payment {
+                most_prompt,
+                likely_prompt: prompt.min(most_prompt),
+                counts: lengths.template.is_some() && !estimate.is_exact,
+                longest,
+                max_tokens: request.max_tokens,
+                shadow: plan.shadow,
+                ..Payment::priced(&plan.price, choices)
+            }
+        });
+        Self {
             tokens,
-            money: 0,
-            least_money: 0,
-            bytes,
+            money: payment.map_or(0, |payment| payment.most()),
+            least_money: payment.map_or(0, |payment| payment.least()),
             answer: tokens - prompt,
             longest,
             context,
             choices,
-            prompt_money: 0,
-            output_price: plan.price.output,
-            shadow: plan.shadow,
-        };
-        let budget = |limits: &Limits| limits.budget_per_month.is_some();
-        if scopes.into_iter().flatten().any(budget) {
-            let prompt = bytes.saturating_add(TEMPLATE_TOKENS).min(context);
-            need.pay(prompt, &plan.price);
+            payment,
         }
-        need
     }
 
-    /// Adds the money.
-    fn pay(&mut self, prompt: u64, price: &Price) {
-        self.prompt_money = prompt.saturating_mul(price.input.max(price.cached_input));
-        let answer = |tokens: u64| {
-            let tokens = tokens.saturating_mul(self.choices);
-            tokens.saturating_mul(price.output)
-        };
-        self.money = self.prompt_money.saturating_add(answer(self.longest));
-        let least = answer(self.longest.min(1));
-        self.least_money = self.prompt_money.saturating_add(least);
-    }
-
-    /// Makes the answer as short as what was granted demands.
+    /// Bounds prompt and answer by what was granted. Where a worker counts the prompt and it is not clear that
+    /// prompt and answer can be paid, no prompt is allowed: the worker then says how long it is.
     pub(crate) fn grant(&mut self, money: u64, request: &mut GenerateRequest) {
-        if money >= self.money || self.shadow {
-            return;
-        }
-        let left = money.saturating_sub(self.prompt_money);
-        let price = self.choices.saturating_mul(self.output_price);
-        let Some(longest) = left.checked_div(price) else {
+        self.money = self.money.min(money);
+        let Some(payment) = self.payment.filter(|payment| !payment.shadow) else {
             return;
         };
-        self.longest = self.longest.min(longest);
-        let most = self.longest.saturating_mul(self.choices);
+        let (most_prompt, longest) = payment.bounds(self.money);
+        self.longest = longest;
+        let most = longest.saturating_mul(self.choices);
         self.answer = self.answer.min(most);
-        self.money = money;
-        request.max_tokens = Some(u32::try_from(self.longest).unwrap_or(u32::MAX));
+        let small = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
+        request.max_prompt_tokens = Some(small(most_prompt));
+        request.max_tokens = if longest < payment.longest {
+            Some(small(longest))
+        } else {
+            payment.max_tokens
+        };
+    }
+
+    /// A worker has counted the prompt: what it needs is known exactly. It is to be granted anew.
+    pub(crate) fn counted(&mut self, prompt: u64) {
+        if let Some(payment) = &mut self.payment {
+            payment.most_prompt = prompt;
+            payment.likely_prompt = prompt;
+            payment.counts = false;
+            self.money = payment.most();
+            self.least_money = payment.least();
+        }
+    }
+
+    /// Whether more may have to be asked for when the prompt has been counted.
+    pub(crate) fn may_be_counted(&self) -> bool {
+        self.payment.is_some_and(|payment| !payment.shadow)
     }
 }
 
-/// The number of tokens where the prompt is one of token ids.
-fn ids(request: &GenerateRequest) -> Option<u64> {
-    match request.prompt.as_ref()? {
-        Prompt::Text(text) => match text.content.as_ref()? {
-            Content::Tokens(tokens) => Some(tokens.ids.len() as u64),
-            Content::Text(_) => None,
-        },
-        Prompt::Chat(_) => None,
+// === impl Payment ===
+
+impl Payment {
+    fn priced(price: &Price, choices: u64) -> Self {
+        Self {
+            most_prompt: 0,
+            likely_prompt: 0,
+            counts: false,
+            prompt_price: price.input.max(price.cached_input),
+            answer_price: choices.saturating_mul(price.output),
+            longest: 0,
+            max_tokens: None,
+            shadow: false,
+        }
+    }
+
+    fn price(&self, prompt: u64, longest: u64) -> u64 {
+        let prompt = prompt.saturating_mul(self.prompt_price);
+        prompt.saturating_add(longest.saturating_mul(self.answer_price))
+    }
+
+    fn most(&self) -> u64 {
+        self.price(self.most_prompt, self.longest)
+    }
+
+    /// The prompt and one token of each choice; of a prompt that a worker will count, one token.
+    fn least(&self) -> u64 {
+        let prompt = if self.counts {
+            self.most_prompt.min(1)
+        } else {
+            self.most_prompt
+        };
+        self.price(prompt, self.longest.min(1))
+    }
+
+    /// Tokens of the prompt, and of one choice, that together cost no more than this.
+    fn bounds(&self, money: u64) -> (u64, u64) {
+        let likely = if self.counts {
+            self.likely_prompt
+        } else {
+            self.most_prompt
+        };
+        if money >= self.price(likely, self.longest) {
+            let left = money - self.price(0, self.longest);
+            let prompt = left.checked_div(self.prompt_price).unwrap_or(u64::MAX);
+            return (prompt.min(self.most_prompt), self.longest);
+        }
+        if self.counts {
+            return (0, self.longest);
+        }
+        let left = money.saturating_sub(self.price(self.most_prompt, 0));
+        let longest = left.checked_div(self.answer_price).unwrap_or(u64::MAX);
+        (self.most_prompt, longest.min(self.longest))
     }
 }
 

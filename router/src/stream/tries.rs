@@ -49,6 +49,7 @@ impl Tries {
             }
             StreamError::Invalid { .. }
             | StreamError::ContextLength { .. }
+            | StreamError::PromptTooExpensive { .. }
             | StreamError::DeadlineExceeded
             | StreamError::SlowReader => false,
         };

@@ -6,7 +6,8 @@ use inferyard_router::LimitStore;
 use inferyard_router::catalog::{Limits, Plan, Price};
 
 use crate::support::{
-    Answer, Call, STREAMED, ScriptedWorker, TestRouter, WHOLE, admitted, delta, eventually, request,
+    Answer, Call, STREAMED, ScriptedWorker, TestRouter, WHOLE, add_key, admitted, catalog,
+    choice_finished, delta, eventually, finished, request, request_with,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -374,5 +375,97 @@ async fn a_key_may_be_narrower_than_its_plan() {
         "{}",
         message(&denied)
     );
+    router.end().await;
+}
+
+/// Tokens of the limit of 100,000 that are left while this request's prompt has not been counted.
+async fn left_of_a_prompt(
+    router: &TestRouter,
+    worker: &mut ScriptedWorker,
+    key: &str,
+    content: usize,
+) -> u64 {
+    let content = "word ".repeat(content / 5);
+    let body = format!(
+        r#"{{"model":"m","messages":[{{"role":"user","content":"{content}"}}],"max_tokens":1}}"#
+    );
+    let mut client = router.connect().await;
+    client.send(&request_with(key, "POST", CHAT, &body)).await;
+    let call = worker.call().await;
+    call.say(delta("x")).await;
+    call.say(choice_finished()).await;
+    call.say(finished(1, 0, 1)).await;
+    drop(call);
+    let answer = client.answer().await;
+    assert_eq!(answer.head.status, 200);
+    let left = answer.head.header("x-ratelimit-remaining-tokens");
+    left.unwrap().parse().unwrap()
+}
+
+/// Two accounts, each with 100,000 tokens per minute, and a model whose template adds 30 tokens.
+async fn two_accounts() -> (ScriptedWorker, TestRouter) {
+    let worker = ScriptedWorker::start().await;
+    worker.becomes(|state| {
+        let capacity = state.capacity.as_mut().unwrap();
+        (capacity.context_length, capacity.template_tokens) = (1 << 17, 30);
+    });
+    let mut catalog = catalog(vec![worker.endpoint.clone()]);
+    for account in ["mallory", "victim"] {
+        add_key(&mut catalog, account, |plan| {
+            plan.limits.tokens_per_minute = limit(100_000);
+        });
+    }
+    let router = TestRouter::unready(catalog, |_| ()).await;
+    router.found(1).await;
+    (worker, router)
+}
+
+#[tokio::test]
+async fn variables_of_one_account_s_template_do_not_change_what_another_s_prompt_holds() {
+    let (mut worker, router) = two_accounts().await;
+    let variable = "x".repeat(400_000);
+    let body = format!(
+        r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],"max_tokens":1,
+            "chat_template_kwargs":{{"date_string":"{variable}"}}}}"#
+    );
+    // As many tokens as the variable has bytes by four are more than the limit: the variable counts.
+    let mut client = router.connect().await;
+    client
+        .send(&request_with("mallory", "POST", CHAT, &body))
+        .await;
+    assert_eq!(client.answer().await.head.status, 429);
+    // Where nothing limits her, her prompt is counted, and an engine may count it as it likes.
+    let mut client = router.chat(&body).await;
+    let call = worker.call().await;
+    call.say(admitted(100_000, 0)).await;
+    call.say_hello().await;
+    assert_eq!(client.answer().await.head.status, 200);
+    let left = left_of_a_prompt(&router, &mut worker, "victim", 60_000).await;
+    assert!((84_900..=85_000).contains(&left), "{left}");
+    router.end().await;
+}
+
+#[tokio::test]
+async fn short_chats_do_not_change_what_a_long_prompt_holds() {
+    let (mut worker, router) = two_accounts().await;
+    let mut client = router.connect().await;
+    for number in 0..400 {
+        let body = format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":"hi {number}"}}],"max_tokens":1}}"#
+        );
+        client
+            .send(&request_with("victim", "POST", CHAT, &body))
+            .await;
+        let call = worker.call().await;
+        call.say(admitted(38, 0)).await;
+        call.say(delta("x")).await;
+        call.say(choice_finished()).await;
+        call.say(finished(38, 0, 1)).await;
+        drop(call);
+        assert_eq!(client.answer().await.head.status, 200);
+    }
+    // 90,000 bytes; the chats before used 15,600 tokens, of which some came back.
+    let left = left_of_a_prompt(&router, &mut worker, "victim", 90_000).await;
+    assert!((60_000..=78_000).contains(&left), "{left}");
     router.end().await;
 }

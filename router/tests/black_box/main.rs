@@ -8,6 +8,7 @@ mod redis;
 
 mod answers;
 mod bills;
+mod budgets;
 mod retries;
 mod keep_alive;
 mod leaving;

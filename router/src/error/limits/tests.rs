@@ -37,7 +37,10 @@ fn reading(meter: Meter, numbers: [u64; 3], denial: Wait) -> Reading {
         limit,
         used,
         requested,
-        reset: Duration::ZERO,
+        reset: match denial {
+            Wait::Exactly(time) => time,
+            Wait::ForOthers | Wait::ForEver => Duration::from_hours(24),
+        },
         denial: Some(denial),
     }
 }
@@ -152,14 +155,15 @@ fn every_limit_says_when_and_whether_to_come_back() {
             [5_000_000_000, 4_990_000_000, 20_000_000],
             second(172_800),
             "429 insufficient_quota insufficient_quota 172800 172800000 false",
-            "for this month: Limit $5.00, Used $4.99. It begins anew in 48h0m0s.",
+            "for this month: Limit $5.00, Used $4.99, Left $0.01; this request needs at least $0.02. The \
+             budget begins anew in 48h0m0s.",
         ),
         (
             Meter::BudgetPerMonth,
             [5_000_000_000, 4_990_000_000, 20_000_000],
             Wait::ForOthers,
             "429 insufficient_quota insufficient_quota 1 1000 -",
-            "held by requests that are still running",
+            "begins anew in 24h0m0s. A part of it is held by requests that are still running",
         ),
         (
             Meter::BudgetPerMonth,

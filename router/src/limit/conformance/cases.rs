@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::subject::Subject;
-use super::{again, limits, n, on_both, on_plan, request, scope, used, whole};
+use super::{LIFETIME, again, limits, n, on_both, on_plan, request, scope, used, whole};
 use crate::catalog::Limits;
-use crate::limit::store::{Admission, Decision, Meter, Settled, Wait};
+use crate::limit::store::{Admission, Decision, Meter, Reading, Settled, Wait};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -245,6 +245,87 @@ async fn a_clock_that_goes_back_leaks_nothing_twice(subject: impl Subject) {
     assert!(subject.is_let_in(&wanted).await);
 }
 
+async fn a_request_that_runs_may_hold_as_much_as_others_leave(subject: impl Subject) {
+    let budget = |limit| limits(|it| it.budget_per_month = n(limit));
+    let scopes = vec![scope("plan:p", budget(1_000)), scope("key:k", budget(800))];
+    let wanted = Admission {
+        money: 100,
+        least_money: 10,
+        ..request("a", scopes)
+    };
+    let other = again(&wanted);
+    assert!(subject.is_let_in(&wanted).await);
+    assert!(subject.is_let_in(&other).await);
+    let raise = async |money, least_money| {
+        let wanted = Admission {
+            money,
+            least_money,
+            ..wanted.clone()
+        };
+        let decision = subject.ask_again(&wanted).await.unwrap();
+        (decision.admitted, decision.money)
+    };
+    let held = || subject.meters("a", "key:k").held_money;
+    assert_eq!(raise(300, 300).await, (true, 300));
+    assert!((held() - 400.0).abs() < 1e-9);
+    // What it holds itself counts as left.
+    assert_eq!(raise(900, 700).await, (true, 700));
+    assert_eq!(raise(900, 701).await, (false, 0), "and nothing changes");
+    assert!((held() - 800.0).abs() < 1e-9);
+    assert_eq!(raise(40, 40).await, (true, 40));
+    for scope in ["plan:p", "key:k"] {
+        assert!((subject.meters("a", scope).held_money - 140.0).abs() < 1e-9);
+    }
+    // A repeated admission says what it holds now.
+    assert_eq!(subject.ask(&wanted).await.money, 40);
+    let end = whole(&wanted, used(1, 40));
+    subject.settle(&wanted.lease, &end).await.unwrap();
+    assert!((held() - 100.0).abs() < 1e-9);
+    assert_eq!(subject.ask_again(&wanted).await, None, "it is over");
+    subject.shift(LIFETIME * 2);
+    subject.sweep_all().await;
+    assert_eq!(subject.ask_again(&other).await, None, "it has expired");
+    assert_eq!(
+        subject.ask_again(&again(&wanted)).await,
+        None,
+        "it never was"
+    );
+}
+
+async fn what_is_missing_of_a_budget_is_told(subject: impl Subject) {
+    let wanted = on_plan("a", |it| it.budget_per_month = n(1_000));
+    assert!(subject.is_let_in(&wanted).await);
+    let other = again(&wanted);
+    assert!(subject.is_let_in(&other).await);
+    subject
+        .settle(&other.lease, &whole(&other, used(1, 600)))
+        .await
+        .unwrap();
+    let ask = async |least_money| {
+        let wanted = Admission {
+            money: 2_000,
+            least_money,
+            ..wanted.clone()
+        };
+        let decision = subject.ask_again(&wanted).await.unwrap();
+        assert!(!decision.admitted);
+        let [reading] = &decision.readings[..] else {
+            panic!("{decision:?}");
+        };
+        let Reading {
+            used,
+            requested,
+            denial,
+            ..
+        } = reading.clone();
+        (used, requested, denial.unwrap())
+    };
+    let (spent, needed, wait) = ask(401).await;
+    assert_eq!((spent, needed), (600, 401));
+    assert!(matches!(wait, Wait::Exactly(_)), "{wait:?}");
+    assert_eq!(ask(1_001).await, (600, 1_001, Wait::ForEver));
+}
+
 async fn accounts_and_scopes_do_not_share(subject: impl Subject) {
     let one = |account: &str, name: &str| {
         request(
@@ -289,6 +370,8 @@ on_both!(
     a_larger_plan_keeps_what_was_used,
     a_later_limit_knows_totals_and_money,
     a_clock_that_goes_back_leaks_nothing_twice,
+    a_request_that_runs_may_hold_as_much_as_others_leave,
+    what_is_missing_of_a_budget_is_told,
     accounts_and_scopes_do_not_share,
     without_scopes_all_is_let_in_and_billed,
 );

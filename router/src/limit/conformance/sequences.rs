@@ -8,61 +8,15 @@ use proptest::prelude::*;
 
 use super::subject::{self, Subject};
 use super::{LIFETIME, event, limits, n, request, scope, used, whole};
-use crate::limit::store::{Admission, Progressed, Settled, Used};
+use crate::limit::store::{Admission, Meter, Progressed, Settled, Used};
 
 const CAP_TOKENS: u64 = 2_000;
 const CAP_MONEY: u64 = 5_000;
 const CAP_RUNNING: u64 = 6;
 
-#[derive(Debug, Clone)]
-enum Step {
-    Admit {
-        account: usize,
-        plan: usize,
-        key: Option<usize>,
-        tokens: u64,
-        money: u64,
-    },
-    Progress {
-        lease: usize,
-        tokens: u64,
-        held: u64,
-    },
-    Settle {
-        lease: usize,
-        tokens: u64,
-    },
-    Charge {
-        account: usize,
-        tokens: u64,
-    },
-    /// All routers were silent for too long.
-    Crash,
-    Pass {
-        seconds: u64,
-    },
-}
+mod step;
 
-fn step() -> impl Strategy<Value = Step> {
-    let admit = (
-        0..3_usize,
-        0..2_usize,
-        proptest::option::of(0..2_usize),
-        1..900_u64,
-        0..1_500_u64,
-    );
-    prop_oneof![
-        6 => admit.prop_map(|(account, plan, key, tokens, money)| {
-            Step::Admit { account, plan, key, tokens, money }
-        }),
-        4 => (0..50_usize, 0..300_u64, 0..300_u64)
-            .prop_map(|(lease, tokens, held)| Step::Progress { lease, tokens, held }),
-        4 => (0..50_usize, 0..500_u64).prop_map(|(lease, tokens)| Step::Settle { lease, tokens }),
-        1 => (0..3_usize, 0..300_u64).prop_map(|(account, tokens)| Step::Charge { account, tokens }),
-        1 => Just(Step::Crash),
-        1 => (1..10_u64).prop_map(|seconds| Step::Pass { seconds }),
-    ]
-}
+use step::{Step, step};
 
 /// A request as its router knows it.
 struct Request {
@@ -76,6 +30,7 @@ struct Request {
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Decided { admitted: bool, money: u64 },
+    Raised(Option<(bool, u64)>),
     Told(Progressed),
     Ended(Settled),
     Swept(usize),
@@ -119,6 +74,7 @@ impl<S: Subject> Run<S> {
                 let admission = wanted(account, plan, key, tokens, money);
                 self.admit(admission, twice).await;
             }
+            Step::Raise { lease, money } => self.raise(lease, money, twice).await,
             Step::Progress {
                 lease,
                 tokens,
@@ -163,6 +119,44 @@ impl<S: Subject> Run<S> {
             admitted: decision.admitted,
             money: decision.money,
         });
+    }
+
+    /// It holds what is wanted or all that is left, or what it held before.
+    async fn raise(&mut self, lease: usize, money: u64, twice: bool) {
+        let count = self.requests.len();
+        let Some(request) = self.requests.get_mut(lease % count.max(1)) else {
+            return;
+        };
+        let wanted = Admission {
+            money,
+            least_money: money / 2,
+            ..request.admission.clone()
+        };
+        let decision = self.subject.ask_again(&wanted).await;
+        if twice {
+            let repeated = self.subject.ask_again(&wanted).await;
+            assert_eq!(
+                repeated.map(|it| (it.admitted, it.money)),
+                decision.as_ref().map(|it| (it.admitted, it.money))
+            );
+        }
+        assert!(!request.is_over || decision.is_none());
+        if let Some(decision) = &decision {
+            let budgets = decision.readings.iter();
+            let mut budgets = budgets.filter(|it| it.meter == Meter::BudgetPerMonth);
+            assert_eq!(
+                decision.admitted,
+                budgets.all(|it| it.denial.is_none()),
+                "{decision:?}"
+            );
+            if decision.admitted {
+                assert!((money / 2..=money).contains(&decision.money));
+                // What it spends from now on is within what it holds beside what it has spent.
+                request.admission.money = request.money + decision.money;
+            }
+        }
+        let raised = decision.map(|it| (it.admitted, it.money));
+        self.outcomes.push(Outcome::Raised(raised));
     }
 
     fn pick(&mut self, lease: usize, tokens: u64) -> Option<&mut Request> {

@@ -34,6 +34,14 @@ pub(super) trait Subject: Store {
         self.admit(&request).await.unwrap()
     }
 
+    async fn ask_again(&self, request: &Admission) -> Option<Decision> {
+        let request = Admission {
+            month: self.month(),
+            ..request.clone()
+        };
+        self.raise(&request).await.unwrap()
+    }
+
     async fn is_let_in(&self, request: &Admission) -> bool {
         self.ask(request).await.admitted
     }
@@ -97,6 +105,9 @@ macro_rules! pass_on {
         impl Store for $subject {
             async fn admit(&self, admission: &Admission) -> Result<Decision, StoreError> {
                 self.store.admit(admission).await
+            }
+            async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, StoreError> {
+                self.store.raise(admission).await
             }
             async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
                 self.store.progress(lease, used).await

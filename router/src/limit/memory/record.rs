@@ -56,6 +56,17 @@ impl Record {
         self.granted
     }
 
+    /// Nano-dollars that it holds; `None`: it has expired.
+    pub(super) fn held_money(&self) -> Option<f64> {
+        (!self.is_expired).then_some(self.held_money)
+    }
+
+    /// Holds another amount of money.
+    pub(super) fn raise(&mut self, money: f64) {
+        self.granted = money;
+        self.held_money = money;
+    }
+
     /// Moves it on, and back to life. What is older than what is known changes nothing.
     pub(super) fn progress(&mut self, used: &Used) -> Change {
         let mut change = Change::default();

@@ -7,7 +7,7 @@ use inferyard_proto::outbox::Entry;
 
 use super::record::Record;
 use crate::limit::clock::micros;
-use crate::limit::meters::{Change, Meters, Now, Outcome, number, whole};
+use crate::limit::meters::{Change, Meters, Now, Outcome, least, number, whole};
 use crate::limit::store::{Admission, Decision, Lease, Progressed, Settled, Used};
 
 /// What is settled is remembered between this long and twice as long.
@@ -106,6 +106,54 @@ impl Shard {
             money: whole(outcome.money),
             readings,
         }
+    }
+
+    pub(super) fn raise(&mut self, wanted: &Admission, at: Moment) -> Option<Decision> {
+        let (lease, now) = (&wanted.lease, at.now);
+        let account = self.accounts.get_mut(&lease.account)?;
+        let record = account.leases.get_mut(&lease.id)?;
+        let own = Change {
+            held_money: -record.held_money()?,
+            ..Change::default()
+        };
+        let mut scopes: Vec<Meters> = Vec::with_capacity(lease.scopes.len());
+        let mut granted = number(wanted.money);
+        for scope in &lease.scopes {
+            let meters = account.scopes.get(&scope.name).copied();
+            let mut meters = meters.unwrap_or_else(|| Meters::at(now));
+            meters.leak(&scope.limits, now);
+            meters.hold(&own);
+            granted = granted.min(meters.money_left(&scope.limits));
+            scopes.push(meters);
+        }
+        if wanted.shadow {
+            granted = number(wanted.money);
+        }
+        let admitted = granted >= least(wanted);
+        let outcome = Outcome {
+            admitted,
+            money: if admitted { granted } else { 0.0 },
+        };
+        if admitted {
+            record.raise(granted);
+            let change = Change {
+                held_money: granted,
+                ..Change::default()
+            };
+            for (scope, meters) in lease.scopes.iter().zip(&mut scopes) {
+                meters.hold(&change);
+                account.scopes.insert(Arc::clone(&scope.name), *meters);
+            }
+        }
+        let mut readings = Vec::new();
+        for (scope, meters) in lease.scopes.iter().zip(&scopes) {
+            meters.readings(&scope.limits, wanted, outcome, now, &mut readings);
+        }
+        Some(Decision {
+            admitted,
+            money: whole(outcome.money),
+            readings,
+        })
     }
 
     pub(super) fn progress(&mut self, lease: &Lease, used: &Used, at: Moment) -> Progressed {

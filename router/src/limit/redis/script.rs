@@ -6,6 +6,8 @@ use inferyard_redis_link::Script;
 
 pub(super) static ADMIT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("admit.lua")));
+pub(super) static RAISE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("raise.lua")));
 pub(super) static PROGRESS: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("scopes.lua"),

@@ -99,6 +99,16 @@ pub(super) fn scopes(call: &mut Cmd, scopes: &[Scope]) {
     }
 }
 
+/// Reads what `raise.lua` returns; inside, `None`: there is no such lease.
+#[expect(clippy::option_option, reason = "the outer one is a broken answer")]
+pub(super) fn raised(bytes: &[u8], wanted: &Admission) -> Option<Option<Decision>> {
+    let found = f64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
+    if found < 0.0 {
+        return Some(None);
+    }
+    decision(bytes, wanted).map(Some)
+}
+
 /// Reads what `admit.lua` returns. The script only decides; what the meters say is worked out here, as
 /// for the store in memory.
 pub(super) fn decision(bytes: &[u8], wanted: &Admission) -> Option<Decision> {

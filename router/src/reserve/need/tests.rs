@@ -3,10 +3,13 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use inferyard_proto::worker::v1::{TextPrompt, TokenIds};
+use inferyard_proto::worker::v1::generate_request::Prompt;
+use inferyard_proto::worker::v1::text_prompt::Content;
+use inferyard_proto::worker::v1::{ChatPrompt, TextPrompt, TokenIds};
 
 use super::*;
 use crate::catalog::Plan;
+use crate::reserve::Estimates;
 
 /// $1 per million tokens of the prompt, $2 per million of the answer.
 fn key(change: impl FnOnce(&mut Plan)) -> Key {
@@ -26,8 +29,14 @@ fn key(change: impl FnOnce(&mut Plan)) -> Key {
     }
 }
 
+/// A conversation of 4,000 bytes.
 fn request(choices: u32, max_tokens: Option<u32>) -> GenerateRequest {
+    let chat = ChatPrompt {
+        messages_json: vec![b'0'; 4_000].into(),
+        ..ChatPrompt::default()
+    };
     GenerateRequest {
+        prompt: Some(Prompt::Chat(chat)),
         choices,
         max_tokens,
         ..GenerateRequest::default()
@@ -35,7 +44,17 @@ fn request(choices: u32, max_tokens: Option<u32>) -> GenerateRequest {
 }
 
 fn need(key: &Key, request: &GenerateRequest) -> Need {
-    Need::of(request, 4_000, &Ratio::default(), Some(8_192), key)
+    within(8_192, key, request)
+}
+
+/// With a context of so many tokens.
+fn within(context: u64, key: &Key, request: &GenerateRequest) -> Need {
+    let estimate = Estimates::default().of(request, &key.account, &"m".into(), 0);
+    let lengths = Lengths {
+        context: Some(context),
+        template: None,
+    };
+    Need::of(request, &estimate, lengths, key)
 }
 
 fn limit(value: u64) -> Option<NonZeroU64> {
@@ -101,43 +120,139 @@ fn a_reserve_that_nobody_asked_for_denies_nobody() {
     assert_eq!(need(&narrow, &request(1, None)).tokens, 1_030);
 }
 
-#[test]
-fn a_budget_holds_the_dearest_course() {
-    let key = key(|plan| plan.limits.budget_per_month = limit(1));
-    let prompt = (4_000 + 1_024) * 1_000;
-    let asked = need(&key, &request(2, Some(10)));
-    assert_eq!(asked.money, prompt + 2 * 10 * 2_000);
-    assert_eq!(asked.least_money, prompt + 2 * 2_000);
-    let open = need(&key, &request(1, None));
-    assert_eq!(open.money, prompt + 8_192 * 2_000);
-    let nothing = need(&key, &request(1, Some(0)));
-    assert_eq!((nothing.money, nothing.least_money), (prompt, prompt));
-    let short = Need::of(
-        &request(1, Some(1)),
-        4_000,
-        &Ratio::default(),
-        Some(64),
-        &key,
-    );
-    assert_eq!(short.money, 64 * 1_000 + 2_000);
+/// A key with a budget.
+fn budgeted() -> Key {
+    key(|plan| plan.limits.budget_per_month = limit(1))
+}
+
+/// On workers that count a prompt before they compute it, whose template adds 24 tokens.
+fn counting(key: &Key, request: &GenerateRequest) -> Need {
+    let estimate = Estimates::default().of(request, &key.account, &"m".into(), 24);
+    let lengths = Lengths {
+        context: Some(8_192),
+        template: Some(24),
+    };
+    Need::of(request, &estimate, lengths, key)
+}
+
+/// What it costs: tokens of the prompt, and of all answers.
+fn price(prompt: u64, answers: u64) -> u64 {
+    prompt * 1_000 + answers * 2_000
 }
 
 #[test]
-fn what_is_granted_makes_the_answer_shorter() {
-    let key = key(|plan| plan.limits.budget_per_month = limit(1));
-    let prompt = (4_000 + 1_024) * 1_000;
+fn a_budget_holds_the_dearest_course() {
+    let key = budgeted();
+    let asked = need(&key, &request(2, Some(10)));
+    assert_eq!(asked.money, price(5_024, 20));
+    assert_eq!(asked.least_money, price(5_024, 2));
+    let open = need(&key, &request(1, None));
+    assert_eq!(open.money, price(5_024, 8_192));
+    let nothing = need(&key, &request(1, Some(0)));
+    assert_eq!(nothing.money, price(5_024, 0));
+    assert_eq!(nothing.least_money, price(5_024, 0));
+    let short = within(64, &key, &request(1, Some(1)));
+    assert_eq!(short.money, price(64, 1));
+    // What a worker will count denies nobody before it is counted.
+    let asked = counting(&key, &request(2, Some(10)));
+    assert_eq!(asked.money, price(4_024, 20));
+    assert_eq!(asked.least_money, price(1, 2));
+}
+
+#[test]
+fn a_prompt_that_no_worker_counts_is_paid_by_its_bytes_and_the_answer_made_shorter() {
+    let key = budgeted();
     for (granted, longest) in [(4_000, 1), (4_001, 1), (39_999, 9), (40_000, 10)] {
         let mut request = request(2, Some(50));
         let mut need = need(&key, &request);
-        need.grant(prompt + granted, &mut request);
+        need.grant(price(5_024, 0) + granted, &mut request);
         assert_eq!(request.max_tokens, Some(longest), "{granted}");
+        assert_eq!(request.max_prompt_tokens, Some(5_024));
         assert_eq!(need.longest, u64::from(longest));
         assert!(need.answer <= 2 * need.longest);
     }
     let mut request = request(1, None);
     let mut need = need(&key, &request);
     need.grant(need.money, &mut request);
-    assert_eq!(request.max_tokens, None);
+    assert_eq!(
+        (request.max_tokens, request.max_prompt_tokens),
+        (None, Some(5_024))
+    );
+}
+
+#[test]
+fn a_prompt_that_a_worker_counts_is_bounded_by_what_the_answer_leaves() {
+    let key = budgeted();
+    // It is 1,024 tokens long, probably.
+    for (granted, most_prompt) in [
+        (price(4_024, 50), 4_024),
+        (price(4_023, 50), 4_023),
+        (price(1_024, 50), 1_024),
+        // Too little for what is asked for: it is only counted.
+        (price(1_024, 50) - 1, 0),
+        (price(1, 1), 0),
+    ] {
+        let mut request = request(1, Some(50));
+        counting(&key, &request).grant(granted, &mut request);
+        assert_eq!(request.max_prompt_tokens, Some(most_prompt), "{granted}");
+        assert_eq!(request.max_tokens, Some(50));
+    }
+}
+
+#[test]
+fn a_counted_prompt_is_paid_exactly() {
+    let key = budgeted();
+    let first = request(2, None);
+    for (granted, longest) in [
+        (price(700, 2 * 8_192), None),
+        (price(700, 2 * 8_192) - 1, Some(8_191)),
+        (price(700, 2), Some(1)),
+    ] {
+        let mut request = first.clone();
+        let mut need = counting(&key, &request);
+        need.grant(price(1, 2), &mut request);
+        assert_eq!(request.max_prompt_tokens, Some(0));
+        need.counted(700);
+        assert_eq!(
+            (need.money, need.least_money),
+            (price(700, 2 * 8_192), price(700, 2))
+        );
+        need.grant(granted, &mut request);
+        assert_eq!(request.max_prompt_tokens, Some(700));
+        assert_eq!(request.max_tokens, longest, "{granted}");
+        assert_eq!(need.money, granted);
+    }
+}
+
+#[test]
+fn what_is_allowed_never_costs_more_than_was_granted() {
+    let mut worth_it = 0;
+    for template in [None, Some(24)] {
+        for (input, output) in [(1_000, 2_000), (0, 3), (7, 0), (5_000, 5_000)] {
+            for granted in (0..200_000).step_by(997).chain([u64::MAX]) {
+                let mut key = budgeted();
+                let plan = Arc::make_mut(&mut key.plan);
+                plan.price = Price::new("p", input, input / 2, output);
+                let mut request = request(2, Some(30));
+                let estimate = Estimates::default().of(&request, &key.account, &"m".into(), 24);
+                let context = Some(40);
+                let lengths = Lengths { context, template };
+                let mut need = Need::of(&request, &estimate, lengths, &key);
+                let granted = granted.min(need.money);
+                if granted < need.least_money {
+                    continue;
+                }
+                need.grant(granted, &mut request);
+                let [prompt, answer] = [request.max_prompt_tokens, request.max_tokens];
+                let [prompt, answer] = [prompt, answer].map(|most| u64::from(most.unwrap()));
+                let dearest = prompt * input + 2 * answer * output;
+                // No prompt has no tokens: then it is only counted.
+                assert!(prompt == 0 || dearest <= granted, "{dearest} of {granted}");
+                worth_it += 1;
+            }
+        }
+    }
+    assert!(worth_it > 300, "{worth_it}");
 }
 
 #[test]
@@ -147,6 +262,11 @@ fn shadow_mode_makes_nothing_shorter() {
         plan.shadow = true;
     });
     let mut request = request(1, Some(50));
-    need(&key, &request).grant(0, &mut request);
-    assert_eq!(request.max_tokens, Some(50));
+    let mut need = need(&key, &request);
+    need.grant(0, &mut request);
+    assert_eq!(
+        (request.max_tokens, request.max_prompt_tokens),
+        (Some(50), None)
+    );
+    assert!(!need.may_be_counted());
 }

@@ -1,19 +1,20 @@
-//! A map by key hash that never holds more than it may: what was not used lately makes room.
+//! A map that never holds more entries than it may: what was not used lately makes room.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
-use crate::catalog::KeyHash;
-
-/// Entries by hash, at most so many; the clock's hand chooses what goes.
-pub(super) struct Bounded<T> {
-    places: HashMap<KeyHash, usize>,
-    slots: Vec<Slot<T>>,
+/// At most so many entries; the CLOCK algorithm chooses which one goes.
+#[derive(Debug)]
+pub(crate) struct Bounded<K, T> {
+    places: HashMap<K, usize>,
+    slots: Vec<Slot<K, T>>,
     hand: usize,
     capacity: usize,
 }
 
-struct Slot<T> {
-    hash: KeyHash,
+#[derive(Debug)]
+struct Slot<K, T> {
+    key: K,
     value: T,
     /// Since the hand came by.
     used: bool,
@@ -21,8 +22,8 @@ struct Slot<T> {
 
 // === impl Bounded ===
 
-impl<T> Bounded<T> {
-    pub(super) fn new(capacity: usize) -> Self {
+impl<K: Clone + Eq + Hash, T> Bounded<K, T> {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self {
             places: HashMap::new(),
             slots: Vec::new(),
@@ -31,21 +32,20 @@ impl<T> Bounded<T> {
         }
     }
 
-    /// The entry of this hash. The map's comparison may end early and so tell how a guess differs
-    /// from a hash that is stored; that leads to no key, since no text is found for a hash.
-    pub(super) fn get(&mut self, hash: &KeyHash) -> Option<&mut T> {
-        let slot = &mut self.slots[*self.places.get(hash)?];
+    /// The entry of this key, which counts as used.
+    pub(crate) fn get(&mut self, key: &K) -> Option<&mut T> {
+        let slot = &mut self.slots[*self.places.get(key)?];
         slot.used = true;
         Some(&mut slot.value)
     }
 
-    pub(super) fn insert(&mut self, hash: KeyHash, value: T) {
-        if let Some(present) = self.get(&hash) {
+    pub(crate) fn insert(&mut self, key: K, value: T) {
+        if let Some(present) = self.get(&key) {
             *present = value;
             return;
         }
         let slot = Slot {
-            hash,
+            key: key.clone(),
             value,
             used: false,
         };
@@ -54,20 +54,20 @@ impl<T> Bounded<T> {
             self.slots.len() - 1
         } else {
             let place = self.unused();
-            self.places.remove(&self.slots[place].hash);
+            self.places.remove(&self.slots[place].key);
             self.slots[place] = slot;
             place
         };
-        self.places.insert(hash, place);
+        self.places.insert(key, place);
     }
 
-    pub(super) fn remove(&mut self, hash: &KeyHash) {
-        let Some(place) = self.places.remove(hash) else {
+    pub(crate) fn remove(&mut self, key: &K) {
+        let Some(place) = self.places.remove(key) else {
             return;
         };
         self.slots.swap_remove(place);
         if let Some(moved) = self.slots.get(place) {
-            self.places.insert(moved.hash, place);
+            self.places.insert(moved.key.clone(), place);
         }
     }
 
@@ -87,34 +87,30 @@ impl<T> Bounded<T> {
 mod tests {
     use super::*;
 
-    fn hash(number: u32) -> KeyHash {
-        KeyHash::of(&number.to_be_bytes())
-    }
-
     #[test]
     fn what_is_used_stays_and_the_bound_holds() {
         let mut map = Bounded::new(100);
         for number in 0..10_000 {
-            map.insert(hash(number), number);
+            map.insert(number, number);
             for used in 0..50.min(number) {
-                assert_eq!(map.get(&hash(used)), Some(&mut used.clone()), "{number}");
+                assert_eq!(map.get(&used), Some(&mut used.clone()), "{number}");
             }
         }
         assert_eq!((map.slots.len(), map.places.len()), (100, 100));
-        assert_eq!(map.get(&hash(9_999)), Some(&mut 9_999));
-        assert_eq!(map.get(&hash(5_000)), None);
+        assert_eq!(map.get(&9_999), Some(&mut 9_999));
+        assert_eq!(map.get(&5_000), None);
     }
 
     #[test]
     fn a_removed_entry_is_gone_and_the_others_are_found() {
         let mut map = Bounded::new(10);
-        (0..10).for_each(|number| map.insert(hash(number), number));
-        map.insert(hash(9), 99);
+        (0..10).for_each(|number| map.insert(number, number));
+        map.insert(9, 99);
         for gone in [0, 5, 9, 9] {
-            map.remove(&hash(gone));
+            map.remove(&gone);
         }
         let left: Vec<_> = (0..10)
-            .filter_map(|number| map.get(&hash(number)).copied())
+            .filter_map(|number| map.get(&number).copied())
             .collect();
         assert_eq!(left, [1, 2, 3, 4, 6, 7, 8]);
     }
