@@ -66,6 +66,18 @@ impl Error {
         }
     }
 
+    /// Whether the request itself is at fault, whoever found it out: it costs nothing then. So does one whose
+    /// prompt turned out to cost more than the budget has left.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Receive(_) | Self::Read(_) | Self::Reserve(_) => true,
+            Self::Stream(error) => error.is_of_the_caller(),
+            Self::Accept(_) | Self::Authenticate(_) | Self::Place(_) | Self::Organization(_) => {
+                false
+            }
+        }
+    }
+
     /// The whole answer: the status, the headers that belong to the failure, and the JSON body.
     pub(crate) fn response(&self, request_id: &str) -> Response<Bytes> {
         let row = self.row();

@@ -26,7 +26,7 @@ use crate::error::{AcceptError, AuthenticateError, Error, PlaceError, StreamErro
 use crate::meter::{Content, Meter, Metered};
 use crate::read::{Api, Generation, read};
 use crate::reply::{self, EventBody};
-use crate::reserve::{Reserved, reserve};
+use crate::reserve::{Reserved, check_visitor, refuse, reserve};
 use crate::respond;
 use crate::sse::Frames;
 use crate::wire::Head;
@@ -103,11 +103,14 @@ async fn generate(
     meter: &mut Meter,
 ) -> Result<Response<Content>, Error> {
     let caller = call(app, accepted, meter).await?;
-    let config = &app.config;
-    let (limit, time) = (config.body_limit, config.body_timeout);
-    let bytes = collect(&accepted.head.headers, body, limit, time).await?;
-    let generation = tracing::debug_span!("read")
-        .in_scope(|| read(api, &bytes, &caller.catalog, &caller.key.plan))?;
+    check_visitor(app, &caller)?;
+    let generation = match receive(app, api, &caller, accepted, body).await {
+        Ok(generation) => generation,
+        Err(error) => {
+            refuse(app, &caller, accepted).await?;
+            return Err(error);
+        }
+    };
     meter.asks_for(&generation.model.name);
     let mut generation = address(generation, &caller, accepted);
     let Reserved { bill, recount } = reserve(app, &caller, accepted, &mut generation).await?;
@@ -115,6 +118,21 @@ async fn generate(
     let beginning = Beginning::new(app, accepted, key, &mut generation, estimate, recount);
     meter.owes(bill);
     reply(app, beginning, generation, accepted, meter).await
+}
+
+/// Collects the body and reads it.
+async fn receive(
+    app: &App,
+    api: Api,
+    caller: &Caller,
+    accepted: &Accepted,
+    body: &mut Incoming,
+) -> Result<Generation, Error> {
+    let config = &app.config;
+    let (limit, time) = (config.body_limit, config.body_timeout);
+    let bytes = collect(&accepted.head.headers, body, limit, time).await?;
+    let read = || read(api, &bytes, &caller.catalog, &caller.key.plan);
+    Ok(tracing::debug_span!("read").in_scope(read)?)
 }
 
 /// Finds out who asks; who has no key may be a visitor of the preview.

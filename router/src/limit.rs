@@ -28,6 +28,7 @@ mod breaker;
 mod calls;
 
 mod reserve;
+mod refusals;
 mod reservation;
 mod progress;
 mod end;
@@ -47,6 +48,7 @@ mod clock;
 
 pub(crate) use backlog::NoRoom;
 pub use config::{LimitStore, LimitsConfig};
+pub(crate) use refusals::{MOST as MOST_REFUSALS, TurnedAway};
 pub(crate) use reservation::{Hold, Reservation, Settling};
 pub use spool::SpoolError;
 pub(crate) use store::{Meter, Reading, Used, Wait};
@@ -58,6 +60,7 @@ use clock::Clock;
 use local::Local;
 use pool::Pools;
 use progress::Registry;
+use refusals::Refusals;
 
 /// From so many bytes on that wait for the store nobody is let in.
 const BACKLOG: u64 = 256 << 20;
@@ -79,6 +82,8 @@ pub(crate) struct Wanted {
     /// Who pays.
     pub(crate) account: Arc<str>,
     pub(crate) plan: Arc<Plan>,
+    /// The caller has no key.
+    pub(crate) visitor: bool,
     /// Name and limits of the key, where it has limits of its own.
     pub(crate) key: Option<(Arc<str>, Limits)>,
     /// Tokens to hold.
@@ -100,6 +105,9 @@ pub(crate) enum ReserveError {
         /// All limits of the request; those that deny it say so.
         readings: Arc<[Reading]>,
     },
+    /// A caller without a key has had too many requests refused for their own fault.
+    #[error("too many requests were refused")]
+    TurnedAway(TurnedAway),
     /// The limits cannot be known now, and the plan does not allow to go on without.
     #[error("the store of limits cannot be reached")]
     Unavailable {
@@ -135,6 +143,7 @@ struct Shared {
     registry: Registry,
     backlog: Backlog,
     pools: Pools,
+    refusals: Refusals,
     clock: Clock,
     /// What ends requests.
     tasks: TaskTracker,
@@ -144,6 +153,14 @@ struct Shared {
     lease_time: Duration,
     interval_ms: u64,
     telemetry: Arc<Telemetry>,
+}
+
+// === impl ReserveError ===
+
+impl From<TurnedAway> for ReserveError {
+    fn from(turned_away: TurnedAway) -> Self {
+        Self::TurnedAway(turned_away)
+    }
 }
 
 // === impl Limiter ===
@@ -195,6 +212,7 @@ impl Limiter {
             registry: Registry::new(),
             backlog,
             pools: Pools::default(),
+            refusals: Refusals::new(),
             clock: Clock::start(),
             tasks: TaskTracker::new(),
             answers_again: Notify::new(),
@@ -237,6 +255,18 @@ impl Limiter {
     /// Dropped before it is decided, what the store may have admitted is given back.
     pub(crate) async fn reserve(&self, wanted: Wanted) -> Result<Reservation, ReserveError> {
         reserve::reserve(&self.shared, wanted).await
+    }
+
+    /// Whether another request of a caller without a key is looked at, or too many of its requests were
+    /// refused.
+    pub(crate) fn check_visitor(&self, account: &Arc<str>) -> Result<(), ReserveError> {
+        Ok(self.shared.refusals.check(account)?)
+    }
+
+    /// Counts a request that is refused for its own fault before anything is held for it: per minute, and for
+    /// callers without a key per hour. Where a limit denies even that, the error says so.
+    pub(crate) async fn refuse(&self, wanted: &Wanted) -> Result<(), ReserveError> {
+        refusals::refuse(&self.shared, wanted).await
     }
 
     /// Whether the preview of this plan has tokens left today, of those that all its callers share.

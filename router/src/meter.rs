@@ -148,6 +148,7 @@ impl Meter {
 
     pub(crate) fn failed(&mut self, error: &Error) {
         self.record.code = error.label();
+        self.record.refused = error.is_refusal();
         if let Some(readings) = error.readings() {
             self.limited(readings);
         }

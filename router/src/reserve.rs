@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use inferyard_proto::usage::v1::{Price, UsageEvent};
 use inferyard_proto::worker::v1::GenerateRequest;
 use prost::Message as _;
@@ -12,7 +13,7 @@ use crate::app::App;
 use crate::authenticate::Caller;
 use crate::catalog::{Key, Plan};
 use crate::error::ReserveError;
-use crate::limit::{self, Hold, Meter, Reading, Wanted};
+use crate::limit::{self, Hold, MOST_REFUSALS, Meter, Reading, TurnedAway, Wanted};
 use crate::meter::Bill;
 use crate::read::Generation;
 
@@ -23,6 +24,8 @@ pub(crate) use estimate::{Estimate, Estimates};
 pub(crate) use need::Need;
 
 const DAY: u64 = 86_400;
+/// What stands for the model where a request was refused before it was known.
+const REFUSED: &str = "refused requests";
 
 /// A request for which something is set aside.
 pub(crate) struct Reserved {
@@ -59,14 +62,11 @@ pub(crate) async fn reserve(
     let estimate = estimates.of(&generation.request, &key.account, model, template);
     let mut need = Need::of(&generation.request, &estimate, lengths, key);
     let wanted = Wanted {
-        id: accepted.id.bits(),
-        account: Arc::clone(&key.account),
-        plan: Arc::clone(&key.plan),
-        key: key.limits.map(|limits| (Arc::clone(&key.name), limits)),
+        event: beginning(accepted, key, generation).encode_to_vec().into(),
         tokens: need.tokens,
         money: need.money,
         least_money: need.least_money,
-        event: beginning(accepted, key, generation).encode_to_vec().into(),
+        ..nothing(accepted, key)
     };
     let reservation = app.limiter.reserve(wanted).await;
     let reservation = reservation.map_err(|error| refused(error, key, model))?;
@@ -79,6 +79,43 @@ pub(crate) async fn reserve(
     });
     let bill = Bill::new(reservation, Arc::clone(&key.plan), need, estimate);
     Ok(Reserved { bill, recount })
+}
+
+/// Whether a request of this caller is looked at: few of those without a key may be refused for their own
+/// fault.
+pub(crate) fn check_visitor(app: &App, caller: &Caller) -> Result<(), ReserveError> {
+    let key = &caller.key;
+    if !key.is_visitor() {
+        return Ok(());
+    }
+    let checked = app.limiter.check_visitor(&key.account);
+    checked.map_err(|error| refused(error, key, &REFUSED.into()))
+}
+
+/// Counts a request that is refused for its own fault before anything was set aside for it.
+pub(crate) async fn refuse(
+    app: &App,
+    caller: &Caller,
+    accepted: &Accepted,
+) -> Result<(), ReserveError> {
+    let key = &caller.key;
+    let counted = app.limiter.refuse(&nothing(accepted, key)).await;
+    counted.map_err(|error| refused(error, key, &REFUSED.into()))
+}
+
+/// A request that uses nothing.
+fn nothing(accepted: &Accepted, key: &Key) -> Wanted {
+    Wanted {
+        id: accepted.id.bits(),
+        account: Arc::clone(&key.account),
+        plan: Arc::clone(&key.plan),
+        visitor: key.is_visitor(),
+        key: key.limits.map(|limits| (Arc::clone(&key.name), limits)),
+        tokens: 0,
+        money: 0,
+        least_money: 0,
+        event: Bytes::new(),
+    }
 }
 
 // === impl Recount ===
@@ -143,6 +180,14 @@ fn refused(error: limit::ReserveError, key: &Key, model: &Arc<str>) -> ReserveEr
         limit::ReserveError::Refused => {
             return ReserveError::Damaged {
                 account: Arc::clone(&key.account),
+            };
+        }
+        limit::ReserveError::TurnedAway(TurnedAway { retry_after }) => {
+            let preview = key.plan.preview.as_ref();
+            return ReserveError::TurnedAway {
+                most: MOST_REFUSALS,
+                retry_after,
+                sign_up: preview.and_then(|preview| preview.sign_up.clone()),
             };
         }
     };

@@ -34,6 +34,11 @@ pub(super) fn reserve(error: &ReserveError) -> Row<'_> {
                 ),
             )
         },
+        ReserveError::TurnedAway {
+            most,
+            retry_after,
+            sign_up,
+        } => turned_away(*most, *retry_after, sign_up.as_deref()),
         ReserveError::PoolExhausted { sign_up, tomorrow } => Row {
             retry: Some(Retry {
                 after: Some(*tomorrow),
@@ -101,6 +106,23 @@ fn unavailable<'a>(
         }),
         label,
         ..Row::unavailable("server_is_overloaded", "1", message)
+    }
+}
+
+fn turned_away<'a>(most: u32, retry_after: Duration, sign_up: Option<&str>) -> Row<'a> {
+    let message = format!(
+        "The server could not serve {most} of your requests of this hour, because of what was in \
+         them. Without a key it looks at your next one in {}. {}",
+        clock(retry_after),
+        get_a_key(sign_up)
+    );
+    Row {
+        retry: Some(Retry {
+            after: Some(retry_after),
+            by_itself: false,
+        }),
+        label: "too_many_refusals",
+        ..too_many("requests", "rate_limit_exceeded", message)
     }
 }
 

@@ -133,6 +133,16 @@ pub(crate) enum ReserveError {
         /// Every limit.
         readings: Arc<[Reading]>,
     },
+    /// Too many requests of a visitor were refused for their own fault.
+    #[error("{most} requests of the visitor were refused")]
+    TurnedAway {
+        /// How many those are.
+        most: u32,
+        /// When requests are looked at again.
+        retry_after: Duration,
+        /// Where there are keys.
+        sign_up: Option<Arc<str>>,
+    },
     /// All visitors together have used what there is without a key.
     #[error("the preview's tokens of today are used up")]
     PoolExhausted {

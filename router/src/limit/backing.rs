@@ -112,6 +112,15 @@ impl Store for Backing {
         }
     }
 
+    async fn refuse(&self, admission: &Admission) -> Result<Decision, StoreError> {
+        match self {
+            Self::Memory(store) => store.refuse(admission).await,
+            Self::Redis(store) => Box::pin(store.refuse(admission)).await,
+            #[cfg(test)]
+            Self::Flaky(store) => store.refuse(admission).await,
+        }
+    }
+
     async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
         match self {
             Self::Memory(store) => store.progress(lease, used).await,

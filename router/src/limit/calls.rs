@@ -77,6 +77,11 @@ impl Calls {
         self.guarded("raise", self.timeout, work).await
     }
 
+    pub(super) async fn refuse(&self, admission: &Admission) -> Result<Decision, CallError> {
+        let work = self.backing.refuse(admission);
+        self.guarded("refuse", self.timeout, work).await
+    }
+
     pub(super) async fn progress(
         &self,
         lease: &Lease,

@@ -91,6 +91,7 @@ fn used(tokens: u64, money: u64) -> Used {
         money,
         held_tokens: 0,
         held_money: 0,
+        refused: false,
         event: piece(tokens, money, ""),
     }
 }

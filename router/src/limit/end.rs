@@ -20,6 +20,8 @@ pub(super) struct End {
     pub(super) tokens: u64,
     /// Nano-dollars.
     pub(super) money: u64,
+    /// It was refused, see [`Used`].
+    pub(super) refused: bool,
     /// Its usage event, all pieces.
     pub(super) event: Bytes,
 }
@@ -43,6 +45,8 @@ struct Record {
     money: u64,
     #[prost(bytes = "bytes", tag = "8")]
     event: Bytes,
+    #[prost(bool, tag = "9")]
+    refused: bool,
 }
 
 /// Limits are 0 where there is none.
@@ -84,6 +88,7 @@ impl End {
             money: self.money,
             held_tokens: 0,
             held_money: 0,
+            refused: self.refused,
             event: self.event.clone(),
         }
     }
@@ -98,6 +103,7 @@ impl End {
             tokens: self.tokens,
             money: self.money,
             event: self.event.clone(),
+            refused: self.refused,
         };
         record.encode_to_vec()
     }
@@ -119,6 +125,7 @@ impl End {
             held: record.held,
             tokens: record.tokens,
             money: record.money,
+            refused: record.refused,
             event: record.event,
         })
     }
@@ -203,6 +210,7 @@ mod tests {
             held: true,
             tokens: 11,
             money: 12,
+            refused: true,
             event: Bytes::from_static(b"event"),
         };
         let read = End::decode(end.encode().into()).unwrap();

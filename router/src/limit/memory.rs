@@ -153,6 +153,11 @@ impl Store for Memory {
         Ok(self.shard(&admission.lease.account).raise(admission, now))
     }
 
+    async fn refuse(&self, admission: &Admission) -> Result<Decision, StoreError> {
+        let now = self.now();
+        Ok(self.shard(&admission.lease.account).refuse(admission, now))
+    }
+
     async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
         let now = self.now();
         Ok(self.shard(&lease.account).progress(lease, used, now))

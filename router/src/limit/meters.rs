@@ -33,7 +33,10 @@ pub(super) struct Meters {
 /// What a request takes from a scope, or gives back.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Change {
+    /// Requests of the minute.
     pub(super) requests: f64,
+    /// Requests of the day and in total.
+    pub(super) lasting: f64,
     pub(super) tokens: f64,
     pub(super) money: f64,
     pub(super) held_tokens: f64,
@@ -138,6 +141,15 @@ impl Meters {
         })
     }
 
+    /// Whether a request that is refused fits into the minute and beside those that run. It has leaked.
+    pub(super) fn allows_refusal(&self, limits: &Limits) -> bool {
+        let fits = |level: f64, limit: Option<NonZeroU64>| {
+            limit.is_none_or(|limit| level + 1.0 <= number(limit.get()))
+        };
+        fits(self.requests_minute, limits.requests_per_minute)
+            && fits(self.running, limits.concurrent_requests)
+    }
+
     /// Charges a request. Buckets without a limit are not counted.
     pub(super) fn charge(&mut self, limits: &Limits, change: &Change) {
         let add = |to: &mut f64, amount: f64, limit: Option<NonZeroU64>| {
@@ -152,7 +164,7 @@ impl Meters {
         );
         add(
             &mut self.requests_day,
-            change.requests,
+            change.lasting,
             limits.requests_per_day,
         );
         add(
@@ -161,8 +173,16 @@ impl Meters {
             limits.tokens_per_minute,
         );
         add(&mut self.tokens_day, change.tokens, limits.tokens_per_day);
-        self.requests_total += change.requests;
-        self.money_month += change.money;
+        // What is given back may have come back with time already.
+        for level in [
+            &mut self.requests_day,
+            &mut self.tokens_minute,
+            &mut self.tokens_day,
+        ] {
+            *level = level.max(0.0);
+        }
+        self.requests_total = (self.requests_total + change.lasting).max(0.0);
+        self.money_month = (self.money_month + change.money).max(0.0);
     }
 
     /// Holds more, or less.

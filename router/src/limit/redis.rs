@@ -14,7 +14,7 @@ use super::store::{Admission, Decision, Lease, Progressed, Settled, Store, Store
 mod script;
 mod wire;
 
-use script::{ADMIT, PROGRESS, RAISE, SETTLE, SWEEP};
+use script::{ADMIT, PROGRESS, RAISE, REFUSE, SETTLE, SWEEP};
 use wire::Numbers;
 
 /// A connection takes more round trips than a call, and more still with TLS.
@@ -127,7 +127,7 @@ impl Redis {
                 u64::from(anyway),
                 used.tokens,
                 used.money,
-                0,
+                u64::from(used.refused),
                 0,
                 self.month(),
             ],
@@ -247,6 +247,21 @@ impl Store for Redis {
         });
         let answer: Vec<u8> = answer.await?;
         wire::raised(&answer, admission)
+            .ok_or_else(|| nonsense(&keys.account, "a decision of another length"))
+    }
+
+    async fn refuse(&self, admission: &Admission) -> Result<Decision, StoreError> {
+        let lease = &admission.lease;
+        let keys = wire::Keys::of(&lease.account);
+        let shadow = u64::from(admission.shadow);
+        let own = [self.ahead_us(), 0, 0, 0, 0, shadow, admission.month.0];
+        let numbers = Numbers::new(&lease.scopes, own);
+        let answer = self.call(&REFUSE, &keys.account, |call| {
+            call.arg(1).arg(&keys.account).arg(numbers.bytes());
+            wire::scopes(call, &lease.scopes);
+        });
+        let answer: Vec<u8> = answer.await?;
+        wire::decision(&answer, admission)
             .ok_or_else(|| nonsense(&keys.account, "a decision of another length"))
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Reservation {
     money: u64,
     /// The plan whose callers share a pool of tokens that this is taken from.
     pool: Option<Arc<str>>,
+    /// It is of a caller without a key, of whom few requests may be refused.
+    visitor: bool,
     settled: bool,
 }
 
@@ -117,6 +119,7 @@ impl Reservation {
             readings,
             money,
             pool: pool.map(|_| Arc::clone(&wanted.plan.name)),
+            visitor: wanted.visitor,
             settled: false,
         }
     }
@@ -169,6 +172,10 @@ impl Reservation {
             let today = day(shared.clock.now_us());
             shared.pools.add(pool, used.tokens, today);
         }
+        if self.visitor && used.refused {
+            // One that comes too late to be turned away is counted all the same.
+            let _ = shared.refusals.count(&running.lease.account);
+        }
         let tasks = shared.tasks.clone();
         let mut work = Box::pin(async move { settle(&shared, &running, used).await });
         // Where nothing has to be waited for, a task would only be made to end.
@@ -214,6 +221,7 @@ async fn settle(shared: &Shared, running: &Running, used: Used) {
         held: running.is_in_store(),
         tokens: used.tokens,
         money: used.money,
+        refused: used.refused,
         event: join(&running.first, &used.event),
     };
     match shared.calls.end(&end).await {

@@ -27,6 +27,14 @@ pub(crate) trait Store: Send + Sync + 'static {
         admission: &Admission,
     ) -> impl Future<Output = Result<Option<Decision>, StoreError>> + Send;
 
+    /// Counts a request that was refused before anything was held for it: per minute, and nowhere else. Denies it
+    /// where it has no place in that minute or beside the requests that run; only what the readings say of
+    /// these two counts.
+    fn refuse(
+        &self,
+        admission: &Admission,
+    ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+
     /// Moves what was used from held to charged, sets what stays held, and renews the lease. A lease
     /// that had expired gets back what it needs (`Progressed::Revived`).
     fn progress(
@@ -108,6 +116,9 @@ pub(crate) struct Used {
     pub(crate) held_tokens: u64,
     /// Nano-dollars that may still come, to be held.
     pub(crate) held_money: u64,
+    /// `settle` and `charge`: it was refused, so that it counts per minute and is given back per day and in
+    /// total, with all that was charged.
+    pub(crate) refused: bool,
     /// `progress`: the second piece of the usage event. `settle` and `charge`: all three.
     pub(crate) event: Bytes,
 }

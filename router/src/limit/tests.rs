@@ -142,6 +142,11 @@ impl Store for Flaky {
         self.gate(memory.raise(admission)).await
     }
 
+    async fn refuse(&self, admission: &Admission) -> Result<Decision, StoreError> {
+        let memory = self.memory();
+        self.gate(memory.refuse(admission)).await
+    }
+
     async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
         let memory = self.memory();
         self.gate(memory.progress(lease, used)).await
@@ -298,6 +303,7 @@ pub(super) fn wanted(plan: &Arc<Plan>, account: &str) -> Wanted {
         ..UsageEvent::default()
     };
     Wanted {
+        visitor: false,
         id,
         account: account.into(),
         plan: Arc::clone(plan),

@@ -26,6 +26,8 @@ pub(super) struct End {
     pub(super) status: u16,
     pub(super) code: &'static str,
     pub(super) first_token: Option<Duration>,
+    /// The request was refused for its own fault.
+    pub(super) refused: bool,
 }
 
 // === impl Bill ===
@@ -74,8 +76,10 @@ impl Bill {
         }
     }
 
-    /// Ends it.
+    /// Ends it. One that was refused for its own fault costs nothing, whatever its worker did for it.
     pub(super) fn settle(self, usage: &Usage, boot_id: u64, end: End) -> Settling {
+        let nothing = Usage::default();
+        let usage = if end.refused { &nothing } else { usage };
         let first_token = end.first_token.unwrap_or_default().as_micros();
         let event = UsageEvent {
             status: end.status.into(),
@@ -87,6 +91,7 @@ impl Bill {
         let used = Used {
             held_tokens: 0,
             held_money: 0,
+            refused: end.refused,
             event: encoded(&event),
             ..self.used(usage, boot_id)
         };
@@ -111,6 +116,7 @@ impl Bill {
             held_tokens: need.answer.min(most).saturating_sub(produced),
             // No budget, nothing held: then `money` is 0.
             held_money: to_pay.min(need.money.saturating_sub(spent)),
+            refused: false,
             event: encoded(&piece),
         }
     }

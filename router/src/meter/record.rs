@@ -38,6 +38,8 @@ pub(super) struct Record {
     pub(super) first_token: Option<Duration>,
     pub(super) status: u16,
     pub(super) code: &'static str,
+    /// It failed because the request itself was at fault.
+    pub(super) refused: bool,
 }
 
 // === impl Record ===
@@ -60,6 +62,7 @@ impl Record {
             first_token: None,
             status: CLIENT_LEFT,
             code: "client_left",
+            refused: false,
         }
     }
 
@@ -88,6 +91,8 @@ impl Record {
             status: self.status,
             code: self.code,
             first_token: self.first_token,
+            // What was produced before is paid, whoever is at fault.
+            refused: self.refused && self.first_token.is_none(),
         };
         bill.settle(&self.usage, self.boot_id, end)
     }

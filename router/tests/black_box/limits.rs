@@ -2,12 +2,15 @@
 
 use std::num::NonZeroU64;
 
+use inferyard_proto::worker::v1::Failed;
+use inferyard_proto::worker::v1::failed::Kind;
+use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_router::LimitStore;
 use inferyard_router::catalog::{Limits, Plan, Price};
 
 use crate::support::{
-    Answer, Call, STREAMED, ScriptedWorker, TestRouter, WHOLE, add_key, admitted, catalog,
-    choice_finished, delta, eventually, finished, request, request_with,
+    Answer, Bills, Call, Connection, STREAMED, ScriptedWorker, TestRouter, WHOLE, add_key,
+    admitted, catalog, choice_finished, delta, eventually, finished, request, request_with, usage,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -467,5 +470,125 @@ async fn short_chats_do_not_change_what_a_long_prompt_holds() {
     // 90,000 bytes; the chats before used 15,600 tokens, of which some came back.
     let left = left_of_a_prompt(&router, &mut worker, "victim", 90_000).await;
     assert!((60_000..=78_000).contains(&left), "{left}");
+    router.end().await;
+}
+
+/// The bytes of requests with this key that the router refuses by itself, and the statuses.
+fn faulty(key: &str) -> Vec<(Vec<u8>, u16)> {
+    let of = |body: &str| request_with(key, "POST", CHAT, body);
+    let change = |from: &str, to: &str| {
+        let text = String::from_utf8(of(WHOLE)).unwrap();
+        assert!(text.contains(from));
+        text.replace(from, to).into_bytes()
+    };
+    vec![
+        (of("{}"), 400),
+        (of("not JSON"), 400),
+        (of(&WHOLE.replace("\"m\"", "\"unknown\"")), 400),
+        (change("application/json", "text/plain"), 415),
+        (change("host: x", "host: x\r\ncontent-encoding: gzip"), 415),
+        (of(&"x".repeat(5_000)), 413),
+    ]
+}
+
+/// A router that takes bodies of 4 KiB, with keys of these plans.
+async fn with_keys(
+    worker: &ScriptedWorker,
+    keys: &[&str],
+    mut change: impl FnMut(&mut Plan),
+) -> (TestRouter, Bills) {
+    let mut catalog = catalog(vec![worker.endpoint.clone()]);
+    for key in keys {
+        add_key(&mut catalog, key, &mut change);
+    }
+    let (outbox, bills) = Bills::channel();
+    let router = TestRouter::unready(catalog, |config| {
+        config.limits.store = LimitStore::Memory {
+            outbox: Some(outbox),
+        };
+        config.body_limit = 4_096;
+    })
+    .await;
+    router.found(1).await;
+    (router, bills)
+}
+
+/// A worker's refusal, which says that the prompt was computed.
+async fn refuse(call: &Call) {
+    call.say(admitted(900, 0)).await;
+    call.say(Event::Failed(Failed {
+        kind: Kind::InvalidRequest.into(),
+        usage: Some(usage(900, 0, 0)),
+        ..Failed::default()
+    }))
+    .await;
+}
+
+async fn send(router: &TestRouter, bytes: &[u8]) -> Connection {
+    let mut client = router.connect().await;
+    client.send(bytes).await;
+    client
+}
+
+#[tokio::test]
+async fn what_is_refused_costs_no_tokens_no_money_and_no_request_of_the_day() {
+    let mut worker = ScriptedWorker::start().await;
+    let (router, mut bills) = with_keys(&worker, &["one"], |plan| {
+        plan.limits.requests_per_day = limit(1);
+        plan.limits.requests_total = limit(1);
+        plan.limits.tokens_per_day = limit(2_000);
+        plan.limits.concurrent_requests = limit(1);
+        plan.limits.budget_per_month = limit(1_000_000_000);
+    })
+    .await;
+    for (bytes, status) in faulty("one") {
+        let answer = send(&router, &bytes).await.answer().await;
+        assert_eq!(answer.head.status, status);
+    }
+    let mut client = send(&router, &request_with("one", "POST", CHAT, WHOLE)).await;
+    refuse(&worker.call().await).await;
+    assert_eq!(client.answer().await.head.status, 400);
+    let bill = bills.next().await;
+    assert_eq!(bill.status, 400);
+    assert_eq!((bill.prompt_tokens, bill.cost_nanodollars), (0, 0));
+    // The one request of the day, with nearly all of its tokens.
+    let body = WHOLE.replace("}]}", "}],\"max_tokens\":1900}");
+    let mut client = send(&router, &request_with("one", "POST", CHAT, &body)).await;
+    worker.call().await.say_hello().await;
+    let answer = client.answer().await;
+    assert_eq!(answer.head.status, 200);
+    let left = answer.head.header("x-ratelimit-remaining-requests");
+    assert_eq!(left, Some("0"));
+    router.end().await;
+}
+
+#[tokio::test]
+async fn what_is_refused_is_a_request_of_the_minute() {
+    let mut worker = ScriptedWorker::start().await;
+    let keys: Vec<String> = (0..7).map(|number| format!("key-{number}")).collect();
+    let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let (router, _bills) = with_keys(&worker, &names, |plan| {
+        plan.limits.requests_per_minute = limit(1);
+    })
+    .await;
+    for (number, name) in names.iter().enumerate() {
+        let answer = if let Some((bytes, status)) = faulty(name).get(number) {
+            let answer = send(&router, bytes).await.answer().await;
+            assert_eq!(answer.head.status, *status);
+            answer
+        } else {
+            let mut client = send(&router, &request_with(name, "POST", CHAT, WHOLE)).await;
+            refuse(&worker.call().await).await;
+            client.answer().await
+        };
+        assert!(answer.head.status < 429, "{}", answer.head.status);
+        // The minute is used up, for those that would be refused too.
+        for body in [WHOLE, "{}"] {
+            let bytes = request_with(name, "POST", CHAT, body);
+            let answer = send(&router, &bytes).await.answer().await;
+            assert_eq!(answer.head.status, 429, "{number}");
+            assert!(message(&answer).contains("(RPM)"), "{}", message(&answer));
+        }
+    }
     router.end().await;
 }

@@ -1,8 +1,11 @@
 //! Callers without a key.
 
+use inferyard_proto::worker::v1::failed::Kind;
 use inferyard_router::catalog::{Plan, Preview};
 
-use crate::support::{Answer, Bills, ScriptedWorker, TestRouter, WHOLE, request};
+use crate::support::{
+    Answer, Bills, Connection, ScriptedWorker, TestRouter, WHOLE, failed, request,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -24,7 +27,19 @@ async fn previewed(requests: u64) -> (ScriptedWorker, TestRouter, Bills) {
 
 /// A request without a key, but with these further lines in its head.
 async fn visit(router: &TestRouter, worker: &mut ScriptedWorker, lines: &[(&str, &str)]) -> Answer {
-    let text = String::from_utf8(request("POST", CHAT, WHOLE)).unwrap();
+    let mut client = visitor(router, WHOLE, lines).await;
+    let answer = client.answer();
+    tokio::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => return answer,
+        call = worker.call() => call.say_hello().await,
+    }
+    answer.await
+}
+
+/// A request without a key that has been sent.
+async fn visitor(router: &TestRouter, body: &str, lines: &[(&str, &str)]) -> Connection {
+    let text = String::from_utf8(request("POST", CHAT, body)).unwrap();
     let mut added = String::from("host: x\r\n");
     for (name, value) in lines {
         added.extend([name, ": ", value, "\r\n"]);
@@ -34,13 +49,16 @@ async fn visit(router: &TestRouter, worker: &mut ScriptedWorker, lines: &[(&str,
         .replace("host: x\r\n", &added);
     let mut client = router.connect().await;
     client.send(text.as_bytes()).await;
-    let answer = client.answer();
-    tokio::pin!(answer);
-    tokio::select! {
-        answer = &mut answer => return answer,
-        call = worker.call() => call.say_hello().await,
-    }
-    answer.await
+    client
+}
+
+/// A request without a key that a worker refuses.
+async fn refused(router: &TestRouter, worker: &mut ScriptedWorker) -> Answer {
+    let mut client = visitor(router, WHOLE, &[HOME]).await;
+    let call = worker.call().await;
+    call.say(failed(Kind::InvalidRequest, "no", "messages"))
+        .await;
+    client.answer().await
 }
 
 fn cookie(answer: &Answer) -> String {
@@ -188,5 +206,58 @@ async fn the_tokens_of_all_visitors_together_end_too() {
     let mut client = router.chat(WHOLE).await;
     worker.call().await.say_hello().await;
     assert_eq!(client.answer().await.head.status, 200);
+    router.end().await;
+}
+
+#[tokio::test]
+async fn what_is_refused_uses_up_no_free_request() {
+    let (mut worker, router, mut bills) = previewed(2).await;
+    for _ in 0..3 {
+        let answer = visitor(&router, "{}", &[HOME]).await.answer().await;
+        assert_eq!(answer.head.status, 400);
+        assert_eq!(refused(&router, &mut worker).await.head.status, 400);
+        let event = bills.next().await;
+        assert_eq!((event.status, event.cost_nanodollars), (400, 0));
+    }
+    for left in ["1", "0"] {
+        let answer = visit(&router, &mut worker, &[HOME]).await;
+        assert_eq!(answer.head.status, 200);
+        let header = answer.head.header("x-ratelimit-remaining-requests");
+        assert_eq!(header, Some(left));
+    }
+    let answer = visit(&router, &mut worker, &[HOME]).await;
+    assert_eq!(answer.head.status, 401);
+    router.end().await;
+}
+
+#[tokio::test]
+async fn a_visitor_has_twenty_requests_refused_in_an_hour_and_is_turned_away_then() {
+    let (mut worker, router, _bills) = previewed(5).await;
+    for _ in 0..10 {
+        let answer = visitor(&router, "{}", &[HOME]).await.answer().await;
+        assert_eq!(answer.head.status, 400);
+        assert_eq!(refused(&router, &mut worker).await.head.status, 400);
+    }
+    for body in ["{}", WHOLE] {
+        let answer = visitor(&router, body, &[HOME]).await.answer().await;
+        let (status, code, _) = answer.error();
+        assert_eq!(
+            (status, code.as_deref()),
+            (429, Some("rate_limit_exceeded"))
+        );
+        let seconds: u64 = answer.head.header("retry-after").unwrap().parse().unwrap();
+        assert!((3_000..=3_600).contains(&seconds), "{seconds}");
+        let message = answer.json()["error"]["message"].to_string();
+        assert!(
+            message.contains("20 of your requests") && message.contains("https://example.com/keys"),
+            "{message}"
+        );
+    }
+    // Others are served, and a key is looked at however often its requests are refused.
+    let answer = visit(&router, &mut worker, &[ELSEWHERE]).await;
+    assert_eq!(answer.head.status, 200);
+    for _ in 0..21 {
+        assert_eq!(router.ask("POST", CHAT, "{}").await.head.status, 400);
+    }
     router.end().await;
 }

@@ -75,7 +75,7 @@ impl TestRouter {
         change: impl FnOnce(&mut Plan),
         configure: impl FnOnce(&mut Config),
     ) -> (Self, Bills) {
-        let (outbox, bills) = bills::channel();
+        let (outbox, bills) = Bills::channel();
         let endpoints = workers.iter().map(|worker| worker.endpoint.clone());
         let mut catalog = catalog(endpoints.collect());
         replan(&mut catalog, change);

@@ -6,7 +6,7 @@ use super::subject::Subject;
 use super::{
     LIFETIME, again, event, limits, n, on_both, on_plan, piece, request, scope, used, whole,
 };
-use crate::limit::store::{Admission, Progressed, Settled, Used};
+use crate::limit::store::{Admission, Meter, Progressed, Settled, Used, Wait};
 
 /// What leaks during a test rounds to nothing.
 fn plenty(account: &str) -> Admission {
@@ -268,7 +268,87 @@ async fn many_leases_end_over_several_calls(subject: impl Subject) {
     assert_eq!(subject.sweep_all().await, 1);
 }
 
+/// Requests of the minute, of the day and in total, tokens charged and held, and requests that run.
+fn counts(subject: &impl Subject) -> [u64; 6] {
+    let meters = subject.meters("a", "plan:p");
+    [
+        meters.requests_minute,
+        meters.requests_day,
+        meters.requests_total,
+        meters.tokens_day,
+        meters.held_tokens,
+        meters.running,
+    ]
+    .map(crate::limit::meters::whole)
+}
+
+fn few(account: &str) -> Admission {
+    on_plan(account, |it| {
+        it.requests_per_minute = n(4);
+        it.requests_per_day = n(100);
+        it.requests_total = n(100);
+        it.tokens_per_day = n(100);
+        it.concurrent_requests = n(2);
+    })
+}
+
+async fn what_is_refused_counts_per_minute_alone(subject: impl Subject) {
+    let refused = Used {
+        refused: true,
+        ..used(0, 0)
+    };
+    let wanted = few("a");
+    assert!(subject.is_let_in(&wanted).await);
+    let told = subject.progress(&wanted.lease, &halfway(7, 3)).await;
+    assert_eq!(told.unwrap(), Progressed::Renewed);
+    assert_eq!(counts(&subject), [1, 1, 1, 7, 3, 1]);
+    let end = whole(&wanted, refused.clone());
+    for settled in [Settled::Done, Settled::Already] {
+        let told = subject.settle(&wanted.lease, &end).await.unwrap();
+        assert_eq!(told, settled);
+        assert_eq!(counts(&subject), [1, 0, 0, 0, 0, 0]);
+    }
+    // One that was let in without the store.
+    let elsewhere = again(&wanted);
+    let end = whole(&elsewhere, refused);
+    subject.charge(&elsewhere.lease, &end).await.unwrap();
+    assert_eq!(counts(&subject), [2, 0, 0, 0, 0, 0]);
+    // One for which nothing was held.
+    assert!(subject.refuses(&again(&wanted)).await.admitted);
+    assert_eq!(counts(&subject), [3, 0, 0, 0, 0, 0]);
+    assert!(subject.is_let_in(&again(&wanted)).await);
+    let denied = subject.refuses(&again(&wanted)).await;
+    assert!(!denied.admitted);
+    let minute = denied.readings.iter();
+    let mut minute = minute.filter(|it| it.meter == Meter::RequestsPerMinute);
+    assert!(matches!(
+        minute.next().unwrap().denial,
+        Some(Wait::Exactly(_))
+    ));
+    assert_eq!(counts(&subject), [4, 1, 1, 0, 10, 1]);
+}
+
+async fn what_is_refused_waits_for_a_place_beside_the_others(subject: impl Subject) {
+    let wanted = few("a");
+    for _ in 0..2 {
+        assert!(subject.is_let_in(&again(&wanted)).await);
+    }
+    let denied = subject.refuses(&again(&wanted)).await;
+    assert!(!denied.admitted);
+    let places = denied.readings.iter();
+    let mut places = places.filter(|it| it.meter == Meter::ConcurrentRequests);
+    assert_eq!(places.next().unwrap().denial, Some(Wait::ForOthers));
+    let shadow = Admission {
+        shadow: true,
+        ..again(&wanted)
+    };
+    assert!(subject.refuses(&shadow).await.admitted);
+    assert_eq!(counts(&subject), [3, 2, 2, 0, 20, 2]);
+}
+
 on_both!(
+    what_is_refused_counts_per_minute_alone,
+    what_is_refused_waits_for_a_place_beside_the_others,
     progress_moves_what_is_held,
     an_end_charges_once,
     what_was_never_admitted_is_unknown,

@@ -42,6 +42,14 @@ pub(super) trait Subject: Store {
         self.raise(&request).await.unwrap()
     }
 
+    async fn refuses(&self, request: &Admission) -> Decision {
+        let request = Admission {
+            month: self.month(),
+            ..request.clone()
+        };
+        self.refuse(&request).await.unwrap()
+    }
+
     async fn is_let_in(&self, request: &Admission) -> bool {
         self.ask(request).await.admitted
     }
@@ -108,6 +116,9 @@ macro_rules! pass_on {
             }
             async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, StoreError> {
                 self.store.raise(admission).await
+            }
+            async fn refuse(&self, admission: &Admission) -> Result<Decision, StoreError> {
+                self.store.refuse(admission).await
             }
             async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
                 self.store.progress(lease, used).await

@@ -91,10 +91,19 @@ impl Record {
 
     /// Ends it: what it gives back and is charged, and its event.
     pub(super) fn end(self, used: &Used) -> (Change, Entry) {
+        let more = |now: u64, before: u64| {
+            let before = if used.refused {
+                before
+            } else {
+                before.min(now)
+            };
+            number(now) - number(before)
+        };
         let change = Change {
             requests: 0.0,
-            tokens: number(used.tokens.saturating_sub(self.tokens)),
-            money: number(used.money.saturating_sub(self.money)),
+            lasting: if used.refused { -1.0 } else { 0.0 },
+            tokens: more(used.tokens, self.tokens),
+            money: more(used.money, self.money),
             held_tokens: -self.held_tokens,
             held_money: -self.held_money,
             running: if self.is_expired { 0.0 } else { -1.0 },
@@ -136,6 +145,7 @@ impl Record {
 pub(super) fn unknown(used: &Used) -> (Change, Entry) {
     let change = Change {
         requests: 1.0,
+        lasting: if used.refused { 0.0 } else { 1.0 },
         tokens: number(used.tokens),
         money: number(used.money),
         ..Change::default()

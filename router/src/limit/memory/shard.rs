@@ -82,6 +82,7 @@ impl Shard {
         if outcome.admitted && known.is_none() {
             let change = Change {
                 requests: 1.0,
+                lasting: 1.0,
                 held_tokens: number(wanted.tokens),
                 held_money: outcome.money,
                 running: 1.0,
@@ -154,6 +155,45 @@ impl Shard {
             money: whole(outcome.money),
             readings,
         })
+    }
+
+    pub(super) fn refuse(&mut self, wanted: &Admission, at: Moment) -> Decision {
+        let (lease, now) = (&wanted.lease, at.now);
+        let account = self.accounts.entry(Arc::clone(&lease.account)).or_default();
+        account.touched_us = at.steady_us;
+        let mut scopes: Vec<Meters> = Vec::with_capacity(lease.scopes.len());
+        let mut admitted = true;
+        for scope in &lease.scopes {
+            let meters = account.scopes.get(&scope.name).copied();
+            let mut meters = meters.unwrap_or_else(|| Meters::at(now));
+            meters.leak(&scope.limits, now);
+            admitted = admitted && meters.allows_refusal(&scope.limits);
+            scopes.push(meters);
+        }
+        let admitted = admitted || wanted.shadow;
+        if admitted {
+            let change = Change {
+                requests: 1.0,
+                ..Change::default()
+            };
+            for (scope, meters) in lease.scopes.iter().zip(&mut scopes) {
+                meters.charge(&scope.limits, &change);
+                account.scopes.insert(Arc::clone(&scope.name), *meters);
+            }
+        }
+        let outcome = Outcome {
+            admitted,
+            money: 0.0,
+        };
+        let mut readings = Vec::new();
+        for (scope, meters) in lease.scopes.iter().zip(&scopes) {
+            meters.readings(&scope.limits, wanted, outcome, now, &mut readings);
+        }
+        Decision {
+            admitted,
+            money: 0,
+            readings,
+        }
     }
 
     pub(super) fn progress(&mut self, lease: &Lease, used: &Used, at: Moment) -> Progressed {

@@ -43,11 +43,11 @@ local t, m, r = more_held_tokens, more_held_money, expired
 if not ours then t, m, r = 0, 0, 0 end
 if two then
   call('HSET', key, field, lease,
-    one, charge(found[3], numbers, 57, now, month, 0, more_tokens, more_money, t, m, r, read, pack),
-    two, charge(found[4], numbers, 113, now, month, 0, more_tokens, more_money, t, m, r, read, pack))
+    one, charge(found[3], numbers, 57, now, month, 0, 0, more_tokens, more_money, t, m, r, read, pack),
+    two, charge(found[4], numbers, 113, now, month, 0, 0, more_tokens, more_money, t, m, r, read, pack))
 elseif one then
   call('HSET', key, field, lease,
-    one, charge(found[3], numbers, 57, now, month, 0, more_tokens, more_money, t, m, r, read, pack))
+    one, charge(found[3], numbers, 57, now, month, 0, 0, more_tokens, more_money, t, m, r, read, pack))
 else
   call('HSET', key, field, lease)
 end

@@ -12,8 +12,10 @@
 local call, pack, read, sub = redis.call, struct.pack, struct.unpack, string.sub
 local lease_format, lease_size = '<ddddddddddd', 88
 
--- A scope's state after a charge; its limits begin at `from`.
-local function charge(state, numbers, from, now, month, requests, tokens, money, held_tokens, held_money, running, read, pack)
+-- A scope's state after a charge; its limits begin at `from`. `requests` are those of the minute, `lasting` those of the
+-- day and in total.
+local function charge(state, numbers, from, now, month, requests, lasting, tokens, money, held_tokens, held_money, running,
+  read, pack)
   local rpm, rpd, _, tpm, tpd = read('<ddddd', numbers, from)
   local at, held, active, minute, day, total, tokens_minute, tokens_day, spent, reserved = now, 0, 0, 0, 0, 0, 0, 0, 0, 0
   if state then
@@ -28,19 +30,25 @@ local function charge(state, numbers, from, now, month, requests, tokens, money,
   else minute = 0 end
   if rpd > 0 then
     day = day - passed * rpd / 86400e6
-    day = (day > 0 and day or 0) + requests
+    day = (day > 0 and day or 0) + lasting
+    if day < 0 then day = 0 end
   else day = 0 end
   if tpm > 0 then
     tokens_minute = tokens_minute - passed * tpm / 60e6
     tokens_minute = (tokens_minute > 0 and tokens_minute or 0) + tokens
+    if tokens_minute < 0 then tokens_minute = 0 end
   else tokens_minute = 0 end
   if tpd > 0 then
     tokens_day = tokens_day - passed * tpd / 86400e6
     tokens_day = (tokens_day > 0 and tokens_day or 0) + tokens
+    if tokens_day < 0 then tokens_day = 0 end
   else tokens_day = 0 end
+  total, spent = total + lasting, spent + money
+  if total < 0 then total = 0 end
+  if spent < 0 then spent = 0 end
   held, active, reserved = held + held_tokens, active + running, reserved + held_money
-  return pack('<dddddddddd', at, held > 0 and held or 0, active > 0 and active or 0, minute, day, total + requests,
-    tokens_minute, tokens_day, spent + money, reserved > 0 and reserved or 0)
+  return pack('<dddddddddd', at, held > 0 and held or 0, active > 0 and active or 0, minute, day, total,
+    tokens_minute, tokens_day, spent, reserved > 0 and reserved or 0)
 end
 
 -- Changes what the scopes of a lease hold, by its own record.

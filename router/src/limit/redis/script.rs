@@ -8,6 +8,12 @@ pub(super) static ADMIT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("admit.lua")));
 pub(super) static RAISE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("raise.lua")));
+pub(super) static REFUSE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scopes.lua"),
+        include_str!("refuse.lua")
+    ))
+});
 pub(super) static PROGRESS: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("scopes.lua"),

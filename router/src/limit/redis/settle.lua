@@ -1,13 +1,13 @@
 -- Ends a lease: what it holds is free, what was used is charged, its event is in the outbox, its id is remembered.
 --
 -- KEYS: 1 account, 2 outbox of its bucket, 3 and 4 what was settled in this period and the one before.
--- ARGV: 1 doubles: clock offset, 1: charge a request that was never admitted, tokens, money, 0, 0, start of the month;
---       then the seven limits of each scope (0: none). 2 the event,
+-- ARGV: 1 doubles: clock offset, 1: charge a request that was never admitted, tokens, money, 1: it was refused, so that it is
+--       given back per day and in total with what it was charged, 0, start of the month; then the seven limits of each scope (0: none). 2 the event,
 --       3 names of the scopes with a zero byte after each, 4 field of the lease, 5 and 6 fields of the scopes, of
 --       which there are none, one or two.
 -- Returns 0: unknown, 1: done, 2: it had been before.
 local numbers, event, own_names, field, one, two = unpack(ARGV)
-local offset, anyway, tokens, money, _, _, month = read('<ddddddd', numbers)
+local offset, anyway, tokens, money, refused, _, month = read('<ddddddd', numbers)
 local key, id = KEYS[1], sub(field, 3)
 local found
 if two then found = call('HMGET', key, field, one, two)
@@ -26,8 +26,10 @@ if lease then
       sub(lease, from + first_size + last_size + 1))
   end
   tokens, money = tokens - tokens_before, money - money_before
-  if tokens < 0 then tokens = 0 end
-  if money < 0 then money = 0 end
+  if refused == 0 then
+    if tokens < 0 then tokens = 0 end
+    if money < 0 then money = 0 end
+  end
   requests, held_tokens, held_money, running = 0, -t, -h, expired - 1
   call('HDEL', key, field)
   local names = sub(lease, lease_size + 1, from)
@@ -48,13 +50,13 @@ end
 local now = sub(entry, 1, 13) * 1000 + offset
 if two then
   call('HSET', key,
-    one, charge(found[2], numbers, 57, now, month, requests, tokens, money, held_tokens, held_money,
+    one, charge(found[2], numbers, 57, now, month, requests, requests - refused, tokens, money, held_tokens, held_money,
       running, read, pack),
-    two, charge(found[3], numbers, 113, now, month, requests, tokens, money, held_tokens, held_money,
+    two, charge(found[3], numbers, 113, now, month, requests, requests - refused, tokens, money, held_tokens, held_money,
       running, read, pack))
 elseif one then
   call('HSET', key,
-    one, charge(found[2], numbers, 57, now, month, requests, tokens, money, held_tokens, held_money,
+    one, charge(found[2], numbers, 57, now, month, requests, requests - refused, tokens, money, held_tokens, held_money,
       running, read, pack))
 end
 if requests == 1 then call('EXPIRE', key, 3456000) end

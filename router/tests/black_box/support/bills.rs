@@ -10,12 +10,13 @@ use super::within;
 /// What a router bills.
 pub(crate) struct Bills(mpsc::Receiver<Entry>);
 
-pub(super) fn channel() -> (mpsc::Sender<Entry>, Bills) {
-    let (sender, receiver) = mpsc::channel(1_024);
-    (sender, Bills(receiver))
-}
-
 impl Bills {
+    /// A router's outbox, and what comes out of it.
+    pub(crate) fn channel() -> (mpsc::Sender<Entry>, Self) {
+        let (sender, receiver) = mpsc::channel(1_024);
+        (sender, Self(receiver))
+    }
+
     /// The next event.
     pub(crate) async fn next(&mut self) -> UsageEvent {
         let entry = within(self.0.recv()).await.expect("a usage event");
