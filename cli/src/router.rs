@@ -1,5 +1,6 @@
 //! `inferyard router`: HTTP in, SSE out.
 
+mod connections;
 mod hosted;
 mod kubernetes;
 pub(crate) mod limits;
@@ -91,6 +92,9 @@ pub(crate) struct Args {
     /// The largest body of a request, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
     body_limit: usize,
+    /// What `/v1/models` says in `owned_by`
+    #[arg(long, value_name = "NAME", default_value = "inferyard")]
+    model_owner: String,
     /// How long a request may take, to the end of its answer
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse)]
     request_timeout: Duration,
@@ -108,6 +112,8 @@ pub(crate) struct Args {
     /// Print the addresses as a line of JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connections: connections::Args,
     #[command(flatten)]
     kubernetes: kubernetes::Args,
     #[command(flatten)]
@@ -216,6 +222,7 @@ fn config(args: &Args, hosted: Option<&Hosted>) -> anyhow::Result<Config> {
         tls: tls(args),
         metrics_listen: args.metrics_listen,
         body_limit: args.body_limit,
+        model_owner: args.model_owner.clone(),
         request_timeout: args.request_timeout,
         keep_alive: args.keep_alive,
         drain_timeout: args.drain_timeout,
@@ -230,7 +237,7 @@ fn config(args: &Args, hosted: Option<&Hosted>) -> anyhow::Result<Config> {
         admin_keys: limits.admin_key_hashes.clone(),
         record_placements: args.record_placements.clone(),
         trusted_proxies: limits.trusted_proxies.clone(),
-        ..Config::default()
+        ..args.connections.config()
     };
     Ok(match limits.cookie_secret()? {
         Some(cookie_secret) => Config {

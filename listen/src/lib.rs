@@ -1,4 +1,11 @@
-//! Where a process listens: a TCP port, or a Unix socket that only its user can reach.
+//! Where a process listens, and its HTTP connections: bounded in number, time and share per client.
+
+mod connections;
+mod counts;
+mod network;
+mod paced;
+mod share;
+mod throttle;
 
 use std::fmt;
 use std::fs;
@@ -9,6 +16,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+pub use connections::{Bounds, Connections, clear, serve};
+pub use counts::Counts;
+pub use network::{Network, NetworkError, client_network};
+pub use paced::Paced;
+pub use throttle::Throttle;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]

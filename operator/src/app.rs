@@ -47,7 +47,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
         let listener = TcpListener::bind(address)
             .await
             .map_err(StartError::Listen)?;
-        let served = metrics::serve(listener, Arc::clone(&metrics), tasks.clone(), stop.clone());
+        let served = metrics::serve(listener, Arc::clone(&metrics), stop.clone());
         tasks.spawn(served);
     }
     let version = client

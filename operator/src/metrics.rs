@@ -1,6 +1,5 @@
 //! What the operator counts, and the port on which it is asked for it.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,9 +7,8 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, header};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use inferyard_listen::{Bounds, Socket};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -20,10 +18,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
-/// A scraper that does not finish its request gives the connection back.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the operator counts.
 #[derive(Debug)]
@@ -139,37 +133,10 @@ impl Metrics {
 }
 
 /// Answers scrapes and probes until the operator ends.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    metrics: Arc<Metrics>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let Ok((connection, _)) = accepted else {
-            // Mostly too many open files: trying again at once would only burn the processor.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let metrics = Arc::clone(&metrics);
-        let answer = service_fn(move |request: Request<Incoming>| {
-            std::future::ready(Ok::<_, Infallible>(metrics.respond(request.uri().path())))
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .serve_connection(TokioIo::new(connection), answer);
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                // A scraper that breaks off is no news.
-                _ = connection => {}
-                () = stop.cancelled() => {}
-            }
-        });
-    }
+pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>, stop: CancellationToken) {
+    let answer = move |request: Request<Incoming>| {
+        std::future::ready(metrics.respond(request.uri().path()))
+    };
+    let socket = Socket::Tcp(listener);
+    inferyard_listen::serve(socket, Bounds::of_probes(), stop, Duration::ZERO, answer).await;
 }

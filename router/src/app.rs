@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus_client::metrics::gauge::Gauge;
+use inferyard_listen::{Bounds, Connections, Counts, clear};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,7 +18,6 @@ use tokio_util::task::TaskTracker;
 use crate::authenticate::StoredKeys;
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::connections::Connections;
 use crate::flow;
 use crate::limit::{Limiter, LimiterError};
 use crate::place::{Fleet, RecordError};
@@ -85,6 +84,8 @@ pub(crate) struct App {
     pub(crate) limiter: Limiter,
     pub(crate) estimates: Estimates,
     pub(crate) telemetry: Arc<Telemetry>,
+    /// Those of clients.
+    pub(crate) connections: Connections,
     /// Keys of the key store, where there is one.
     pub(crate) stored_keys: Option<StoredKeys>,
     /// Cancelled when the drain time is over: what still runs ends with an error.
@@ -154,13 +155,10 @@ impl Router {
             let (app, end) = (Arc::clone(&app), end_of_limits.clone());
             async move { app.limiter.run(end).await }
         });
-        let clients = Connections::new(&app.config, app.telemetry.connections.clone());
-        let scrapers = Connections::new(&app.config, Gauge::default());
-        let api = {
-            let app = Arc::clone(&app);
-            let serve = move |peer, request| flow::serve(Arc::clone(&app), peer, request);
-            clients.accept(self.api.listener, self.tls.as_deref(), serve)
-        };
+        let clients = &app.connections;
+        let scrapers =
+            Connections::new(Bounds::of_probes(), Counts::default(), CancellationToken::new());
+        let api = serve_api(&app, self.api.listener, self.tls.as_deref());
         let metrics = serve_metrics(&app, &scrapers, self.metrics);
         tokio::pin!(metrics);
         let result = tokio::select! {
@@ -198,6 +196,22 @@ impl Router {
     }
 }
 
+/// Answers clients for as long as it is polled.
+async fn serve_api(app: &Arc<App>, listener: TcpListener, tls: Option<&Tls>) {
+    let serve = {
+        let app = Arc::clone(app);
+        move |peer, request| flow::serve(Arc::clone(&app), peer, request)
+    };
+    let clients = &app.connections;
+    match tls {
+        None => clients.accept(&listener, clear, serve).await,
+        Some(tls) => {
+            let handshake = |stream| tls.handshake(stream);
+            clients.accept(&listener, handshake, serve).await;
+        }
+    }
+}
+
 /// Answers scrapers for as long as it is polled.
 async fn serve_metrics(app: &Arc<App>, scrapers: &Connections, bound: Option<Bound>) {
     let Some(bound) = bound else {
@@ -208,7 +222,7 @@ async fn serve_metrics(app: &Arc<App>, scrapers: &Connections, bound: Option<Bou
         let answer = scrape(&app, &request);
         std::future::ready(answer)
     };
-    scrapers.accept(bound.listener, None, serve).await;
+    scrapers.accept(&bound.listener, clear, serve).await;
 }
 
 // === impl Bound ===
@@ -234,14 +248,17 @@ impl App {
         let telemetry = Arc::new(telemetry);
         let limiter = Limiter::new(config.limits.clone(), Arc::clone(&telemetry))?;
         let recording = config.record_placements.clone();
+        let cut = CancellationToken::new();
+        let counts = telemetry.connections.clone();
         Ok(Self {
+            connections: Connections::new(config.bounds(), counts, cut.clone()),
             stored_keys: config.key_store.clone().map(StoredKeys::new),
             config,
             fleet: Fleet::new(recording)?,
             limiter,
             estimates: Estimates::default(),
             telemetry,
-            cut: CancellationToken::new(),
+            cut,
             given_up: TaskTracker::new(),
             catalog: ArcSwap::from_pointee(Catalog::pending()),
             draining: AtomicBool::new(false),

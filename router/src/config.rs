@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use inferyard_keys::{KeyHash, KeyStore};
+use inferyard_listen::Bounds;
 
 use crate::catalog::Endpoint;
 use crate::limit::LimitsConfig;
 use crate::tls::TlsFiles;
 
-mod network;
-
-pub(crate) use network::masked;
-pub use network::{Network, NetworkError};
+pub use inferyard_listen::{Network, NetworkError};
 
 /// What a router is told when it starts.
 ///
@@ -29,7 +27,9 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// The largest body of a request, in bytes.
     pub body_limit: usize,
-    /// How long the head of a request may take, and how long an idle connection is kept.
+    /// From the accept of a connection to the end of its first request's head, a TLS handshake included.
+    pub first_request_timeout: Duration,
+    /// How long the head of a later request may take, and how long an idle connection is kept.
     pub header_timeout: Duration,
     /// How long the body of a request may take.
     pub body_timeout: Duration,
@@ -40,8 +40,13 @@ pub struct Config {
     pub keep_alive: Duration,
     /// How long running answers may go on after the shutdown has begun.
     pub drain_timeout: Duration,
+    /// How long bytes may wait for a client that takes none of them; then its connection is closed.
+    pub write_timeout: Duration,
     /// Open connections; further ones wait in the listener's backlog.
     pub max_connections: usize,
+    /// Open connections of one client (an IPv4 address, or an IPv6 /56), unless it is a trusted proxy; further ones
+    /// are closed at once. `None`: a quarter of `max_connections`.
+    pub max_client_connections: Option<usize>,
     /// Which web pages may call the API.
     pub cors: CorsOrigins,
     /// What `/v1/models` says in `owned_by`.
@@ -75,6 +80,22 @@ pub enum CorsOrigins {
 
 // === impl Config ===
 
+impl Config {
+    /// What the API's port grants its clients.
+    pub(crate) fn bounds(&self) -> Bounds {
+        let share = (self.max_connections / 4).max(1);
+        Bounds {
+            connections: self.max_connections,
+            per_client: self.max_client_connections.unwrap_or(share),
+            proxies: self.trusted_proxies.clone(),
+            first_head: self.first_request_timeout,
+            head: self.header_timeout,
+            stall: self.write_timeout,
+            answer: self.request_timeout,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let mut cookie_secret = [0; 32];
@@ -84,12 +105,15 @@ impl Default for Config {
             tls: None,
             metrics_listen: None,
             body_limit: 4 << 20,
+            first_request_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_mins(1),
             request_timeout: Duration::from_mins(10),
             keep_alive: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             max_connections: 8192,
+            max_client_connections: None,
             cors: CorsOrigins::Any,
             model_owner: "inferyard".to_owned(),
             key_store: None,

@@ -86,9 +86,7 @@ async fn answer(
         }
         Route::Placement(id) => (StatusCode::OK, explain::answer(app, accepted, &id)?),
         Route::Live => (StatusCode::OK, probes::live()),
-        Route::Ready(needed) => {
-            probes::ready(&app.catalog(), &app.fleet, needed, app.is_draining())
-        }
+        Route::Ready(needed) => probes::ready(app, needed),
         Route::Preflight => return Ok(respond::preflight(&accepted.head.headers)),
     };
     Ok(respond::json(status, json))

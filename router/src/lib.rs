@@ -8,7 +8,6 @@ mod config;
 
 mod app;
 mod tls;
-mod connections;
 mod flow;
 
 mod accept;

@@ -5,19 +5,16 @@ use std::sync::Arc;
 
 use hmac::{Hmac, Mac};
 use http::HeaderValue;
+use inferyard_listen::client_network;
 use sha2::Sha256;
 
 use crate::accept::Accepted;
 use crate::authenticate::Caller;
 use crate::catalog::{Catalog, Key};
-use crate::config::{Config, masked};
+use crate::config::Config;
 
 mod cookie;
 mod forwarded;
-
-/// What a provider gives a home of IPv6 addresses. Of IPv4 addresses it gives one, which a whole
-/// home or office shares.
-const HOME: u8 = 56;
 
 /// A visitor, and the cookie by which it will be known, where it brought none.
 pub(crate) struct Visit {
@@ -60,12 +57,9 @@ pub(crate) fn visit(config: &Config, accepted: &Accepted, catalog: Arc<Catalog>)
 
 /// The account of an address: no table of addresses leads back to it without the secret.
 fn account(secret: &[u8; 32], address: IpAddr) -> String {
-    let prefix = match masked(address.to_canonical(), HOME) {
+    let prefix = match client_network(address) {
         IpAddr::V6(prefix) => prefix.octets().to_vec(),
-        IpAddr::V4(_) => match address.to_canonical() {
-            IpAddr::V4(whole) => whole.octets().to_vec(),
-            IpAddr::V6(other) => other.octets().to_vec(),
-        },
+        IpAddr::V4(whole) => whole.octets().to_vec(),
     };
     let digest = mac(secret, b"address", &prefix).finalize().into_bytes();
     let mut account = String::from("preview-");

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::catalog::Catalog;
+use crate::app::App;
 use crate::place::{Fleet, Standing};
 
 /// What must be there for a router to be ready.
@@ -55,12 +55,8 @@ pub(crate) fn live() -> Bytes {
 }
 
 /// 200 when what is needed is there, else 503.
-pub(crate) fn ready(
-    catalog: &Catalog,
-    fleet: &Fleet,
-    needed: Needed,
-    draining: bool,
-) -> (StatusCode, Bytes) {
+pub(crate) fn ready(app: &App, needed: Needed) -> (StatusCode, Bytes) {
+    let (catalog, fleet) = (app.catalog(), &app.fleet);
     let mut ready = Vec::new();
     let mut missing = Vec::new();
     for name in catalog.models.keys() {
@@ -74,8 +70,11 @@ pub(crate) fn ready(
         Needed::AnyModel => !ready.is_empty(),
         Needed::Router => true,
     };
+    let (draining, full) = (app.is_draining(), app.connections.are_full());
     let message = if draining {
         Some("The router is shutting down.")
+    } else if full {
+        Some("The router has as many connections as it may, and accepts no more until one ends.")
     } else if catalog.pending {
         Some("The router does not know yet what is declared.")
     } else if catalog.models.is_empty() {
@@ -83,7 +82,7 @@ pub(crate) fn ready(
     } else {
         None
     };
-    let serves = complete && !catalog.pending && !draining;
+    let serves = complete && !catalog.pending && !draining && !full;
     let readiness = Readiness {
         status: if serves { "ready" } else { "not_ready" },
         ready,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use inferyard_listen::Counts;
 use inferyard_proto::worker::v1::Usage;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -12,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::place::{Fleet, Standing};
 
+mod connections;
 mod limits;
 mod line;
 mod scrape;
@@ -32,7 +34,7 @@ const REQUEST_SECONDS: [f64; 14] = [
 pub(crate) struct Telemetry {
     registry: Registry,
     pub(crate) in_flight: Gauge,
-    pub(crate) connections: Gauge,
+    pub(crate) connections: Counts,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
     tokens: Family<TokenLabels, Counter>,
@@ -98,7 +100,7 @@ impl Telemetry {
             line: LineMetrics::new(&mut registry),
             registry,
             in_flight: Gauge::default(),
-            connections: Gauge::default(),
+            connections: Counts::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(request_seconds),
             tokens: Family::default(),
@@ -125,8 +127,7 @@ impl Telemetry {
             "Requests without their last byte",
             in_flight,
         );
-        let connections = self.connections.clone();
-        registry.register("connections", "Open connections of clients", connections);
+        connections::register(registry, &self.connections);
         let requests = self.requests.clone();
         registry.register(
             "requests",

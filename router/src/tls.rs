@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -79,9 +79,6 @@ pub(crate) struct Tls {
     config: ArcSwap<ServerConfig>,
 }
 
-/// The first thing on a connection, with the certificate that was in force when it was accepted.
-pub(crate) struct Handshake(TlsAcceptor);
-
 /// What the files say.
 #[derive(PartialEq, Eq)]
 struct Texts {
@@ -101,9 +98,13 @@ impl Tls {
         Ok((tls, renewing))
     }
 
-    /// What begins a connection.
-    pub(crate) fn handshake(&self) -> Handshake {
-        Handshake(TlsAcceptor::from(self.config.load_full()))
+    /// Begins a connection, with the certificate that is in force now.
+    pub(crate) fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> impl Future<Output = io::Result<TlsStream<S>>> + use<S> {
+        // In a box: it is larger than all that comes after it on the connection.
+        Box::pin(TlsAcceptor::from(self.config.load_full()).accept(stream))
     }
 
     /// Takes a new certificate when the files change. One that cannot be used leaves the old one in
@@ -138,14 +139,6 @@ impl Tls {
                 }
             }
         }
-    }
-}
-
-// === impl Handshake ===
-
-impl Handshake {
-    pub(crate) async fn accept(self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        self.0.accept(stream).await
     }
 }
 

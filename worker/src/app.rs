@@ -235,10 +235,10 @@ impl Serving {
         ));
         if let Some(listener) = listeners.openai {
             let server = http::Server::new(Arc::clone(&state), engine);
-            tasks.spawn(server.serve(listener, tasks.clone(), shutdown.clone()));
+            tasks.spawn(server.serve(listener, shutdown.clone()));
         }
         if let Some(listener) = listeners.metrics {
-            tasks.spawn(metrics::serve(listener, state, tasks.clone(), shutdown));
+            tasks.spawn(metrics::serve(listener, state, shutdown));
         }
         let serving = Self {
             service,

@@ -1,13 +1,11 @@
 //! The state of the worker for Prometheus, on a port of its own.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use inferyard_listen::{Bounds, Socket};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -16,12 +14,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::state::{Outcome, State};
-
-/// A scraper that does not finish its request gives the connection back.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a scrape shows.
 #[derive(Debug)]
@@ -31,44 +25,17 @@ struct Numbers(Arc<State>);
 pub(crate) async fn serve(
     listener: TcpListener,
     state: Arc<State>,
-    tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
     let mut registry = Registry::with_prefix("inferyard_worker");
     registry.register_collector(Box::new(Numbers(state)));
     let registry = Arc::new(registry);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => return,
-        };
-        let connection = match accepted {
-            Ok((connection, _)) => connection,
-            Err(error) => {
-                tracing::warn!(%error, "a metrics connection could not be accepted");
-                // Mostly too many open files: trying again at once would only burn the processor.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let registry = Arc::clone(&registry);
-        let scrape = service_fn(move |request: Request<Incoming>| {
-            let response = respond(&registry, request.method(), request.uri().path());
-            std::future::ready(Ok::<_, Infallible>(response))
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .serve_connection(TokioIo::new(connection), scrape);
-        let shutdown = shutdown.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                // A scraper that breaks off is no news.
-                _ = connection => {}
-                () = shutdown.cancelled() => {}
-            }
-        });
-    }
+    let scrape = move |request: Request<Incoming>| {
+        let response = respond(&registry, request.method(), request.uri().path());
+        std::future::ready(response)
+    };
+    let socket = Socket::Tcp(listener);
+    inferyard_listen::serve(socket, Bounds::of_probes(), shutdown, Duration::ZERO, scrape).await;
 }
 
 fn respond(

@@ -18,9 +18,7 @@ pub(crate) fn scrape(app: &App, request: &Request<Incoming>) -> Response<Full<By
     let (status, kind, text) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/healthz") => (StatusCode::OK, JSON, probes::live()),
         (&Method::GET, "/readyz") => {
-            let needed = Needed::asked(request.uri());
-            let draining = app.is_draining();
-            let (status, body) = probes::ready(&app.catalog(), &app.fleet, needed, draining);
+            let (status, body) = probes::ready(app, Needed::asked(request.uri()));
             (status, JSON, body)
         }
         (&Method::GET, "/metrics") => match app.telemetry.render(&app.fleet) {

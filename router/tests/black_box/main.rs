@@ -18,6 +18,7 @@ mod pending;
 mod preview;
 mod shutdown;
 mod refusals;
+mod connections;
 mod endpoints;
 mod stored_keys;
 mod telemetry;

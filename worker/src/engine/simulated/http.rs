@@ -28,12 +28,10 @@ use std::time::{Duration, SystemTime};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use inferyard_listen::{Bounds, Socket};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::engine::Engine;
 use crate::event::{Failure, FailureKind};
@@ -45,6 +43,11 @@ use wire::Head;
 
 /// The largest body.
 const MAX_BODY: usize = 64 << 20;
+
+/// Open connections: those of a benchmark, all from one router.
+const CONNECTIONS: usize = 32 << 10;
+/// How long an answer may take, and how long answers have to end at the shutdown.
+const ANSWER_TIME: Duration = Duration::from_hours(1);
 
 /// The server.
 pub(crate) struct Server {
@@ -74,49 +77,19 @@ impl Server {
     }
 
     /// Answers until the worker ends; open connections are served until they are done.
-    pub(crate) async fn serve(
-        self: Arc<Self>,
-        listener: TcpListener,
-        tasks: TaskTracker,
-        shutdown: CancellationToken,
-    ) {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = shutdown.cancelled() => return,
-            };
-            match accepted {
-                Ok((connection, _)) => {
-                    let server = Arc::clone(&self);
-                    tasks.spawn(server.connected(connection, shutdown.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    // Mostly too many open files: trying again at once would only burn the processor.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-
-    async fn connected(self: Arc<Self>, connection: TcpStream, shutdown: CancellationToken) {
-        // A token shall not wait for the acknowledgement of the one before it.
-        if connection.set_nodelay(true).is_err() {
-            return;
-        }
-        let service = service_fn(move |request| {
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: CancellationToken) {
+        let bounds = Bounds {
+            connections: CONNECTIONS,
+            per_client: CONNECTIONS,
+            answer: ANSWER_TIME,
+            ..Bounds::of_probes()
+        };
+        let serve = move |request| {
             let server = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(server.respond(request).await) }
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(connection), service);
-        tokio::pin!(connection);
-        tokio::select! {
-            // A client that breaks off is no news.
-            _ = connection.as_mut() => return,
-            () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        let _ = connection.await;
+            async move { server.respond(request).await }
+        };
+        let socket = Socket::Tcp(listener);
+        inferyard_listen::serve(socket, bounds, shutdown, ANSWER_TIME, serve).await;
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Response<Content> {

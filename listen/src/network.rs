@@ -26,8 +26,22 @@ impl Network {
     }
 }
 
+/// The prefix length that providers give one household or office of IPv6 addresses.
+const IPV6_CLIENT_BITS: u8 = 56;
+
+/// The network that counts as one client: an IPv4 address, or the /56 of an IPv6 address.
+///
+/// An IPv4 address within IPv6 is the IPv4 address.
+#[must_use]
+pub fn client_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        address @ IpAddr::V6(_) => masked(address, IPV6_CLIENT_BITS),
+    }
+}
+
 /// The address with all bits after the prefix cleared.
-pub(crate) fn masked(address: IpAddr, bits: u8) -> IpAddr {
+fn masked(address: IpAddr, bits: u8) -> IpAddr {
     match address {
         IpAddr::V4(address) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(bits.min(32)));

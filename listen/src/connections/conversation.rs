@@ -1,0 +1,105 @@
+//! One connection, from its handshake to its last answer.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::counter::Counter;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::paced::Progress;
+
+/// What a connection is served with.
+pub(super) struct Conversation {
+    pub(super) http: http1::Builder,
+    pub(super) progress: Arc<Progress>,
+    /// When the head of the first request must be there.
+    pub(super) first_head: Instant,
+    /// How long an answer may take.
+    pub(super) answer: Duration,
+    pub(super) closing: CancellationToken,
+    pub(super) no_request: Counter,
+}
+
+// === impl Conversation ===
+
+impl Conversation {
+    /// Holds the conversation; it ends with the connection.
+    pub(super) async fn hold<Shaking, Stream, Serve, Answer, Content>(
+        self,
+        handshake: Shaking,
+        serve: Serve,
+    ) where
+        Shaking: Future<Output = io::Result<Stream>>,
+        Stream: AsyncRead + AsyncWrite + Unpin,
+        Serve: Fn(Request<Incoming>) -> Answer,
+        Answer: Future<Output = Response<Content>>,
+        Content: Body<Data = Bytes> + 'static,
+        Content::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let shaken = tokio::select! {
+            shaken = timeout_at(self.first_head, handshake) => shaken,
+            () = self.closing.cancelled() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.answer_all(stream, serve).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => {
+                self.no_request.inc();
+                tracing::debug!("a TLS handshake took too long");
+            }
+        }
+    }
+
+    /// Answers request after request.
+    async fn answer_all<Stream, Serve, Answer, Content>(self, stream: Stream, serve: Serve)
+    where
+        Stream: AsyncRead + AsyncWrite + Unpin,
+        Serve: Fn(Request<Incoming>) -> Answer,
+        Answer: Future<Output = Response<Content>>,
+        Content: Body<Data = Bytes> + 'static,
+        Content::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let service = service_fn(|request| {
+            self.progress.asked(Instant::now() + self.answer);
+            // hyper keeps its place as long as the connection lives, and a stream does not need it any longer.
+            let answer = Box::pin(serve(request));
+            async { Ok::<_, Infallible>(answer.await) }
+        });
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = self.nothing_asked() => {
+                self.no_request.inc();
+                return tracing::debug!("a connection without a request is closed");
+            }
+            () = self.closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "a connection broke");
+        }
+    }
+
+    /// Returns where the head of the first request is late.
+    async fn nothing_asked(&self) {
+        sleep_until(self.first_head).await;
+        if self.progress.was_asked() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
