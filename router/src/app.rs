@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::flow;
 use crate::limit::{Limiter, LimiterError};
 use crate::place::{Fleet, RecordError};
+use crate::probes::Readiness;
 use crate::reserve::Estimates;
 use crate::telemetry::{Telemetry, scrape};
 use crate::tls::{Tls, TlsError};
@@ -92,6 +93,7 @@ pub(crate) struct App {
     pub(crate) cut: CancellationToken,
     /// What is still to be heard of requests that were given up; each of these ends within seconds.
     pub(crate) given_up: TaskTracker,
+    pub(crate) readiness: Readiness,
     catalog: ArcSwap<Catalog>,
     draining: AtomicBool,
 }
@@ -260,6 +262,7 @@ impl App {
             telemetry,
             cut,
             given_up: TaskTracker::new(),
+            readiness: Readiness::default(),
             catalog: ArcSwap::from_pointee(Catalog::pending()),
             draining: AtomicBool::new(false),
         })

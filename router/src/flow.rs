@@ -86,7 +86,7 @@ async fn answer(
         }
         Route::Placement(id) => (StatusCode::OK, explain::answer(app, accepted, &id)?),
         Route::Live => (StatusCode::OK, probes::live()),
-        Route::Ready(needed) => probes::ready(app, needed),
+        Route::Ready(needed) => probes::verdict(app, needed),
         Route::Preflight => return Ok(respond::preflight(&accepted.head.headers)),
     };
     Ok(respond::json(status, json))

@@ -1,11 +1,19 @@
-//! `/healthz` says that the process answers; `/readyz` says what is missing before it can serve.
+//! `/healthz` says that the process answers; `/readyz` says whether it can serve, and on the metrics port what is
+//! missing until then.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::place::{Fleet, Standing};
+
+/// How old an answer about models may be.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What must be there for a router to be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +28,20 @@ pub(crate) enum Needed {
     Router,
 }
 
-/// What `/readyz` says.
+/// Which models were ready when it was last looked: whoever asks in a loop makes this router look no more often.
+#[derive(Default)]
+pub(crate) struct Readiness(Mutex<Option<(Instant, Ready)>>);
+
+/// Models with a ready worker.
+#[derive(Clone, Copy)]
+struct Ready {
+    every_model: bool,
+    any_model: bool,
+}
+
+/// What `/readyz` says on the metrics port.
 #[derive(Serialize)]
-struct Readiness<'a> {
+struct Details<'a> {
     status: &'static str,
     /// Models with a ready worker.
     ready: Vec<&'a str>,
@@ -54,8 +73,24 @@ pub(crate) fn live() -> Bytes {
     Bytes::from_static(b"{\"status\":\"ok\"}")
 }
 
-/// 200 when what is needed is there, else 503.
-pub(crate) fn ready(app: &App, needed: Needed) -> (StatusCode, Bytes) {
+/// 200 when what is needed is there, else 503; of models and workers it tells nothing, because strangers may ask.
+pub(crate) fn verdict(app: &App, needed: Needed) -> (StatusCode, Bytes) {
+    let readiness = app.readiness.look(app);
+    let ready = match needed {
+        Needed::EveryModel => readiness.every_model,
+        Needed::AnyModel => readiness.any_model,
+        Needed::Router => true,
+    };
+    if ready && !app.catalog().pending && !app.is_draining() && !app.connections.are_full() {
+        (StatusCode::OK, Bytes::from_static(b"{\"status\":\"ready\"}"))
+    } else {
+        let body = Bytes::from_static(b"{\"status\":\"not_ready\"}");
+        (StatusCode::SERVICE_UNAVAILABLE, body)
+    }
+}
+
+/// The same with every model, and the workers of those that are not ready: for the metrics port.
+pub(crate) fn details(app: &App, needed: Needed) -> (StatusCode, Bytes) {
     let (catalog, fleet) = (app.catalog(), &app.fleet);
     let mut ready = Vec::new();
     let mut missing = Vec::new();
@@ -83,7 +118,7 @@ pub(crate) fn ready(app: &App, needed: Needed) -> (StatusCode, Bytes) {
         None
     };
     let serves = complete && !catalog.pending && !draining && !full;
-    let readiness = Readiness {
+    let details = Details {
         status: if serves { "ready" } else { "not_ready" },
         ready,
         missing,
@@ -94,8 +129,30 @@ pub(crate) fn ready(app: &App, needed: Needed) -> (StatusCode, Bytes) {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let body = serde_json::to_vec(&readiness).expect("text and numbers should serialize");
+    let body = serde_json::to_vec(&details).expect("text and numbers should serialize");
     (status, body.into())
+}
+
+// === impl Readiness ===
+
+impl Readiness {
+    fn look(&self, app: &App) -> Ready {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((looked, ready)) = *last
+            && looked.elapsed() < LOOK_AGAIN
+        {
+            return ready;
+        }
+        let catalog = app.catalog();
+        let mut models = catalog.models.keys();
+        let is_ready = |name: &Arc<str>| app.fleet.crew(name).is_some_and(|crew| crew.is_ready());
+        let ready = Ready {
+            every_model: !catalog.models.is_empty() && models.clone().all(is_ready),
+            any_model: models.any(is_ready),
+        };
+        *last = Some((Instant::now(), ready));
+        ready
+    }
 }
 
 // === impl Needed ===

@@ -183,6 +183,13 @@ impl Crew {
         }
     }
 
+    /// Whether some worker is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        let inner = self.lock();
+        let mut workers = inner.workers.keys();
+        workers.any(|worker| matches!(inner.pool.standing(*worker), Standing::Ready))
+    }
+
     /// Every worker with what it is doing.
     pub(crate) fn standings(&self) -> Vec<(Arc<Worker>, Standing)> {
         let inner = self.lock();

@@ -18,7 +18,7 @@ pub(crate) fn scrape(app: &App, request: &Request<Incoming>) -> Response<Full<By
     let (status, kind, text) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/healthz") => (StatusCode::OK, JSON, probes::live()),
         (&Method::GET, "/readyz") => {
-            let (status, body) = probes::ready(app, Needed::asked(request.uri()));
+            let (status, body) = probes::details(app, Needed::asked(request.uri()));
             (status, JSON, body)
         }
         (&Method::GET, "/metrics") => match app.telemetry.render(&app.fleet) {

@@ -226,13 +226,7 @@ async fn a_router_without_a_free_connection_is_not_ready() {
         config.first_request_timeout = LONG;
     })
     .await;
-    let ready = async || {
-        let mut connection = Connection::open(router.metrics).await;
-        connection
-            .send(b"GET /readyz?router HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await;
-        connection.answer().await
-    };
+    let ready = async || router.probe("/readyz?router").await;
     eventually(async || ready().await.head.status == 200).await;
     let held = connect(&router).await;
     eventually(async || ready().await.head.status == 503).await;

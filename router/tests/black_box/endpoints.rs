@@ -1,6 +1,6 @@
 //! Everything but tokens: models, probes, CORS, common headers.
 
-use crate::support::{NARROW_KEY, ScriptedWorker, TestRouter, request, two_models};
+use crate::support::{NARROW_KEY, ScriptedWorker, TestRouter, eventually, request, two_models};
 
 async fn router() -> (ScriptedWorker, TestRouter) {
     let worker = ScriptedWorker::start().await;
@@ -58,6 +58,47 @@ async fn models_need_a_key_and_probes_do_not() {
         client.send(bytes.as_bytes()).await;
         assert_eq!(client.answer().await.head.status, status, "{path}");
     }
+    router.end().await;
+}
+
+#[tokio::test]
+async fn strangers_learn_no_names_from_probes() {
+    let (worker, router) = router().await;
+    let strangers = ["org/other", "alias", "\"m\"", "127.0.0.1", "worker", "model"];
+    for path in ["/readyz", "/readyz?any", "/readyz?router"] {
+        for method in ["GET", "OPTIONS"] {
+            let mut client = router.connect().await;
+            let bytes = format!("{method} {path} HTTP/1.1\r\nhost: x\r\norigin: https://x\r\n\r\n");
+            client.send(bytes.as_bytes()).await;
+            let text = client.answer().await.text();
+            assert!(!strangers.iter().any(|name| text.contains(name)), "{text}");
+        }
+    }
+    // Whoever reaches the metrics port is told.
+    let details = router.probe("/readyz").await.text();
+    assert!(details.contains("\"org/other\""), "{details}");
+    drop(worker);
+    router.end().await;
+}
+
+#[tokio::test]
+async fn the_public_probe_and_the_detailed_one_say_the_same() {
+    let (worker, router) = router().await;
+    let mut second = router.catalog.borrow().as_ref().clone();
+    second.models.remove("org/other");
+    for (catalog, statuses) in [(None, [503, 200, 200]), (Some(second), [200, 200, 200])] {
+        if let Some(catalog) = catalog {
+            router.catalog.send_replace(catalog.into());
+        }
+        for (path, status) in ["/readyz", "/readyz?any", "/readyz?router"]
+            .into_iter()
+            .zip(statuses)
+        {
+            eventually(async || router.ask("GET", path, "").await.head.status == status).await;
+            eventually(async || router.probe(path).await.head.status == status).await;
+        }
+    }
+    drop(worker);
     router.end().await;
 }
 

@@ -210,7 +210,7 @@ async fn without_a_ready_worker_the_client_is_told_to_come_back() {
     let answer = router.ask("POST", CHAT, WHOLE).await;
     assert_eq!(answer.error().0, 503);
     assert!(answer.head.header("retry-after").is_some());
-    let answer = router.ask("GET", "/readyz", "").await;
+    let answer = router.probe("/readyz").await;
     assert_eq!(answer.head.status, 503);
     let missing = &answer.json()["missing"][0];
     assert_eq!(missing["model"], "m");

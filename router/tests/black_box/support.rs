@@ -134,11 +134,14 @@ impl TestRouter {
     }
 
     pub(crate) async fn scrape(&self) -> String {
+        self.probe("/metrics").await.text()
+    }
+
+    /// What the metrics port says at this path.
+    pub(crate) async fn probe(&self, path: &str) -> Answer {
         let mut connection = Connection::open(self.metrics).await;
-        connection
-            .send(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await;
-        connection.answer().await.text()
+        connection.send(&request("GET", path, "")).await;
+        connection.answer().await
     }
 
     /// Ends the router and sees to it that it ends well.
