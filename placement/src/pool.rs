@@ -90,7 +90,7 @@ impl Pool {
             members: Vec::new(),
             joined: 0,
             next_serial: 0,
-            turn: seed,
+            seed,
             able: Vec::new(),
         }
     }
@@ -185,7 +185,7 @@ impl Pool {
 
     /// One of those that are as good as the best; who is full is worse than all others. While anybody has room, a
     /// request may go to where prompts wait: it costs less there, since that worker holds its prefix.
-    fn best(&mut self) -> Option<Choice> {
+    fn best(&self) -> Option<Choice> {
         let room = self.able.iter().any(|able| able.room);
         let full = self.able.iter().all(|able| able.full);
         let equals = || self.able.iter().filter(|able| able.full == full);
@@ -193,16 +193,17 @@ impl Pool {
         let best = best.fold(f64::INFINITY, f64::min);
         let as_good = || equals().filter(|able| able.weighed <= best + AS_GOOD);
         let count = as_good().count().max(1) as u64;
-        let number = usize::try_from(spread(self.turn) % count).unwrap_or(0);
+        // By what was sent, not by what was asked: a recording holds the requests that were sent, and not how often
+        // one that waited was looked at before.
+        let turn = self.seed.wrapping_add(self.next_serial);
+        let number = usize::try_from(spread(turn) % count).unwrap_or(0);
         let able = as_good().nth(number)?;
-        let choice = Choice {
+        Some(Choice {
             worker: self.members[able.index].as_ref()?.id,
             row: able.row,
             cost: able.cost,
             room,
-        };
-        self.turn = self.turn.wrapping_add(1);
-        Some(choice)
+        })
     }
 
     /// Whether a worker could take a request now.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::recording::Blinding;
-use crate::{Phase, Prefixes, Work};
+use crate::{Choice, Claim, Line, Phase, Prefixes, Waiter, Work};
 
 const WORKERS: u64 = 3;
 
@@ -72,17 +72,60 @@ impl Recorded {
     }
 
     fn place(&mut self, work: &Work) {
-        let choice = self
-            .pool
-            .choose(work, &[], self.now, &mut Vec::new())
-            .unwrap();
+        let choice = self.choose(work);
+        self.give(work, &[], choice);
+    }
+
+    fn choose(&mut self, work: &Work) -> Choice {
+        let choice = self.pool.choose(work, &[], self.now, &mut Vec::new());
+        choice.unwrap()
+    }
+
+    /// Places a request as a router does: where nobody has room, or others wait, it joins the line.
+    fn place_or_wait(&mut self, line: &mut Line, work: &Work) {
+        let choice = self.choose(work);
+        if choice.room && line.is_empty() {
+            return self.give(work, &[], choice);
+        }
+        let claim = Claim {
+            account: "account".into(),
+            plan: "plan".into(),
+            priority: 0,
+            weight: 1,
+            most_waiting: 1_000,
+        };
+        let waiter = Waiter {
+            claim: claim.into(),
+            work: work.clone(),
+            tried: vec![],
+        };
+        let id = line.join(waiter, None, self.now).unwrap().id;
+        let (pool, now) = (&mut self.pool, self.now);
+        if let Some(called) = line.call_new(id, pool, now, &mut Vec::new()) {
+            self.give(&called.waiter.work, &called.barred, called.choice);
+        }
+    }
+
+    /// A request ends, and those that wait hear of it.
+    fn end(&mut self, line: &mut Line) {
+        let ticket = self.open.remove(0);
+        self.pool.ended(ticket);
+        let serial = ticket.serial();
+        self.write(Event::Ended { serial });
+        let news = ticket.worker();
+        while let Some(called) = line.call(&mut self.pool, news, self.now, &mut Vec::new()) {
+            self.give(&called.waiter.work, &called.barred, called.choice);
+        }
+    }
+
+    fn give(&mut self, work: &Work, barred: &[WorkerId], choice: Choice) {
         let covered = choice.cost.covered_blocks;
         let ticket = self.pool.send(work, choice.worker, covered, self.now);
         self.open.push(ticket);
         self.write(Event::Placed {
             request: format!("req_{}", ticket.serial()),
             work: RecordedWork::of(work, self.blinding),
-            tried: vec![],
+            tried: barred.iter().map(|worker| worker.number()).collect(),
             worker: choice.worker.number(),
             serial: ticket.serial(),
         });
@@ -136,6 +179,38 @@ fn the_same_weights_decide_the_same() {
     assert_eq!(report.differing, []);
     assert!((report.seconds.0 - report.seconds.1).abs() < 1e-9);
     assert!(report.covered_blocks.0 > 0);
+}
+
+#[test]
+fn what_waited_is_decided_the_same() {
+    let mut recorded = Recorded::new(Blinding::new(3));
+    let mut line = Line::default();
+    for worker in 0..3 {
+        recorded.state(worker, vec![], 0);
+    }
+    let mut waited = 0;
+    for round in 0..300_u64 {
+        recorded.now += Moment::from_millis(7);
+        let work = Work {
+            prompt_bytes: 300,
+            prompt_tokens: 75,
+            blocks: [].into(),
+            sequences: 1,
+        };
+        recorded.place_or_wait(&mut line, &work);
+        waited += usize::from(!line.is_empty());
+        // A crowd comes and goes, again and again.
+        if round % 100 >= 40 {
+            recorded.end(&mut line);
+        }
+        if round % 100 >= 80 && !recorded.open.is_empty() {
+            recorded.end(&mut line);
+        }
+    }
+    assert!(waited > 20, "{waited}");
+    let report = replay(&recorded.entries, Weights::default());
+    assert!(report.decisions > 250);
+    assert_eq!(report.differing, []);
 }
 
 #[test]
