@@ -47,8 +47,8 @@ pub struct Pool {
     members: Vec<Option<Member>>,
     joined: u64,
     next_serial: u64,
-    /// Which of equally good workers gets the next request.
-    turn: u64,
+    /// Where the choice among equally good workers begins.
+    seed: u64,
     /// Kept for its room.
     able: Vec<Able>,
 }

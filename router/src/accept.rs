@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use http::header::{AUTHORIZATION, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, Request, Uri};
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -60,7 +62,7 @@ pub(crate) fn accept(
 ) -> (Accepted, Result<Route, AcceptError>, Incoming) {
     let arrived = Instant::now();
     let (head, body) = request.into_parts();
-    let route = Route::of(&head.method, &head.uri);
+    let route = check(&head).and_then(|()| Route::of(&head.method, &head.uri));
     let accepted = Accepted {
         id: RequestId::random(),
         head,
@@ -70,6 +72,34 @@ pub(crate) fn accept(
         deadline: arrived + config.request_timeout,
     };
     (accepted, route, body)
+}
+
+/// Refuses heads that a proxy in front and this router could understand differently.
+fn check(head: &Parts) -> Result<(), AcceptError> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_host(host) => {}
+        (None, None) if head.version < Version::HTTP_11 => {}
+        _ => return Err(AcceptError::Host),
+    }
+    // hyper takes the body for chunked where that is the last coding; the others are not undone.
+    let codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let mut codings = codings.map(HeaderValue::as_bytes);
+    if let Some(coding) = codings.next()
+        && (!coding.trim_ascii().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
+    {
+        return Err(AcceptError::TransferCoding);
+    }
+    match head.headers.get_all(AUTHORIZATION).iter().nth(1) {
+        Some(_) => Err(AcceptError::SeveralKeys),
+        None => Ok(()),
+    }
+}
+
+/// Whether the value may be that of `Host`: nothing, or a name or address with or without a port.
+fn is_host(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    bytes.is_empty() || (!bytes.contains(&b'@') && Authority::try_from(bytes).is_ok())
 }
 
 // === impl Route ===
@@ -134,6 +164,12 @@ fn label(route: &Result<Route, AcceptError>) -> &'static str {
             | AcceptError::UnknownRequest { .. },
         ) => "unknown",
         Err(AcceptError::WrongMethod { .. }) => "wrong_method",
+        Err(
+            AcceptError::Host
+            | AcceptError::SeveralKeys
+            | AcceptError::TransferCoding
+            | AcceptError::Unreadable(_),
+        ) => "bad_head",
     }
 }
 

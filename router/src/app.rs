@@ -1,5 +1,6 @@
 //! A router's life: bind, serve, drain, end.
 
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -25,6 +26,7 @@ use crate::probes::Readiness;
 use crate::reserve::Estimates;
 use crate::telemetry::{Telemetry, scrape};
 use crate::tls::{Tls, TlsError};
+use crate::unreadable::Refusals;
 
 /// How long answers have to send their error frame after they were cut: a worker has two seconds to
 /// say what it had produced for them.
@@ -205,13 +207,16 @@ async fn serve_api(app: &Arc<App>, listener: TcpListener, tls: Option<&Tls>) {
         move |peer, request| flow::serve(Arc::clone(&app), peer, request)
     };
     let clients = &app.connections;
-    match tls {
-        None => clients.accept(&listener, clear, serve).await,
-        Some(tls) => {
-            let handshake = |stream| tls.handshake(stream);
-            clients.accept(&listener, handshake, serve).await;
-        }
+    let telemetry = &app.telemetry;
+    if let Some(tls) = tls {
+        let handshake = |stream| {
+            let (shaking, telemetry) = (tls.handshake(stream), Arc::clone(telemetry));
+            async { Ok(Refusals::new(shaking.await?, telemetry)) }
+        };
+        return clients.accept(&listener, handshake, serve).await;
     }
+    let no_handshake = |stream| ready(Ok(Refusals::new(stream, Arc::clone(telemetry))));
+    clients.accept(&listener, no_handshake, serve).await;
 }
 
 /// Answers scrapers for as long as it is polled.

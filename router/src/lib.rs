@@ -8,6 +8,7 @@ mod config;
 
 mod app;
 mod tls;
+mod unreadable;
 mod flow;
 
 mod accept;

@@ -19,6 +19,18 @@ pub(crate) enum AcceptError {
         /// The path.
         path: String,
     },
+    /// HTTP wants exactly one valid `Host`, and only HTTP/1.0 may be without.
+    #[error("not one valid Host")]
+    Host,
+    /// Two `Authorization` headers: readers differ in which one they take.
+    #[error("several Authorization headers")]
+    SeveralKeys,
+    /// The body has another coding than `chunked`.
+    #[error("a transfer coding that is not known")]
+    TransferCoding,
+    /// No request could be read from the first line and the headers.
+    #[error("no request: {0:?}")]
+    Unreadable(Unreadable),
     /// The endpoint has other methods.
     #[error("{path} does not take {method}")]
     WrongMethod {
@@ -41,6 +53,17 @@ pub(crate) enum AcceptError {
         /// As the client named it.
         id: String,
     },
+}
+
+/// Why no request could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// It is not HTTP.
+    Malformed,
+    /// The path and query are too long.
+    LongUri,
+    /// The headers are too many or too large.
+    LargeHead,
 }
 
 /// The caller is nobody we know.

@@ -4,18 +4,23 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
+mod keys;
 mod raw;
 
 pub(super) use raw::Raw;
+
+use keys::Keys;
 
 /// The deepest nesting that is read. Real requests need about ten levels, schemas some more; a
 /// limit keeps the stack of this walk, and of every later reader, small.
 pub(super) const DEEPEST: u8 = 64;
 
+const TWICE: &str = "expected each key of an object once";
+
 /// A place in a JSON text.
 ///
-/// Accepts what `serde_json` accepts as a `Value`, less nesting beyond [`DEEPEST`]; so nobody who
-/// reads the text again finds anything wrong with it.
+/// Accepts what `serde_json` accepts as a `Value`, less nesting beyond [`DEEPEST`] and keys that stand twice in an
+/// object; so nobody who reads the text again finds anything wrong with it, or something else in it.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     text: &'a [u8],
@@ -113,6 +118,7 @@ impl<'a> Cursor<'a> {
             self.close();
             return Ok(());
         }
+        let mut keys = Keys::default();
         loop {
             if self.next() != Some(b'"') {
                 return Err(self.broken("expected a key in double quotes").into());
@@ -123,6 +129,11 @@ impl<'a> Cursor<'a> {
             }
             self.at += 1;
             member(self, key)?;
+            // Readers differ in which of two values they take: what is checked here must be what they find.
+            if !keys.are_new_with(key) {
+                let at = key.quoted().start;
+                return Err(Broken { at, what: TWICE }.into());
+            }
             match self.next() {
                 Some(b',') => self.at += 1,
                 Some(b'}') => break,

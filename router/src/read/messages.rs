@@ -1,10 +1,10 @@
 //! Checks `messages` in place, while the body is walked.
 
 use super::cursor::{Cursor, Kind, Raw};
-use super::fields::{Stop, shortened};
-use super::{Length, Param, ReadError};
+use super::fields::{Stop, check_length, shortened};
+use super::{Param, ReadError};
 
-/// The longest `name` of a participant and the longest `tool_call_id`, in bytes.
+/// The longest `name` of a participant and the longest `tool_call_id`, in characters.
 const LONGEST_ID: usize = 256;
 
 /// Who speaks.
@@ -326,19 +326,11 @@ fn id(cursor: &mut Cursor, kind: Kind, path: impl Fn() -> String) -> Result<(), 
     let Some(id) = text(cursor, kind, &path, true)? else {
         return Ok(());
     };
-    let length = id.bytes().len();
-    if length <= LONGEST_ID {
-        return Ok(());
+    // No text has more characters than bytes, so that most need not be decoded.
+    if id.bytes().len() > LONGEST_ID {
+        check_length(&path(), &id.decoded(), LONGEST_ID)?;
     }
-    Err(ReadError::Length {
-        param: Param(path()),
-        of: Length::LongString,
-        problem: format!(
-            "string too long. Expected a string with maximum length {LONGEST_ID}, but got a \
-             string with length {length} instead."
-        ),
-    }
-    .into())
+    Ok(())
 }
 
 // === impl Place ===

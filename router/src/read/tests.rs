@@ -478,6 +478,41 @@ fn bad_messages() {
 }
 
 #[test]
+fn lengths_are_of_characters_however_they_are_written() {
+    let named = |name: &str| {
+        let body = format!(
+            r#"{{"model":"demo","messages":[{{"role":"user","content":"a","name":"{name}"}}]}}"#
+        );
+        read_bytes(Api::Chat, body.as_bytes())
+    };
+    for (character, written) in [("ü", "ü"), ("ü", "\\u00fc"), ("😀", "\\ud83d\\ude00"), ("\n", "\\n")] {
+        assert!(named(&written.repeat(256)).is_ok(), "{character}");
+        let message = refusal(named(&written.repeat(257))).3;
+        assert!(message.contains("length 257"), "{message}");
+    }
+}
+
+#[test]
+fn a_key_stands_once_at_every_depth() {
+    for messages in [
+        r#"[{"role":"user","content":"a","content":"b"}]"#,
+        r#"[{"role":"user","role":"system","content":"a"}]"#,
+        r#"[{"role":"user","content":[{"type":"image_url","type":"text","text":"a"}]}]"#,
+    ] {
+        let body = format!(r#"{{"model":"demo","messages":{messages}}}"#);
+        let (status, ..) = refusal(read_bytes(Api::Chat, body.as_bytes()));
+        assert_eq!(status, 400, "{messages}");
+    }
+    for fields in [
+        r#""logit_bias":{"1":1,"1":2}"#,
+        r#""unknown":1,"unknown":2"#,
+        r#""response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object","type":"array"}}}"#,
+    ] {
+        assert_eq!(refusal(chat_with(fields)).0, 400, "{fields}");
+    }
+}
+
+#[test]
 fn bad_fields() {
     let below = "integer_below_min_value";
     let above = "integer_above_max_value";

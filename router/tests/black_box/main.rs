@@ -11,6 +11,7 @@ mod bills;
 mod budgets;
 mod retries;
 mod keep_alive;
+mod heads;
 mod leaving;
 mod limits;
 mod organization;
