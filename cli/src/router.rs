@@ -146,9 +146,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    runtime
-        .block_on(serve(args, declared))
-        .map_err(Failure::Failed)
+    let served = runtime.block_on(serve(args, declared));
+    // All that has to be on disk is; a disk that does not answer must not hold up the end.
+    runtime.shutdown_background();
+    served.map_err(Failure::Failed)
 }
 
 /// Without a catalog it is a cluster that has one.

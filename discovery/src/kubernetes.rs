@@ -150,7 +150,7 @@ impl Kubernetes {
     }
 
     /// Hands out a catalog whenever it differs from the one before, until `shutdown` is cancelled.
-    pub async fn run(self, catalogs: watch::Sender<Arc<Catalog>>, shutdown: CancellationToken) {
+    pub async fn run(mut self, catalogs: watch::Sender<Arc<Catalog>>, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
         let (changes, mut seen) = mpsc::channel(ROOM);
         for (kind, scope) in self.lists() {
@@ -169,8 +169,11 @@ impl Kubernetes {
                 () = at(state.save) => self.save(&mut state),
             }
         }
-        if state.save.is_some() {
-            self.save(&mut state);
+        if let Some(cache) = &mut self.cache {
+            cache.saved().await;
+            if state.save.is_some() && cache.save(&state.known) {
+                cache.saved().await;
+            }
         }
         tasks.close();
         tasks.wait().await;
@@ -268,11 +271,9 @@ impl Kubernetes {
         }
     }
 
-    fn save(&self, state: &mut State) {
-        state.save = None;
-        if let Some(cache) = &self.cache {
-            cache.save(&state.known);
-        }
+    fn save(&mut self, state: &mut State) {
+        let saved = self.cache.as_mut().is_none_or(|cache| cache.save(&state.known));
+        state.save = (!saved).then(|| Instant::now() + BEFORE_CACHING);
     }
 }
 

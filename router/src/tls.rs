@@ -11,6 +11,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -109,22 +110,23 @@ impl Tls {
 
     /// Takes a new certificate when the files change. One that cannot be used leaves the old one in
     /// force: its two files are seldom written at the same moment.
-    async fn renew(self: Arc<Self>, mut in_force: Texts) {
+    async fn renew(self: Arc<Self>, in_force: Texts) {
+        let mut in_force = Arc::new(in_force);
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told = None;
         loop {
             look.tick().await;
-            let read = Texts::read(&self.files);
-            if read.as_ref().is_ok_and(|texts| *texts == in_force) {
-                told = None;
-                continue;
-            }
-            let renewed = read.and_then(|texts| Ok((texts.config(&self.files)?, texts)));
+            // Not on this thread, which serves all requests: a disk may take seconds.
+            let files = self.files.clone();
+            let in_force_now = Arc::clone(&in_force);
+            let looking = spawn_blocking(move || Texts::changed(&files, &in_force_now));
+            let Ok(renewed) = looking.await else { continue };
             match renewed {
-                Ok((config, texts)) => {
+                Ok(None) => told = None,
+                Ok(Some((config, texts))) => {
                     self.config.store(Arc::new(config));
-                    in_force = texts;
+                    in_force = Arc::new(texts);
                     told = None;
                     tracing::info!("new connections get the renewed certificate");
                 }
@@ -150,6 +152,18 @@ impl Texts {
             certificate: read(&files.certificate)?,
             key: read(&files.key)?,
         })
+    }
+
+    /// What the files say, unless it is this.
+    fn changed(
+        files: &TlsFiles,
+        in_force: &Self,
+    ) -> Result<Option<(ServerConfig, Self)>, TlsError> {
+        let texts = Self::read(files)?;
+        if texts == *in_force {
+            return Ok(None);
+        }
+        Ok(Some((texts.config(files)?, texts)))
     }
 
     fn config(&self, files: &TlsFiles) -> Result<ServerConfig, TlsError> {

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use super::known::Known;
 use super::object::{Kind, Object};
@@ -17,10 +19,15 @@ const VERSION: u32 = 1;
 /// A file above this size is none of ours.
 const MAX_BYTES: u64 = 1 << 30;
 
+/// How long the end waits for the disk.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
 /// Where it is.
 #[derive(Debug)]
 pub(super) struct Cache {
     path: PathBuf,
+    /// The write that was begun last.
+    writing: Option<JoinHandle<()>>,
 }
 
 /// What an earlier life knew.
@@ -45,7 +52,10 @@ struct ToStore<'a> {
 
 impl Cache {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self {
+            path,
+            writing: None,
+        }
     }
 
     /// What the file says, if there is one that can be read.
@@ -77,19 +87,12 @@ impl Cache {
         })
     }
 
-    /// Writes what is in force; a reader finds the whole of it or what was there before.
-    pub(super) fn save(&self, known: &Known) {
-        if let Err(error) = self.write(known) {
-            let path = self.path.display();
-            tracing::warn!(%path, %error, "cannot write the catalog's cache");
+    /// Begins to write what is in force, on a thread of its own; a reader finds the whole of it or what was there
+    /// before. False: the write before it still waits for the disk.
+    pub(super) fn save(&mut self, known: &Known) -> bool {
+        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return false;
         }
-    }
-
-    fn write(&self, known: &Known) -> io::Result<()> {
-        let folder = match self.path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
         let objects = Kind::ALL.map(|kind| {
             let entries = known.entries(kind);
             (kind, entries.map(|(_, entry)| &entry.object).collect())
@@ -98,14 +101,37 @@ impl Cache {
             version: VERSION,
             objects: objects.into(),
         };
-        // Made with mode 0600.
-        let mut file = NamedTempFile::new_in(folder)?;
-        let mut writer = BufWriter::new(file.as_file_mut());
-        serde_json::to_writer(&mut writer, &stored)?;
-        writer.flush()?;
-        drop(writer);
-        file.as_file().sync_all()?;
-        file.persist(&self.path)?;
-        Ok(())
+        let text = serde_json::to_vec(&stored).expect("what is known should serialize");
+        let path = self.path.clone();
+        self.writing = Some(spawn_blocking(move || {
+            if let Err(error) = write(&path, &text) {
+                let path = path.display();
+                tracing::warn!(%path, %error, "cannot write the catalog's cache");
+            }
+        }));
+        true
     }
+
+    /// Waits for a time until what was begun is written.
+    pub(super) async fn saved(&mut self) {
+        if let Some(writing) = self.writing.take()
+            && timeout(LAST_WRITE, writing).await.is_err()
+        {
+            let path = self.path.display();
+            tracing::warn!(%path, "the catalog's cache could not be written at the end");
+        }
+    }
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    // Made with mode 0600.
+    let mut file = NamedTempFile::new_in(folder)?;
+    file.write_all(text)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
 }

@@ -106,5 +106,8 @@ impl Fleet {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        if let Some(recorder) = &self.recorder {
+            recorder.end().await;
+        }
     }
 }

@@ -2,36 +2,51 @@
 //! without content.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use inferyard_listen::Throttle;
 use inferyard_placement::recording::{Blinding, Entry, Event, Head, VERSION};
 use inferyard_placement::{Moment, Weights};
 use serde::Serialize;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// What is written reaches the file at least as often, while anything happens.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// Events that may wait for the disk; further ones are dropped and counted. About 2.5 MB.
+const MOST_WAITING: usize = 8192;
+/// How long the end of the router waits for what is not written yet.
+const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// Why nothing can be written down.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {path}")]
 pub struct RecordError {
     path: PathBuf,
-    source: std::io::Error,
+    source: io::Error,
 }
 
-/// A recording.
+/// A recording. A thread of its own writes it: events are recorded under the lock of a model's workers, on the
+/// thread that serves all requests, and a disk may take seconds.
 pub(crate) struct Recorder {
     path: PathBuf,
     pub(super) blinding: Blinding,
-    inner: Mutex<Option<Writing>>,
+    writer: Mutex<Option<Writer>>,
+    dropped: AtomicU64,
+    warnings: Throttle,
 }
 
-struct Writing {
-    file: BufWriter<File>,
-    flushed: Moment,
+/// The way to the thread that writes.
+struct Writer {
+    entries: SyncSender<Entry>,
+    /// Told when the thread has written all.
+    written: oneshot::Receiver<()>,
 }
 
 // === impl Recorder ===
@@ -44,43 +59,103 @@ impl Recorder {
             source,
         };
         let file = File::create_new(path).map_err(failed)?;
-        let mut file = BufWriter::new(file);
         let head = Head {
             inferyard_recording: VERSION,
             weights,
             seed,
         };
-        write_line(&mut file, &head).map_err(failed)?;
+        Self::write_to(file, path, &head).map_err(failed)
+    }
+
+    fn write_to(
+        file: impl Write + Send + 'static,
+        path: &Path,
+        head: &Head,
+    ) -> io::Result<Self> {
+        let mut file = BufWriter::new(file);
+        write_line(&mut file, head)?;
         let key = getrandom::u64().expect("the system should have random numbers");
-        let writing = Writing {
-            file,
-            flushed: Moment::ZERO,
+        let (entries, waiting) = sync_channel(MOST_WAITING);
+        let (tell, written) = oneshot::channel();
+        let shown = path.display().to_string();
+        let work = move || {
+            if let Err(error) = write_all(&mut file, &waiting) {
+                tracing::error!(%error, file = shown, "the recording of placements ends");
+            }
+            // Nobody listens where the router did not wait for it.
+            let _ = tell.send(());
         };
+        thread::Builder::new()
+            .name("recording".to_owned())
+            .spawn(work)?;
         Ok(Self {
             path: path.to_owned(),
             blinding: Blinding::new(key),
-            inner: Mutex::new(Some(writing)),
+            writer: Mutex::new(Some(Writer { entries, written })),
+            dropped: AtomicU64::new(0),
+            warnings: Throttle::new(1, Duration::from_mins(1)),
         })
     }
 
-    /// Writes one event. Where that fails, the recording ends and the log says so.
+    /// Records one event; never waits. One that finds no room is dropped, and the log says so.
     pub(super) fn write(&self, at: Moment, model: &str, event: Event) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(writing) = &mut *inner else { return };
-        let entry = Entry::new(at, model, event);
-        let mut result = write_line(&mut writing.file, &entry);
-        if at > writing.flushed + FLUSH_EVERY {
-            writing.flushed = at;
-            result = result.and_then(|()| writing.file.flush());
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(writer) = &*writer else { return };
+        match writer.entries.try_send(Entry::new(at, model, event)) {
+            // Without its thread the recording has ended, and the log says why.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => {
+                let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+                if self.warnings.admit().is_some() {
+                    let file = self.path.display();
+                    tracing::warn!(
+                        %file,
+                        dropped,
+                        "the disk is too slow for the recording of placements, which has gaps now"
+                    );
+                }
+            }
         }
-        if let Err(error) = result {
-            *inner = None;
-            tracing::error!(%error, file = %self.path.display(), "the recording of placements ends");
+    }
+
+    /// Ends the recording, and waits for a time until it is written.
+    pub(super) async fn end(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Writer { entries, written }) = writer else {
+            return;
+        };
+        drop(entries);
+        let file = self.path.display();
+        if timeout(LAST_WRITES, written).await.is_err() {
+            tracing::warn!(%file, "the end of the recording of placements could not be written");
+        }
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        if dropped > 0 {
+            tracing::warn!(%file, dropped, "the recording of placements lacks events");
         }
     }
 }
 
-fn write_line(file: &mut BufWriter<File>, line: &impl Serialize) -> std::io::Result<()> {
+/// Writes entries until no more can come.
+fn write_all(file: &mut BufWriter<impl Write>, entries: &Receiver<Entry>) -> io::Result<()> {
+    let mut flush_at = Instant::now() + FLUSH_EVERY;
+    loop {
+        match entries.recv_timeout(flush_at.saturating_duration_since(Instant::now())) {
+            Ok(entry) => write_line(file, &entry)?,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return file.flush(),
+        }
+        if flush_at <= Instant::now() {
+            file.flush()?;
+            flush_at = Instant::now() + FLUSH_EVERY;
+        }
+    }
+}
+
+fn write_line(file: &mut BufWriter<impl Write>, line: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *file, line)?;
     file.write_all(b"\n")
 }
+
+#[cfg(test)]
+mod tests;
