@@ -4,7 +4,9 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use inferyard_listen::Throttle;
 use inferyard_proto::worker::v1::GenerateRequest;
 use tokio::time::{Instant, sleep};
 use tracing::Instrument as _;
@@ -19,6 +21,9 @@ use crate::place::{Seeker, place};
 use crate::read::Generation;
 use crate::reserve::{Estimate, Recount};
 use crate::stream::{self, Tokens, Tries};
+
+/// While workers fail, every request is tried on several of them.
+static WARNINGS: Throttle = Throttle::new(50, Duration::from_secs(10));
 
 /// A request that has no token yet: it waits for a worker, or for one to compute its prompt. Dropped, it leaves
 /// the line, or its worker is told to end.
@@ -132,9 +137,11 @@ async fn begin(
                 if asked.pays_exactly(&error, &notes).await? {
                     continue;
                 }
-                if !error.is_of_the_caller() {
+                if !error.is_of_the_caller()
+                    && let Some(suppressed) = WARNINGS.admit()
+                {
                     let worker = worker.endpoint();
-                    tracing::warn!(request_id = %asked.id, %worker, %error, "a try failed");
+                    tracing::warn!(request_id = %asked.id, %worker, %error, suppressed, "a try failed");
                 }
                 let reason = tries.failed(worker, error)?;
                 app.telemetry.retried(&model, reason);

@@ -15,6 +15,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use inferyard_listen::Throttle;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -28,6 +29,8 @@ use crate::error::{Error, OrganizationError};
 /// Keys and their limits are small.
 const BODY_LIMIT: usize = 1 << 20;
 const CONNECT_TIME: Duration = Duration::from_secs(2);
+/// Anyone may ask, as often as the network carries.
+static WARNINGS: Throttle = Throttle::new(10, Duration::from_secs(10));
 /// What goes on to the ledger: nothing that only this connection means.
 const PASSED_ON: [HeaderName; 3] = [AUTHORIZATION, CONTENT_TYPE, ACCEPT];
 
@@ -63,7 +66,9 @@ pub(crate) async fn forward(
         }
     }
     let answer = ask(ledger, request).await.map_err(|source| {
-        tracing::warn!(ledger = %ledger, error = %source, "the ledger did not answer");
+        if let Some(suppressed) = WARNINGS.admit() {
+            tracing::warn!(%ledger, error = %source, suppressed, "the ledger did not answer");
+        }
         OrganizationError::Unreachable { source }
     })?;
     Ok(answer)

@@ -16,10 +16,12 @@ use crate::place::{Fleet, Standing};
 mod connections;
 mod limits;
 mod line;
+mod lines;
 mod scrape;
 
 pub(crate) use limits::LimitMetrics;
 use line::LineMetrics;
+use lines::Lines;
 pub(crate) use scrape::scrape;
 
 /// From a cached prompt on a GPU to a long one on a laptop.
@@ -45,6 +47,7 @@ pub(crate) struct Telemetry {
     worker_requests: Family<ModelLabel, Gauge>,
     pub(crate) limits: LimitMetrics,
     pub(crate) line: LineMetrics,
+    pub(crate) lines: Lines,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -98,6 +101,7 @@ impl Telemetry {
         let mut telemetry = Self {
             limits: LimitMetrics::new(&mut registry),
             line: LineMetrics::new(&mut registry),
+            lines: Lines::default(),
             registry,
             in_flight: Gauge::default(),
             connections: Counts::default(),

@@ -14,6 +14,8 @@ use crate::accept::RequestId;
 use crate::error::{AcceptError, Error, Unreadable};
 use crate::telemetry::Telemetry;
 
+/// In metrics and logs.
+const ROUTE: &str = "bad_head";
 /// How long, and how many bytes, a refused client may go on sending.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
@@ -67,7 +69,11 @@ impl<S> Refusals<S> {
         let answer = with_body(bytes, &error);
         let status = error.response("").status().as_u16();
         self.telemetry
-            .answered("bad_head", status, error.label(), 0.0);
+            .answered(ROUTE, status, error.label(), 0.0);
+        if let Some(suppressed) = self.telemetry.lines.admit(ROUTE, error.label()) {
+            let suppressed = (suppressed > 0).then_some(suppressed);
+            tracing::info!(route = ROUTE, status, code = error.label(), suppressed, "request");
+        }
         let of = bytes.len();
         self.instead = Some(Box::new(Instead { answer, of }));
     }

@@ -118,6 +118,9 @@ impl Record {
         if matches!(self.route, "/healthz" | "/readyz") {
             return;
         }
+        let Some(suppressed) = self.admit_line() else {
+            return;
+        };
         // Without its span, which says most of this once more.
         tracing::info!(
             parent: None,
@@ -136,8 +139,19 @@ impl Record {
             completion_tokens = self.usage.completion_tokens,
             first_token_seconds = self.first_token.map(|time| time.as_secs_f64()),
             seconds,
+            suppressed = (suppressed > 0).then_some(suppressed),
             "request"
         );
+    }
+
+    /// Whether the request gets its line, and how many of its kind got none since the last one. What a worker
+    /// did is always told; what was refused, or cost nothing, is cheap to cause without end.
+    fn admit_line(&self) -> Option<u64> {
+        let refused = (400..CLIENT_LEFT).contains(&self.status);
+        if self.boot_id != 0 && !refused {
+            return Some(0);
+        }
+        self.telemetry.lines.admit(self.route, self.code)
     }
 }
 
