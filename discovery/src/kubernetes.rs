@@ -272,7 +272,10 @@ impl Kubernetes {
     }
 
     fn save(&mut self, state: &mut State) {
-        let saved = self.cache.as_mut().is_none_or(|cache| cache.save(&state.known));
+        let saved = self
+            .cache
+            .as_mut()
+            .is_none_or(|cache| cache.save(&state.known));
         state.save = (!saved).then(|| Instant::now() + BEFORE_CACHING);
     }
 }

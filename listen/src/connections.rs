@@ -20,12 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::conversation::Conversation;
+use crate::Socket;
 use crate::counts::Counts;
 use crate::network::Network;
 use crate::paced::{Paced, Progress};
 use crate::share::{Share, Shares};
 use crate::throttle::Throttle;
-use crate::Socket;
 
 mod conversation;
 mod socket;
@@ -201,7 +201,12 @@ impl Connections {
             let serve = serve.clone();
             let (progress, stream) = self.paced(stream);
             let serve = move |request| serve(peer, request);
-            self.begin(Open::new(&self.counts, place, share), progress, handshake(stream), serve);
+            self.begin(
+                Open::new(&self.counts, place, share),
+                progress,
+                handshake(stream),
+                serve,
+            );
         }
     }
 
@@ -238,7 +243,11 @@ impl Connections {
             self.counts.full.set(1);
             if let Some(suppressed) = self.waits.admit() {
                 let most = self.bounds.connections;
-                tracing::warn!(most, suppressed, "no more connections are accepted until one ends");
+                tracing::warn!(
+                    most,
+                    suppressed,
+                    "no more connections are accepted until one ends"
+                );
             }
             let place = places.acquire_owned().await;
             self.counts.full.set(0);
@@ -252,7 +261,11 @@ impl Connections {
         self.counts.over_share.inc();
         if let Some(suppressed) = self.refusals.admit() {
             let most = self.bounds.per_client;
-            tracing::warn!(most, suppressed, "connections of a client beyond its share are closed");
+            tracing::warn!(
+                most,
+                suppressed,
+                "connections of a client beyond its share are closed"
+            );
         }
     }
 

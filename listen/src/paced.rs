@@ -183,7 +183,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         self.poll_write_with(
             cx,
             |socket, cx| socket.poll_write_vectored(cx, slices),
-            |kept| slices.iter().for_each(|slice| kept.extend_from_slice(slice)),
+            |kept| {
+                for slice in slices {
+                    kept.extend_from_slice(slice);
+                }
+            },
         )
     }
 

@@ -134,9 +134,8 @@ impl Metrics {
 
 /// Answers scrapes and probes until the operator ends.
 pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>, stop: CancellationToken) {
-    let answer = move |request: Request<Incoming>| {
-        std::future::ready(metrics.respond(request.uri().path()))
-    };
+    let answer =
+        move |request: Request<Incoming>| std::future::ready(metrics.respond(request.uri().path()));
     let socket = Socket::Tcp(listener);
     inferyard_listen::serve(socket, Bounds::of_probes(), stop, Duration::ZERO, answer).await;
 }

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use inferyard_listen::{Bounds, Connections, Counts, clear};
+use inferyard_listen::{Bounds, Connections, Counts, Paced, clear};
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -160,8 +160,11 @@ impl Router {
             async move { app.limiter.run(end).await }
         });
         let clients = &app.connections;
-        let scrapers =
-            Connections::new(Bounds::of_probes(), Counts::default(), CancellationToken::new());
+        let scrapers = Connections::new(
+            Bounds::of_probes(),
+            Counts::default(),
+            CancellationToken::new(),
+        );
         let api = serve_api(&app, self.api.listener, self.tls.as_deref());
         let metrics = serve_metrics(&app, &scrapers, self.metrics);
         tokio::pin!(metrics);
@@ -209,9 +212,9 @@ async fn serve_api(app: &Arc<App>, listener: TcpListener, tls: Option<&Tls>) {
     let clients = &app.connections;
     let telemetry = &app.telemetry;
     if let Some(tls) = tls {
-        let handshake = |stream| {
+        let handshake = |stream: Paced<TcpStream>| {
             let (shaking, telemetry) = (tls.handshake(stream), Arc::clone(telemetry));
-            async { Ok(Refusals::new(shaking.await?, telemetry)) }
+            async { Ok::<_, io::Error>(Refusals::new(shaking.await?, telemetry)) }
         };
         return clients.accept(&listener, handshake, serve).await;
     }

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use inferyard_listen::Throttle;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::accept::Accepted;
 use crate::app::App;
@@ -39,6 +39,8 @@ pub(crate) struct Forwarded {
     body: Incoming,
     /// `None`: it has brought everything.
     connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    /// The rest must be there by then.
+    deadline: Pin<Box<Sleep>>,
 }
 
 /// Passes a request on to the ledger, with the caller's admin key unread.
@@ -65,7 +67,8 @@ pub(crate) async fn forward(
             headers.insert(name, value.clone());
         }
     }
-    let answer = ask(ledger, request).await.map_err(|source| {
+    let answer = ask(ledger, request, accepted.deadline).await;
+    let answer = answer.map_err(|source| {
         if let Some(suppressed) = WARNINGS.admit() {
             tracing::warn!(%ledger, error = %source, suppressed, "the ledger did not answer");
         }
@@ -75,15 +78,19 @@ pub(crate) async fn forward(
 }
 
 /// One connection for each request: these are few, and so none is found broken.
-async fn ask(ledger: &Endpoint, request: Request<Full<Bytes>>) -> io::Result<Response<Forwarded>> {
+async fn ask(
+    ledger: &Endpoint,
+    request: Request<Full<Bytes>>,
+    deadline: Instant,
+) -> io::Result<Response<Forwarded>> {
     match ledger {
         Endpoint::Tcp(address) => {
             let connecting = timeout(CONNECT_TIME, TcpStream::connect(&**address)).await;
-            send(connecting??, request).await
+            send(connecting??, request, deadline).await
         }
         Endpoint::Unix(path) => {
             let connecting = timeout(CONNECT_TIME, UnixStream::connect(path)).await;
-            send(connecting??, request).await
+            send(connecting??, request, deadline).await
         }
     }
 }
@@ -91,6 +98,7 @@ async fn ask(ledger: &Endpoint, request: Request<Full<Bytes>>) -> io::Result<Res
 async fn send(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: Request<Full<Bytes>>,
+    deadline: Instant,
 ) -> io::Result<Response<Forwarded>> {
     let handshake = http1::handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(io::Error::other)?;
@@ -111,7 +119,12 @@ async fn send(
     }
     let connection: Option<Pin<Box<dyn Future<Output = _> + Send>>> =
         if ended { None } else { Some(connection) };
-    Ok(Response::from_parts(head, Forwarded { body, connection }))
+    let forwarded = Forwarded {
+        body,
+        connection,
+        deadline: Box::pin(sleep_until(deadline)),
+    };
+    Ok(Response::from_parts(head, forwarded))
 }
 
 // === impl Forwarded ===
@@ -125,7 +138,10 @@ impl Forwarded {
             self.connection = None;
         }
         loop {
-            let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+                let late = || Some(Err(io::ErrorKind::TimedOut.into()));
+                return self.deadline.as_mut().poll(cx).map(|()| late());
+            };
             return Poll::Ready(match frame.transpose() {
                 Ok(None) => None,
                 Err(error) => Some(Err(io::Error::other(error))),

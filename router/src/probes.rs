@@ -82,7 +82,10 @@ pub(crate) fn verdict(app: &App, needed: Needed) -> (StatusCode, Bytes) {
         Needed::Router => true,
     };
     if ready && !app.catalog().pending && !app.is_draining() && !app.connections.are_full() {
-        (StatusCode::OK, Bytes::from_static(b"{\"status\":\"ready\"}"))
+        (
+            StatusCode::OK,
+            Bytes::from_static(b"{\"status\":\"ready\"}"),
+        )
     } else {
         let body = Bytes::from_static(b"{\"status\":\"not_ready\"}");
         (StatusCode::SERVICE_UNAVAILABLE, body)

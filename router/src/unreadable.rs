@@ -68,11 +68,16 @@ impl<S> Refusals<S> {
         let error = Error::from(AcceptError::Unreadable(why));
         let answer = with_body(bytes, &error);
         let status = error.response("").status().as_u16();
-        self.telemetry
-            .answered(ROUTE, status, error.label(), 0.0);
+        self.telemetry.answered(ROUTE, status, error.label(), 0.0);
         if let Some(suppressed) = self.telemetry.lines.admit(ROUTE, error.label()) {
             let suppressed = (suppressed > 0).then_some(suppressed);
-            tracing::info!(route = ROUTE, status, code = error.label(), suppressed, "request");
+            tracing::info!(
+                route = ROUTE,
+                status,
+                code = error.label(),
+                suppressed,
+                "request"
+            );
         }
         let of = bytes.len();
         self.instead = Some(Box::new(Instead { answer, of }));

@@ -22,11 +22,7 @@ use crate::state::{Outcome, State};
 struct Numbers(Arc<State>);
 
 /// Answers scrapes until the worker ends.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    state: Arc<State>,
-    shutdown: CancellationToken,
-) {
+pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, shutdown: CancellationToken) {
     let mut registry = Registry::with_prefix("inferyard_worker");
     registry.register_collector(Box::new(Numbers(state)));
     let registry = Arc::new(registry);
@@ -35,7 +31,14 @@ pub(crate) async fn serve(
         std::future::ready(response)
     };
     let socket = Socket::Tcp(listener);
-    inferyard_listen::serve(socket, Bounds::of_probes(), shutdown, Duration::ZERO, scrape).await;
+    inferyard_listen::serve(
+        socket,
+        Bounds::of_probes(),
+        shutdown,
+        Duration::ZERO,
+        scrape,
+    )
+    .await;
 }
 
 fn respond(

@@ -1,5 +1,5 @@
-//! Lines of log, written many at once: a busy router writes a thousand per second, and each write costs as much as
-//! reading a request.
+//! Lines of log, written many at once by a thread of their own: a busy router writes a thousand per second, each write
+//! costs as much as reading a request, and whoever reads standard error may stop reading.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,8 +11,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// The longest that a line waits. Warnings and errors do not.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
-/// So much is written without waiting.
+/// So much is written without waiting, in bytes.
 const MOST_BYTES: usize = 64 << 10;
+/// So much waits while standard error takes nothing, in bytes; further lines are dropped and counted.
+const MOST_WAITING: usize = 4 << 20;
+/// How long the end of the process waits for standard error.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// Standard error, with lines that wait for it.
 #[derive(Clone, Debug, Default)]
@@ -21,13 +25,21 @@ pub(super) struct Buffer(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     lines: Mutex<Lines>,
-    /// There are lines now, or it is over.
+    /// For the thread: there are lines now, or it is over.
     news: Condvar,
+    /// From the thread: everything is written.
+    written: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Lines {
     waiting: Vec<u8>,
+    /// Lines that found no room.
+    dropped: u64,
+    /// What waits is to be written now.
+    urgent: bool,
+    /// The thread writes what it took.
+    writing: bool,
     over: bool,
 }
 
@@ -42,33 +54,52 @@ pub(super) struct Writer<'a> {
 impl Buffer {
     /// Starts the thread that writes what has waited long enough.
     pub(super) fn start() -> io::Result<Self> {
+        Self::to(io::stderr())
+    }
+
+    fn to(output: impl Write + Send + 'static) -> io::Result<Self> {
         let buffer = Self::default();
         let lines = buffer.clone();
         let thread = thread::Builder::new().name("logs".to_owned());
-        thread.spawn(move || lines.write_now_and_then())?;
+        thread.spawn(move || lines.write_to(output))?;
         Ok(buffer)
     }
 
-    /// Writes all that waits, and from now on each line at once.
+    /// Writes all that waits, within a second.
     pub(super) fn end(&self) {
         let mut lines = self.lock();
         lines.over = true;
-        lines.write();
-        drop(lines);
         self.0.news.notify_all();
+        let unwritten = |lines: &mut Lines| lines.writing || !lines.waiting.is_empty();
+        let waited = self
+            .0
+            .written
+            .wait_timeout_while(lines, LAST_WRITES, unwritten);
+        // There is nowhere to say that the log cannot be written.
+        drop(waited);
     }
 
-    fn write_now_and_then(&self) {
+    fn write_to(&self, mut output: impl Write) {
         let mut lines = self.lock();
-        while !lines.over {
+        loop {
             if lines.waiting.is_empty() {
+                if lines.over {
+                    return;
+                }
                 let news = self.0.news.wait(lines);
                 lines = news.unwrap_or_else(PoisonError::into_inner);
-            } else {
-                let waited = self.0.news.wait_timeout(lines, LONGEST_WAIT);
-                lines = waited.unwrap_or_else(PoisonError::into_inner).0;
-                lines.write();
+                continue;
             }
+            let early = |lines: &mut Lines| !lines.urgent && !lines.over;
+            let waited = self.0.news.wait_timeout_while(lines, LONGEST_WAIT, early);
+            lines = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let batch = lines.take();
+            // Unlocked: standard error may take its time, and nobody shall wait for it.
+            drop(lines);
+            let _ = output.write_all(&batch).and_then(|()| output.flush());
+            lines = self.lock();
+            lines.writing = false;
+            self.0.written.notify_all();
         }
     }
 
@@ -98,10 +129,20 @@ impl<'a> MakeWriter<'a> for Buffer {
 // === impl Lines ===
 
 impl Lines {
-    fn write(&mut self) {
-        // There is nowhere to say that the log cannot be written.
-        let _ = io::stderr().write_all(&self.waiting);
-        self.waiting.clear();
+    /// All that waits, to be written now.
+    fn take(&mut self) -> Vec<u8> {
+        self.writing = true;
+        self.urgent = false;
+        let mut batch = std::mem::take(&mut self.waiting);
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped > 0 {
+            let line = format!(
+                "{{\"level\":\"WARN\",\"message\":\"standard error took nothing, so that lines of log were \
+                 dropped\",\"dropped\":{dropped}}}\n"
+            );
+            batch.extend_from_slice(line.as_bytes());
+        }
+        batch
     }
 }
 
@@ -110,11 +151,21 @@ impl Lines {
 impl Write for Writer<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut lines = self.buffer.lock();
+        if lines.over {
+            drop(lines);
+            return io::stderr().write(line);
+        }
+        if lines.waiting.len() + line.len() > MOST_WAITING {
+            lines.dropped += 1;
+            return Ok(line.len());
+        }
         let first = lines.waiting.is_empty();
         lines.waiting.extend_from_slice(line);
-        if self.urgent || lines.over || lines.waiting.len() >= MOST_BYTES {
-            lines.write();
-        } else if first {
+        let urgent = self.urgent || lines.waiting.len() >= MOST_BYTES;
+        let news = first || (urgent && !lines.urgent);
+        lines.urgent |= urgent;
+        drop(lines);
+        if news {
             self.buffer.0.news.notify_one();
         }
         Ok(line.len())
@@ -122,5 +173,44 @@ impl Write for Writer<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_an_output_that_takes_nothing() {
+        // Nobody reads the pipe: whoever writes more than it holds waits for ever.
+        let (mut reader, pipe) = io::pipe().unwrap();
+        let buffer = Buffer::to(pipe).unwrap();
+        let line = [b"x".repeat(999), b"\n".to_vec()].concat();
+        for _ in 0..10_000 {
+            let written = buffer.make_writer().write(&line);
+            assert_eq!(written.unwrap(), line.len());
+        }
+        buffer.end();
+        drop(buffer);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        let dropped = text.lines().filter(|line| line.contains("\"dropped\":"));
+        assert_eq!(dropped.count(), 1);
+    }
+
+    #[test]
+    fn the_end_writes_all() {
+        let (mut reader, pipe) = io::pipe().unwrap();
+        let buffer = Buffer::to(pipe).unwrap();
+        for _ in 0..10 {
+            buffer.make_writer().write_all(b"line\n").unwrap();
+        }
+        buffer.end();
+        drop(buffer);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "line\n".repeat(10));
     }
 }

@@ -10,7 +10,7 @@ mod processes;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
 use inferyard_test_ports::Port;
@@ -331,6 +331,59 @@ fn a_worker_and_a_router_run_alone() {
         part.signal(Signal::TERM);
         assert_eq!(part.end().code(), Some(0));
     }
+}
+
+/// Anyone may ask for what is not there, as often as the network carries.
+#[test]
+fn a_flood_of_refusals_is_a_short_log() {
+    const FLOOD: usize = 3_000;
+    let mut router = Process::start(&[
+        "router",
+        "-f",
+        QUICKSTART,
+        "--listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "127.0.0.1:0",
+        "--json",
+    ]);
+    let line = router.stdout.wait_for("address");
+    let addresses: Value = serde_json::from_str(&line).unwrap();
+    let at = |name: &str| {
+        addresses[name]
+            .as_str()
+            .unwrap()
+            .parse::<SocketAddr>()
+            .unwrap()
+    };
+    let mut stream = TcpStream::connect(at("address")).unwrap();
+    let mut answers = stream.try_clone().unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        answers.read_to_string(&mut text).unwrap();
+        text.matches("HTTP/1.1 404 ").count()
+    });
+    let flood = "GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n".repeat(FLOOD - 1);
+    stream.write_all(flood.as_bytes()).unwrap();
+    let last = b"GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(last).unwrap();
+    assert_eq!(reading.join().unwrap(), FLOOD);
+
+    let mut metrics = TcpStream::connect(at("metrics_address")).unwrap();
+    metrics
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    let mut text = String::new();
+    metrics.read_to_string(&mut text).unwrap();
+    let counted = format!("code=\"unknown_url\"}} {FLOOD}\n");
+    assert!(text.contains(&counted), "{text}");
+
+    router.signal(Signal::TERM);
+    let log = router.stderr.end();
+    assert_eq!(router.end().code(), Some(0));
+    // 50 in each ten seconds, however long it took here.
+    let lines = log.lines().filter(|line| line.contains("unknown_url"));
+    assert!((50..FLOOD / 4).contains(&lines.count()), "{log}");
 }
 
 fn sha256(text: &str) -> String {

@@ -90,7 +90,11 @@ impl Cache {
     /// Begins to write what is in force, on a thread of its own; a reader finds the whole of it or what was there
     /// before. False: the write before it still waits for the disk.
     pub(super) fn save(&mut self, known: &Known) -> bool {
-        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+        if self
+            .writing
+            .as_ref()
+            .is_some_and(|writing| !writing.is_finished())
+        {
             return false;
         }
         let objects = Kind::ALL.map(|kind| {

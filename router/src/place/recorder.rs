@@ -67,11 +67,7 @@ impl Recorder {
         Self::write_to(file, path, &head).map_err(failed)
     }
 
-    fn write_to(
-        file: impl Write + Send + 'static,
-        path: &Path,
-        head: &Head,
-    ) -> io::Result<Self> {
+    fn write_to(file: impl Write + Send + 'static, path: &Path, head: &Head) -> io::Result<Self> {
         let mut file = BufWriter::new(file);
         write_line(&mut file, head)?;
         let key = getrandom::u64().expect("the system should have random numbers");
@@ -120,7 +116,11 @@ impl Recorder {
 
     /// Ends the recording, and waits for a time until it is written.
     pub(super) async fn end(&self) {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let Some(Writer { entries, written }) = writer else {
             return;
         };

@@ -485,7 +485,12 @@ fn lengths_are_of_characters_however_they_are_written() {
         );
         read_bytes(Api::Chat, body.as_bytes())
     };
-    for (character, written) in [("ü", "ü"), ("ü", "\\u00fc"), ("😀", "\\ud83d\\ude00"), ("\n", "\\n")] {
+    for (character, written) in [
+        ("ü", "ü"),
+        ("ü", "\\u00fc"),
+        ("😀", "\\ud83d\\ude00"),
+        ("\n", "\\n"),
+    ] {
         assert!(named(&written.repeat(256)).is_ok(), "{character}");
         let message = refusal(named(&written.repeat(257))).3;
         assert!(message.contains("length 257"), "{message}");
@@ -1035,7 +1040,8 @@ fn large_bodies_are_read_to_the_end() {
             messages.len() + 2
         );
     }
-    let unknown = many("\"x\":1");
+    let unknown: Vec<String> = (0..350_000).map(|key| format!("\"x{key}\":1")).collect();
+    let unknown = unknown.join(",");
     let extra = chat_with(&unknown).unwrap().request.extra_json;
     assert_eq!(extra.len(), unknown.len() + 2);
     let ids = text_with(&format!(r#""prompt":[{}]"#, many("1"))).unwrap();

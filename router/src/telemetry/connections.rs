@@ -4,7 +4,11 @@ use inferyard_listen::Counts;
 use prometheus_client::registry::Registry;
 
 pub(super) fn register(registry: &mut Registry, counts: &Counts) {
-    registry.register("connections", "Open connections of clients", counts.open.clone());
+    registry.register(
+        "connections",
+        "Open connections of clients",
+        counts.open.clone(),
+    );
     registry.register(
         "connections_full",
         "1 while no further connection is accepted until one ends",

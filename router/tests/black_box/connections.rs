@@ -166,7 +166,11 @@ async fn one_address_cannot_take_all_connections() {
     let close = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     other.write_all(close).await.unwrap();
     assert!(rest(&mut other).await.starts_with("HTTP/1.1 200 "));
-    shows(&router, &["connections 2", "connections_over_share_total 20"]).await;
+    shows(
+        &router,
+        &["connections 2", "connections_over_share_total 20"],
+    )
+    .await;
 
     // The share is free again as soon as its connection is.
     drop(own.pop());

@@ -64,7 +64,14 @@ async fn models_need_a_key_and_probes_do_not() {
 #[tokio::test]
 async fn strangers_learn_no_names_from_probes() {
     let (worker, router) = router().await;
-    let strangers = ["org/other", "alias", "\"m\"", "127.0.0.1", "worker", "model"];
+    let strangers = [
+        "org/other",
+        "alias",
+        "\"m\"",
+        "127.0.0.1",
+        "worker",
+        "model",
+    ];
     for path in ["/readyz", "/readyz?any", "/readyz?router"] {
         for method in ["GET", "OPTIONS"] {
             let mut client = router.connect().await;

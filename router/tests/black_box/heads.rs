@@ -19,7 +19,10 @@ async fn answers(router: &TestRouter, request: &[u8]) -> Vec<(u16, serde_json::V
         let length = head.split("content-length: ").nth(1).unwrap();
         let length = length.lines().next().unwrap().parse().unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        assert!(head.contains("\r\ncontent-type: application/json"), "{head}");
+        assert!(
+            head.contains("\r\ncontent-type: application/json"),
+            "{head}"
+        );
         assert!(head.contains("\r\nx-request-id: req_"), "{head}");
         answers.push((status, serde_json::from_str(&after[..length]).unwrap()));
         rest = &after[length..];
@@ -41,14 +44,22 @@ async fn error(router: &TestRouter, request: &[u8]) -> (u16, String) {
 }
 
 fn chat(headers: &str) -> Vec<u8> {
-    format!("POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer My API Key\r\n{headers}\r\n")
-        .into_bytes()
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer My API Key\r\n{headers}\r\n"
+    )
+    .into_bytes()
 }
 
 #[tokio::test]
 async fn a_request_has_one_host() {
     let router = TestRouter::unready(catalog(vec![]), |_| ()).await;
-    for hosts in ["", "host: a\r\nhost: a\r\n", "host: a\r\nhost: b\r\n", "host: a b\r\n", "host: a@b\r\n"] {
+    for hosts in [
+        "",
+        "host: a\r\nhost: a\r\n",
+        "host: a\r\nhost: b\r\n",
+        "host: a b\r\n",
+        "host: a@b\r\n",
+    ] {
         let request = format!("GET /healthz HTTP/1.1\r\n{hosts}\r\n");
         let (status, message) = error(&router, request.as_bytes()).await;
         assert_eq!(status, 400, "{hosts}");
@@ -98,15 +109,27 @@ async fn a_request_has_one_key() {
 #[tokio::test]
 async fn what_is_no_request_gets_an_error_with_a_body() {
     let router = TestRouter::unready(catalog(vec![]), |_| ()).await;
-    let large = format!("GET / HTTP/1.1\r\nhost: x\r\nlarge: {}\r\n\r\n", "x".repeat(200 << 10));
-    let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(200));
+    let large = format!(
+        "GET / HTTP/1.1\r\nhost: x\r\nlarge: {}\r\n\r\n",
+        "x".repeat(600 << 10)
+    );
+    let many = format!(
+        "GET / HTTP/1.1\r\nhost: x\r\n{}\r\n",
+        "a: b\r\n".repeat(200)
+    );
     let long = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(70_000));
     let cases: [(&[u8], u16); 8] = [
         (b"hello\r\n\r\n", 400),
         (b"GET / HTTP/9.9\r\nhost: x\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nhost : x\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n", 400),
-        (b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n", 400),
+        (
+            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+            400,
+        ),
+        (
+            b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
+            400,
+        ),
         (long.as_bytes(), 414),
         (many.as_bytes(), 431),
         (large.as_bytes(), 431),
@@ -116,11 +139,16 @@ async fn what_is_no_request_gets_an_error_with_a_body() {
     }
     // An answer before it is left as it is.
     let both = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nhello\r\n\r\n";
-    let statuses: Vec<u16> = answers(&router, both).await.iter().map(|one| one.0).collect();
+    let statuses: Vec<u16> = answers(&router, both)
+        .await
+        .iter()
+        .map(|one| one.0)
+        .collect();
     assert_eq!(statuses, [200, 400]);
     eventually(async || {
         let metrics = router.scrape().await;
-        metrics.contains(r#"requests_total{route="bad_head",status="400",code="malformed_request"} 6"#)
+        metrics
+            .contains(r#"requests_total{route="bad_head",status="400",code="malformed_request"} 6"#)
     })
     .await;
     router.end().await;

@@ -5,17 +5,21 @@ use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use inferyard_router::{BindError, Config, Router, TlsFiles};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{STREAMED, ScriptedWorker, TestRouter, catalog, eventually, request, within};
 
@@ -71,6 +75,14 @@ async fn connect(
     address: SocketAddr,
     trusted: &[&CertificateDer<'static>],
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    shake(stream, trusted).await
+}
+
+async fn shake(
+    stream: TcpStream,
+    trusted: &[&CertificateDer<'static>],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     for certificate in trusted {
         roots.add((*certificate).clone()).unwrap();
@@ -81,7 +93,6 @@ async fn connect(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("router.example").unwrap();
     TlsConnector::from(Arc::new(config))
         .connect(name, stream)
@@ -164,7 +175,11 @@ async fn metrics_and_probes_are_plain_on_their_own_port() {
 async fn who_speaks_no_tls_is_let_go() {
     let mounted = Mounted::new(&new_key());
     let files = mounted.files();
-    let router = TestRouter::unready(catalog(vec![]), |config| config.tls = Some(files)).await;
+    let router = TestRouter::unready(catalog(vec![]), |config| {
+        config.tls = Some(files);
+        config.first_request_timeout = Duration::from_millis(200);
+    })
+    .await;
     let mut clear = TcpStream::connect(router.address).await.unwrap();
     clear.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut silent = TcpStream::connect(router.address).await.unwrap();
@@ -175,6 +190,75 @@ async fn who_speaks_no_tls_is_let_go() {
         assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     }
     router.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_left_behind_tls_too() {
+    let key = new_key();
+    let mounted = Mounted::new(&key);
+    let files = mounted.files();
+    let mut worker = ScriptedWorker::start().await;
+    let router = TestRouter::configured(&[&worker], |config| {
+        config.tls = Some(files);
+        config.request_timeout = Duration::from_millis(500);
+        config.write_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(router.address).await.unwrap();
+    let mut stalled = shake(stream, &[key.cert.der()]).await.unwrap();
+    let chat = request("POST", "/v1/chat/completions", STREAMED);
+    stalled.write_all(&chat).await.unwrap();
+    let pump = tokio::spawn(worker.call().await.pump(usize::MAX));
+    within(pump).await.unwrap();
+    eventually(async || {
+        let metrics = router.scrape().await;
+        metrics.contains("inferyard_router_requests_in_flight 0\n")
+            && metrics.contains("inferyard_router_connections 0\n")
+    })
+    .await;
+    drop(stalled);
+    router.end().await;
+}
+
+#[tokio::test]
+async fn files_that_do_not_answer_stop_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = files(folder.path());
+    let key = new_key();
+    fs::write(&files.certificate, key.cert.pem()).unwrap();
+    fs::write(&files.key, key.signing_key.serialize_pem()).unwrap();
+    let config = Config {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        tls: Some(files.clone()),
+        ..Config::default()
+    };
+    let router = Router::bind(config).await.unwrap();
+    let address = router.address();
+    // Whoever opens it waits for a writer, and whoever reads it waits for what that writes.
+    fs::remove_file(&files.key).unwrap();
+    mknodat(CWD, &files.key, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let (_catalogs, receiver) = watch::channel(Arc::new(catalog(vec![])));
+    let shutdown = CancellationToken::new();
+    let run = tokio::spawn(router.run(receiver, shutdown.clone()));
+    // Without a reader this fails.
+    let nobody_reads = || open(&files.key, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
+    let mut writer = None;
+    eventually(async || {
+        writer = nobody_reads().ok();
+        writer.is_some()
+    })
+    .await;
+    let mut client = within(connect(address, &[key.cert.der()])).await.unwrap();
+    client
+        .write_all(&request("GET", "/v1/models", ""))
+        .await
+        .unwrap();
+    read_until(&mut client, "\"id\":\"m\"").await;
+    drop(writer);
+    shutdown.cancel();
+    within(run).await.unwrap().unwrap();
 }
 
 #[tokio::test]
