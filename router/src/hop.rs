@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use h2::Reason;
 use h2::client::ResponseFuture;
 use http::HeaderMap;
 use inferyard_proto::worker::v1::{GenerateEvent, GenerateRequest};
@@ -24,8 +25,11 @@ mod outgoing;
 pub(crate) use connection::Connection;
 
 use connection::Sender;
-use incoming::{Incoming, lost};
+use incoming::{Incoming, died};
 use outgoing::Outgoing;
+
+/// How often a request is sent again to the same worker after its connection gave it back unseen.
+const MOST_RESENDS: u32 = 2;
 
 type Opening = Pin<Box<dyn Future<Output = Result<Sender, Lost>> + Send>>;
 
@@ -44,6 +48,7 @@ pub(crate) enum Lost {
 pub(crate) struct Call {
     connection: Arc<Connection>,
     phase: Phase,
+    resends: u32,
 }
 
 enum Phase {
@@ -51,8 +56,8 @@ enum Phase {
     Ready(Sender, Outgoing),
     /// The connection has to be opened first.
     Opening(Opening, Outgoing),
-    /// There is no head yet.
-    Sent(ResponseFuture),
+    /// There is no head yet: the connection may still give the request back.
+    Sent(ResponseFuture, Sender, Outgoing),
     Open(Incoming),
     Over,
 }
@@ -74,6 +79,7 @@ impl Call {
         Self {
             connection: Arc::clone(connection),
             phase,
+            resends: 0,
         }
     }
 
@@ -88,22 +94,35 @@ impl Call {
                 Phase::Over => return Poll::Ready(None),
                 Phase::Ready(sender, outgoing) => {
                     let ready = ready!(sender.poll_ready(cx));
-                    if let Ok(response) = ready.and_then(|()| sender.send(outgoing)) {
-                        Phase::Sent(response)
-                    } else {
+                    let outgoing = std::mem::take(outgoing);
+                    match ready.and_then(|()| sender.send(&outgoing)) {
+                        Ok(response) => Phase::Sent(response, sender.clone(), outgoing),
                         // It broke while nobody used it.
-                        let opening = self.connection.open(Some(sender));
-                        Phase::Opening(Box::pin(opening), std::mem::take(outgoing))
+                        Err(_) => {
+                            let opening = self.connection.open(Some(sender));
+                            Phase::Opening(Box::pin(opening), outgoing)
+                        }
                     }
                 }
                 Phase::Opening(opening, outgoing) => match ready!(opening.as_mut().poll(cx)) {
                     Ok(sender) => Phase::Ready(sender, std::mem::take(outgoing)),
                     Err(lost) => return self.ends(lost),
                 },
-                Phase::Sent(response) => match ready!(Pin::new(response).poll(cx)) {
-                    Ok(response) => Phase::Open(Incoming::new(response)),
-                    Err(error) => return self.ends(lost(&error)),
-                },
+                Phase::Sent(response, sender, outgoing) => {
+                    match ready!(Pin::new(response).poll(cx)) {
+                        Ok(response) => Phase::Open(Incoming::new(response)),
+                        Err(error) if !is_unseen(&error) => return self.ends(died(&error)),
+                        Err(error) if self.resends == MOST_RESENDS => {
+                            return self.ends(Lost::Unseen(error.to_string()));
+                        }
+                        Err(_) => {
+                            self.resends += 1;
+                            let (sender, outgoing) = (sender.clone(), std::mem::take(outgoing));
+                            // Good for more, if only this stream was refused.
+                            Phase::Ready(sender, outgoing)
+                        }
+                    }
+                }
             };
         }
     }
@@ -112,4 +131,11 @@ impl Call {
         self.phase = Phase::Over;
         Poll::Ready(Some(Err(lost)))
     }
+}
+
+/// Whether the other side says that it did not process the request: it goes away, and the stream is above the
+/// last one that it processed (RFC 9113, 6.8; h2 reports its GOAWAY on no other stream), or it refused the
+/// stream (8.7).
+fn is_unseen(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
 }

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 use http::{HeaderMap, Response, StatusCode};
 use inferyard_proto::worker::v1::GenerateEvent;
 use prost::Message as _;
@@ -28,13 +28,9 @@ pub(super) struct Incoming {
     refusal: Option<Lost>,
 }
 
-/// Why nothing more will come of a stream.
-pub(super) fn lost(error: &h2::Error) -> Lost {
-    let why = error.to_string();
-    match error.reason() {
-        Some(Reason::REFUSED_STREAM) => Lost::Unseen(why),
-        _ => Lost::Died(why),
-    }
+/// Why nothing more will come of a stream that the worker may have seen.
+pub(super) fn died(error: &h2::Error) -> Lost {
+    Lost::Died(error.to_string())
 }
 
 // === impl Incoming ===
@@ -72,12 +68,12 @@ impl Incoming {
                     let _ = self.body.flow_control().release_capacity(data.len());
                     self.add(data);
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(lost(&error)))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(died(&error)))),
                 None => {
                     let end = ready!(self.body.poll_trailers(cx));
                     return Poll::Ready(match end {
                         Ok(trailers) => trailers.as_ref().and_then(failure).map(Err),
-                        Err(error) => Some(Err(lost(&error))),
+                        Err(error) => Some(Err(died(&error))),
                     });
                 }
             }

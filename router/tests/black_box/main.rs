@@ -10,6 +10,7 @@ mod answers;
 mod bills;
 mod budgets;
 mod retries;
+mod goaway;
 mod keep_alive;
 mod heads;
 mod leaving;

@@ -2,10 +2,12 @@
 
 mod bills;
 mod client;
+mod proxy;
 mod worker;
 
 pub(crate) use bills::Bills;
 pub(crate) use client::{Answer, Connection};
+pub(crate) use proxy::{Proxy, Refusal};
 pub(crate) use worker::{
     Call, ScriptedWorker, admitted, choice_finished, delta, failed, finished, usage,
 };
