@@ -15,8 +15,8 @@ use habits::Habits;
 
 /// Name of the one template in the environment.
 const CHAT: &str = "chat";
-/// What the template itself is given, and no caller may replace.
-const RESERVED: [&str; 5] = [
+/// What every template is given. `rpc::read` refuses these names, and others, as variables of the caller.
+const GIVEN: [&str; 5] = [
     "messages",
     "tools",
     "bos_token",
@@ -178,16 +178,6 @@ impl ChatTemplate {
         let messages = conversation::messages(chat.messages_json, &self.habits)?;
         let tools = conversation::tools(chat.tools_json)?;
         let kwargs = conversation::object(chat.template_kwargs_json, KWARGS)?;
-        if let Some(name) = kwargs
-            .iter()
-            .find_map(|(name, _)| RESERVED.iter().find(|it| *it == name))
-        {
-            let reason = format!("'{name}' is set by the server; please leave it out");
-            return Err(TemplateError::Read {
-                param: KWARGS,
-                reason,
-            });
-        }
         let text = self.compiled.text(messages, tools, kwargs);
         let text = text.map_err(|error| TemplateError::of_render(&error))?;
         let reasoning_open = self
@@ -216,7 +206,7 @@ impl Compiled {
             Value::from(self.special.eos.as_str()),
             Value::from(true),
         ];
-        let own = RESERVED.into_iter().map(ToOwned::to_owned).zip(own);
+        let own = GIVEN.into_iter().map(ToOwned::to_owned).zip(own);
         let variables: Value = kwargs.into_iter().chain(own).collect();
         self.environment.get_template(CHAT)?.render(variables)
     }

@@ -287,13 +287,6 @@ fn wrong_json_names_its_place() {
             "chat_template_kwargs",
             "it must be an object",
         ),
-        (
-            user,
-            "",
-            r#"{"messages": []}"#,
-            "chat_template_kwargs",
-            "'messages' is set by the server; please leave it out",
-        ),
     ];
     for (messages, tools, kwargs, param, reason) in cases {
         let expect = (Some(param), format!("'{param}' is not valid: {reason}."));

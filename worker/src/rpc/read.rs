@@ -1,5 +1,7 @@
 //! A `GenerateRequest` becomes a `Request`: every range is checked here, once.
 
+mod variables;
+
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -66,13 +68,16 @@ pub(super) fn request(request: wire::GenerateRequest) -> Result<Request, Failure
 
 fn prompt(prompt: Option<WirePrompt>) -> Result<Prompt, Failure> {
     match prompt {
-        Some(WirePrompt::Chat(chat)) => Ok(Prompt::Chat(Chat {
-            tool_choice: tool_choice(chat.tool_choice.as_ref())?,
-            messages_json: chat.messages_json,
-            tools_json: chat.tools_json,
-            parallel_tool_calls: chat.parallel_tool_calls.unwrap_or(true),
-            template_kwargs_json: chat.template_kwargs_json,
-        })),
+        Some(WirePrompt::Chat(chat)) => {
+            variables::check(&chat.template_kwargs_json)?;
+            Ok(Prompt::Chat(Chat {
+                tool_choice: tool_choice(chat.tool_choice.as_ref())?,
+                messages_json: chat.messages_json,
+                tools_json: chat.tools_json,
+                parallel_tool_calls: chat.parallel_tool_calls.unwrap_or(true),
+                template_kwargs_json: chat.template_kwargs_json,
+            }))
+        }
         Some(WirePrompt::Text(text)) => {
             let source = match text.content {
                 Some(Content::Text(text)) => TextSource::Text(text),

@@ -286,3 +286,26 @@ async fn the_request_is_the_clients_own_and_connections_are_kept() {
     assert_eq!(first.body["min_tokens"], 2);
     assert_eq!(first.connection, second.connection);
 }
+
+#[tokio::test]
+async fn a_callers_template_never_reaches_the_engine() {
+    let (mut server, fixture) = vllm().await;
+    for (kwargs, param) in [
+        (r#"{"chat_template":"{{ 7*7 }}"}"#, "chat_template"),
+        (r#"{"enable_thinking":false,"messages":[]}"#, "messages"),
+        (r#"{"tokenize":false}"#, "tokenize"),
+        (
+            r#"{"add_generation_prompt":false}"#,
+            "add_generation_prompt",
+        ),
+    ] {
+        let mut request = chat("hi");
+        if let Some(wire::generate_request::Prompt::Chat(chat)) = &mut request.prompt {
+            chat.template_kwargs_json = kwargs.as_bytes().into();
+        }
+        let failed = fixture.ask(request).await.failed.unwrap();
+        assert_eq!(failed.kind(), wire::failed::Kind::InvalidRequest);
+        assert_eq!(failed.param, format!("chat_template_kwargs.{param}"));
+    }
+    assert!(server.asked.try_recv().is_err());
+}

@@ -116,6 +116,30 @@ mod tests {
             ),
             r#"{,"structured_outputs":{"regex":"a"},"min_tokens":3"#
         );
+        // Fields of servers that replace the template, load weights, fetch addresses or move caches.
+        for name in [
+            "adapters",
+            "cache_salt",
+            "chat_template",
+            "chat_template_kwargs",
+            "custom_logit_processor",
+            "documents",
+            "extra_body",
+            "id_slot",
+            "kv_transfer_params",
+            "logits_processors",
+            "lora_path",
+            "media_io_kwargs",
+            "messages",
+            "mm_processor_kwargs",
+            "priority",
+            "vllm_xargs",
+        ] {
+            assert_eq!(
+                passed(&format!(r#"{{"{name}":{{"chat_template":"x"}}}}"#)),
+                "{"
+            );
+        }
         assert_eq!(passed(""), "{");
         assert_eq!(passed("[1]"), "{");
         assert_eq!(passed(r#"{"min_tokens":3,"#), "{");
