@@ -141,6 +141,7 @@ fn config(args: &Args) -> Result<(Config, Option<Scratch>), Failure> {
         }
     };
     args.engine.apply(&settings, &mut config);
+    args.upstream.apply(&mut config);
     config.drain_timeout = args.drain_timeout;
     config.metrics = args.metrics_listen;
     Ok((config, scratch))

@@ -27,6 +27,8 @@ pub enum Verdict {
     Full(Cost),
     /// It failed at this request before, or is kept for one that was overtaken too often.
     Tried,
+    /// It failed requests in a row, or says that its engine does, and others take this one.
+    Ejected,
     /// It is loading, draining, unreachable, or serves something else.
     Unready,
 }

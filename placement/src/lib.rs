@@ -9,6 +9,7 @@
 //!  state     what a worker says
 //!  view      one worker: its last state, the prefixes it holds, what was sent since
 //!  cost      what a request would wait for there, term by term
+//!  outcome   how a request ended; who fails them in a row is ejected
 //!  pool      all workers; the least cost wins
 //!  line      who waits until there is room, and whose turn it is
 //!  decision  what was considered, for people
@@ -20,6 +21,7 @@
 mod cost;
 mod decision;
 mod line;
+mod outcome;
 mod pool;
 pub mod recording;
 mod replay;
@@ -30,6 +32,7 @@ mod work;
 pub use cost::{Cost, Weights};
 pub use decision::{Considered, Verdict};
 pub use line::{Called, Charge, Claim, Full, Joined, Line, Waiter, WaiterId};
+pub use outcome::Outcome;
 pub use pool::{Choice, Pool, Ticket, WorkerId};
 pub use replay::{Differing, Replay, ReplayError, Report};
 pub use state::{Phase, Prefixes, State};

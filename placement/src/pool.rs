@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::view::{Gap, Load, View};
-use crate::{Considered, Cost, Moment, Standing, State, Verdict, Weights, Work};
+use crate::state::Phase;
+use crate::view::{Gap, View};
+use crate::{Considered, Cost, Moment, Outcome, Standing, State, Verdict, Weights, Work};
 
+mod able;
+mod health;
 mod lately;
 
+use able::Able;
+use health::{Health, Trust};
 use lately::Lately;
 
 /// Seconds of cost that nobody can foretell: workers that differ by less are equally good.
@@ -53,26 +58,13 @@ pub struct Pool {
     able: Vec<Able>,
 }
 
-/// A worker that could take the request of this moment.
-#[derive(Debug)]
-struct Able {
-    index: usize,
-    /// Among those that are considered.
-    row: usize,
-    load: Load,
-    lately: f64,
-    cost: Cost,
-    weighed: f64,
-    room: bool,
-    full: bool,
-}
-
 #[derive(Debug)]
 struct Member {
     id: WorkerId,
     name: Arc<str>,
     view: View,
     lately: Lately,
+    health: Health,
 }
 
 // === impl Pool ===
@@ -118,6 +110,7 @@ impl Pool {
             name,
             view: View::default(),
             lately: Lately::default(),
+            health: Health::default(),
         });
         id
     }
@@ -138,7 +131,12 @@ impl Pool {
         let Some(member) = self.member(worker) else {
             return Ok(());
         };
+        let comes_back = state.phase == Phase::Ready && member.view.was_away(state.boot_id);
         member.view.update(state, now)?;
+        if comes_back {
+            // It knows more of its engine than its answers tell.
+            member.health.recovered();
+        }
         let total = member.view.load().worked_tokens;
         member.lately.total(total, now);
         Ok(())
@@ -153,7 +151,8 @@ impl Pool {
     }
 
     /// Finds the best worker that has not been tried, those with room before those without; writes down
-    /// what was considered. `None`: nobody serves.
+    /// what was considered. Workers that failed requests in a row, or say that their engine does, are
+    /// left out while there are others. `None`: nobody serves.
     pub fn choose(
         &mut self,
         work: &Work,
@@ -211,7 +210,7 @@ impl Pool {
     pub fn has_room(&self, worker: WorkerId, work: &Work) -> bool {
         self.seen(worker).is_some_and(|member| {
             let covered = member.view.covered_blocks(work);
-            member.view.serves(&self.model) && member.view.load().has_room(work, covered)
+            member.view.takes(&self.model) && member.view.load().has_room(work, covered)
         })
     }
 
@@ -227,6 +226,7 @@ impl Pool {
         self.next_serial += 1;
         if let Some(member) = self.member(worker) {
             member.view.send(serial, work, covered_blocks, now);
+            member.health.send(serial, now);
         }
         Ticket { worker, serial }
     }
@@ -243,7 +243,7 @@ impl Pool {
         self.able.clear();
         for (index, member) in self.members.iter().enumerate() {
             let Some(member) = member else { continue };
-            let verdict = if !member.view.serves(&self.model) {
+            let verdict = if !member.view.takes(&self.model) {
                 Verdict::Unready
             } else if tried.contains(&member.id) {
                 Verdict::Tried
@@ -257,6 +257,13 @@ impl Pool {
                     weighed: 0.0,
                     room: true,
                     full: false,
+                    trusted: member.view.serves(&self.model)
+                        && match member.health.trust(now) {
+                            Trust::Full => true,
+                            // A second failure of one request would be its client's.
+                            Trust::Probe => tried.is_empty(),
+                            Trust::None => false,
+                        },
                 });
                 Verdict::Able(Cost::default())
             };
@@ -265,21 +272,8 @@ impl Pool {
                 verdict,
             });
         }
-        self.assume_rates();
-    }
-
-    /// Who has not measured itself is thought to be as fast as the others, or nobody would find out.
-    fn assume_rates(&mut self) {
-        let prefill = mean(self.able.iter().map(|able| able.load.prefill_rate));
-        let decode = mean(self.able.iter().map(|able| able.load.decode_rate));
-        for Able { load, .. } in &mut self.able {
-            if load.prefill_rate <= 0.0 {
-                load.prefill_rate = prefill;
-            }
-            if load.decode_rate <= 0.0 {
-                load.decode_rate = decode;
-            }
-        }
+        able::leave_out_untrusted(&mut self.able, considered);
+        able::assume_rates(&mut self.able);
     }
 
     /// The first token of a request is there.
@@ -289,10 +283,12 @@ impl Pool {
         }
     }
 
-    /// A request has ended, however that was.
-    pub fn ended(&mut self, ticket: Ticket) {
+    /// A request has ended.
+    pub fn ended(&mut self, ticket: Ticket, outcome: Outcome, now: Moment) {
+        let chance = spread(self.seed ^ ticket.serial);
         if let Some(member) = self.member(ticket.worker) {
             member.view.ended(ticket.serial);
+            member.health.ended(ticket.serial, outcome, now, chance);
         }
     }
 
@@ -307,7 +303,10 @@ impl Pool {
     #[must_use]
     pub fn standing(&self, worker: WorkerId) -> Standing {
         self.seen(worker).map_or(Standing::Unreachable, |member| {
-            member.view.standing(&self.model)
+            match member.view.standing(&self.model) {
+                Standing::Ready if member.health.is_ejected() => Standing::Ejected,
+                standing => standing,
+            }
         })
     }
 
@@ -373,16 +372,6 @@ fn spread(turn: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)
-}
-
-/// Of the rates that were measured; 0: none was.
-fn mean(rates: impl Iterator<Item = f32>) -> f32 {
-    let (mut sum, mut count) = (0.0, 0.0);
-    for rate in rates.filter(|rate| *rate > 0.0) {
-        sum += rate;
-        count += 1.0;
-    }
-    sum / f32::max(count, 1.0)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Moment, Prefixes, State, Weights, Work};
+use crate::{Moment, Outcome, Prefixes, State, Weights, Work};
 
 /// The version of this format.
 pub const VERSION: u32 = 1;
@@ -90,6 +90,9 @@ pub enum Event {
     Ended {
         /// Its number.
         serial: u64,
+        /// How.
+        #[serde(default, skip_serializing_if = "Outcome::is_untold")]
+        outcome: Outcome,
     },
 }
 

@@ -129,9 +129,9 @@ impl Replay {
                     replayed.pool.begun(*ticket);
                 }
             }
-            Event::Ended { serial } => {
+            Event::Ended { serial, outcome } => {
                 if let Some(ticket) = replayed.open.remove(&serial) {
-                    replayed.pool.ended(ticket);
+                    replayed.pool.ended(ticket, outcome, at);
                 }
             }
         }

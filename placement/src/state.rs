@@ -57,6 +57,8 @@ pub enum Phase {
     Ready,
     /// It finishes what runs.
     Draining,
+    /// It takes requests, and its engine fails them.
+    Unhealthy,
 }
 
 /// A change of the prefix blocks that a worker holds.
@@ -107,6 +109,7 @@ impl Phase {
             WirePhase::Loading => Self::Loading(progress),
             WirePhase::Ready => Self::Ready,
             WirePhase::Draining => Self::Draining,
+            WirePhase::Unhealthy => Self::Unhealthy,
         }
     }
 }

@@ -35,6 +35,11 @@ pub struct View {
 pub enum Standing {
     /// It can.
     Ready,
+    /// It can, and failed requests in a row: it gets them only where no other worker takes them, and one
+    /// now and then to prove itself.
+    Ejected,
+    /// It can, and says that its engine fails them: it gets them only where no other worker takes them.
+    Unhealthy,
     /// It reads the model.
     Loading {
         /// How far, 0 to 1.
@@ -138,6 +143,7 @@ impl View {
             },
             Phase::Loading(progress) => Standing::Loading { progress },
             Phase::Ready => Standing::Ready,
+            Phase::Unhealthy => Standing::Unhealthy,
         }
     }
 
@@ -145,6 +151,20 @@ impl View {
     pub(crate) fn serves(&self, model: &str) -> bool {
         let state = self.state.as_ref();
         state.is_some_and(|state| state.phase == Phase::Ready && state.model == model)
+    }
+
+    /// Whether a request for `model` can be placed where no other worker takes it.
+    pub(crate) fn takes(&self, model: &str) -> bool {
+        let state = self.state.as_ref();
+        state.is_some_and(|state| {
+            matches!(state.phase, Phase::Ready | Phase::Unhealthy) && state.model == model
+        })
+    }
+
+    /// Whether it said in this life of it that it does not serve.
+    pub(crate) fn was_away(&self, boot_id: u64) -> bool {
+        let state = self.state.as_ref();
+        state.is_some_and(|state| state.boot_id == boot_id && state.phase != Phase::Ready)
     }
 
     /// The worker's life; 0: it has not spoken.

@@ -23,6 +23,7 @@ use crate::flow;
 use crate::limit::{Limiter, LimiterError};
 use crate::place::{Fleet, RecordError};
 use crate::probes::Readiness;
+use crate::quarantine::Quarantine;
 use crate::reserve::Estimates;
 use crate::telemetry::{Telemetry, scrape};
 use crate::tls::{Tls, TlsError};
@@ -86,6 +87,8 @@ pub(crate) struct App {
     pub(crate) fleet: Fleet,
     pub(crate) limiter: Limiter,
     pub(crate) estimates: Estimates,
+    /// Requests that end engines.
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) telemetry: Arc<Telemetry>,
     /// Those of clients.
     pub(crate) connections: Connections,
@@ -267,6 +270,7 @@ impl App {
             fleet: Fleet::new(recording)?,
             limiter,
             estimates: Estimates::default(),
+            quarantine: Arc::new(Quarantine::new()),
             telemetry,
             cut,
             given_up: TaskTracker::new(),

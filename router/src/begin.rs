@@ -18,6 +18,7 @@ use crate::error::{Error, StreamError};
 use crate::explain;
 use crate::meter::{Meter, Note, Notes};
 use crate::place::{Seeker, place};
+use crate::quarantine::Suspect;
 use crate::read::Generation;
 use crate::reserve::{Estimate, Recount};
 use crate::stream::{self, Tokens, Tries};
@@ -46,6 +47,8 @@ struct Asked {
     request: GenerateRequest,
     /// A prompt that is too long for what is set aside is paid exactly, once.
     recount: Option<Recount>,
+    /// What is told where it ends an engine.
+    suspect: Suspect,
     /// Whether the head is to say why it was placed as it was.
     explain: bool,
 }
@@ -61,6 +64,7 @@ impl Beginning {
         generation: &mut Generation,
         estimate: &Estimate,
         recount: Option<Recount>,
+        suspect: Suspect,
     ) -> Self {
         let seeker = Seeker::new(accepted.id, generation, key, estimate);
         let asked = Asked {
@@ -69,6 +73,7 @@ impl Beginning {
             explain: explain::is_asked(app, &accepted.head.headers),
             request: std::mem::take(&mut generation.request),
             recount,
+            suspect,
         };
         let notes = Notes::default();
         let work = begin(Arc::clone(app), seeker, asked, notes.clone());
@@ -130,8 +135,12 @@ async fn begin(
             notes.write(Note::Header(name, value));
         }
         let worker = Arc::clone(placed.slot.worker());
-        let (id, request) = (asked.id, asked.now());
-        match stream::open(placed.slot, id, request, &notes, &app.given_up).await {
+        let sent = stream::Sent {
+            id: asked.id,
+            request: asked.now(),
+            suspect: asked.suspect.clone(),
+        };
+        match stream::open(placed.slot, sent, &notes, &app.given_up).await {
             Ok(tokens) => return Ok(tokens),
             Err(error) => {
                 if asked.pays_exactly(&error, &notes).await? {

@@ -267,7 +267,35 @@ fn stream(error: &StreamError) -> Row<'_> {
         StreamError::Internal { .. } => Row::broken("worker_internal"),
         StreamError::Unreachable { .. } => Row::broken("worker_unreachable"),
         StreamError::Died { .. } => Row::broken("worker_died"),
+        StreamError::EngineCrashed { .. } => Row::broken("engine_crashed"),
+        StreamError::DiedAgain => died_again(),
+        StreamError::CrashesEngine => crashes_engine(),
         StreamError::Contract(_) => Row::broken("worker_contract"),
+    }
+}
+
+/// Two workers ended under the request: a client that sends it again could end more.
+fn died_again() -> Row<'static> {
+    Row {
+        code: None,
+        retry: Some(row::Retry::NEVER),
+        ..Row::server(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "worker_died_again",
+            "Two workers failed while they processed your request, so it was not tried again.",
+        )
+    }
+}
+
+fn crashes_engine() -> Row<'static> {
+    Row {
+        retry: Some(row::Retry::NEVER),
+        ..Row::invalid(
+            StatusCode::BAD_REQUEST,
+            "request_crashes_engine",
+            "This request ended the engine of this model twice, so it is refused for five minutes. \
+             Please change it; leave out fields that are not part of OpenAI's API first.",
+        )
     }
 }
 

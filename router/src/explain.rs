@@ -126,6 +126,7 @@ impl<'a> Row<'a> {
             Verdict::Able(cost) => ("able", Some(cost)),
             Verdict::Full(cost) => ("full", Some(cost)),
             Verdict::Tried => ("tried", None),
+            Verdict::Ejected => ("ejected", None),
             Verdict::Unready => ("unready", None),
         };
         Self {

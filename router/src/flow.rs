@@ -1,6 +1,6 @@
 //! The way of a request, on one page.
 //!
-//! accept → authenticate → read → reserve → place → stream → answer → meter. Each step takes what the step
+//! accept → authenticate → read → quarantine → reserve → place → stream → answer → meter. Each step takes what the step
 //! before it gave. A client that leaves drops the future or the body at whatever step it is: the
 //! worker is told to end and says what it had produced, the slot is given back, the meter settles that
 //! and writes its record.
@@ -111,9 +111,25 @@ async fn generate(
     };
     meter.asks_for(&generation.model.name);
     let mut generation = address(generation, &caller, accepted);
+    let key = &caller.key;
+    let suspect = match app.quarantine.admit(&key.account, &generation.request) {
+        Ok(suspect) => suspect,
+        Err(error) => {
+            refuse(app, &caller, accepted).await?;
+            return Err(error.into());
+        }
+    };
     let Reserved { bill, recount } = reserve(app, &caller, accepted, &mut generation).await?;
-    let (key, estimate) = (&caller.key, bill.estimate());
-    let beginning = Beginning::new(app, accepted, key, &mut generation, estimate, recount);
+    let estimate = bill.estimate();
+    let beginning = Beginning::new(
+        app,
+        accepted,
+        key,
+        &mut generation,
+        estimate,
+        recount,
+        suspect,
+    );
     meter.owes(bill);
     reply(app, beginning, generation, accepted, meter).await
 }

@@ -95,13 +95,12 @@ impl Call {
                 Phase::Ready(sender, outgoing) => {
                     let ready = ready!(sender.poll_ready(cx));
                     let outgoing = std::mem::take(outgoing);
-                    match ready.and_then(|()| sender.send(&outgoing)) {
-                        Ok(response) => Phase::Sent(response, sender.clone(), outgoing),
+                    if let Ok(response) = ready.and_then(|()| sender.send(&outgoing)) {
+                        Phase::Sent(response, sender.clone(), outgoing)
+                    } else {
                         // It broke while nobody used it.
-                        Err(_) => {
-                            let opening = self.connection.open(Some(sender));
-                            Phase::Opening(Box::pin(opening), outgoing)
-                        }
+                        let opening = self.connection.open(Some(sender));
+                        Phase::Opening(Box::pin(opening), outgoing)
                     }
                 }
                 Phase::Opening(opening, outgoing) => match ready!(opening.as_mut().poll(cx)) {

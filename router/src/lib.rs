@@ -16,6 +16,7 @@ mod authenticate;
 mod preview;
 mod collect;
 mod read;
+mod quarantine;
 mod limit;
 mod reserve;
 mod begin;

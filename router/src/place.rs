@@ -20,7 +20,7 @@ mod worker;
 
 pub(crate) use crew::Lengths;
 pub(crate) use fleet::Fleet;
-pub(crate) use inferyard_placement::Standing;
+pub(crate) use inferyard_placement::{Outcome, Standing};
 pub(crate) use journal::Decided;
 pub use recorder::RecordError;
 pub(crate) use seeker::Seeker;

@@ -197,7 +197,9 @@ fn missing_workers<'a>(fleet: &Fleet, model: &'a str) -> Option<Missing<'a>> {
 
 fn describe(address: String, standing: Standing) -> WorkerReadiness {
     let (state, progress, serves) = match standing {
-        Standing::Ready => ("ready", None, None),
+        // It serves, and gets requests where no other worker takes them: no reason to take a router away.
+        Standing::Ready | Standing::Ejected => ("ready", None, None),
+        Standing::Unhealthy => ("unhealthy", None, None),
         Standing::Loading { progress } => ("loading", Some(progress), None),
         Standing::Draining => ("draining", None, None),
         Standing::OtherModel { serves } => ("other_model", None, Some(serves)),

@@ -67,7 +67,9 @@ pub(crate) async fn collect(
         match poll_fn(|cx| tokens.poll_event(cx)).await {
             Some(Ok(event)) => {
                 meter.observe(&event);
-                whole = answer.push(event)?;
+                whole = answer
+                    .push(event)
+                    .inspect_err(|_| tokens.broke_contract())?;
             }
             Some(Err(Broken { error, usage })) => {
                 meter.used(usage);
@@ -170,6 +172,7 @@ impl EventBody {
                         &mut self.out
                     };
                     if let Err(error) = self.frames.push(&event, out) {
+                        tokens.broke_contract();
                         self.fail(&error.into(), meter);
                     } else if is_last {
                         self.ended = true;

@@ -16,7 +16,8 @@ use crate::accept::RequestId;
 use crate::error::StreamError;
 use crate::hop::{Call, Lost};
 use crate::meter::{Note, Notes};
-use crate::place::Slot;
+use crate::place::{Outcome, Slot};
+use crate::quarantine::Suspect;
 
 mod given_up;
 mod tries;
@@ -42,6 +43,14 @@ enum Phase {
     Ended,
 }
 
+/// A request as it goes to a worker.
+pub(crate) struct Sent {
+    pub(crate) id: RequestId,
+    pub(crate) request: GenerateRequest,
+    /// What is told where it ends an engine.
+    pub(crate) suspect: Suspect,
+}
+
 /// Why an answer broke off, and what was produced until then, where the worker said so.
 #[derive(Debug)]
 pub(crate) struct Broken {
@@ -53,8 +62,7 @@ pub(crate) struct Broken {
 #[tracing::instrument(level = "debug", skip_all)]
 pub(crate) async fn open(
     slot: Slot,
-    id: RequestId,
-    request: GenerateRequest,
+    sent: Sent,
     notes: &Notes,
     tasks: &TaskTracker,
 ) -> Result<Tokens, StreamError> {
@@ -72,8 +80,9 @@ pub(crate) async fn open(
     let mut tokens = Tokens {
         first: None,
         phase: Phase::Running(Running {
-            call: Call::new(slot.worker().connection(), headers, request),
-            id,
+            call: Call::new(slot.worker().connection(), headers, sent.request),
+            id: sent.id,
+            suspect: sent.suspect,
             slot,
             rest: sender,
             tasks: tasks.clone(),
@@ -123,11 +132,7 @@ impl Tokens {
             };
             let (error, usage) = match ready!(call.poll_event(cx)) {
                 Some(Ok(GenerateEvent { event: Some(event) })) => match event {
-                    Event::Failed(failed) => {
-                        let (error, usage) = StreamError::from_failed(failed);
-                        self.failed(&error, usage);
-                        (error, usage)
-                    }
+                    Event::Failed(failed) => StreamError::from_failed(failed),
                     event => {
                         self.produced(&event);
                         return Poll::Ready(Some(Ok(event)));
@@ -136,8 +141,10 @@ impl Tokens {
                 // An event of a later version of the contract.
                 Some(Ok(GenerateEvent { event: None })) => continue,
                 Some(Err(lost)) => (lost.into(), None),
-                None => (early_end(), None),
+                // The connection is whole: no worker died.
+                None => (StreamError::Contract("no event was the last one"), None),
             };
+            let error = self.failed(error, usage);
             self.phase = Phase::Ended;
             return Poll::Ready(Some(Err(Broken { error, usage })));
         }
@@ -161,6 +168,7 @@ impl Tokens {
                 if let Some(usage) = finished.usage {
                     running.slot.produced_in_all(usage.completion_tokens);
                 }
+                running.slot.ends(Outcome::Succeeded);
                 if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Ended) {
                     self.phase = Phase::Finished(running.call);
                 }
@@ -169,15 +177,40 @@ impl Tokens {
         }
     }
 
-    fn failed(&mut self, error: &StreamError, usage: Option<Usage>) {
+    /// Tells the worker's slot, and the quarantine, how the request failed. Gives the error that counts.
+    fn failed(&mut self, error: StreamError, usage: Option<Usage>) -> StreamError {
         let Phase::Running(running) = &mut self.phase else {
-            return;
+            return error;
         };
         if let Some(usage) = usage {
             running.slot.produced_in_all(usage.completion_tokens);
         }
         if matches!(error, StreamError::Overloaded) {
             running.slot.refused();
+        }
+        let died = matches!(error, StreamError::Died { .. });
+        if died {
+            running.slot.ends(Outcome::Died(running.slot.boot_id()));
+        } else if error.is_of_the_worker() {
+            running.slot.ends(Outcome::Failed);
+        }
+        // An engine beside its worker leaves the worker to say so.
+        let alone = match error {
+            StreamError::EngineCrashed { .. } => true,
+            _ => died && running.slot.crashed_alone(),
+        };
+        if alone && running.suspect.crashed() {
+            let (request_id, worker) = (running.id, running.slot.worker().endpoint());
+            tracing::error!(%request_id, %worker, %error, "a request ended a second engine, and is refused from now on");
+            return StreamError::CrashesEngine;
+        }
+        error
+    }
+
+    /// The events are not what the contract says.
+    pub(crate) fn broke_contract(&mut self) {
+        if let Phase::Running(running) = &mut self.phase {
+            running.slot.ends(Outcome::Failed);
         }
     }
 }
@@ -190,12 +223,6 @@ impl Drop for Tokens {
             let (tasks, first) = (running.tasks.clone(), self.first.take());
             tasks.spawn_on(running.give_up(first), &runtime);
         }
-    }
-}
-
-fn early_end() -> StreamError {
-    StreamError::Died {
-        message: "the stream ended before the answer".to_owned(),
     }
 }
 

@@ -208,6 +208,8 @@ impl Telemetry {
     fn show(&self, model: &Arc<str>, running: u32, standing: &Standing) {
         let state = match standing {
             Standing::Ready => "ready",
+            Standing::Ejected => "ejected",
+            Standing::Unhealthy => "unhealthy",
             Standing::Loading { .. } => "loading",
             Standing::Draining => "draining",
             Standing::OtherModel { .. } => "other_model",

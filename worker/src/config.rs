@@ -39,6 +39,9 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// How long a reader may leave its events unread before it is cut off.
     pub slow_reader_timeout: Duration,
+    /// How long requests may run on a server beside the worker without a token before the worker says that
+    /// it is unhealthy.
+    pub engine_stall_timeout: Duration,
     /// Where Prometheus metrics are served. None: nowhere.
     pub metrics: Option<SocketAddr>,
 }
@@ -136,6 +139,7 @@ impl Config {
             threads: None,
             drain_timeout: Duration::from_secs(30),
             slow_reader_timeout: Duration::from_secs(30),
+            engine_stall_timeout: Duration::from_secs(30),
             metrics: None,
         }
     }

@@ -144,6 +144,8 @@ pub(crate) enum FailureKind {
     Cancelled,
     /// The prompt has more tokens than the request allows.
     PromptTooExpensive,
+    /// The engine broke off while it had no other request: this one may be the cause.
+    EngineCrashed,
 }
 
 // === impl Delta ===
@@ -257,6 +259,24 @@ impl FailureKind {
             Self::UnknownModel => "unknown_model",
             Self::Cancelled => "cancelled",
             Self::PromptTooExpensive => "prompt_too_expensive",
+            Self::EngineCrashed => "engine_crashed",
+        }
+    }
+
+    /// The engine is at fault, not the request, its reader or the load.
+    pub(crate) fn is_of_the_engine(self) -> bool {
+        match self {
+            Self::Internal | Self::EngineCrashed => true,
+            Self::InvalidRequest
+            | Self::ContextLengthExceeded
+            | Self::Overloaded
+            | Self::Loading
+            | Self::Draining
+            | Self::DeadlineExceeded
+            | Self::SlowReader
+            | Self::UnknownModel
+            | Self::PromptTooExpensive
+            | Self::Cancelled => false,
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) enum Phase {
     Loading,
     /// Serving.
     Ready,
+    /// Taking requests, which the engine fails.
+    Unhealthy,
     /// Finishing what runs.
     Draining,
 }
@@ -216,7 +218,7 @@ impl State {
             inner.snapshot.load_progress = 1.0;
             inner.snapshot.note.clear();
             // A worker that was told to shut down while it loaded stays in that phase.
-            if inner.snapshot.phase == Phase::Loading {
+            if matches!(inner.snapshot.phase, Phase::Loading | Phase::Unhealthy) {
                 inner.snapshot.phase = Phase::Ready;
             }
         });
@@ -234,10 +236,25 @@ impl State {
         self.change(|inner| {
             inner.snapshot.load_progress = 0.0;
             inner.snapshot.note = note;
-            if inner.snapshot.phase == Phase::Ready {
+            if matches!(inner.snapshot.phase, Phase::Ready | Phase::Unhealthy) {
                 inner.snapshot.phase = Phase::Loading;
             }
         });
+    }
+
+    /// What it serves with fails its requests, or produces nothing.
+    pub(crate) fn set_unhealthy(&self, note: String) {
+        self.change(|inner| {
+            inner.snapshot.note = note;
+            if inner.snapshot.phase == Phase::Ready {
+                inner.snapshot.phase = Phase::Unhealthy;
+            }
+        });
+    }
+
+    /// Whether it is shutting down.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.lock().snapshot.phase == Phase::Draining
     }
 
     /// The worker is shutting down.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use inferyard_placement::{Considered, Moment, Pool, Ticket, Weights, Work, WorkerId};
+use inferyard_placement::{Considered, Moment, Outcome, Pool, Ticket, Weights, Work, WorkerId};
 use inferyard_proto::worker::v1::WorkerState;
 
 /// The name of the model that all workers serve.
@@ -132,9 +132,11 @@ impl Router {
         }
     }
 
-    pub(crate) fn ended(&mut self, given: Given) {
+    pub(crate) fn ended(&mut self, given: Given, now: Moment) {
         match (self, given.ticket) {
-            (Self::Inferyard { pool, .. }, Some(ticket)) => pool.ended(ticket),
+            (Self::Inferyard { pool, .. }, Some(ticket)) => {
+                pool.ended(ticket, Outcome::Succeeded, now);
+            }
             (Self::LeastLoad { running, .. }, _) => running[given.worker] -= 1,
             _ => {}
         }

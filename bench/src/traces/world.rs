@@ -147,7 +147,7 @@ impl World<'_> {
         }
         for end in &finished {
             if let Some(open) = self.open.remove(&end.id) {
-                self.routers[open.router].ended(open.given);
+                self.routers[open.router].ended(open.given, now);
                 self.tally.prompt += end.prompt;
                 self.tally.cached += end.cached;
                 self.tally.worked[worker] += end.prompt - end.cached + end.produced;

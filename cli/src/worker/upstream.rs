@@ -1,8 +1,11 @@
 //! An engine that is not in the worker: a server beside it, or none at all.
 
-use clap::ValueEnum;
-use inferyard_worker::{EngineUrl, Upstream, UpstreamKind};
+use std::time::Duration;
 
+use clap::ValueEnum;
+use inferyard_worker::{Config, EngineUrl, Upstream, UpstreamKind};
+
+use crate::duration;
 use crate::failure::Failure;
 
 /// A server beside the worker.
@@ -24,6 +27,9 @@ pub(super) struct Args {
     /// The name by which it knows the model [default: the first that it lists at /v1/models]
     #[arg(long, value_name = "NAME", requires = "engine")]
     engine_model: Option<String>,
+    /// How long requests may run without a token before routers are told to go elsewhere [default: 30s]
+    #[arg(long, value_name = "TIME", requires = "engine", value_parser = duration::parse)]
+    engine_stall_timeout: Option<Duration>,
 }
 
 /// Which server it is.
@@ -74,5 +80,12 @@ impl Args {
             url: url.expect("clap should require the URL of a server"),
             model: self.engine_model.clone(),
         })))
+    }
+
+    /// Sets what is not about where the engine is.
+    pub(super) fn apply(&self, config: &mut Config) {
+        if let Some(timeout) = self.engine_stall_timeout {
+            config.engine_stall_timeout = timeout;
+        }
     }
 }

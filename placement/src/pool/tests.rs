@@ -127,7 +127,7 @@ fn a_ticket_of_a_worker_that_left_means_nothing_to_the_next_one() {
     pool.state(worker, state(|_| ()), SECOND).unwrap();
     let new = pool.send(&work(&[]), worker, 0, SECOND);
     assert_eq!(old.worker().index, new.worker().index);
-    pool.ended(old);
+    pool.ended(old, Outcome::Untold, SECOND);
     assert_eq!(pool.boot_id(workers[0]), 0);
     assert!(pool.state(workers[0], state(|_| ()), SECOND).is_ok());
     let member = pool.members[worker.index].as_ref().unwrap();
@@ -208,4 +208,94 @@ fn what_the_template_adds_is_known_once_every_loaded_worker_tells() {
     ] {
         assert_eq!(pool(states).0.template_tokens(), expected);
     }
+}
+
+/// Places a request that ends like this.
+fn end(pool: &mut Pool, tried: &[WorkerId], now: Moment, outcome: Outcome) -> WorkerId {
+    let choice = pool
+        .choose(&work(&[]), tried, now, &mut Vec::new())
+        .unwrap();
+    let ticket = pool.send(&work(&[]), choice.worker, 0, now);
+    pool.ended(ticket, outcome, now);
+    choice.worker
+}
+
+#[test]
+fn workers_that_fail_in_a_row_get_a_request_now_and_then() {
+    let (mut pool, workers) = pool(vec![state(|_| ()), state(|_| ()), state(|_| ())]);
+    let outcome = |worker| {
+        if worker == workers[0] {
+            Outcome::Succeeded
+        } else {
+            Outcome::Failed
+        }
+    };
+    let mut failed = [0; 3];
+    let mut failed_twice = 0;
+    // Two minutes of a request every 100 ms, each tried on one other worker where it fails.
+    for number in 0..1_200 {
+        let now = SECOND + Moment::from_millis(100) * number;
+        let mut tried = Vec::new();
+        for _ in 0..2 {
+            let choice = pool
+                .choose(&work(&[]), &tried, now, &mut Vec::new())
+                .unwrap();
+            let ticket = pool.send(&work(&[]), choice.worker, 0, now);
+            pool.ended(ticket, outcome(choice.worker), now);
+            if outcome(choice.worker) == Outcome::Succeeded {
+                break;
+            }
+            failed[choice.worker.index] += 1;
+            failed_twice += tried.len();
+            tried.push(choice.worker);
+        }
+    }
+    // Three before each is ejected, and then 2, 6, 14, 30, 62 and 122 s later at the latest.
+    assert_eq!(failed[0], 0);
+    assert!(
+        failed[1..].iter().all(|count| (7..=9).contains(count)),
+        "{failed:?}"
+    );
+    assert!(failed_twice <= 3, "{failed_twice}");
+}
+
+#[test]
+fn where_all_fail_all_are_tried() {
+    let (mut pool, workers) = pool(vec![state(|_| ()), state(|_| ())]);
+    let mut asked = [0; 2];
+    for _ in 0..100 {
+        let worker = end(&mut pool, &[], SECOND, Outcome::Failed);
+        asked[worker.index] += 1;
+    }
+    assert!(asked.iter().all(|count| *count > 10), "{asked:?}");
+    assert_eq!(pool.standing(workers[0]), Standing::Ejected);
+    // One that answers is trusted again, and the other is not.
+    let good = end(&mut pool, &[], SECOND, Outcome::Succeeded);
+    for _ in 0..10 {
+        assert_eq!(end(&mut pool, &[], SECOND, Outcome::Succeeded), good);
+    }
+    assert_ne!(end(&mut pool, &[good], SECOND, Outcome::Untold), good);
+}
+
+#[test]
+fn a_worker_that_says_it_is_unhealthy_is_the_last_to_be_asked() {
+    let unhealthy = |state: &mut State| state.phase = Phase::Unhealthy;
+    let (mut pool, workers) = pool(vec![state(|_| ()), state(unhealthy)]);
+    assert_eq!(pool.standing(workers[1]), Standing::Unhealthy);
+    let mut considered = Vec::new();
+    for _ in 0..10 {
+        let choice = pool
+            .choose(&work(&[]), &[], SECOND, &mut considered)
+            .unwrap();
+        assert_eq!(choice.worker, workers[0]);
+        assert_eq!(considered[1].verdict, Verdict::Ejected);
+    }
+    assert_eq!(place(&mut pool, &[], &workers[..1]), Some(workers[1]));
+    // It is back, and what its answers told before is over.
+    for _ in 0..3 {
+        end(&mut pool, &workers[..1], SECOND, Outcome::Failed);
+    }
+    pool.state(workers[1], state(|state| state.sequence = 2), SECOND)
+        .unwrap();
+    assert_eq!(pool.standing(workers[1]), Standing::Ready);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::recording::Blinding;
-use crate::{Choice, Claim, Line, Phase, Prefixes, Waiter, Work};
+use crate::{Choice, Claim, Line, Outcome, Phase, Prefixes, Waiter, Work};
 
 const WORKERS: u64 = 3;
 
@@ -157,8 +157,16 @@ fn recording() -> Vec<Entry> {
             recorded.pool.begun(ticket);
             let serial = ticket.serial();
             recorded.write(Event::Begun { serial });
-            recorded.pool.ended(ticket);
-            recorded.write(Event::Ended { serial });
+            // Now and then one fails, so that workers are ejected and prove themselves.
+            let outcome = match serial % 7 {
+                0..4 => Outcome::Failed,
+                4 => Outcome::Died(1),
+                5 => Outcome::Untold,
+                _ => Outcome::Succeeded,
+            };
+            let now = recorded.now;
+            recorded.pool.ended(ticket, outcome, now);
+            recorded.write(Event::Ended { serial, outcome });
         }
     }
     recorded.entries

@@ -447,6 +447,9 @@ pub mod failed {
         Cancelled = 10,
         /// The prompt has more tokens than `max_prompt_tokens` allows; `prompt_tokens` has the count.
         PromptTooExpensive = 11,
+        /// The engine broke off while this was the only request that it had, outside of drain: the request may
+        /// be the cause.
+        EngineCrashed = 12,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -467,6 +470,7 @@ pub mod failed {
                 Self::UnknownModel => "KIND_UNKNOWN_MODEL",
                 Self::Cancelled => "KIND_CANCELLED",
                 Self::PromptTooExpensive => "KIND_PROMPT_TOO_EXPENSIVE",
+                Self::EngineCrashed => "KIND_ENGINE_CRASHED",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -484,6 +488,7 @@ pub mod failed {
                 "KIND_UNKNOWN_MODEL" => Some(Self::UnknownModel),
                 "KIND_CANCELLED" => Some(Self::Cancelled),
                 "KIND_PROMPT_TOO_EXPENSIVE" => Some(Self::PromptTooExpensive),
+                "KIND_ENGINE_CRASHED" => Some(Self::EngineCrashed),
                 _ => None,
             }
         }
@@ -611,6 +616,9 @@ pub mod worker_state {
         Ready = 2,
         /// Finishing what runs; new requests are refused.
         Draining = 3,
+        /// Taking requests, but the engine fails them, or produces nothing; `note` says which. Requests should
+        /// go elsewhere as long as any other worker takes them.
+        Unhealthy = 4,
     }
     impl Phase {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -623,6 +631,7 @@ pub mod worker_state {
                 Self::Loading => "PHASE_LOADING",
                 Self::Ready => "PHASE_READY",
                 Self::Draining => "PHASE_DRAINING",
+                Self::Unhealthy => "PHASE_UNHEALTHY",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -632,6 +641,7 @@ pub mod worker_state {
                 "PHASE_LOADING" => Some(Self::Loading),
                 "PHASE_READY" => Some(Self::Ready),
                 "PHASE_DRAINING" => Some(Self::Draining),
+                "PHASE_UNHEALTHY" => Some(Self::Unhealthy),
                 _ => None,
             }
         }

@@ -135,6 +135,12 @@ impl<'a> Row<'a> {
 // === impl Retry ===
 
 impl Retry {
+    /// The same request would fail again.
+    pub(super) const NEVER: Self = Self {
+        after: None,
+        by_itself: false,
+    };
+
     /// `Retry-After` has whole seconds; clients that know `retry-after-ms` wait no longer than needed.
     fn head(self, headers: &mut HeaderMap) {
         if let Some(after) = self.after {

@@ -306,6 +306,18 @@ pub(crate) enum StreamError {
         /// For the log.
         message: String,
     },
+    /// The engine beside the worker broke off while it had only this request.
+    #[error("the engine ended under the request: {message}")]
+    EngineCrashed {
+        /// For the log.
+        message: String,
+    },
+    /// A second worker broke off under the request: a third try would risk a third one.
+    #[error("two workers died under the request")]
+    DiedAgain,
+    /// The request ended two engines that had no other, and is refused for a while.
+    #[error("the request ends engines")]
+    CrashesEngine,
     /// The events are not in the order of the contract.
     #[error("the worker broke the contract: {0}")]
     Contract(&'static str),
@@ -318,6 +330,28 @@ impl StreamError {
             self,
             Self::Invalid { .. } | Self::ContextLength { .. } | Self::PromptTooExpensive { .. }
         )
+    }
+
+    /// The worker or its engine is at fault: not the request, the load, a start or an end in order.
+    pub(crate) fn is_of_the_worker(&self) -> bool {
+        match self {
+            Self::Internal { .. }
+            | Self::Unreachable { .. }
+            | Self::Died { .. }
+            | Self::EngineCrashed { .. }
+            | Self::Contract(_) => true,
+            Self::Invalid { .. }
+            | Self::ContextLength { .. }
+            | Self::PromptTooExpensive { .. }
+            | Self::Overloaded
+            | Self::Loading
+            | Self::Draining
+            | Self::DeadlineExceeded
+            | Self::SlowReader
+            | Self::WrongModel
+            | Self::DiedAgain
+            | Self::CrashesEngine => false,
+        }
     }
 
     /// What a worker's `Failed` means.
@@ -342,6 +376,7 @@ impl StreamError {
             Kind::PromptTooExpensive => Self::PromptTooExpensive {
                 prompt_tokens: prompt_tokens.into(),
             },
+            Kind::EngineCrashed => Self::EngineCrashed { message },
             Kind::Internal | Kind::Unspecified => Self::Internal { message },
         };
         (error, usage)

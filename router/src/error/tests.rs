@@ -229,7 +229,7 @@ fn the_worker_s_failures() {
     check(failed(Kind::DeadlineExceeded, "secret", ""), late, None, "");
     let slow = (500, "server_error", None, None);
     check(failed(Kind::SlowReader, "secret", ""), slow, None, "");
-    for kind in [Kind::Internal, Kind::Unspecified] {
+    for kind in [Kind::Internal, Kind::Unspecified, Kind::EngineCrashed] {
         check(
             failed(kind, "secret", ""),
             (500, "server_error", None, None),
@@ -246,12 +246,30 @@ fn the_worker_s_failures() {
 }
 
 #[test]
+fn what_ends_workers_is_not_sent_again_by_itself() {
+    let never = Some(("x-should-retry", "false"));
+    check(
+        StreamError::CrashesEngine,
+        (400, INVALID, Some("request_crashes_engine"), None),
+        never,
+        "refused for five minutes",
+    );
+    check(
+        StreamError::DiedAgain,
+        (500, "server_error", None, None),
+        never,
+        "Two workers failed",
+    );
+}
+
+#[test]
 fn what_a_worker_says_of_itself_stays_inside() {
     let message = || "secret".to_owned();
     for error in [
         StreamError::Internal { message: message() },
         StreamError::Died { message: message() },
         StreamError::Unreachable { message: message() },
+        StreamError::EngineCrashed { message: message() },
         StreamError::Contract("secret"),
     ] {
         let response = Error::from(error).response(ID);

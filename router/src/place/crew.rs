@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use inferyard_placement::recording::Event;
 use inferyard_placement::{
-    Charge, Gap, Line, Moment, Pool, Standing, State, Ticket, WaiterId, Weights, WorkerId,
+    Charge, Gap, Line, Moment, Outcome, Pool, Standing, State, Ticket, WaiterId, Weights, WorkerId,
 };
 use tokio::time::Instant;
 
@@ -160,12 +160,24 @@ impl Crew {
     }
 
     /// A request has ended, after so many tokens.
-    pub(super) fn ended(&self, ticket: Ticket, charge: Option<&Charge>, answer_tokens: u64) {
+    pub(super) fn ended(
+        &self,
+        ticket: Ticket,
+        charge: Option<&Charge>,
+        answer_tokens: u64,
+        outcome: Outcome,
+    ) {
         let mut inner = self.lock();
         let now = self.now();
-        inner.pool.ended(ticket);
+        let worker = ticket.worker();
+        let ejected = |inner: &Inner| inner.pool.standing(worker) == Standing::Ejected;
+        let before = ejected(&inner);
+        inner.pool.ended(ticket, outcome, now);
+        if ejected(&inner) != before {
+            inner.say_ejected(worker, !before);
+        }
         let serial = ticket.serial();
-        self.record(now, |_| Event::Ended { serial });
+        self.record(now, |_| Event::Ended { serial, outcome });
         if let Some(charge) = charge {
             inner.line.ended(charge, answer_tokens);
         }
@@ -229,6 +241,8 @@ impl Inner {
         let progress = standings.filter_map(|standing| match standing {
             Standing::Loading { progress } => Some(progress),
             Standing::Ready
+            | Standing::Ejected
+            | Standing::Unhealthy
             | Standing::Draining
             | Standing::OtherModel { .. }
             | Standing::Unreachable => None,
@@ -239,8 +253,26 @@ impl Inner {
         }
     }
 
+    /// For the log: a worker that failed requests in a row gets no more for a while, or gets them again.
+    fn say_ejected(&self, worker: WorkerId, ejected: bool) {
+        if let Some(worker) = self.workers.get(&worker) {
+            let worker = worker.endpoint();
+            if ejected {
+                tracing::warn!(%worker, "a worker failed requests in a row; others get them for a while");
+            } else {
+                tracing::info!(%worker, "a worker answers requests again");
+            }
+        }
+    }
+
     fn any_ready(&self) -> bool {
         let mut workers = self.workers.keys();
-        workers.any(|id| self.pool.standing(*id) == Standing::Ready)
+        workers.any(|id| {
+            let standing = self.pool.standing(*id);
+            matches!(
+                standing,
+                Standing::Ready | Standing::Ejected | Standing::Unhealthy
+            )
+        })
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Weak;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use inferyard_placement::Gap;
 use inferyard_proto::worker::v1::WatchRequest;
 use inferyard_proto::worker::v1::worker_client::WorkerClient;
@@ -14,7 +15,8 @@ use super::worker::Worker;
 
 /// A worker speaks at least once a second; after this silence it is taken for broken.
 const SILENCE: Duration = Duration::from_secs(3);
-/// Pauses between attempts to follow a worker's state, doubled after each.
+/// Pauses between attempts to follow a worker's state, doubled after each; up to as much again is added by
+/// chance, so that the routers of a fleet do not come back at the same moment.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -34,7 +36,7 @@ enum FollowError {
 /// Follows the state of a worker, over broken connections and other lives of it, until the worker
 /// leaves the catalog.
 pub(crate) async fn follow(worker: Weak<Worker>) {
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = pauses(FIRST_PAUSE);
     loop {
         let Some(client) = worker.upgrade().map(|worker| worker.client()) else {
             return;
@@ -48,17 +50,25 @@ pub(crate) async fn follow(worker: Weak<Worker>) {
         if spoke {
             tracing::warn!(worker = %worker.endpoint(), %error, "lost a worker");
             // One that broke is soon back; one that hangs would only be taken for ready again.
-            pause = match error {
+            pauses = self::pauses(match error {
                 FollowError::Broken(_) | FollowError::Ended | FollowError::Gap(_) => FIRST_PAUSE,
                 FollowError::Silent => LONGEST_PAUSE,
-            };
+            });
         } else {
             tracing::debug!(worker = %worker.endpoint(), %error, "no worker yet");
         }
         drop(worker);
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
     }
+}
+
+fn pauses(first: Duration) -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(first)
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times()
+        .with_jitter()
+        .build()
 }
 
 /// Takes states until the stream breaks, and says why it did.

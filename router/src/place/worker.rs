@@ -1,14 +1,15 @@
 //! One worker: its connection, and the slots taken on it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use inferyard_placement::{Charge, Gap, Ticket, WorkerId};
+use inferyard_placement::{Charge, Gap, Outcome, Ticket, WorkerId};
 use inferyard_proto::worker::v1::WorkerState;
 use inferyard_proto::worker::v1::worker_client::WorkerClient;
+use inferyard_proto::worker::v1::worker_state::Phase;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -34,8 +35,21 @@ pub(crate) struct Worker {
     id: WorkerId,
     /// Requests of this router that run here.
     running: AtomicU32,
+    /// Requests that it had beyond those, when it last spoke.
+    others: AtomicU32,
+    /// It is about to end, or is not named any longer.
+    leaving: AtomicBool,
+    crashes: Mutex<Crashes>,
     /// Ends the task that follows the state.
     following: CancellationToken,
+}
+
+/// How often a worker broke off.
+#[derive(Clone, Copy, Debug, Default)]
+struct Crashes {
+    number: u64,
+    /// Requests that it had when it last did.
+    requests: u32,
 }
 
 /// A place on a worker; dropping it gives the place back.
@@ -47,6 +61,9 @@ pub(crate) struct Slot {
     charge: Option<Charge>,
     /// Tokens of the answer so far.
     produced: u64,
+    /// How often the worker had broken off when the place was taken.
+    crashes: u64,
+    outcome: Outcome,
 }
 
 // === impl Worker ===
@@ -67,6 +84,9 @@ impl Worker {
             crew: Arc::downgrade(crew),
             id,
             running: AtomicU32::new(0),
+            others: AtomicU32::new(0),
+            leaving: AtomicBool::new(false),
+            crashes: Mutex::default(),
             following,
         }
     }
@@ -95,6 +115,7 @@ impl Worker {
 
     /// It is not one of the crew any longer, and nobody listens to it.
     pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
         self.following.cancel();
     }
 
@@ -103,6 +124,11 @@ impl Worker {
         let Some(crew) = self.crew.upgrade() else {
             return Ok(());
         };
+        let all = state.open_requests.saturating_add(state.queued);
+        let others = all.saturating_sub(self.running());
+        self.others.store(others, Ordering::Relaxed);
+        let draining = state.phase() == Phase::Draining;
+        self.leaving.store(draining, Ordering::Relaxed);
         crew.state(self.id, state.into())
     }
 
@@ -111,6 +137,13 @@ impl Worker {
         if let Some(crew) = self.crew.upgrade() {
             crew.lost(self.id);
         }
+    }
+}
+
+impl Worker {
+    fn crashes(&self) -> std::sync::MutexGuard<'_, Crashes> {
+        // Only numbers are written under the lock.
+        self.crashes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -145,12 +178,15 @@ fn channel(endpoint: &Endpoint) -> Channel {
 impl Slot {
     pub(super) fn new(worker: Arc<Worker>, ticket: Ticket, boot_id: u64, charge: Charge) -> Self {
         worker.running.fetch_add(1, Ordering::Relaxed);
+        let crashes = worker.crashes().number;
         Self {
             worker,
             boot_id,
             ticket,
             charge: Some(charge),
             produced: 0,
+            crashes,
+            outcome: Outcome::Untold,
         }
     }
 
@@ -180,6 +216,25 @@ impl Slot {
         self.produced = tokens.into();
     }
 
+    /// How the request ended, where that tells something of the worker.
+    pub(crate) fn ends(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    /// The worker broke off under the request. Whether it had no other at that moment, and was not about to
+    /// end: all requests that this ends come here one after the other, and only the first can count the others.
+    pub(crate) fn crashed_alone(&self) -> bool {
+        let worker = &self.worker;
+        let mut crashes = worker.crashes();
+        if crashes.number == self.crashes {
+            crashes.number += 1;
+            crashes.requests = worker.running() + worker.others.load(Ordering::Relaxed);
+        }
+        crashes.number == self.crashes + 1
+            && crashes.requests == 1
+            && !worker.leaving.load(Ordering::Relaxed)
+    }
+
     /// The worker has no room after all.
     pub(crate) fn refused(&mut self) {
         if let Some(crew) = self.worker.crew.upgrade() {
@@ -191,7 +246,8 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(crew) = self.worker.crew.upgrade() {
-            crew.ended(self.ticket, self.charge.as_ref(), self.produced);
+            let charge = self.charge.as_ref();
+            crew.ended(self.ticket, charge, self.produced, self.outcome);
         }
         self.worker.running.fetch_sub(1, Ordering::Relaxed);
     }

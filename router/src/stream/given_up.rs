@@ -17,6 +17,7 @@ use tonic::transport::Channel;
 use crate::accept::RequestId;
 use crate::hop::Call;
 use crate::place::Slot;
+use crate::quarantine::Suspect;
 
 /// How long a worker has to say it. A step of a big model on a CPU takes a part of this.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -48,6 +49,7 @@ pub(crate) struct Outstanding {
 pub(super) struct Running {
     pub(super) call: Call,
     pub(super) id: RequestId,
+    pub(super) suspect: Suspect,
     /// Given back as soon as the worker is done.
     pub(super) slot: Slot,
     pub(super) rest: oneshot::Sender<Rest>,

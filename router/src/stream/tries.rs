@@ -44,14 +44,20 @@ impl Tries {
             | StreamError::Draining
             | StreamError::WrongModel
             | StreamError::Unreachable { .. } => true,
-            StreamError::Died { .. } | StreamError::Internal { .. } | StreamError::Contract(_) => {
-                !std::mem::replace(&mut self.broke, true)
+            StreamError::Died { .. } | StreamError::EngineCrashed { .. } if self.broke => {
+                return Err(StreamError::DiedAgain.into());
             }
+            StreamError::Died { .. }
+            | StreamError::EngineCrashed { .. }
+            | StreamError::Internal { .. }
+            | StreamError::Contract(_) => !std::mem::replace(&mut self.broke, true),
             StreamError::Invalid { .. }
             | StreamError::ContextLength { .. }
             | StreamError::PromptTooExpensive { .. }
             | StreamError::DeadlineExceeded
-            | StreamError::SlowReader => false,
+            | StreamError::SlowReader
+            | StreamError::DiedAgain
+            | StreamError::CrashesEngine => false,
         };
         self.workers.push(worker);
         if !again || self.workers.len() >= MOST_TRIES {

@@ -250,7 +250,7 @@ async fn what_nothing_came_of_costs_nothing_and_is_on_record() {
     let event = bills.next().await;
     assert_eq!(tokens(&event), [0; 4]);
     assert_eq!(end(&event), (400, "context_length_exceeded"));
-    // Nor does a prompt under which the worker died.
+    // Nor does a prompt of which the worker only ends the stream.
     let mut client = router.chat(STREAMED).await;
     let call = worker.call().await;
     call.say(admitted(10, 0)).await;
@@ -258,7 +258,7 @@ async fn what_nothing_came_of_costs_nothing_and_is_on_record() {
     assert_eq!(client.answer().await.head.status, 500);
     let event = bills.next().await;
     assert_eq!(tokens(&event), [0; 4]);
-    assert_eq!(end(&event), (500, "worker_died"));
+    assert_eq!(end(&event), (500, "worker_contract"));
     router.end().await;
     assert_eq!(bills.rest().await, []);
 }

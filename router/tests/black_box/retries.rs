@@ -62,36 +62,6 @@ async fn a_worker_that_dies_before_the_first_token_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_request_under_which_two_workers_died_kills_no_third() {
-    let mut workers = Vec::new();
-    for _ in 0..3 {
-        workers.push(ScriptedWorker::start().await);
-    }
-    let router = TestRouter::start(&workers.iter().collect::<Vec<_>>()).await;
-    let mut client = router.chat(WHOLE).await;
-    for _ in 0..2 {
-        let [one, two, three] = &mut workers[..] else {
-            unreachable!("there are three workers");
-        };
-        let (_call, index) = tokio::select! {
-            call = one.call() => (call, 0),
-            call = two.call() => (call, 1),
-            call = three.call() => (call, 2),
-        };
-        workers[index].kill();
-    }
-    let answer = client.answer().await;
-    assert_eq!(answer.error(), (500, None, None));
-    let text = answer.json()["error"]["message"].to_string();
-    assert!(
-        text.contains(answer.head.header("x-request-id").unwrap()),
-        "{text}"
-    );
-    assert!(!workers.iter_mut().any(ScriptedWorker::was_called));
-    router.end().await;
-}
-
-#[tokio::test]
 async fn when_all_refuse_a_request_it_waits_until_one_has_spoken_again() {
     let (mut workers, router) = two_workers().await;
     let mut client = router.chat(WHOLE).await;

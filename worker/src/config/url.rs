@@ -33,14 +33,9 @@ pub enum EngineUrlError {
 // === impl EngineUrl ===
 
 impl EngineUrl {
-    /// Where to connect to.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The path of an endpoint.
-    pub(crate) fn path(&self, endpoint: &str) -> String {
-        [self.path.as_str(), endpoint].concat()
+    /// The address of an endpoint.
+    pub(crate) fn at(&self, endpoint: &str) -> String {
+        format!("{self}{endpoint}")
     }
 }
 
@@ -92,23 +87,15 @@ mod tests {
 
     #[test]
     fn addresses_of_this_machine_are_taken() {
-        for (text, shown, path) in [
-            (
-                "http://127.0.0.1:8000",
-                "http://127.0.0.1:8000",
-                "/v1/models",
-            ),
-            ("http://localhost:80/", "http://127.0.0.1:80", "/v1/models"),
-            ("http://[::1]:8000/v1/", "http://[::1]:8000", "/v1/models"),
-            (
-                "http://127.0.0.1:1/a/b/v1",
-                "http://127.0.0.1:1/a/b",
-                "/a/b/v1/models",
-            ),
+        for (text, shown) in [
+            ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+            ("http://localhost:80/", "http://127.0.0.1:80"),
+            ("http://[::1]:8000/v1/", "http://[::1]:8000"),
+            ("http://127.0.0.1:1/a/b/v1", "http://127.0.0.1:1/a/b"),
         ] {
             let url: EngineUrl = text.parse().unwrap();
             assert_eq!(url.to_string(), shown);
-            assert_eq!(url.path("/v1/models"), path);
+            assert_eq!(url.at("/v1/models"), format!("{shown}/v1/models"));
         }
     }
 

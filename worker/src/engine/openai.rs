@@ -13,12 +13,15 @@
 //! ```
 //!
 //! Beside it, `probe` waits for the server, asks it once a second whether it is up, and reads its
-//! `figures`; `busy` tells `state` what it has to do, and `held` which prefixes its cache may have.
+//! `figures`; `health` counts failures in a row, and `recover` has a server that fails prove itself before
+//! it is used again; `busy` tells `state` what it has to do, and `held` which prefixes its cache may have.
 
 mod server;
 mod dialect;
 mod http;
 mod probe;
+mod health;
+mod recover;
 mod figures;
 mod ask;
 mod extra;
@@ -48,6 +51,7 @@ use crate::state::{Capacity, State};
 
 use ask::Ask;
 use exchange::Job;
+use health::Condition;
 use http::Client;
 pub use probe::AttachError;
 use server::Server;
@@ -63,7 +67,7 @@ pub(crate) struct OpenAi {
 pub(crate) struct Attachment {
     queue: Arc<Queue<Job>>,
     loaded: Option<oneshot::Receiver<Result<OpenAi, AttachError>>>,
-    up: watch::Receiver<bool>,
+    condition: watch::Receiver<Condition>,
     // Nobody waits for the engine to come up any longer.
     leave: CancellationToken,
     tasks: TaskTracker,
@@ -74,7 +78,7 @@ struct Life {
     config: Config,
     queue: Arc<Queue<Job>>,
     state: Arc<State>,
-    up: watch::Sender<bool>,
+    condition: watch::Sender<Condition>,
     leave: CancellationToken,
     tasks: TaskTracker,
 }
@@ -97,14 +101,14 @@ impl Attachment {
             Arc::clone(&state),
         ));
         let (load, loaded) = oneshot::channel();
-        let (turn, up) = watch::channel(false);
+        let (turn, condition) = watch::channel(Condition::Gone);
         let leave = CancellationToken::new();
         let tasks = TaskTracker::new();
         let life = Life {
             config,
             queue: Arc::clone(&queue),
             state,
-            up: turn,
+            condition: turn,
             leave: leave.clone(),
             tasks: tasks.clone(),
         };
@@ -114,7 +118,7 @@ impl Attachment {
         Self {
             queue,
             loaded: Some(loaded),
-            up,
+            condition,
             leave,
             tasks,
         }
@@ -126,17 +130,19 @@ impl Attachment {
             Some(loaded) => {
                 let loaded = loaded.await.unwrap_or(Err(AttachError::Abandoned));
                 self.loaded = None;
-                self.up.mark_unchanged();
+                self.condition.mark_unchanged();
                 loaded
             }
             None => Err(AttachError::Abandoned),
         }
     }
 
-    /// Waits until the engine comes or goes: whether it is up. None: everything has ended.
+    /// Waits until the engine begins or ceases to serve: whether it does. None: everything has ended.
     pub(crate) async fn turned(&mut self) -> Option<bool> {
         tokio::select! {
-            Ok(()) = self.up.changed() => Some(*self.up.borrow_and_update()),
+            Ok(()) = self.condition.changed() => {
+                Some(*self.condition.borrow_and_update() == Condition::Up)
+            }
             () = self.tasks.wait() => None,
         }
     }
@@ -175,7 +181,8 @@ impl OpenAi {
     /// Dropping the events closes the request's connection to the engine.
     pub(crate) fn generate(&self, request: Request) -> Result<Events, Failure> {
         let server = &self.server;
-        if !*server.up.borrow() {
+        // One that fails is asked all the same, where no other worker can be.
+        if server.health.condition() == Condition::Gone {
             let message = "the engine does not answer";
             return Err(Failure::new(FailureKind::Loading, message));
         }
@@ -239,9 +246,9 @@ impl Life {
             Ok(known) => known,
             Err(error) => return drop(loaded.send(Err(error))),
         };
-        let (state, up) = (Arc::clone(&self.state), self.up.clone());
-        let server = Arc::new(Server::new(&self.config, client, known, state, up));
-        server.up.send_replace(true);
+        let (state, condition) = (Arc::clone(&self.state), self.condition.clone());
+        let server = Server::new(&self.config, client, known, state, condition);
+        let server = Arc::new(server);
         let engine = OpenAi {
             server: Arc::clone(&server),
             queue: Arc::clone(&self.queue),
@@ -250,6 +257,7 @@ impl Life {
             tokio::select! {
                 () = self.serve(&server, &stop) => {}
                 () = probe::watch(&server) => {}
+                () = recover::run(&server) => {}
             }
         }
         self.queue.order(Orders::Stop);
@@ -285,6 +293,9 @@ impl Life {
                 return;
             };
             let queue = Arc::clone(&self.queue);
+            if server.busy.sequences() == 0 {
+                server.health.progressed();
+            }
             let slot = server.busy.place(
                 job.ask.choices,
                 job.prompt_tokens.into(),

@@ -156,6 +156,7 @@ fn kind(kind: FailureKind) -> wire::failed::Kind {
         FailureKind::UnknownModel => Kind::UnknownModel,
         FailureKind::Cancelled => Kind::Cancelled,
         FailureKind::PromptTooExpensive => Kind::PromptTooExpensive,
+        FailureKind::EngineCrashed => Kind::EngineCrashed,
     }
 }
 
@@ -163,6 +164,7 @@ fn phase(phase: Phase) -> WirePhase {
     match phase {
         Phase::Loading => WirePhase::Loading,
         Phase::Ready => WirePhase::Ready,
+        Phase::Unhealthy => WirePhase::Unhealthy,
         Phase::Draining => WirePhase::Draining,
     }
 }

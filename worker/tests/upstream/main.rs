@@ -8,6 +8,8 @@
 mod ends;
 mod failures;
 mod harness;
+mod health;
 mod life;
+mod poison;
 mod server;
 mod shapes;

@@ -41,6 +41,10 @@ pub(crate) enum Then {
     Hang,
     /// The body again and again.
     Repeat,
+    /// Not even a head comes: nothing, until the client closes the connection.
+    Mute,
+    /// The connection is cut before the head.
+    Drop,
 }
 
 /// A request that came.
@@ -245,6 +249,15 @@ async fn answer(
     play: &Play,
     stage: &Stage,
 ) -> std::io::Result<bool> {
+    match play.then {
+        Then::Drop => return Ok(false),
+        Then::Mute => {
+            let _ = stream.read_u8().await;
+            let _ = stage.left.send(());
+            return Ok(false);
+        }
+        Then::KeepAlive | Then::Break | Then::Hang | Then::Repeat => {}
+    }
     let head = format!(
         "HTTP/1.1 {} x\r\nContent-Type: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
         play.status, play.kind
@@ -270,7 +283,7 @@ async fn answer(
                 let _ = stage.left.send(());
                 return Ok(false);
             }
-            Then::Repeat => {}
+            Then::Repeat | Then::Mute | Then::Drop => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who is called when a worker has room.
 
 use super::*;
-use crate::{Choice, Considered};
+use crate::{Choice, Considered, Outcome};
 
 /// A pool of workers with two places and 10,000 cells each, and the line before it.
 struct Scene {
@@ -176,7 +176,7 @@ fn a_worker_that_refuses_gets_nothing_until_it_has_spoken() {
     let worker = scene.workers[0];
     let ticket = scene.pool.send(&waiter(&one, 10).work, worker, 0, SECOND);
     scene.pool.refused(ticket, SECOND);
-    scene.pool.ended(ticket);
+    scene.pool.ended(ticket, Outcome::Untold, SECOND);
     assert!(scene.call(0).is_none());
     let state = State {
         boot_id: scene.sequence,

@@ -112,13 +112,15 @@ impl ScriptedWorker {
 
     /// The next call; a dead worker gets none.
     pub(crate) async fn call(&mut self) -> Call {
-        within(async {
-            match self.calls.recv().await {
-                Some(call) => call,
-                None => std::future::pending().await,
-            }
-        })
-        .await
+        within(self.next_call()).await
+    }
+
+    /// The same, however long it takes.
+    pub(crate) async fn next_call(&mut self) -> Call {
+        match self.calls.recv().await {
+            Some(call) => call,
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether a call has arrived.

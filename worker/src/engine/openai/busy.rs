@@ -33,6 +33,9 @@ struct Numbers {
     bytes_per_token: f32,
     // Tokens computed.
     worked: u64,
+    // How often the engine broke off, and how many requests it had when it last did.
+    crashes: u64,
+    crashed_with: usize,
 }
 
 /// A request that the engine has; it gives its place back when it is dropped.
@@ -43,6 +46,8 @@ pub(super) struct Slot {
     prefill_tokens: u64,
     // What was thought to be held of its prompt before it was computed.
     thought: Thought,
+    // How often the engine had broken off when the request was sent.
+    crashes: u64,
     // Tells that there is a place again.
     freed: Box<dyn Fn() + Send + Sync>,
 }
@@ -64,6 +69,8 @@ impl Busy {
                 decode_rate: 0.0,
                 bytes_per_token: BYTES_PER_TOKEN,
                 worked: 0,
+                crashes: 0,
+                crashed_with: 0,
             }),
         }
     }
@@ -101,16 +108,19 @@ impl Busy {
         prefill_tokens: u64,
         freed: Box<dyn Fn() + Send + Sync>,
     ) -> Slot {
+        let mut crashes = 0;
         self.change(|numbers, _| {
             numbers.sequences += choices;
             numbers.open += 1;
             numbers.prefill_tokens += prefill_tokens;
+            crashes = numbers.crashes;
         });
         Slot {
             busy: Arc::clone(self),
             choices,
             prefill_tokens,
             thought: Thought::default(),
+            crashes,
             freed,
         }
     }
@@ -182,6 +192,17 @@ impl Slot {
                 average(&mut numbers.prefill_rate, per_second(computed, took));
             }
         });
+    }
+
+    /// The engine broke off this request. Whether it had no other at that moment: all requests that a crash
+    /// ends come here one after the other, and only the first of them can count the others.
+    pub(super) fn crashed_alone(&self) -> bool {
+        let mut numbers = self.busy.lock();
+        if numbers.crashes == self.crashes {
+            numbers.crashes += 1;
+            numbers.crashed_with = numbers.open;
+        }
+        numbers.crashes == self.crashes + 1 && numbers.crashed_with == 1
     }
 
     /// The engine had so many tokens of the prompt, which was cut into so many blocks.

@@ -130,6 +130,9 @@ impl Exchange {
                 self.server.state.count(Outcome::Dropped, usage);
             }
             Err(End::Failed(failure)) => {
+                if failure.kind.is_of_the_engine() {
+                    self.server.failed(&failure.message);
+                }
                 let usage = self.used();
                 let failure = Failure { usage, ..failure };
                 let outcome = Outcome::Failed(failure.kind);
@@ -184,6 +187,7 @@ impl Exchange {
         } = self;
         let usage = answer.usage();
         server.state.count(Outcome::Finished, usage);
+        server.succeeded();
         if let Some(begun) = begun {
             let choices = u32::try_from(ask.choices).unwrap_or(u32::MAX);
             slot.produced(usage.completion_tokens / choices, begun.elapsed());
@@ -197,10 +201,8 @@ impl Exchange {
         }
         drop(slot);
         reply.end(Event::Finished(usage));
-        let rest = tokio::time::timeout(LAST_BYTES, answering.next()).await;
-        if matches!(rest, Ok(Ok(None))) {
-            server.client.keep(answering).await;
-        }
+        // A body that was read to its end gives its connection back; any other closes it.
+        let _ = tokio::time::timeout(LAST_BYTES, answering.next()).await;
     }
 
     /// Sends the request until the engine begins to answer.
@@ -255,15 +257,9 @@ impl Exchange {
                 Ok(None) => break,
                 Err(error) => return Err(self.broke(&error)),
             };
+            let context_length = self.server.context_length;
             let answer = &mut self.answer;
-            let read = lines.push(&bytes, |line| match line {
-                Line::Data(json) => answer.read(json, &mut events),
-                Line::Error(json) => Err(refusal::of_chunk(json, self.server.context_length)),
-                Line::Done => {
-                    answer.done();
-                    Ok(())
-                }
-            });
+            let read = read_piece(&bytes, &mut lines, answer, &mut events, context_length);
             self.send(&mut events);
             read.map_err(End::Failed)?;
         }
@@ -290,6 +286,9 @@ impl Exchange {
             let computed = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
             self.slot.begun(&self.ask.blocks, computed, took);
         }
+        if !events.is_empty() {
+            self.server.progressed();
+        }
         for event in events.drain(..) {
             self.reply.send(event);
         }
@@ -301,12 +300,40 @@ impl Exchange {
         let (kind, message) = match error {
             // It never had the request: another worker may take it.
             HttpError::Connect(_) => (FailureKind::Loading, "the engine does not answer"),
-            HttpError::Broken(_) | HttpError::Silent | HttpError::TooLong => {
+            // It may have had the request, and ended because of it.
+            HttpError::Headless(_) | HttpError::Broken(_) => {
+                let alone = self.slot.crashed_alone() && !self.server.state.is_draining();
+                let kind = if alone {
+                    FailureKind::EngineCrashed
+                } else {
+                    FailureKind::Internal
+                };
+                (kind, "the engine broke off")
+            }
+            HttpError::Silent | HttpError::TooLong => {
                 (FailureKind::Internal, "the engine broke off")
             }
         };
         End::Failed(Failure::new(kind, message))
     }
+}
+
+/// Reads what came of a stream of chunks.
+pub(super) fn read_piece(
+    bytes: &[u8],
+    lines: &mut Lines,
+    answer: &mut Answer,
+    events: &mut Vec<Event>,
+    context_length: u32,
+) -> Result<(), Failure> {
+    lines.push(bytes, |line| match line {
+        Line::Data(json) => answer.read(json, events),
+        Line::Error(json) => Err(refusal::of_chunk(json, context_length)),
+        Line::Done => {
+            answer.done();
+            Ok(())
+        }
+    })
 }
 
 // === impl TooLong ===

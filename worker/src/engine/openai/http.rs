@@ -1,56 +1,54 @@
-//! HTTP/1.1 to the engine: a connection for each running request, kept for the next one.
+//! HTTP/1.1 to the engine: a pooled connection for each running request.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Client as Pool};
+use hyper_util::rt::TokioTimer;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::EngineUrl;
 
-/// The engine is on this machine: a connection is there at once or never.
+/// The engine is on this machine: a connection opens at once or never.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For answers that take an engine no computing.
 const GET_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may take to be ready for the next request.
-const READY_TIMEOUT: Duration = Duration::from_millis(200);
-/// Connections that wait for a request.
+/// Idle connections that are kept.
 const MAX_IDLE: usize = 256;
-
-type Connection = SendRequest<Full<Bytes>>;
+/// How long an idle connection is kept. uvicorn (vLLM, SGLang) and cpp-httplib (llama.cpp) close one after
+/// 5 s: a request written at that moment fails, and cannot be told from one that killed the engine.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A client of the engine.
 pub(super) struct Client {
     url: EngineUrl,
-    idle: Mutex<Vec<Connection>>,
-    tasks: TaskTracker,
-    closed: CancellationToken,
+    pool: Pool<HttpConnector, Full<Bytes>>,
 }
 
 /// An answer whose body is still to be read. Dropping it before its end closes the connection, which
-/// is how an engine hears that nobody wants it.
+/// is how an engine hears that nobody wants it; read to its end, the connection goes back to the pool.
 pub(super) struct Answering {
     response: Response<Incoming>,
-    connection: Connection,
 }
 
 /// Why there is no answer, or no more of it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
-    /// There is no connection.
+    /// There is no connection, so the engine never had the request.
     #[error("{}", refused(.0))]
-    Connect(#[source] io::Error),
-    /// It spoke no HTTP, or ended in the middle.
+    Connect(#[source] legacy::Error),
+    /// The connection broke before the head of the answer; the engine may have had the request.
+    #[error("the connection broke before the answer")]
+    Headless(#[source] legacy::Error),
+    /// The connection broke in the middle of the answer.
     #[error("the connection broke")]
     Broken(#[source] hyper::Error),
     /// Nothing came.
@@ -61,17 +59,34 @@ pub(super) enum HttpError {
     TooLong,
 }
 
+/// Owns the connections' tasks, which end with `closed`.
+#[derive(Clone)]
+struct Executor {
+    tasks: TaskTracker,
+    closed: CancellationToken,
+}
+
 // === impl Client ===
 
 impl Client {
     /// A client without a connection yet; they all end with `closed`.
     pub(super) fn new(url: EngineUrl, closed: CancellationToken) -> Self {
-        Self {
-            url,
-            idle: Mutex::default(),
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        // A request is one write; waiting for more would only delay it.
+        connector.set_nodelay(true);
+        let executor = Executor {
             tasks: TaskTracker::new(),
             closed,
-        }
+        };
+        let pool = Pool::builder(executor)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_timer(TokioTimer::new())
+            // Resends only what was never written to a connection.
+            .retry_canceled_requests(true)
+            .build(connector);
+        Self { url, pool }
     }
 
     /// Where the engine is.
@@ -98,28 +113,11 @@ impl Client {
             let mut answering = self.send(Method::GET, endpoint, Bytes::new()).await?;
             let status = answering.status();
             let body = answering.whole(limit).await?;
-            self.keep(answering).await;
             Ok((status, body))
         };
         timeout(GET_TIMEOUT, get)
             .await
             .unwrap_or(Err(HttpError::Silent))
-    }
-
-    /// Keeps the connection of an answer that was read to its end (any other is closed by this).
-    pub(super) async fn keep(&self, answering: Answering) {
-        let Answering {
-            response,
-            mut connection,
-        } = answering;
-        drop(response);
-        if !matches!(timeout(READY_TIMEOUT, connection.ready()).await, Ok(Ok(()))) {
-            return;
-        }
-        let mut idle = self.lock();
-        if idle.len() < MAX_IDLE {
-            idle.push(connection);
-        }
     }
 
     async fn send(
@@ -128,80 +126,51 @@ impl Client {
         endpoint: &str,
         body: Bytes,
     ) -> Result<Answering, HttpError> {
-        // The engine may close a kept connection while a request is on its way: that says nothing
-        // about the request, so it is sent once more.
-        if let Some(connection) = self.kept() {
-            let request = self.request(&method, endpoint, body.clone());
-            if let Ok(answering) = exchange(connection, request).await {
-                return Ok(answering);
-            }
-        }
-        let request = self.request(&method, endpoint, body);
-        exchange(self.connect().await?, request).await
-    }
-
-    fn request(&self, method: &Method, endpoint: &str, body: Bytes) -> Request<Full<Bytes>> {
-        Request::builder()
+        let request = Request::builder()
             .method(method)
-            .uri(self.url.path(endpoint))
-            .header(HOST, self.url.address().to_string())
+            .uri(self.url.at(endpoint))
             .header(ACCEPT, "text/event-stream, application/json")
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
-            .expect("a checked address and a fixed endpoint should be a URI")
+            .expect("a checked address and a fixed endpoint should be a URI");
+        let response = self.pool.request(request).await.map_err(|error| {
+            if error.is_connect() {
+                HttpError::Connect(error)
+            } else {
+                HttpError::Headless(error)
+            }
+        })?;
+        Ok(Answering { response })
     }
+}
 
-    fn kept(&self) -> Option<Connection> {
-        let mut idle = self.lock();
-        std::iter::from_fn(|| idle.pop()).find(SendRequest::is_ready)
+fn refused(error: &legacy::Error) -> String {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut said = error.to_string();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            match error.kind() {
+                io::ErrorKind::ConnectionRefused => return "connection refused".to_owned(),
+                _ => said = error.to_string(),
+            }
+        }
+        cause = error.source();
     }
+    said
+}
 
-    async fn connect(&self) -> Result<Connection, HttpError> {
-        let connect = TcpStream::connect(self.url.address());
-        let stream = timeout(CONNECT_TIMEOUT, connect)
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(HttpError::Connect)?;
-        // A request is one write; waiting for more would only delay it.
-        stream.set_nodelay(true).map_err(HttpError::Connect)?;
-        let (connection, driver) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(HttpError::Broken)?;
+// === impl Executor ===
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
         let closed = self.closed.clone();
         self.tasks.spawn(async move {
-            tokio::select! {
-                // Whoever waits for its answer hears of its end.
-                _ = driver => {}
-                () = closed.cancelled() => {}
-            }
+            // Dropping a connection's task breaks the requests on it, which hear of it.
+            closed.run_until_cancelled(task).await;
         });
-        Ok(connection)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        // Connections are only put in and taken out.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn exchange(
-    mut connection: Connection,
-    request: Request<Full<Bytes>>,
-) -> Result<Answering, HttpError> {
-    let response = connection
-        .send_request(request)
-        .await
-        .map_err(HttpError::Broken)?;
-    Ok(Answering {
-        response,
-        connection,
-    })
-}
-
-fn refused(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        _ => error.to_string(),
     }
 }
 

@@ -252,10 +252,11 @@ pub(super) async fn watch(server: &Server) {
             () = sleep(PAUSE) => {}
             () = server.suspect.notified() => {}
         }
-        match is_up(&server.client, server.health).await {
+        match is_up(&server.client, server.health_page).await {
             Ok(()) => {
                 unanswered = 0;
                 server.found();
+                server.check_progress();
             }
             Err(down) => {
                 unanswered += 1;

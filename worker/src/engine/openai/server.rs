@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use super::busy::Busy;
 use super::dialect::Dialect;
+use super::health::{Condition, Health};
 use super::http::Client;
 use super::probe::Known;
 use crate::config::Config;
@@ -19,13 +20,13 @@ pub(super) struct Server {
     pub(super) dialect: Dialect,
     pub(super) model: String,
     pub(super) context_length: u32,
-    pub(super) health: &'static str,
+    pub(super) health_page: &'static str,
     pub(super) has_figures: bool,
     pub(super) capacity: Capacity,
     pub(super) slow_reader_timeout: Duration,
     pub(super) busy: Arc<Busy>,
     pub(super) state: Arc<State>,
-    pub(super) up: watch::Sender<bool>,
+    pub(super) health: Health,
     /// Rings when a request found it broken.
     pub(super) suspect: Notify,
     pub(super) knows_priority: AtomicBool,
@@ -42,7 +43,7 @@ impl Server {
         client: Client,
         known: Known,
         state: Arc<State>,
-        up: watch::Sender<bool>,
+        condition: watch::Sender<Condition>,
     ) -> Self {
         let context_length = config.context_length.unwrap_or(known.context_length);
         let figures = known.figures;
@@ -69,13 +70,13 @@ impl Server {
             dialect: known.dialect,
             model: known.model,
             context_length,
-            health: known.health,
+            health_page: known.health,
             has_figures: figures.is_some(),
             capacity,
             slow_reader_timeout: config.slow_reader_timeout,
             busy,
             state,
-            up,
+            health: Health::new(condition, config.engine_stall_timeout),
             suspect: Notify::new(),
             knows_priority: AtomicBool::new(true),
             knows_choices: AtomicBool::new(true),
@@ -83,25 +84,79 @@ impl Server {
         }
     }
 
-    /// It answers.
+    /// It says that it is up.
     pub(super) fn found(&self) {
-        if !*self.up.borrow() {
+        let ready = || self.state.set_ready(self.capacity);
+        if self.health.turn(&[Condition::Gone], Condition::Up, ready) {
             tracing::info!("the engine is up again");
-            self.state.set_ready(self.capacity);
-            self.up.send_replace(true);
         }
     }
 
-    /// It does not answer.
+    /// It does not answer, or does not say that it is up.
     pub(super) fn lost(&self, why: &str) {
         let note = format!("the engine at {} does not answer: {why}", self.client.url());
-        if *self.up.borrow() {
-            tracing::error!("{note}");
+        let lost = || {
             self.busy.forget();
-            self.state.set_lost(note);
-            self.up.send_replace(false);
+            self.state.set_lost(note.clone());
+        };
+        let from = [Condition::Up, Condition::Failing, Condition::Stalled];
+        if self.health.turn(&from, Condition::Gone, lost) {
+            tracing::error!("{note}");
         } else {
             self.state.set_note(note);
+        }
+    }
+
+    /// A request was answered completely.
+    pub(super) fn succeeded(&self) {
+        self.health.succeeded();
+        if self.health.condition().is_unhealthy() {
+            self.recovered();
+        }
+    }
+
+    /// The engine, not the request, is at fault for a failure.
+    pub(super) fn failed(&self, why: &str) {
+        if let Some(failures) = self.health.failed() {
+            let how = format!("failed {failures} requests in a row: {why}");
+            self.turn_unhealthy(Condition::Failing, &how);
+        }
+    }
+
+    /// A token came, which an engine that hangs does not produce.
+    pub(super) fn progressed(&self) {
+        self.health.progressed();
+        if self.health.condition() == Condition::Stalled {
+            self.recovered();
+        }
+    }
+
+    /// Looks whether tokens come while requests run.
+    pub(super) fn check_progress(&self) {
+        if self.busy.sequences() == 0 {
+            return;
+        }
+        if let Some(silent) = self.health.stalled() {
+            let seconds = silent.as_secs();
+            let how = format!("produced no token for {seconds} s while requests run");
+            self.turn_unhealthy(Condition::Stalled, &how);
+        }
+    }
+
+    fn turn_unhealthy(&self, condition: Condition, how: &str) {
+        let note = format!("the engine at {} {how}", self.client.url());
+        let unhealthy = || self.state.set_unhealthy(note.clone());
+        if self.health.turn(&[Condition::Up], condition, unhealthy) {
+            tracing::error!("{note}");
+        }
+    }
+
+    /// It answers requests again.
+    pub(super) fn recovered(&self) {
+        let ready = || self.state.set_ready(self.capacity);
+        let from = [Condition::Failing, Condition::Stalled];
+        if self.health.turn(&from, Condition::Up, ready) {
+            tracing::info!("the engine answers requests again");
         }
     }
 

@@ -56,7 +56,7 @@ fn usage(snapshot: &Snapshot) -> f64 {
 fn health(snapshot: &Snapshot) -> Response<Content> {
     match snapshot.phase {
         Phase::Ready => json(StatusCode::OK, "{\"status\":\"ok\"}"),
-        Phase::Loading | Phase::Draining => {
+        Phase::Loading | Phase::Unhealthy | Phase::Draining => {
             json(StatusCode::SERVICE_UNAVAILABLE, "{\"status\":\"down\"}")
         }
     }

@@ -97,8 +97,9 @@ fn status(kind: FailureKind) -> StatusCode {
             StatusCode::SERVICE_UNAVAILABLE
         }
         FailureKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        FailureKind::SlowReader | FailureKind::Internal | FailureKind::Cancelled => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        FailureKind::SlowReader
+        | FailureKind::Internal
+        | FailureKind::Cancelled
+        | FailureKind::EngineCrashed => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

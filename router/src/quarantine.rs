@@ -1,0 +1,210 @@
+//! Requests that end engines are refused for a while, so that their retries do not end a whole fleet.
+//!
+//! A request is known by a keyed hash of its account and its prompt: nothing of its content is kept.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use inferyard_proto::worker::v1::generate_request::Prompt;
+use inferyard_proto::worker::v1::response_format::Format;
+use inferyard_proto::worker::v1::text_prompt::Content;
+use inferyard_proto::worker::v1::{GenerateRequest, ResponseFormat};
+use tokio::time::Instant;
+use twox_hash::XxHash3_64;
+
+use crate::error::StreamError;
+
+/// Two crashes further apart than this are two accidents.
+const WINDOW: Duration = Duration::from_mins(10);
+/// How long a request is refused after the second crash.
+const REFUSED_FOR: Duration = Duration::from_mins(5);
+/// Requests that are remembered (about 100 bytes each); the oldest is forgotten first.
+const MOST_SUSPECTS: usize = 4_096;
+
+/// The requests of this router that ended an engine.
+#[derive(Debug)]
+pub(crate) struct Quarantine {
+    /// Drawn for each process: nobody can prepare two prompts with the same hash, or guess a prompt by it.
+    key: u64,
+    /// How many are remembered, so that nobody else takes the lock.
+    count: AtomicUsize,
+    suspects: Mutex<HashMap<u64, Crash>>,
+}
+
+/// A request that may be the next one to end an engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Suspect {
+    quarantine: Arc<Quarantine>,
+    hash: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Crash {
+    at: Instant,
+    refused_until: Option<Instant>,
+}
+
+// === impl Quarantine ===
+
+impl Quarantine {
+    /// Nothing is remembered yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            key: getrandom::u64().expect("the system should have random numbers"),
+            count: AtomicUsize::new(0),
+            suspects: Mutex::default(),
+        }
+    }
+
+    /// Lets a request pass, unless it ended two engines lately.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        account: &str,
+        request: &GenerateRequest,
+    ) -> Result<Suspect, StreamError> {
+        let suspect = Suspect {
+            quarantine: Arc::clone(self),
+            hash: hash(self.key, account, request),
+        };
+        if self.count.load(Ordering::Relaxed) > 0 {
+            let crash = self.lock().get(&suspect.hash).copied();
+            let until = crash.and_then(|crash| crash.refused_until);
+            if until.is_some_and(|until| Instant::now() < until) {
+                return Err(StreamError::CrashesEngine);
+            }
+        }
+        Ok(suspect)
+    }
+
+    fn crashed(&self, hash: u64, now: Instant) -> bool {
+        let mut suspects = self.lock();
+        let before = suspects.get(&hash);
+        let again = before.is_some_and(|before| now - before.at < WINDOW);
+        if before.is_none() && suspects.len() >= MOST_SUSPECTS {
+            let oldest = suspects.iter().min_by_key(|(_, crash)| crash.at);
+            if let Some(oldest) = oldest.map(|(hash, _)| *hash) {
+                suspects.remove(&oldest);
+            }
+        }
+        let refused_until = again.then(|| now + REFUSED_FOR);
+        let crash = Crash {
+            at: now,
+            refused_until,
+        };
+        suspects.insert(hash, crash);
+        self.count.store(suspects.len(), Ordering::Relaxed);
+        again
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Crash>> {
+        // One insertion at a time: a panic elsewhere leaves nothing half done.
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Suspect ===
+
+impl Suspect {
+    /// An engine ended while it had only this request. True: it is the second one within ten minutes, and
+    /// the request is refused from now on.
+    pub(crate) fn crashed(&self) -> bool {
+        self.quarantine.crashed(self.hash, Instant::now())
+    }
+}
+
+/// Of all that an engine computes with, but not of what retries change: ids, deadlines, seeds.
+fn hash(key: u64, account: &str, request: &GenerateRequest) -> u64 {
+    let mut hash = key;
+    let mut add = |bytes: &[u8]| {
+        // Each piece is hashed under what came before it, so their borders count as well.
+        hash = XxHash3_64::oneshot_with_seed(hash, bytes);
+    };
+    add(account.as_bytes());
+    add(request.model.as_bytes());
+    match &request.prompt {
+        Some(Prompt::Chat(chat)) => {
+            add(&chat.messages_json);
+            add(&chat.tools_json);
+            add(&chat.template_kwargs_json);
+        }
+        Some(Prompt::Text(text)) => match &text.content {
+            Some(Content::Text(text)) => add(text.as_bytes()),
+            Some(Content::Tokens(tokens)) => {
+                for id in &tokens.ids {
+                    add(&id.to_le_bytes());
+                }
+            }
+            None => {}
+        },
+        None => {}
+    }
+    let format = request.response_format.as_ref();
+    if let Some(ResponseFormat {
+        format: Some(Format::JsonSchema(schema)),
+    }) = format
+    {
+        add(&schema.schema_json);
+    }
+    add(&request.extra_json);
+    add(&request.choices.to_le_bytes());
+    add(&request.max_tokens.unwrap_or_default().to_le_bytes());
+    add(&request.top_logprobs.unwrap_or_default().to_le_bytes());
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use inferyard_proto::worker::v1::ChatPrompt;
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn request(messages: &'static str) -> GenerateRequest {
+        GenerateRequest {
+            request_id: format!("{:?}", Instant::now()),
+            prompt: Some(Prompt::Chat(ChatPrompt {
+                messages_json: messages.into(),
+                ..ChatPrompt::default()
+            })),
+            ..GenerateRequest::default()
+        }
+    }
+
+    fn is_refused(quarantine: &Arc<Quarantine>, account: &str, messages: &'static str) -> bool {
+        quarantine.admit(account, &request(messages)).is_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_second_crash_within_ten_minutes_is_the_last_for_five() {
+        let quarantine = Arc::new(Quarantine::new());
+        let suspect = || quarantine.admit("a", &request("poison")).unwrap();
+        assert!(!suspect().crashed());
+        advance(WINDOW).await;
+        assert!(!suspect().crashed(), "two accidents");
+        assert!(!is_refused(&quarantine, "a", "poison"));
+        advance(WINDOW / 2).await;
+        assert!(suspect().crashed());
+        assert!(is_refused(&quarantine, "a", "poison"));
+        assert!(!is_refused(&quarantine, "a", "another"));
+        assert!(!is_refused(&quarantine, "b", "poison"));
+        advance(REFUSED_FOR).await;
+        assert!(suspect().crashed(), "and once more");
+        assert!(is_refused(&quarantine, "a", "poison"));
+        advance(WINDOW).await;
+        assert!(!suspect().crashed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_bounded_and_the_oldest_is_forgotten() {
+        let quarantine = Arc::new(Quarantine::new());
+        for hash in 0..MOST_SUSPECTS as u64 + 1 {
+            advance(Duration::from_millis(1)).await;
+            assert!(!quarantine.crashed(hash, Instant::now()));
+        }
+        assert_eq!(quarantine.lock().len(), MOST_SUSPECTS);
+        assert!(quarantine.crashed(1, Instant::now()));
+        assert!(!quarantine.crashed(0, Instant::now()));
+    }
+}
