@@ -119,7 +119,8 @@ pub enum Reason {
     FetchFailed,
     /// The engine reads the weights.
     Loading,
-    /// The engine or the worker ended; the message has its last words.
+    /// The engine or the worker ended, or the engine fails requests; the message says how. Last words are
+    /// those of the worker only.
     EngineFailed,
     /// Every worker has the weights.
     Available,

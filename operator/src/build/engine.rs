@@ -67,7 +67,8 @@ pub(super) fn sidecar(model: &Validated) -> Option<Value> {
         "image": engine.image,
         "restartPolicy": "Always",
         "env": env,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
+        // Its log may hold prompts, which must not get into the status of the pod.
+        "terminationMessagePolicy": "File",
         "securityContext": deployment::confined(),
         "volumeMounts": mounts,
     });

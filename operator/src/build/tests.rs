@@ -66,7 +66,7 @@ fn vllm_on_two_gpus_with_a_volume() {
             } },
         },
         "engine": { "vllm": {
-            "image": "vllm/vllm-openai:v0.11.0",
+            "image": "vllm/vllm-openai:v0.32.0",
             "args": ["--max-model-len", "8192"],
             "env": { "VLLM_LOGGING_LEVEL": "WARNING" },
         } },
@@ -134,4 +134,35 @@ fn the_same_declaration_is_built_the_same() {
         "scaling": { "replicas": 2 },
     });
     assert_eq!(built(&spec), built(&spec));
+}
+
+#[test]
+fn only_our_own_containers_leave_their_last_words() {
+    for (engine, own) in [
+        (json!({ "vllm": { "image": "i" } }), vec!["fetch", "worker"]),
+        (
+            json!({ "sglang": { "image": "i" } }),
+            vec!["fetch", "worker"],
+        ),
+        (
+            json!({ "openai": { "image": "i" } }),
+            vec!["fetch", "worker"],
+        ),
+        (json!({ "embedded": {} }), vec!["fetch", "worker"]),
+    ] {
+        let spec = json!({
+            "model": { "source": { "huggingFace": { "repo": "a/b" } } },
+            "engine": engine,
+        });
+        let wanted = build(&validated(&spec).unwrap());
+        let deployment = (wanted.children.iter()).find(|child| child.kind == Kind::Deployment);
+        let pod = &deployment.unwrap().object["spec"]["template"]["spec"];
+        let containers = ["initContainers", "containers"].map(|list| pod[list].as_array().unwrap());
+        let mut leave: Vec<_> = (containers.into_iter().flatten())
+            .filter(|it| it["terminationMessagePolicy"] == "FallbackToLogsOnError")
+            .map(|it| it["name"].as_str().unwrap())
+            .collect();
+        leave.sort_unstable();
+        assert_eq!(leave, own);
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use inferyard_crds::Reason;
 use inferyard_proto::worker::v1::WorkerState;
+use inferyard_proto::worker::v1::worker_state::Phase;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use kube::ResourceExt;
 use regex::Regex;
@@ -11,8 +12,10 @@ use regex::Regex;
 use super::progress;
 use crate::observe::{Observed, Volume, is_ready};
 
-/// The most of an engine's last words that is shown.
+/// The most of a container's last words that is shown, in bytes.
 const LAST_WORDS: usize = 800;
+/// Containers whose log holds no prompt and no answer. An engine's log may: its last words are not shown.
+const OWN: [&str; 2] = ["worker", "fetch"];
 
 /// Why a pod does not answer. The least of several is what has to be mended first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +144,7 @@ fn stuck(pod: &Pod) -> Option<Why> {
     })
 }
 
-/// A container that ended otherwise than it should, with its last words.
+/// A container that ended otherwise than it should; one of our own with its last words.
 fn ended(container: &ContainerStatus) -> Option<Why> {
     let terminated = |state: Option<&ContainerState>| state?.terminated.clone();
     let running = container
@@ -153,14 +156,15 @@ fn ended(container: &ContainerStatus) -> Option<Why> {
     if end.exit_code == 0 && container.name == "fetch" {
         return None;
     }
-    let words = last_words(end.message.as_deref().unwrap_or_default());
+    let words = end.message.as_deref().map(last_words);
+    let words = words.filter(|words| !words.is_empty() && OWN.contains(&&*container.name));
     let cause = end.reason.as_deref().unwrap_or("Error");
     let name = &container.name;
     let mut message = format!("{name} ended with exit code {} ({cause})", end.exit_code);
     if container.restart_count > 0 {
         message = format!("{message}, {} restarts", container.restart_count);
     }
-    if !words.is_empty() {
+    if let Some(words) = words {
         message = format!("{message}: {words}");
     }
     let reason = if name == "fetch" {
@@ -204,6 +208,9 @@ fn on_its_way(pod: &Pod, report: Option<&WorkerState>) -> Why {
     let working = running(status.and_then(|s| s.container_statuses.as_ref()), "worker");
     match (fetching, working, report) {
         (true, ..) => (Reason::Fetching, progress::fetching(report)),
+        (_, true, Some(report)) if report.phase() == Phase::Unhealthy => {
+            (Reason::EngineFailed, report.note.clone())
+        }
         (_, true, Some(report)) => (Reason::Loading, progress::reading(report)),
         (_, true, None) => (Reason::Loading, "the worker is starting".to_owned()),
         (_, false, _) => (Reason::Starting, "its containers are starting".to_owned()),

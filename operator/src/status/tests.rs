@@ -205,9 +205,39 @@ fn who_ended_has_the_last_words() {
         &[&format!("(Error), 3 restarts: {words}")],
     );
     let long = format!("{} the end", "é".repeat(2000));
-    let seen = observed(&crashed("initContainerStatuses", "engine", &long));
-    check(&seen, "EngineFailed", None, &["engine ended", "the end"]);
+    let seen = observed(&crashed("containerStatuses", "worker", &long));
+    check(&seen, "EngineFailed", None, &["worker ended", "the end"]);
     assert!(of(&said(&seen, 1), "Ready").message.len() < 1000);
+}
+
+#[test]
+fn the_log_of_an_engine_is_shown_nowhere() {
+    for (list, name) in [
+        ("initContainerStatuses", "engine"),
+        ("containerStatuses", "engine"),
+        ("initContainerStatuses", "istio-init"),
+    ] {
+        let log = "ERROR prompt: 'my SECRET' | error: my SECRET";
+        let seen = observed(&crashed(list, name, log));
+        let words = format!("{name} ended with exit code 1 (Error), 3 restarts");
+        check(&seen, "EngineFailed", None, &[&words]);
+        let status = serde_json::to_string(&said(&seen, 1)).unwrap();
+        assert!(!status.contains("SECRET"), "{status}");
+    }
+}
+
+#[test]
+fn an_engine_that_fails_requests_is_told() {
+    let mut seen = observed(&running("False"));
+    let note = "the engine at http://127.0.0.1:8000 failed 3 requests in a row: the engine answered with status 500";
+    let report = WorkerState {
+        phase: inferyard_proto::worker::v1::worker_state::Phase::Unhealthy.into(),
+        load_progress: 1.0,
+        note: note.to_owned(),
+        ..WorkerState::default()
+    };
+    seen.reports = BTreeMap::from([("demo-worker-1".to_owned(), report)]);
+    check(&seen, "EngineFailed", None, &[note]);
 }
 
 #[test]
