@@ -20,7 +20,7 @@ use crate::authenticate::StoredKeys;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::flow;
-use crate::limit::{Limiter, LimiterError};
+use crate::limit::{Limiter, LimiterError, NoRoom};
 use crate::place::{Fleet, RecordError};
 use crate::probes::Readiness;
 use crate::quarantine::Quarantine;
@@ -285,8 +285,25 @@ impl App {
         self.catalog.load_full()
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+    /// Why no request is let in now, whatever is declared and loaded; `None`: requests are let in.
+    pub(crate) fn standstill(&self) -> Option<&'static str> {
+        if self.draining.load(Ordering::Relaxed) {
+            Some("The router is shutting down.")
+        } else if self.connections.are_full() {
+            Some(
+                "The router has as many connections as it may, and accepts no more until one ends.",
+            )
+        } else {
+            self.limiter.room().err().map(|why| match why {
+                NoRoom::Full => {
+                    "Too much usage waits for the store of limits: no request is let in."
+                }
+                NoRoom::Disk => "The disk for usage is full or fails: no request is let in.",
+                NoRoom::Ledger => {
+                    "Too much usage waits for the ledger's database: no request is let in."
+                }
+            })
+        }
     }
 
     /// Takes every new catalog, for as long as there can be one.

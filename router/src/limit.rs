@@ -269,6 +269,11 @@ impl Limiter {
         refusals::refuse(&self.shared, wanted).await
     }
 
+    /// Whether what requests use can be kept until it is stored; else nobody is let in.
+    pub(crate) fn room(&self) -> Result<(), NoRoom> {
+        self.shared.room()
+    }
+
     /// Whether the preview of this plan has tokens left today, of those that all its callers share.
     /// Approximate; what its requests use is counted when they settle.
     pub(crate) fn pool(&self, plan: &Plan) -> bool {
@@ -290,6 +295,14 @@ impl fmt::Debug for Limiter {
 // === impl Shared ===
 
 impl Shared {
+    /// Whether there is room for what waits: for Redis, and for the ledger of this process.
+    fn room(&self) -> Result<(), NoRoom> {
+        if self.calls.backing.is_full() {
+            return Err(NoRoom::Ledger);
+        }
+        self.backlog.room()
+    }
+
     /// When there is something to say of a request of which something was said now.
     fn next_due_ms(&self) -> u64 {
         self.clock.elapsed_ms() + self.interval_ms

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
@@ -11,6 +12,7 @@ use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::{Admitted, Usage};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot::error::TryRecvError;
+use tokio::time::{Sleep, sleep};
 use tracing::Span;
 
 use crate::accept::Accepted;
@@ -33,6 +35,14 @@ pub(crate) use notes::{Note, Notes};
 
 use record::Record;
 
+/// The end of an answer waits so long for its settle, which a disk or a worker may hold up. A worker has two
+/// seconds for its last words, a store of limits half a second.
+const SETTLED_WITHIN: Duration = if cfg!(test) {
+    Duration::from_millis(50)
+} else {
+    Duration::from_secs(5)
+};
+
 /// The meter of one request. It is read when the answer's last byte was handed over, or, for a client
 /// that left, when the worker has said what it had produced by then.
 pub(crate) struct Meter {
@@ -43,6 +53,8 @@ pub(crate) struct Meter {
     settling: Option<Settling>,
     /// What is to be heard of the worker's work, should it be given up.
     outstanding: Option<Outstanding>,
+    /// Runs while the end of an answer waits for its settle.
+    patience: Option<Pin<Box<Sleep>>>,
     written: bool,
 }
 
@@ -58,6 +70,7 @@ impl Meter {
             bill: None,
             settling: None,
             outstanding: None,
+            patience: None,
             written: false,
         }
     }
@@ -170,15 +183,25 @@ impl Meter {
     }
 
     /// Settles a whole answer, and waits until that is done: a client that has the end of an answer
-    /// finds its meters settled.
+    /// finds its meters settled, unless that takes longer than five seconds.
     pub(crate) async fn ends_with(&mut self, status: StatusCode) {
         self.record.status = status.as_u16();
         self.ends();
         poll_fn(|cx| self.poll_settled(cx)).await;
     }
 
-    /// Whether what [`Meter::ends`] began is done.
+    /// Whether what [`Meter::ends`] began is done, or has taken too long: then it goes on by itself, and
+    /// the client no longer waits for it.
     pub(crate) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_end(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let new = || Box::pin(sleep(SETTLED_WITHIN));
+        let patience = self.patience.get_or_insert_with(new);
+        patience.as_mut().poll(cx)
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(outstanding) = &mut self.outstanding {
             let rest = ready!(Pin::new(&mut outstanding.rest).poll(cx));
             self.outstanding = None;
@@ -275,3 +298,6 @@ impl Drop for Meter {
         self.write();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,7 @@ pub(crate) fn verdict(app: &App, needed: Needed) -> (StatusCode, Bytes) {
         Needed::AnyModel => readiness.any_model,
         Needed::Router => true,
     };
-    if ready && !app.catalog().pending && !app.is_draining() && !app.connections.are_full() {
+    if ready && !app.catalog().pending && app.standstill().is_none() {
         (
             StatusCode::OK,
             Bytes::from_static(b"{\"status\":\"ready\"}"),
@@ -108,11 +108,9 @@ pub(crate) fn details(app: &App, needed: Needed) -> (StatusCode, Bytes) {
         Needed::AnyModel => !ready.is_empty(),
         Needed::Router => true,
     };
-    let (draining, full) = (app.is_draining(), app.connections.are_full());
-    let message = if draining {
-        Some("The router is shutting down.")
-    } else if full {
-        Some("The router has as many connections as it may, and accepts no more until one ends.")
+    let standstill = app.standstill();
+    let message = if standstill.is_some() {
+        standstill
     } else if catalog.pending {
         Some("The router does not know yet what is declared.")
     } else if catalog.models.is_empty() {
@@ -120,7 +118,7 @@ pub(crate) fn details(app: &App, needed: Needed) -> (StatusCode, Bytes) {
     } else {
         None
     };
-    let serves = complete && !catalog.pending && !draining && !full;
+    let serves = complete && !catalog.pending && standstill.is_none();
     let details = Details {
         status: if serves { "ready" } else { "not_ready" },
         ready,

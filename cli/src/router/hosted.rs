@@ -16,9 +16,6 @@ use tokio_util::sync::CancellationToken;
 use super::limits::Args;
 use crate::scratch::Scratch;
 
-/// Events that may wait for the database before routers wait with their answers, of about 500 bytes each.
-const ROOM: usize = 131_072;
-
 /// A ledger that runs on a thread of its own, so that no answer waits while it writes.
 pub(super) struct Hosted {
     /// Where it answers.
@@ -58,7 +55,8 @@ impl Hosted {
             let socket = folder.path().join("ledger.sock");
             (Endpoint::Unix(socket), Some(folder))
         };
-        let (outbox, entries) = mpsc::channel(ROOM);
+        // Half of it is for requests that run when the router lets nobody in any more.
+        let (outbox, entries) = mpsc::channel(2 * args.max_unstored_events.get());
         let config = Config {
             store,
             source: Source::Channel {

@@ -1,6 +1,7 @@
 //! What a router is told about limits, keys and usage.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,6 +72,10 @@ pub(crate) struct Args {
         conflicts_with_all = ["redis", "sqlite"]
     )]
     pub(crate) postgres: Option<String>,
+    /// So many usage events may wait for the database of --sqlite or --postgres; then requests are refused
+    /// until it takes them. An event takes about 500 bytes of memory
+    #[arg(long, value_name = "COUNT", default_value = "65536")]
+    pub(crate) max_unstored_events: NonZeroUsize,
     /// Who answers /v1/organization/*: a ledger at `host:port` or `unix:/path`; with --sqlite or
     /// --postgres, where it is to listen
     #[arg(long, value_name = "ADDRESS")]

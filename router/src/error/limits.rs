@@ -76,6 +76,10 @@ fn no_room(why: NoRoom) -> &'static str {
             "Usage cannot be recorded at the moment: the disk for it is full or fails. Try again in a \
              few seconds."
         }
+        NoRoom::Ledger => {
+            "Usage cannot be recorded at the moment: too much of it waits for the ledger's database. Try \
+             again in a few seconds."
+        }
     }
 }
 

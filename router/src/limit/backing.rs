@@ -27,6 +27,26 @@ impl Backing {
         !matches!(self, Self::Memory(_))
     }
 
+    /// Usage events that wait in this process for the ledger.
+    pub(super) fn waiting(&self) -> usize {
+        match self {
+            Self::Memory(memory) => memory.waiting(),
+            Self::Redis(_) => 0,
+            #[cfg(test)]
+            Self::Flaky(_) => 0,
+        }
+    }
+
+    /// Whether so many of them wait that no request should be let in.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Memory(memory) => memory.is_full(),
+            Self::Redis(_) => false,
+            #[cfg(test)]
+            Self::Flaky(_) => false,
+        }
+    }
+
     /// Tells that a router lives, and returns the names of all that do, in order.
     pub(super) async fn beat(&self, router: &str) -> Result<Vec<String>, StoreError> {
         match self {

@@ -33,6 +33,9 @@ pub(crate) enum NoRoom {
     /// The disk of the spool cannot be written: it is full, or it fails.
     #[error("the disk of the spool cannot be written")]
     Disk,
+    /// As many usage events wait for the ledger of this process as may wait.
+    #[error("the ledger's database takes no usage events")]
+    Ledger,
 }
 
 // === impl Backlog ===

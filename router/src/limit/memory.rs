@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use inferyard_proto::outbox::{self, Entry};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::clock::{Clock, month};
 #[cfg(test)]
@@ -33,7 +34,8 @@ pub(crate) struct Memory {
 // === impl Memory ===
 
 impl Memory {
-    /// Events go into `outbox`; without one, nobody wants them.
+    /// Events go into `outbox`; without one, nobody wants them. From half of its capacity on no request
+    /// should be let in.
     pub(crate) fn new(outbox: Option<mpsc::Sender<Entry>>) -> Self {
         let shards = (0..outbox::BUCKETS).map(|_| Mutex::default());
         Self {
@@ -119,19 +121,37 @@ impl Memory {
         lock(&self.shards[usize::from(outbox::bucket(account))])
     }
 
-    /// Room for one event, so that none is made that would be lost.
-    async fn room(&self) -> Result<Option<mpsc::Permit<'_, Entry>>, StoreError> {
+    /// Usage events that the ledger has not taken yet.
+    pub(super) fn waiting(&self) -> usize {
+        let outbox = self.outbox.as_ref();
+        outbox.map_or(0, |outbox| outbox.max_capacity() - outbox.capacity())
+    }
+
+    /// Whether half of the outbox is in use. The other half is for the ends of requests that run, which
+    /// never wait for the ledger.
+    pub(super) fn is_full(&self) -> bool {
+        let outbox = self.outbox.as_ref();
+        outbox.is_some_and(|outbox| outbox.capacity() <= outbox.max_capacity() / 2)
+    }
+
+    /// Room for one event, so that none is made that would be lost. It waits for nobody: whoever waited
+    /// for a ledger whose database is locked would wait for ever.
+    fn room(&self) -> Result<Option<mpsc::Permit<'_, Entry>>, StoreError> {
         let Some(outbox) = &self.outbox else {
             return Ok(None);
         };
-        let room = outbox.reserve().await;
-        room.map(Some).map_err(|_| StoreError::Failed {
-            message: "nobody takes usage events any more".to_owned(),
-        })
+        let room = outbox.try_reserve().map_err(|error| StoreError::Failed {
+            message: match error {
+                TrySendError::Full(()) => "no more usage events can wait for the ledger",
+                TrySendError::Closed(()) => "nobody takes usage events any more",
+            }
+            .to_owned(),
+        })?;
+        Ok(Some(room))
     }
 
-    async fn end(&self, lease: &Lease, used: &Used, whole: bool) -> Result<Settled, StoreError> {
-        let room = self.room().await?;
+    fn end(&self, lease: &Lease, used: &Used, whole: bool) -> Result<Settled, StoreError> {
+        let room = self.room()?;
         let now = self.now();
         let mut shard = self.shard(&lease.account);
         let (settled, entry) = shard.end(lease, used, whole, now);
@@ -164,11 +184,11 @@ impl Store for Memory {
     }
 
     async fn settle(&self, lease: &Lease, used: &Used) -> Result<Settled, StoreError> {
-        self.end(lease, used, false).await
+        self.end(lease, used, false)
     }
 
     async fn charge(&self, lease: &Lease, used: &Used) -> Result<Settled, StoreError> {
-        self.end(lease, used, true).await
+        self.end(lease, used, true)
     }
 
     async fn sweep(&self) -> Result<usize, StoreError> {
@@ -176,7 +196,7 @@ impl Store for Memory {
         for shard in &self.shards {
             lock(shard).forget(self.now().steady_us);
             for _ in 0..SWEPT {
-                let room = self.room().await?;
+                let room = self.room()?;
                 match lock(shard).sweep_one(self.now().steady_us) {
                     Swept::Nothing => break,
                     Swept::Dropped => {}

@@ -12,10 +12,12 @@ use super::clock::month;
 use super::local::UnknownShare;
 use super::reservation::{Home, Reservation, left};
 use super::store::{Admission, Decision, Lease, Meter, Reading, Scope, Used};
-use super::{ReserveError, Shared, Wanted};
+use super::{NoRoom, ReserveError, Shared, Wanted};
 
 /// When to try again what only the store could decide: it is asked once a second whether it is there.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// When to try again while the ledger stores nothing: it tries every five seconds.
+const LEDGER_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) async fn reserve(
     shared: &Arc<Shared>,
@@ -24,9 +26,12 @@ pub(super) async fn reserve(
     let unavailable = ReserveError::Unavailable {
         retry_after: RETRY_AFTER,
     };
-    shared.backlog.room().map_err(|why| ReserveError::NoRoom {
+    shared.room().map_err(|why| ReserveError::NoRoom {
         why,
-        retry_after: RETRY_AFTER,
+        retry_after: match why {
+            NoRoom::Ledger => LEDGER_RETRY_AFTER,
+            NoRoom::Full | NoRoom::Disk => RETRY_AFTER,
+        },
     })?;
     let admission = admission(&wanted, shared.lease_time, shared.clock.now_us());
     let (home, decision) = match ask(shared, &wanted, &admission).await {

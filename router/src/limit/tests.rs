@@ -19,6 +19,7 @@ use super::store::{Admission, Decision, Lease, Progressed, Settled, Store, Store
 use super::*;
 use crate::catalog::OnLoss;
 
+mod ledger_stuck;
 mod life;
 mod loss;
 mod replayed;

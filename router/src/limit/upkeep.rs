@@ -27,11 +27,11 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = second.tick() => {}
         }
-        let room = shared.backlog.room();
+        let room = shared.room();
         if let Err(why) = room
             && had_room
         {
-            tracing::error!(%why, "what was used cannot be kept for the store of limits; nobody is let in");
+            tracing::error!(%why, "what was used cannot be kept until it is stored; no request is let in");
         }
         had_room = room.is_ok();
         let work = Box::pin(once(shared, &mut steady));
@@ -42,6 +42,8 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &CancellationToken) {
 async fn once(shared: &Arc<Shared>, steady: &mut u32) {
     let bytes = i64::try_from(shared.backlog.bytes()).unwrap_or(i64::MAX);
     shared.telemetry.limits.backlog_bytes.set(bytes);
+    let waiting = i64::try_from(shared.calls.backing.waiting()).unwrap_or(i64::MAX);
+    shared.telemetry.limits.events_waiting.set(waiting);
     // The requests that this router decides by itself have leases in its memory.
     let _ = shared.local.memory().sweep().await;
     let Ok((routers, again)) = shared.calls.beat(&shared.router).await else {

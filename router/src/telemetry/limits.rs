@@ -20,6 +20,7 @@ pub(crate) struct LimitMetrics {
     local: Family<OutcomeLabel, Counter>,
     pub(crate) store_lost: Gauge,
     pub(crate) backlog_bytes: Gauge,
+    pub(crate) events_waiting: Gauge,
     pub(crate) kept: Counter,
     pub(crate) replayed: Counter,
     pub(crate) unreadable: Counter,
@@ -60,6 +61,7 @@ impl LimitMetrics {
             local: Family::default(),
             store_lost: Gauge::default(),
             backlog_bytes: Gauge::default(),
+            events_waiting: Gauge::default(),
             kept: Counter::default(),
             replayed: Counter::default(),
             unreadable: Counter::default(),
@@ -80,6 +82,8 @@ impl LimitMetrics {
         let help = "What was used and is not in the store yet";
         let bytes = metrics.backlog_bytes.clone();
         registry.register_with_unit("limit_backlog", help, Unit::Bytes, bytes);
+        let help = "Usage events that the ledger of this process has not taken yet";
+        registry.register("limit_events_waiting", help, metrics.events_waiting.clone());
         let help = "Ends of requests that had to wait for the store";
         registry.register("limit_ends_kept", help, metrics.kept.clone());
         let help = "Ends of requests that had waited and are in the store now";

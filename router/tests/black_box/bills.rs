@@ -4,11 +4,13 @@ use inferyard_proto::usage::v1::UsageEvent;
 use inferyard_proto::worker::v1::failed::Kind;
 use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::{Failed, Usage};
+use inferyard_router::LimitStore;
 use inferyard_router::catalog::Price;
+use tokio::sync::mpsc;
 
 use crate::support::{
-    STREAMED, ScriptedWorker, TestRouter, WHOLE, admitted, choice_finished, delta, failed,
-    finished, request, usage, within,
+    Connection, STREAMED, ScriptedWorker, TestRouter, WHOLE, admitted, choice_finished, delta,
+    failed, finished, request, usage, within,
 };
 
 /// Prompt, cached and completion tokens, and the cost at $1, $0.50 and $2 per million.
@@ -308,4 +310,56 @@ async fn a_router_that_ends_bills_what_it_cut() {
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].completion_tokens, 3);
     assert_eq!(end(&events[0]), (200, "shutting_down"));
+}
+
+#[tokio::test]
+async fn a_ledger_that_takes_nothing_holds_up_no_answer_and_nobody_new_is_let_in() {
+    let mut worker = ScriptedWorker::start().await;
+    let (outbox, mut entries) = mpsc::channel(4);
+    let router = TestRouter::configured(&[&worker], |config| {
+        config.limits.store = LimitStore::Memory {
+            outbox: Some(outbox),
+        };
+    })
+    .await;
+    let mut clients = Vec::new();
+    for body in [STREAMED, WHOLE, STREAMED] {
+        let client = router.chat(body).await;
+        clients.push((client, worker.call().await));
+    }
+    for (mut client, call) in clients {
+        call.say_hello().await;
+        let answer = client.answer().await;
+        assert_eq!(answer.head.status, 200);
+        let text = answer.text();
+        let is_whole = text.ends_with("data: [DONE]\n\n") || text.ends_with('}');
+        assert!(is_whole, "{text}");
+    }
+
+    let answer = router.ask("POST", "/v1/chat/completions", WHOLE).await;
+    let (status, code, _) = answer.error();
+    assert_eq!(
+        (status, code.as_deref()),
+        (503, Some("server_is_overloaded"))
+    );
+    assert_eq!(answer.head.header("retry-after"), Some("5"));
+    let message = answer.json()["error"]["message"].to_string();
+    assert!(message.contains("the ledger's database"), "{message}");
+    let mut probe = Connection::open(router.metrics).await;
+    probe
+        .send(b"GET /readyz?router HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    let ready = probe.answer().await;
+    assert_eq!(ready.head.status, 503);
+    let message = ready.json()["message"].to_string();
+    assert!(message.contains("the ledger's database"), "{message}");
+
+    // It takes them: all is well again.
+    for _ in 0..3 {
+        within(entries.recv()).await.unwrap();
+    }
+    let mut client = router.chat(WHOLE).await;
+    worker.call().await.say_hello().await;
+    assert_eq!(client.answer().await.head.status, 200);
+    router.end().await;
 }

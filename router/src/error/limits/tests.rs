@@ -235,6 +235,7 @@ fn who_cannot_be_let_in_is_told_why() {
     let cases = [
         (no_room(NoRoom::Full), "1 1000 -", "too much of it waits"),
         (no_room(NoRoom::Disk), "1 1000 -", "disk"),
+        (no_room(NoRoom::Ledger), "1 1000 -", "the ledger's database"),
         (answer(damaged), "60 60000 false", "account acme"),
     ];
     for ((line, message), retry, says) in cases {
