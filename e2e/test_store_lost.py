@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -38,11 +39,25 @@ class Router:
         ]  # fmt: skip
         # A write beyond the limit on the size of files is an error where the signal is ignored, else the end.
         ignoring = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""]
-        self.process = subprocess.Popen(ignoring + command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(ignoring + command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        self.failures = threading.Semaphore(0)
+        threading.Thread(target=self._read_log, daemon=True).start()
         addresses = json.loads(Lines(self.process).next(within=START_S))
         self.base_url = f"http://{addresses['address']}/v1"
         self.metrics = f"http://{addresses['metrics_address']}"
         self.until_ready(200)
+
+    def _read_log(self) -> None:
+        """Counts the writes that failed."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if b"events cannot be stored" in line:
+                self.failures.release()
+
+    def until_failed(self, times: int) -> None:
+        for _ in range(times):
+            assert self.failures.acquire(timeout=30), "no write fails"
 
     def ask(self, *bodies: dict[str, Any]) -> list[Answer]:
         """All at once, each to its end."""
@@ -108,6 +123,8 @@ def test_a_disk_that_was_full_costs_nothing(router: Callable[..., Router]) -> No
     one.until_stored(10)
     one.set_full(True)
     assert all(map(is_whole, one.ask(*[ASK, STREAM] * 20)))
+    # From the second failure on a connection that goes on shows it.
+    one.until_failed(3)
     assert one.rows() == 10
     one.set_full(False)
     one.until_stored(50)

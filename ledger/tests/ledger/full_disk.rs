@@ -6,11 +6,14 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use inferyard_ledger::{Source, Store};
 use inferyard_proto::usage::v1::UsageEvent;
 use tokio_util::sync::CancellationToken;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::events::{Hosted, entry, event, leave, listening, rows, says, sum, totals, waiting};
 use crate::servers::{Redis, eventually};
@@ -21,6 +24,7 @@ const FOLDER: &str = "LEDGER_FULL_DISK_FOLDER";
 /// Runs the test of this name once more, in a process that survives the limit; there it gets the folder.
 fn in_a_process_of_its_own(test: &str) -> Option<PathBuf> {
     if let Some(folder) = env::var_os(FOLDER) {
+        tracing::subscriber::set_global_default(Warnings).unwrap();
         return Some(folder.into());
     }
     let folder = tempfile::tempdir().unwrap();
@@ -32,10 +36,10 @@ fn in_a_process_of_its_own(test: &str) -> Option<PathBuf> {
         .env(FOLDER, folder.path())
         .output()
         .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, error) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{out}\n{error}");
-    assert!(out.contains("1 passed"), "{out}");
+    let decoded = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (decoded(&output.stdout), decoded(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    assert!(stdout.contains("1 passed"), "{stdout}");
     None
 }
 
@@ -51,6 +55,38 @@ fn set_full(full: bool) {
         .args([limit, "--pid", &process])
         .status();
     assert!(done.unwrap().success());
+}
+
+/// Counts the warnings of the ledger: one for each write that failed.
+struct Warnings;
+
+static WARNINGS: AtomicUsize = AtomicUsize::new(0);
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN && metadata.target() == "inferyard_ledger::drain"
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        WARNINGS.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// A connection that goes on after a commit that failed shows it from the second failure on.
+async fn fails_again_and_again() {
+    eventually("a third failure", async || {
+        (WARNINGS.load(Ordering::SeqCst) >= 3).then_some(())
+    })
+    .await;
 }
 
 fn url(folder: &Path) -> String {
@@ -81,6 +117,7 @@ async fn nothing_of_a_router_is_lost() {
     set_full(true);
     ledger.tell(&events[10..210]).await;
     ledger.says(503).await;
+    fails_again_and_again().await;
     assert_eq!(rows(&url, "events").await, 10);
     set_full(false);
     ledger.says(200).await;
@@ -121,6 +158,7 @@ async fn the_outbox_keeps_what_is_not_committed() {
         leave(&mut connection, "acme", &entry(event)).await;
     }
     says(&address, 503).await;
+    fails_again_and_again().await;
     assert_eq!(
         (rows(&url, "events").await, waiting(&mut connection).await),
         (10, 200)
