@@ -14,7 +14,8 @@ from openai import APIStatusError, BadRequestError, OpenAI
 from asking import user
 from inferyard import BINARY, MANIFESTS, START_S, STOP_S, Lines, Watch
 from keys import new_key
-from servers import Server, free_ports
+from ports import Port
+from servers import Server
 
 REQUESTS = 200
 CLIENTS = 8
@@ -45,8 +46,8 @@ class Fleet:
     """Engines, a worker before each, and a router."""
 
     def __init__(self, count: int, folder: Path) -> None:
-        ports = free_ports()
-        self.engines = [Engine(port) for port in {next(ports) for _ in range(count)}]
+        self._ports = [Port() for _ in range(count)]
+        self.engines = [Engine(port.number) for port in self._ports]
         self.addresses = [f"unix:{folder}/{number}.sock" for number in range(len(self.engines))]
         self._processes = [
             self._run("worker", "--model", "demo", "--engine", "vllm", "--engine-url", f"http://127.0.0.1:{engine.port}", "--listen", address)
@@ -88,6 +89,8 @@ class Fleet:
             process.wait(STOP_S)
         for engine in self.engines:
             engine.close()
+        for port in self._ports:
+            port.give_back()
 
 
 @pytest.fixture

@@ -199,7 +199,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn memory_is_bounded_and_the_oldest_is_forgotten() {
         let quarantine = Arc::new(Quarantine::new());
-        for hash in 0..MOST_SUSPECTS as u64 + 1 {
+        for hash in 0..=(MOST_SUSPECTS as u64) {
             advance(Duration::from_millis(1)).await;
             assert!(!quarantine.crashed(hash, Instant::now()));
         }

@@ -30,7 +30,7 @@ pub(super) struct Hosted {
 
 /// The end of a ledger.
 pub(super) struct Ended {
-    ended: oneshot::Receiver<anyhow::Result<()>>,
+    result: oneshot::Receiver<anyhow::Result<()>>,
     stop: CancellationToken,
     _folder: Option<Scratch>,
 }
@@ -82,7 +82,7 @@ impl Hosted {
     /// Gives up its own sender, so that it ends with the router's.
     pub(super) fn into_ended(self) -> Ended {
         Ended {
-            ended: self.ended,
+            result: self.ended,
             stop: self.stop,
             _folder: self.folder,
         }
@@ -100,7 +100,7 @@ impl Ended {
 
     /// Waits for its end.
     pub(super) async fn wait(&mut self) -> anyhow::Result<()> {
-        (&mut self.ended)
+        (&mut self.result)
             .await
             .context("the thread of the ledger has ended")?
     }

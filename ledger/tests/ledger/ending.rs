@@ -3,7 +3,8 @@
 use inferyard_ledger::{DrainError, Store};
 use sqlx::{AnyConnection, Connection as _};
 
-use crate::events::{Hosted, event, rows, sum, totals};
+use crate::events::{event, sum, totals};
+use crate::hosted::{Hosted, rows};
 
 #[tokio::test]
 async fn what_a_locked_store_did_not_take_is_there_after_the_next_start() {

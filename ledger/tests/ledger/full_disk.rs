@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::events::{Hosted, entry, event, leave, listening, rows, says, sum, totals, waiting};
+use crate::events::{entry, event, leave, sum, totals, waiting};
+use crate::hosted::{Hosted, listening, rows, says};
 use crate::servers::{Redis, eventually};
 
 /// Names the folder to whoever has the limit.

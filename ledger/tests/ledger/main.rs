@@ -7,6 +7,7 @@
 )]
 
 mod events;
+mod hosted;
 mod http;
 mod servers;
 

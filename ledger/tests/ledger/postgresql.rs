@@ -6,7 +6,8 @@ use inferyard_ledger::Store;
 use inferyard_proto::usage::v1::UsageEvent;
 use sqlx::{AnyConnection, Connection as _};
 
-use crate::events::{Hosted, event, rows, sum, totals};
+use crate::events::{event, sum, totals};
+use crate::hosted::{Hosted, rows};
 use crate::servers::{Postgres, eventually};
 
 /// A ledger in front of a PostgreSQL, and a connection beside it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use inferyard_ledger::{DRAIN_TIMEOUT, Source};
 use tokio_util::sync::CancellationToken;
 
-use crate::events::{listening, says};
+use crate::hosted::{listening, says};
 use crate::servers::Redis;
 
 #[tokio::test]

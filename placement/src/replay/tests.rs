@@ -109,9 +109,10 @@ impl Recorded {
     /// A request ends, and those that wait hear of it.
     fn end(&mut self, line: &mut Line) {
         let ticket = self.open.remove(0);
-        self.pool.ended(ticket);
+        let outcome = Outcome::Succeeded;
+        self.pool.ended(ticket, outcome, self.now);
         let serial = ticket.serial();
-        self.write(Event::Ended { serial });
+        self.write(Event::Ended { serial, outcome });
         let news = ticket.worker();
         while let Some(called) = line.call(&mut self.pool, news, self.now, &mut Vec::new()) {
             self.give(&called.waiter.work, &called.barred, called.choice);

@@ -33,7 +33,7 @@ async fn answer(call: Call, way: Way) {
         }
         Way::Refuses => {
             call.say(failed(Kind::InvalidRequest, "No.", "messages"))
-                .await
+                .await;
         }
     }
 }
