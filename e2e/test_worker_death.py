@@ -59,7 +59,7 @@ async def kill_in_the_middle(up: Up, victim: Process) -> list[Outcome]:
             await begun.acquire()
         streams += [asyncio.create_task(consume(client, TOKENS, begun)) for _ in range(STREAMS - len(streams))]
         # In a thread: the loop here has all these streams to read, and on a busy machine it is late.
-        await asyncio.to_thread(kill_when_others_wait, up, victim)
+        await asyncio.to_thread(kill_when_others_wait, up, victim, streams)
         return await asyncio.gather(*streams)
 
 
@@ -68,8 +68,9 @@ def told(up: Up, outcome: Outcome) -> str:
     return f"{outcome}\n{up.log_of([outcome.request_id])}"
 
 
-def kill_when_others_wait(up: Up, victim: Process) -> None:
-    while not waiting(up):
+def kill_when_others_wait(up: Up, victim: Process, streams: list[asyncio.Task[Outcome]]) -> None:
+    # Once a stream has ended, the others may have waited between two looks.
+    while not waiting(up) and not any(stream.done() for stream in streams):
         continue  # Each look is a request, which paces the loop.
     os.kill(victim.pid, signal.SIGKILL)
 
