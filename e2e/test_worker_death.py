@@ -16,6 +16,7 @@ from processes import Process
 STREAMS = 64
 TOKENS = 100
 LONG = 1500
+MOST_KILLS = 5
 ROOM = 4  # maxRunning of manifests/two-replicas.yaml
 
 
@@ -84,11 +85,15 @@ def test_one_of_two_workers_is_killed_under_64_streams(
     start: Callable[..., Up], measured: Callable[[str, str], None]
 ) -> None:
     up = start("two-replicas.yaml")
-    victim, survivor = up.workers()
-    with Watch(victim) as watch:
-        first_life = watch.next(within=60)
-
-    outcomes = asyncio.run(kill_in_the_middle(up, victim))
+    # On a busy machine all answers may be complete before their reader here has asked for the kill: then once more.
+    for _ in range(MOST_KILLS):
+        victim, survivor = up.workers()
+        with Watch(victim) as watch:
+            first_life = watch.next(within=60)
+        outcomes = asyncio.run(kill_in_the_middle(up, victim))
+        if any(outcome.error is not None for outcome in outcomes):
+            break
+        next_life(victim, first_life["boot_id"])
 
     complete = [outcome for outcome in outcomes if outcome.error is None]
     broken = [outcome for outcome in outcomes if outcome.error is not None]

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use inferyard_ledger::Store;
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -72,8 +73,11 @@ impl Redis {
 
     pub(crate) async fn connect(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.url()).unwrap();
+        // The library's own limit is half a second, which a busy machine exceeds.
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
         eventually("an answer of Redis", async || {
-            let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+            let connect = client.get_multiplexed_async_connection_with_config(&config);
+            let mut connection = connect.await.ok()?;
             let pong: redis::RedisResult<String> =
                 redis::cmd("PING").query_async(&mut connection).await;
             pong.ok().map(|_| connection)

@@ -195,11 +195,12 @@ impl Crew {
         }
     }
 
-    /// Whether some worker is ready.
+    /// Whether some worker is ready, or ejected: that one gets requests where no other worker takes them.
     pub(crate) fn is_ready(&self) -> bool {
         let inner = self.lock();
         let mut workers = inner.workers.keys();
-        workers.any(|worker| matches!(inner.pool.standing(*worker), Standing::Ready))
+        let serves = |standing| matches!(standing, Standing::Ready | Standing::Ejected);
+        workers.any(|worker| serves(inner.pool.standing(*worker)))
     }
 
     /// Every worker with what it is doing.

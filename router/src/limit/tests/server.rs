@@ -59,7 +59,11 @@ impl Server {
 
     pub(super) async fn connection(&self) -> MultiplexedConnection {
         let client = ::redis::Client::open(self.url()).unwrap();
-        let connect = client.get_multiplexed_async_connection();
+        // The library's own limits are a second and half a second, which a busy machine exceeds.
+        let config = ::redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(Duration::from_mins(1)))
+            .set_response_timeout(Some(Duration::from_mins(1)));
+        let connect = client.get_multiplexed_async_connection_with_config(&config);
         connect.await.unwrap()
     }
 
