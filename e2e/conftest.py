@@ -23,7 +23,7 @@ def pytest_sessionstart() -> None:
         pytest.exit("INFERYARD_BIN must name the binary; e2e/run sets it", returncode=2)
 
 
-# Who uses one of these has servers of its own.
+# A test that uses one of these fixtures has servers of its own.
 OWN_SERVERS = {"start", "run", "redis", "postgres", "stack", "folder", "hub", "node"}
 
 

@@ -10,9 +10,9 @@ use tower::ServiceExt as _;
 
 /// How long open answers may take after the shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Open connections. Nearly all are of routers, each of which may have all of them.
+/// Open connections. Nearly all are from routers, and one router may use all of them.
 const CONNECTIONS: usize = 1024;
-/// How long an answer may take that nobody reads.
+/// How long an answer may take whose client does not read.
 const ANSWER_TIME: Duration = Duration::from_mins(10);
 
 /// Serves connections until `end`, and answers what was asked by then.

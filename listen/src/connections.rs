@@ -70,7 +70,7 @@ pub struct Connections {
     closing: CancellationToken,
     /// Connections end.
     closed: CancellationToken,
-    /// All answers end; those that nobody reads, too.
+    /// All answers end, also those whose clients do not read.
     cut: CancellationToken,
 }
 
@@ -136,7 +136,7 @@ impl Bounds {
 // === impl Connections ===
 
 impl Connections {
-    /// Connections within these bounds. With `cut` all answers are to end, also those that nobody reads.
+    /// Connections within these bounds. Cancelling `cut` ends all answers, also those whose clients do not read.
     #[must_use]
     pub fn new(bounds: Bounds, counts: Counts, cut: CancellationToken) -> Self {
         let mut http = http1::Builder::new();

@@ -1,4 +1,4 @@
-//! What is counted of connections, for the metrics of whoever serves them.
+//! Counters of a listener's connections, for the metrics of the server that owns it.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;

@@ -1,5 +1,5 @@
 //! A socket whose waiting bytes must move: one that takes none for a time is broken off, and an answer that is
-//! overdue is taken off HTTP's hands, so that it can end although nobody reads it.
+//! overdue is taken off HTTP's hands, so that it can end although its client does not read.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

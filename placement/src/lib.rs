@@ -9,7 +9,7 @@
 //!  state     what a worker says
 //!  view      one worker: its last state, the prefixes it holds, what was sent since
 //!  cost      what a request would wait for there, term by term
-//!  outcome   how a request ended; who fails them in a row is ejected
+//!  outcome   how a request ended; a worker that fails several in a row is ejected
 //!  pool      all workers; the least cost wins
 //!  line      who waits until there is room, and whose turn it is
 //!  decision  what was considered, for people

@@ -3,8 +3,8 @@
 //! The plans' priority comes first and is strict. Within a priority it is the turn of the account that
 //! was served least: a counter per account grows by the tokens that were computed for it, divided by its
 //! weight (Sheng et al., *Fairness in Serving Large Language Models*, OSDI '24). Requests that were placed
-//! without waiting count while they run, so that the account that filled the workers before anybody had to
-//! wait is not the first to get more of them. Within an account, who came first goes first.
+//! without waiting count while they run, so that the account that filled the workers before others had to
+//! wait is not served first. Within an account, requests are served in order of arrival.
 //!
 //! How many wait is bounded per plan. A full line turns away whoever has most in it.
 
@@ -153,8 +153,8 @@ impl Line {
         self.class(&claim)?.remove(id, &claim.account)
     }
 
-    /// A request goes to a worker without waiting, which has to compute so many tokens of its prompt. Its
-    /// account is charged for as long as it runs.
+    /// A request goes to a worker without waiting; `prompt_tokens` of its prompt have to be computed there. Its
+    /// account is charged while it runs.
     pub fn place(&mut self, claim: &Arc<Claim>, prompt_tokens: u64) -> Charge {
         // What costs nothing is a turn all the same.
         let prompt_tokens = prompt_tokens.max(1);
@@ -167,7 +167,7 @@ impl Line {
         }
     }
 
-    /// A request that went to a worker has ended, after so many tokens of its answer.
+    /// A request that went to a worker has ended; its answer has `answer_tokens` tokens.
     pub fn ended(&mut self, charge: &Charge, answer_tokens: u64) {
         let claim = &charge.claim;
         let tokens = answer_tokens.saturating_mul(OF_AN_ANSWER);

@@ -152,7 +152,7 @@ impl Pool {
 
     /// Finds the best worker that has not been tried, those with room before those without; writes down
     /// what was considered. Workers that failed requests in a row, or say that their engine does, are
-    /// left out while there are others. `None`: nobody serves.
+    /// left out while there are others. `None`: no worker serves.
     pub fn choose(
         &mut self,
         work: &Work,

@@ -13,9 +13,9 @@ use crate::{Address, Connection, Script, Timeouts, backoff, within};
 
 /// First and longest pause before the next try to connect, before jitter.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
-/// Who does not want to wait for a pause still waits for so long: the first pause of all is over then.
+/// A caller that does not wait for pauses still waits this long, which covers the first pause.
 const SHORT: Duration = Duration::from_millis(50);
-/// A connection that lived for so long was a good one: pauses begin anew after its loss.
+/// After the loss of a connection that lived this long, the pauses start from the shortest again.
 const GOOD: Duration = Duration::from_secs(10);
 
 /// Redis, over one connection. Clones share it.
@@ -29,7 +29,7 @@ struct Inner {
     address: Address,
     timeouts: Timeouts,
     live: ArcSwapOption<Live>,
-    /// Whoever has it connects; the others wait for what becomes of it.
+    /// The holder connects; other callers wait for the result.
     connecting: tokio::sync::Mutex<()>,
     pause: Mutex<Pause>,
 }
@@ -127,7 +127,7 @@ impl Client {
         work: impl Future<Output = RedisResult<T>>,
     ) -> RedisResult<T> {
         let answer = within(limit, work).await;
-        // Whoever is behind a connection that is silent may be gone.
+        // The server behind a silent connection may be gone.
         let answer = answer.unwrap_or_else(|| Err(timed_out()));
         answer.inspect_err(|error| self.failed(live, error))
     }
@@ -191,8 +191,8 @@ impl Inner {
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Until when the next try to connect has to wait. An error: somebody tried since there were so many
-    /// failures, or the pause is longer than the caller waits.
+    /// Until when the next try to connect has to wait. An error: another caller has tried since
+    /// `failures`, or the pause is longer than the caller waits.
     fn pause_for(&self, failures: u64, waits: bool) -> RedisResult<Option<Instant>> {
         let pause = self.pause();
         let long = pause

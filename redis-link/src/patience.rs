@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-/// The limit is waited for in so many pieces.
+/// Number of pieces in which the limit is waited for.
 const PIECES: u32 = 10;
 
 /// Waits until `work` is done, or has been silent for `limit`: then `None`.
 ///
 /// Where the thread that runs this task is busy with others, or gets no processor, for longer than the
 /// limit, a single timer would find the time over before the answer, which has long been there, was
-/// looked at, or even before the question was sent. So the limit is waited for in pieces, each of which
-/// looks at the answer and only then begins to count: however long the thread was away, that is one
+/// looked at, or even before the question was sent. So the limit is waited for in pieces. Each piece
+/// looks at the answer first and only then begins to count: however long the thread was away, that is one
 /// piece.
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);

@@ -24,7 +24,7 @@ const OF_THE_SERVER: [&str; 15] = [
 
 /// Whether Redis answers, and refuses a command because of what its keys hold: a value of the wrong
 /// type, or one that a script cannot read. Other keys are served, and the same command is refused
-/// again until somebody repairs the key.
+/// again until the key is repaired.
 #[must_use]
 pub fn concerns_keys(error: &RedisError) -> bool {
     match error.kind() {

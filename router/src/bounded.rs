@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// At most so many entries; the CLOCK algorithm chooses which one goes.
+/// A map with a bounded number of entries; the CLOCK algorithm chooses the one to evict.
 #[derive(Debug)]
 pub(crate) struct Bounded<K, T> {
     places: HashMap<K, usize>,

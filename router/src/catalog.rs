@@ -89,7 +89,7 @@ impl Catalog {
 // === impl Key ===
 
 impl Key {
-    /// Whether it stands for a caller of the preview, who has none.
+    /// Whether it stands for a caller of the preview, which has no key.
     pub(crate) fn is_visitor(&self) -> bool {
         self.name.is_empty()
     }

@@ -67,7 +67,7 @@ impl Error {
         }
     }
 
-    /// Whether the request itself is at fault, whoever found it out: it costs nothing then. So does one whose
+    /// Whether the request itself is at fault, found by the router or a worker: then it costs nothing. So does one whose
     /// prompt turned out to cost more than the budget has left.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {

@@ -269,7 +269,7 @@ impl Limiter {
         refusals::refuse(&self.shared, wanted).await
     }
 
-    /// Whether what requests use can be kept until it is stored; else nobody is let in.
+    /// Whether the usage of another request can be kept until it is stored; otherwise no request is admitted.
     pub(crate) fn room(&self) -> Result<(), NoRoom> {
         self.shared.room()
     }

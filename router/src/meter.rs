@@ -35,7 +35,7 @@ pub(crate) use notes::{Note, Notes};
 
 use record::Record;
 
-/// The end of an answer waits so long for its settle, which a disk or a worker may hold up. A worker has two
+/// How long the end of an answer waits for its settle, which a disk or a worker may delay. A worker has two
 /// seconds for its last words, a store of limits half a second.
 const SETTLED_WITHIN: Duration = if cfg!(test) {
     Duration::from_millis(50)

@@ -28,7 +28,7 @@ pub(crate) enum Needed {
     Router,
 }
 
-/// Which models were ready when it was last looked: whoever asks in a loop makes this router look no more often.
+/// The last answer about models: a caller in a loop does not make the router look more often than that.
 #[derive(Default)]
 pub(crate) struct Readiness(Mutex<Option<(Instant, Ready)>>);
 

@@ -26,9 +26,9 @@ const MOST_SUSPECTS: usize = 4_096;
 /// The requests of this router that ended an engine.
 #[derive(Debug)]
 pub(crate) struct Quarantine {
-    /// Drawn for each process: nobody can prepare two prompts with the same hash, or guess a prompt by it.
+    /// Random for each process: callers can neither prepare two prompts with one hash nor guess a prompt by it.
     key: u64,
-    /// How many are remembered, so that nobody else takes the lock.
+    /// Number of entries, so that the lock is taken only if there are any.
     count: AtomicUsize,
     suspects: Mutex<HashMap<u64, Crash>>,
 }

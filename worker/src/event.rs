@@ -218,7 +218,7 @@ impl Failure {
         }
     }
 
-    /// A prompt of `tokens` tokens, of which the request allows `most`.
+    /// A prompt has `tokens` tokens, and the request allows at most `most`.
     pub(crate) fn too_expensive(tokens: u32, most: u32) -> Self {
         let message = format!("the prompt has {tokens} tokens; the request allows {most}");
         Self {

@@ -1,5 +1,5 @@
 //! Lines of log, written many at once by a thread of their own: a busy router writes a thousand per second, each write
-//! costs as much as reading a request, and whoever reads standard error may stop reading.
+//! costs as much as reading a request, and the reader of standard error may stop reading.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -94,7 +94,7 @@ impl Buffer {
             let waited = self.0.news.wait_timeout_while(lines, LONGEST_WAIT, early);
             lines = waited.unwrap_or_else(PoisonError::into_inner).0;
             let batch = lines.take();
-            // Unlocked: standard error may take its time, and nobody shall wait for it.
+            // Unlock before the write: a slow standard error must not block the threads that log.
             drop(lines);
             let _ = output.write_all(&batch).and_then(|()| output.flush());
             lines = self.lock();
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_an_output_that_takes_nothing() {
-        // Nobody reads the pipe: whoever writes more than it holds waits for ever.
+        // The pipe has no reader yet: a write beyond its capacity blocks.
         let (mut reader, pipe) = io::pipe().unwrap();
         let buffer = Buffer::to(pipe).unwrap();
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();

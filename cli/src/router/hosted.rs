@@ -55,7 +55,7 @@ impl Hosted {
             let socket = folder.path().join("ledger.sock");
             (Endpoint::Unix(socket), Some(folder))
         };
-        // Half of it is for requests that run when the router lets nobody in any more.
+        // The second half is for requests that already run when the router begins to refuse new ones.
         let (outbox, entries) = mpsc::channel(2 * args.max_unstored_events.get());
         let config = Config {
             store,

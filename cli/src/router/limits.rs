@@ -72,8 +72,8 @@ pub(crate) struct Args {
         conflicts_with_all = ["redis", "sqlite"]
     )]
     pub(crate) postgres: Option<String>,
-    /// So many usage events may wait for the database of --sqlite or --postgres; then requests are refused
-    /// until it takes them. An event takes about 500 bytes of memory
+    /// Usage events that may wait for the database of --sqlite or --postgres. At this number requests are refused
+    /// until the database takes them. An event takes about 500 bytes of memory
     #[arg(long, value_name = "COUNT", default_value = "65536")]
     pub(crate) max_unstored_events: NonZeroUsize,
     /// Who answers /v1/organization/*: a ledger at `host:port` or `unix:/path`; with --sqlite or

@@ -117,8 +117,8 @@ impl Class {
         });
     }
 
-    /// A request that was placed without waiting has ended. What it cost in all is charged if somebody waits
-    /// by now: else there is nobody towards whom it would count.
+    /// A request that was placed without waiting has ended. Its whole cost is charged if requests wait
+    /// by now; otherwise there is no other account to be fair to.
     pub(super) fn ended_unqueued(&mut self, account: &Arc<str>, cost: u64, in_all: u64) {
         let charge = if self.waiting > 0 { in_all } else { 0 };
         self.change(account, |account| {
@@ -187,8 +187,8 @@ impl Class {
         self.idle += usize::from(account.is_idle());
     }
 
-    /// The counter of the account whose turn is first; 0: nobody waits. What that account runs without having
-    /// waited is left out, or whoever comes later would be charged for it too.
+    /// The counter of the account whose turn is first; 0 if no request waits. What that account runs without having
+    /// waited is left out, or accounts that come later would be charged for it too.
     fn least(&self) -> u64 {
         let first = self.order.first();
         let first = first.and_then(|(_, _, name)| self.accounts.get(name));
@@ -200,7 +200,7 @@ impl Class {
         self.accounts.retain(|_, account| !account.is_idle());
         self.idle = 0;
         for account in self.accounts.values_mut() {
-            // Nobody waits, so that no account stands in the order.
+            // No request waits, so `order` holds no account that would have to move.
             if account.running == 0 {
                 account.counter = 0;
             }

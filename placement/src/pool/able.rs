@@ -31,7 +31,7 @@ pub(super) fn leave_out_untrusted(all: &mut Vec<Able>, considered: &mut [Conside
     }
 }
 
-/// Who has not measured itself is thought to be as fast as the others, or nobody would find out.
+/// A worker without measured rates gets the mean of the others: otherwise it would get no work to measure.
 pub(super) fn assume_rates(all: &mut [Able]) {
     let prefill = mean(all.iter().map(|able| able.load.prefill_rate));
     let decode = mean(all.iter().map(|able| able.load.decode_rate));

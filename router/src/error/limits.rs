@@ -86,7 +86,7 @@ fn no_room(why: NoRoom) -> &'static str {
 fn damaged<'a>(account: &str) -> Row<'a> {
     let message = format!(
         "What is stored of the limits of account {account} cannot be read, and has to be repaired by \
-         whoever runs this service."
+         the administrator of this service."
     );
     Row {
         retry: Some(Retry {

@@ -37,7 +37,7 @@ impl Backing {
         }
     }
 
-    /// Whether so many of them wait that no request should be let in.
+    /// Whether the number of waiting events has reached the bound at which no request is admitted.
     pub(super) fn is_full(&self) -> bool {
         match self {
             Self::Memory(memory) => memory.is_full(),
@@ -89,7 +89,7 @@ impl Backing {
     /// Puts the whole usage event of a request that the store refuses to charge into the outbox.
     pub(super) async fn publish(&self, account: &str, event: &[u8]) -> Result<(), StoreError> {
         match self {
-            // It refuses nobody.
+            // The store in memory has no keys of another type.
             Self::Memory(_) => Ok(()),
             Self::Redis(redis) => Box::pin(redis.publish(account, event)).await,
             #[cfg(test)]

@@ -61,7 +61,7 @@ impl Backlog {
     }
 
     /// Whether what one more request uses could be kept. Where there is a folder, only the disk is safe
-    /// enough: while anything waits in memory because the disk had failed, nobody is let in.
+    /// enough: while anything waits in memory because the disk had failed, no request is admitted.
     pub(super) fn room(&self) -> Result<(), NoRoom> {
         if self.is_full() {
             Err(NoRoom::Full)
@@ -114,13 +114,13 @@ impl Backlog {
         self.lock().iter().take(count).cloned().collect()
     }
 
-    /// Takes the first `count` out of memory. Nobody else takes any.
+    /// Takes the first `count` out of memory. It is the only place that does.
     pub(super) fn take_from_memory(&self, count: usize) {
         let taken: u64 = self.lock().drain(..count).map(|end| size(&end)).sum();
         self.memory_bytes.fetch_sub(taken, Ordering::Relaxed);
     }
 
-    /// Puts ends back behind all others, so that those that fail hold up nobody.
+    /// Puts ends back behind all others, so that failing ones do not block the others.
     pub(super) fn put_back(&self, ends: impl IntoIterator<Item = Arc<End>>) {
         for end in ends {
             self.memory_bytes.fetch_add(size(&end), Ordering::Relaxed);

@@ -16,7 +16,7 @@ const JUMP_US: u64 = 1_000_000;
 ///
 /// Between two looks at the system's clock the time of day goes on by the steady clock. A jump of the
 /// system's clock is found at the first call a second or more after the last look: the machine was
-/// suspended, during which the steady clock stands still, or somebody set the clock.
+/// suspended, during which the steady clock stands still, or the clock was set.
 #[derive(Debug)]
 pub(super) struct Clock {
     start: Instant,

@@ -25,7 +25,7 @@ pub struct LimitsConfig {
 pub enum LimitStore {
     /// In this router, which then must be the only one.
     Memory {
-        /// Who takes the usage events; `None`: nobody keeps them. While half of its capacity or more is
+        /// Receives the usage events; `None`: they are dropped. While half of its capacity or more is
         /// in use, no request is let in; the other half is for the ends of those that run.
         outbox: Option<mpsc::Sender<Entry>>,
     },

@@ -34,8 +34,8 @@ pub(crate) struct Memory {
 // === impl Memory ===
 
 impl Memory {
-    /// Events go into `outbox`; without one, nobody wants them. From half of its capacity on no request
-    /// should be let in.
+    /// Events go into `outbox`; without one they are dropped. From half of its capacity on no request
+    /// is admitted.
     pub(crate) fn new(outbox: Option<mpsc::Sender<Entry>>) -> Self {
         let shards = (0..outbox::BUCKETS).map(|_| Mutex::default());
         Self {
@@ -134,8 +134,8 @@ impl Memory {
         outbox.is_some_and(|outbox| outbox.capacity() <= outbox.max_capacity() / 2)
     }
 
-    /// Room for one event, so that none is made that would be lost. It waits for nobody: whoever waited
-    /// for a ledger whose database is locked would wait for ever.
+    /// Room for one event, so that none is made that would be lost. It never waits: the
+    /// database of the ledger may be locked for ever.
     fn room(&self) -> Result<Option<mpsc::Permit<'_, Entry>>, StoreError> {
         let Some(outbox) = &self.outbox else {
             return Ok(None);
@@ -143,7 +143,7 @@ impl Memory {
         let room = outbox.try_reserve().map_err(|error| StoreError::Failed {
             message: match error {
                 TrySendError::Full(()) => "no more usage events can wait for the ledger",
-                TrySendError::Closed(()) => "nobody takes usage events any more",
+                TrySendError::Closed(()) => "the ledger has ended and takes no usage events",
             }
             .to_owned(),
         })?;

@@ -10,8 +10,8 @@ use super::store::{Meter, Reading};
 use super::{ReserveError, Shared, Wanted};
 use crate::bounded::Bounded;
 
-/// So many requests of a caller without a key are refused in a window; then it is turned away before its
-/// requests are looked at.
+/// Refused requests of a caller without a key in one window. At this number its further requests are refused
+/// before they are read.
 pub(crate) const MOST: u32 = 20;
 const WINDOW: Duration = Duration::from_hours(1);
 /// Callers without a key that are remembered, about 150 bytes each.

@@ -15,8 +15,8 @@ use super::end::End;
 use super::spool::{Entry, Segment, Spool};
 
 const EVERY: Duration = Duration::from_secs(1);
-/// So many ends are under way at once. A process that is killed leaves at most as many that the store
-/// has and the spool does not know it.
+/// Ends that are sent at once. A process that is killed leaves at most this number of entries that the store
+/// has and the spool still lists.
 const AT_ONCE: usize = 64;
 
 /// Looks once a second whether there is something to bring and somebody to take it, until `shutdown`.

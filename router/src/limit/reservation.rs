@@ -236,7 +236,7 @@ async fn settle(shared: &Shared, running: &Running, used: Used) {
 // === impl Hold ===
 
 impl Hold {
-    /// Holds so many nano-dollars from now on, or what is left where that is less but at least
+    /// Holds `money` nano-dollars from now on, or what is left if that is less but at least
     /// `least_money`; returns how many. Where less is left, what was held stays held until the request
     /// ends.
     pub(crate) async fn change(&self, money: u64, least_money: u64) -> Result<u64, ReserveError> {

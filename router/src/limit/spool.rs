@@ -121,7 +121,7 @@ impl Spool {
         if let Err(error) = &result {
             tracing::error!(
                 %error,
-                "cannot write to the spool; what was used waits in memory, and nobody is let in meanwhile"
+                "cannot write to the spool; usage is kept in memory, and new requests are refused"
             );
         }
         result.is_ok()

@@ -212,7 +212,7 @@ pub(crate) enum StoreError {
         /// The time.
         after: Duration,
     },
-    /// It answers that it cannot serve anybody now: out of memory, no permission, still loading.
+    /// It answers that it cannot serve any request now: out of memory, no permission, still loading.
     #[error("the store of limits failed: {message}")]
     Failed {
         /// For the log.

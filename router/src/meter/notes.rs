@@ -20,7 +20,7 @@ pub(crate) enum Note {
     Header(HeaderName, HeaderValue),
     /// A worker is asked, in this life of it; what another one did is void.
     Tries(u64, Outstanding),
-    /// So much is set aside for it from now on.
+    /// The reservation has changed to this need.
     Granted(Need),
     /// The worker has counted the prompt.
     Admitted(Admitted),

@@ -91,7 +91,7 @@ impl Record {
             status: self.status,
             code: self.code,
             first_token: self.first_token,
-            // What was produced before is paid, whoever is at fault.
+            // Tokens that were produced before the refusal are paid.
             refused: self.refused && self.first_token.is_none(),
         };
         bill.settle(&self.usage, self.boot_id, end)

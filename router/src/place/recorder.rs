@@ -78,7 +78,7 @@ impl Recorder {
             if let Err(error) = write_all(&mut file, &waiting) {
                 tracing::error!(%error, file = shown, "the recording of placements ends");
             }
-            // Nobody listens where the router did not wait for it.
+            // An error: the router did not wait for the end of the recording.
             let _ = tell.send(());
         };
         thread::Builder::new()

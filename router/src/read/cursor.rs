@@ -20,7 +20,7 @@ const TWICE: &str = "expected each key of an object once";
 /// A place in a JSON text.
 ///
 /// Accepts what `serde_json` accepts as a `Value`, less nesting beyond [`DEEPEST`] and keys that stand twice in an
-/// object; so nobody who reads the text again finds anything wrong with it, or something else in it.
+/// object. So every later parser of the text accepts it and reads the same.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     text: &'a [u8],

@@ -11,15 +11,16 @@ use crate::bounded::Bounded;
 
 /// Before anything is known of an account's prompts: four bytes of text.
 const FIRST: f32 = 0.25;
-/// A prompt of so many bytes moves the average half way, and one of a tenth by a hundredth. Weighed by the
-/// square, as for the line of least squares through the origin, short prompts, which are mostly frame, do
-/// not move what is assumed of long ones.
+/// A prompt of this many bytes moves the average half way, one of a tenth of it by a hundredth. The weight is the
+/// square of the length, as in a least-squares line through the origin: short prompts, which are mostly frame, do
+/// not change the estimate for long ones.
 const WEIGHT: f32 = 16_384.0;
-/// Beyond these lies no text, only a broken count, of which nothing is learnt.
+/// Tokens per byte that text can have. A count beyond is broken and is ignored.
 const SANE: std::ops::RangeInclusive<f32> = 0.01..=2.0;
 /// Bytes of text that a token id stands for, about.
 const ID_BYTES: u64 = 4;
-/// Accounts and models of which the ratio is kept, about 200 bytes each. Any other one begins anew.
+/// Bound on the pairs of account and model whose ratio is kept, about 200 bytes each. An evicted pair starts
+/// from `FIRST` again.
 const MOST_RATIOS: usize = 16_384;
 
 /// What was learnt of the prompts of each account and model, so that no account's prompts change what is
@@ -139,7 +140,7 @@ impl Estimate {
 // === impl Ratio ===
 
 impl Ratio {
-    /// How many tokens so many bytes are, rounded up.
+    /// Estimated tokens of `bytes` bytes, rounded up.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -150,7 +151,7 @@ impl Ratio {
         (bytes as f32 * self.get()).ceil() as u64
     }
 
-    /// Takes in what so many bytes were counted as. Of two at the same time one may be forgotten.
+    /// Learns that `bytes` bytes had `tokens` tokens. Of two concurrent calls one may be lost.
     #[expect(clippy::cast_precision_loss, reason = "an estimate of a body's size")]
     fn learn(&self, bytes: u64, tokens: u64) {
         let (bytes, tokens) = (bytes as f32, tokens as f32);

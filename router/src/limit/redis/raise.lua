@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 account.
 -- ARGV: 1 doubles: clock offset, 0, 0, money, least money, shadow, start of the month; then the seven limits of each
---       scope (0: none). 2 field of the lease, 3 and 4 fields of the scopes, of which there are none, one or two.
+--       scope (0: none). 2 field of the lease, 3 and 4 fields of the scopes (none, one or two).
 -- Returns doubles: 1: changed, 0: too little is left and nothing was changed, -1: there is no such lease; now, money
 -- granted; then the ten of each scope, after the change, or without what the lease holds.
 local call, pack, read, sub = redis.call, struct.pack, struct.unpack, string.sub

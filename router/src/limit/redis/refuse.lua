@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 account.
 -- ARGV: 1 doubles: clock offset, 0, 0, 0, 0, shadow, start of the month; then the seven limits of each scope (0: none).
---       2 and 3 fields of the scopes, of which there are one or two.
+--       2 and 3 fields of the scopes (one or two).
 -- Returns doubles: admitted, now, 0; then the ten of each scope, after the charge or as they were.
 local numbers, one, two = unpack(ARGV)
 local offset, _, _, _, _, shadow, month = read('<ddddddd', numbers)

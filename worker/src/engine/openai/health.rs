@@ -19,7 +19,7 @@ pub(super) enum Condition {
     Failing,
     /// It takes requests, and no token comes.
     Stalled,
-    /// Nobody listens there, or it does not say that it is up.
+    /// Its port refuses connections, or its health check fails.
     Gone,
 }
 
@@ -70,8 +70,8 @@ impl Health {
         self.condition.subscribe()
     }
 
-    /// Changes the condition where it is one of `from`; true: it was. `then` runs before anybody sees
-    /// the change, so that what the worker tells routers changes in the same order.
+    /// Changes the condition if it is one of `from`, and returns whether it was. `then` runs before the change is
+    /// visible, so that what the worker tells routers changes in the same order.
     pub(super) fn turn(&self, from: &[Condition], to: Condition, then: impl FnOnce()) -> bool {
         self.condition.send_if_modified(|condition| {
             let turns = from.contains(condition);

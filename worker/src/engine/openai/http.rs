@@ -34,7 +34,7 @@ pub(super) struct Client {
 }
 
 /// An answer whose body is still to be read. Dropping it before its end closes the connection, which
-/// is how an engine hears that nobody wants it; read to its end, the connection goes back to the pool.
+/// is how an engine learns that it should stop; if it is read to its end, the connection goes back to the pool.
 pub(super) struct Answering {
     response: Response<Incoming>,
 }
