@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use twox_hash::XxHash3_64;
 
 use crate::error::StreamError;
+use crate::read::PREFIX_BLOCK;
 
 /// Two crashes further apart than this are two accidents.
 const WINDOW: Duration = Duration::from_mins(10);
@@ -123,17 +124,35 @@ fn hash(key: u64, account: &str, request: &GenerateRequest) -> u64 {
     };
     add(account.as_bytes());
     add(request.model.as_bytes());
+    // The chain of prefix blocks was computed for placement. It covers all but less than a block at the end, so that
+    // a long prompt is not hashed a second time.
+    add(&request
+        .prefix_blocks
+        .last()
+        .copied()
+        .unwrap_or_default()
+        .to_le_bytes());
     match &request.prompt {
         Some(Prompt::Chat(chat)) => {
-            add(&chat.messages_json);
-            add(&chat.tools_json);
+            add(&chat.messages_json.len().to_le_bytes());
+            add(&chat.tools_json.len().to_le_bytes());
+            add(last_block(&chat.messages_json));
+            add(last_block(&chat.tools_json));
             add(&chat.template_kwargs_json);
         }
         Some(Prompt::Text(text)) => match &text.content {
-            Some(Content::Text(text)) => add(text.as_bytes()),
+            Some(Content::Text(text)) => {
+                add(&text.len().to_le_bytes());
+                add(last_block(text.as_bytes()));
+            }
             Some(Content::Tokens(tokens)) => {
-                for id in &tokens.ids {
-                    add(&id.to_le_bytes());
+                add(&tokens.ids.len().to_le_bytes());
+                for ids in tokens.ids.chunks(PREFIX_BLOCK / 4) {
+                    let mut block = [0; PREFIX_BLOCK];
+                    for (bytes, id) in block.as_chunks_mut().0.iter_mut().zip(ids) {
+                        *bytes = id.to_le_bytes();
+                    }
+                    add(&block);
                 }
             }
             None => {}
@@ -154,12 +173,18 @@ fn hash(key: u64, account: &str, request: &GenerateRequest) -> u64 {
     hash
 }
 
+/// What the chain of prefix blocks may leave out at the end of a text.
+fn last_block(text: &[u8]) -> &[u8] {
+    &text[text.len().saturating_sub(PREFIX_BLOCK)..]
+}
+
 #[cfg(test)]
 mod tests {
     use inferyard_proto::worker::v1::ChatPrompt;
     use tokio::time::advance;
 
     use super::*;
+    use crate::read::prefix_chain;
 
     fn request(messages: &'static str) -> GenerateRequest {
         GenerateRequest {
@@ -194,6 +219,46 @@ mod tests {
         assert!(is_refused(&quarantine, "a", "poison"));
         advance(WINDOW).await;
         assert!(!suspect().crashed());
+    }
+
+    /// The hash of a chat with these tools and messages, as `flow` would have it.
+    fn of_chat(tools: &[u8], messages: &[u8]) -> u64 {
+        let mut request = GenerateRequest {
+            prompt: Some(Prompt::Chat(ChatPrompt {
+                tools_json: tools.to_vec().into(),
+                messages_json: messages.to_vec().into(),
+                ..ChatPrompt::default()
+            })),
+            ..GenerateRequest::default()
+        };
+        request.prefix_blocks = prefix_chain(&request);
+        hash(7, "a", &request)
+    }
+
+    #[test]
+    fn every_byte_of_a_prompt_counts() {
+        for (tools, messages) in [
+            (0, 10),
+            (0, 1_024),
+            (0, 5_000),
+            (700, 100),
+            (2_500, 10),
+            (2_500, 3_000),
+        ] {
+            let (tools, messages) = (vec![b't'; tools], vec![b'm'; messages]);
+            let whole = of_chat(&tools, &messages);
+            assert_eq!(whole, of_chat(&tools, &messages));
+            for at in 0..tools.len() {
+                let mut other = tools.clone();
+                other[at] = b'x';
+                assert_ne!(whole, of_chat(&other, &messages), "byte {at} of the tools");
+            }
+            for at in 0..messages.len() {
+                let mut other = messages.clone();
+                other[at] = b'x';
+                assert_ne!(whole, of_chat(&tools, &other), "byte {at} of the messages");
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

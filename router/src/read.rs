@@ -26,6 +26,9 @@ mod error;
 
 pub(crate) use error::{Length, NumberKind, Param, ReadError};
 use fields::Fields;
+pub(crate) use prefix::BLOCK as PREFIX_BLOCK;
+#[cfg(test)]
+pub(crate) use prefix::chain as prefix_chain;
 
 /// The endpoint that the request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

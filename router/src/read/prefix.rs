@@ -5,14 +5,14 @@ use inferyard_proto::worker::v1::{GenerateRequest, text_prompt};
 use twox_hash::XxHash3_64;
 
 /// Bytes of a block.
-const BLOCK: usize = 1_024;
+pub(crate) const BLOCK: usize = 1_024;
 /// 2^64 divided by the golden ratio, made odd: every bit of a hash reaches the high bits.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The hash of every whole block of the prompt, each continuing the one before it.
 ///
 /// All routers must compute the same values, since a worker tells all of them which it holds.
-pub(super) fn chain(request: &GenerateRequest) -> Vec<u64> {
+pub(crate) fn chain(request: &GenerateRequest) -> Vec<u64> {
     let (tools, prompt): (&[u8], &[u8]) = match &request.prompt {
         Some(Prompt::Chat(chat)) => (&chat.tools_json, &chat.messages_json),
         Some(Prompt::Text(text)) => match &text.content {
