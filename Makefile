@@ -142,6 +142,12 @@ bench-standing: build  ## what routers take while little happens: added latency,
 	@cargo build --locked --release -p inferyard-bench
 	@$(CARGO_TARGET_DIR)/release/inferyard-bench standing
 
+.PHONY: bench-cores
+bench-cores: build  ## the embedded engine on quiet, shared and limited cores, beside llama.cpp (6 minutes; root for the last)
+	@.ci/prerequisites build
+	@cargo build --locked --release -p inferyard-bench
+	@$(CARGO_TARGET_DIR)/release/inferyard-bench cores
+
 .PHONY: bench-fairness
 bench-fairness: build  ## what a flood of one plan does to another one
 	@.ci/prerequisites bench

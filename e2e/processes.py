@@ -29,6 +29,12 @@ class Process:
                 return argument.removeprefix(name + "=")
         return None
 
+    def cpu_ticks(self) -> int:
+        """CPU time of all its threads so far, in ticks of the kernel's clock."""
+        stat = _stat(self.pid)
+        assert stat is not None and stat.started == self.started, f"{self.argv} is gone"
+        return stat.cpu
+
     def alive(self) -> bool:
         """Whether it still runs; a zombie does not."""
         stat = _stat(self.pid)
@@ -74,6 +80,7 @@ class _Stat:
     state: str
     parent: int
     started: int
+    cpu: int
 
 
 def _stat(pid: int) -> _Stat | None:
@@ -83,4 +90,5 @@ def _stat(pid: int) -> _Stat | None:
         return None
     # The name stands in parentheses and may itself contain blanks and parentheses.
     fields = line[line.rindex(")") + 2 :].split()
-    return _Stat(state=fields[0], parent=int(fields[1]), started=int(fields[19]))
+    cpu = int(fields[11]) + int(fields[12])
+    return _Stat(state=fields[0], parent=int(fields[1]), started=int(fields[19]), cpu=cpu)

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Callable
 
-
 from asking import repeat, reply_with
 from inferyard import Up, Watch, idle, wait_idle
 
@@ -13,15 +12,18 @@ CLIENTS = 200
 TOKENS = 450
 
 
-async def begin(up: Up, *, wait_for_text: bool = True) -> asyncio.StreamWriter:
+async def begin(
+    up: Up, *, messages: list[dict[str, str]] | None = None, wait_for_text: bool = True
+) -> asyncio.StreamWriter:
     """Sends a request for an endless answer over a connection of its own; returns in mid-stream."""
     host, port = up.base_url.removeprefix("http://").removesuffix("/v1").rsplit(":", 1)
     reader, writer = await asyncio.open_connection(host, int(port))
-    body = json.dumps({"model": "demo", "messages": repeat("tick"), "stream": True, "max_tokens": TOKENS}).encode()
+    body = {"model": "demo", "messages": messages or repeat("tick"), "stream": True, "max_tokens": TOKENS}
+    content = json.dumps(body).encode()
     writer.write(
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        + f"authorization: Bearer {up.api_key}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-        + body
+        + f"authorization: Bearer {up.api_key}\r\ncontent-length: {len(content)}\r\n\r\n".encode()
+        + content
     )
     await writer.drain()
     if wait_for_text:
@@ -115,4 +117,30 @@ def test_clients_that_stop_reading_slow_nobody_else(start: Callable[..., Up]) ->
 
     assert asyncio.run(stall_and_ask()) == "not slowed"
     wait_idle(up.workers())
+    assert up.stop() == 0
+
+
+def test_nothing_is_computed_for_long_prompts_whose_clients_left(start: Callable[..., Up]) -> None:
+    """A prompt that cannot fit is refused before it is tokenized, and work ends when its client leaves."""
+    up = start("narrow.yaml")
+    (worker,) = up.workers()
+    messages = [{"role": "user", "content": "a"}] * 8_000
+
+    async def leave_at_once() -> None:
+        writers = [await begin(up, messages=messages, wait_for_text=False) for _ in range(20)]
+        leave(writers)
+
+    asyncio.run(leave_at_once())
+    wait_idle([worker])
+    deadline = time.monotonic() + 30
+    before = -1
+    while (now := worker.cpu_ticks()) != before:
+        assert time.monotonic() < deadline, "the worker still computes"
+        before = now
+        time.sleep(0.3)
+    wait_idle([worker])
+    with up.http() as http:
+        refused = http.post("/v1/chat/completions", json={"model": "demo", "messages": messages})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert "at least" in refused.json()["error"]["message"]
     assert up.stop() == 0

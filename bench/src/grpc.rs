@@ -47,6 +47,14 @@ impl Grpc {
         bail!("the worker ended before it was ready")
     }
 
+    /// Sends a request.
+    pub(crate) async fn generate(
+        &self,
+        request: GenerateRequest,
+    ) -> Result<tonic::Streaming<GenerateEvent>> {
+        Ok(self.0.clone().generate(request).await?.into_inner())
+    }
+
     /// Tokens that the worker has computed and produced so far.
     pub(crate) async fn worked(&mut self) -> Result<u64> {
         let mut states = self.0.watch(WatchRequest {}).await?.into_inner();

@@ -21,6 +21,7 @@ mod standing;
 mod fairness;
 mod traces;
 mod live;
+mod cores;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -89,6 +90,8 @@ enum Command {
     Traces(traces::Arguments),
     /// Plays recorded traffic in real time, on real routers before simulated workers.
     Live(live::Arguments),
+    /// Measures the embedded engine on quiet, shared and limited cores, beside llama.cpp.
+    Cores(cores::Arguments),
 }
 
 /// What was measured, and where it belongs.
@@ -162,6 +165,10 @@ impl Command {
                 process::pin_to(load)?;
                 let (report, tables) = fairness::measure(&binary, &what, load, router).await?;
                 Figures::new(&report, tables, "bench-fairness")
+            }
+            Self::Cores(what) => {
+                let (report, tables) = cores::measure(&binary, &what).await?;
+                Figures::new(&report, tables, "bench-cores")
             }
             Self::Live(what) => {
                 let (report, tables) = live::measure(&binary, &what).await?;

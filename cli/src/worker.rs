@@ -2,6 +2,7 @@
 
 pub(crate) mod engine;
 mod gguf;
+mod spin;
 mod upstream;
 mod simulated;
 
@@ -85,7 +86,14 @@ pub(crate) struct Args {
 
 /// Serves until it is asked to stop.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let kept = match args.upstream.chosen()? {
+        None => spin::shorten(),
+        Some(_) => None,
+    };
     let _logs = logs::init(&args.logs, "worker")?;
+    if let Some(error) = kept {
+        tracing::warn!(%error, "the engine's threads spin: set GOMP_SPINCOUNT to shorten that");
+    }
     let (config, scratch) = config(args)?;
     let mut builder = if matches!(config.engine, Engine::Simulated(_)) {
         // It computes nothing: a second thread would only be woken and sent to sleep.

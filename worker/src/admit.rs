@@ -10,6 +10,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::event::{Failure, FailureKind};
 use crate::state::State;
 
+mod reservation;
+
+pub(crate) use reservation::Reservation;
+
 /// A line of jobs that many tasks join and one engine serves.
 pub(crate) struct Queue<J> {
     max_queued: usize,
@@ -57,6 +61,9 @@ pub(crate) enum Orders {
 struct Inner<J> {
     waiting: BTreeMap<Place, J>,
     waiting_tokens: u64,
+    // Places that are held by requests that are being prepared, and about how many tokens those have.
+    reserved: usize,
+    reserved_tokens: u64,
     arrivals: u64,
     free_places: usize,
     orders: Orders,
@@ -83,6 +90,8 @@ impl<J: Job> Queue<J> {
         let inner = Inner {
             waiting: BTreeMap::new(),
             waiting_tokens: 0,
+            reserved: 0,
+            reserved_tokens: 0,
             arrivals: 0,
             free_places,
             orders: Orders::Serve,
@@ -102,19 +111,15 @@ impl<J: Job> Queue<J> {
     /// Jobs that the engine has room for do not count against the limit: they only pass through.
     pub(crate) fn join(&self, priority: i32, job: impl FnOnce(Place) -> J) -> Result<(), Refused> {
         let mut inner = self.lock();
-        if inner.orders != Orders::Serve {
-            return Err(Refused::Draining);
-        }
-        if inner.waiting.len() >= self.max_queued + inner.free_places {
-            return Err(Refused::Full);
-        }
-        let place = (Reverse(priority), inner.arrivals);
-        inner.arrivals += 1;
-        let job = job(place);
-        inner.waiting_tokens += job.prompt_tokens() as u64;
-        inner.waiting.insert(place, job);
+        inner.check(self.max_queued)?;
+        inner.enter(priority, job);
         self.changed(&mut inner);
         Ok(())
+    }
+
+    /// Whether a job may join now: asked before anything is done for it.
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        self.lock().check(self.max_queued)
     }
 
     /// Leaves the line; where the job has left it already, the engine looks who is still there.
@@ -194,8 +199,7 @@ impl<J: Job> Queue<J> {
         }
         let place = *place;
         let job = inner.remove(place);
-        self.state
-            .set_queue(inner.waiting.len(), inner.waiting_tokens);
+        self.publish(&inner);
         job
     }
 
@@ -221,8 +225,7 @@ impl<J: Job> Queue<J> {
             .into_iter()
             .filter_map(|place| inner.remove(place))
             .collect();
-        self.state
-            .set_queue(inner.waiting.len(), inner.waiting_tokens);
+        self.publish(&inner);
         jobs
     }
 
@@ -233,9 +236,16 @@ impl<J: Job> Queue<J> {
 
     fn changed(&self, inner: &mut Inner<J>) {
         inner.woken = true;
-        self.state
-            .set_queue(inner.waiting.len(), inner.waiting_tokens);
+        self.publish(inner);
         self.ring();
+    }
+
+    /// Requests that are being prepared wait for their place as well.
+    fn publish(&self, inner: &Inner<J>) {
+        self.state.set_queue(
+            inner.waiting.len() + inner.reserved,
+            inner.waiting_tokens + inner.reserved_tokens,
+        );
     }
 
     fn ring(&self) {
@@ -250,6 +260,24 @@ impl<J: Job> Queue<J> {
 }
 
 impl<J: Job> Inner<J> {
+    fn check(&self, max_queued: usize) -> Result<(), Refused> {
+        if self.orders != Orders::Serve {
+            return Err(Refused::Draining);
+        }
+        if self.waiting.len() + self.reserved >= max_queued + self.free_places {
+            return Err(Refused::Full);
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, priority: i32, job: impl FnOnce(Place) -> J) {
+        let place = (Reverse(priority), self.arrivals);
+        self.arrivals += 1;
+        let job = job(place);
+        self.waiting_tokens += job.prompt_tokens() as u64;
+        self.waiting.insert(place, job);
+    }
+
     fn remove(&mut self, place: Place) -> Option<J> {
         let job = self.waiting.remove(&place)?;
         self.waiting_tokens -= job.prompt_tokens() as u64;
@@ -258,82 +286,4 @@ impl<J: Job> Inner<J> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// This one is cancelled.
-    const CANCELLED: u32 = 13;
-
-    #[derive(Debug, PartialEq, Eq)]
-    struct Numbered(u32);
-
-    impl Job for Numbered {
-        fn prompt_tokens(&self) -> usize {
-            10
-        }
-        fn deadline(&self) -> Option<Instant> {
-            None
-        }
-        fn is_cancelled(&self) -> bool {
-            self.0 == CANCELLED
-        }
-    }
-
-    fn queue(max_queued: usize, free: usize) -> Queue<Numbered> {
-        Queue::new(max_queued, free, Arc::new(State::new("m".to_owned(), 1)))
-    }
-
-    fn join(queue: &Queue<Numbered>, number: u32, priority: i32) -> Result<Place, Refused> {
-        let mut at = None;
-        queue.join(priority, |place| {
-            at = Some(place);
-            Numbered(number)
-        })?;
-        Ok(at.unwrap())
-    }
-
-    #[test]
-    fn priority_goes_before_arrival() {
-        let queue = queue(4, 0);
-        for (number, priority) in [(1, 0), (2, 5), (3, 5), (4, -1)] {
-            join(&queue, number, priority).unwrap();
-        }
-        let order: Vec<u32> = std::iter::from_fn(|| queue.take(0, |_| true))
-            .map(|job| job.0)
-            .collect();
-        assert_eq!(order, [2, 3, 1, 4]);
-    }
-
-    #[test]
-    fn a_full_line_refuses_but_free_places_do_not_count() {
-        let queue = queue(1, 1);
-        join(&queue, 1, 0).unwrap();
-        join(&queue, 2, 0).unwrap();
-        assert_eq!(join(&queue, 3, 9), Err(Refused::Full));
-        assert_eq!(queue.take(0, |_| true), Some(Numbered(1)));
-        assert_eq!(join(&queue, 3, 9), Err(Refused::Full));
-        assert_eq!(queue.take(0, |_| false), None);
-    }
-
-    #[test]
-    fn who_is_cancelled_leaves_the_line() {
-        let queue = queue(4, 0);
-        for number in [1, CANCELLED, 2] {
-            join(&queue, number, 0).unwrap();
-        }
-        assert_eq!(queue.take_overdue(Instant::now()), [Numbered(CANCELLED)]);
-        assert_eq!(queue.take(0, |_| true), Some(Numbered(1)));
-    }
-
-    #[test]
-    fn who_leaves_is_gone_and_draining_empties_the_line() {
-        let queue = queue(4, 0);
-        let first = join(&queue, 1, 0).unwrap();
-        join(&queue, 2, 0).unwrap();
-        queue.leave(first);
-        assert!(queue.take_overdue(Instant::now()).is_empty());
-        queue.order(Orders::Drain);
-        assert_eq!(queue.take_overdue(Instant::now()), [Numbered(2)]);
-        assert_eq!(join(&queue, 3, 0), Err(Refused::Draining));
-    }
-}
+mod tests;

@@ -147,9 +147,9 @@ impl Engine {
     /// # Cancellation
     ///
     /// Dropping the events ends the request before its next token.
-    pub(crate) async fn generate(&self, request: Request) -> Result<Events, Failure> {
+    pub(crate) fn generate(&self, request: Request) -> Result<Events, Failure> {
         match self {
-            Self::Embedded(embedded) => embedded.generate(request).await,
+            Self::Embedded(embedded) => embedded.generate(request),
             Self::OpenAi(server) => server.generate(request),
             Self::Simulated(simulated) => simulated.generate(request),
         }

@@ -207,9 +207,18 @@ impl Failure {
 
     /// A prompt of so many tokens, for which the context has no room.
     pub(crate) fn too_long(param: &'static str, tokens: usize, most: usize) -> Self {
+        Self::out_of_context(param, tokens, "", most)
+    }
+
+    /// A prompt that was not counted to its end: it has at least so many tokens.
+    pub(crate) fn too_long_at_least(param: &'static str, tokens: usize, most: usize) -> Self {
+        Self::out_of_context(param, tokens, "at least ", most)
+    }
+
+    fn out_of_context(param: &'static str, tokens: usize, bound: &str, most: usize) -> Self {
         let message = format!(
             "This model's maximum context length is {most} tokens. However, your {param} resulted \
-             in {tokens} tokens. Please reduce the length of the {param}."
+             in {bound}{tokens} tokens. Please reduce the length of the {param}."
         );
         Self {
             param: Some(param),

@@ -18,6 +18,9 @@ mod tool;
 
 pub(crate) use tool::Tool;
 
+/// Why a shape is given up that compiles.
+const TOO_LARGE: &str = "it has too many alternatives";
+
 /// Compiles grammars for one model.
 pub(crate) struct Grammars {
     factory: ParserFactory,
@@ -72,9 +75,24 @@ pub(crate) enum GrammarError {
     /// The tools together.
     #[error("The tools cannot be enforced: {0}.")]
     Tools(String),
+    /// The answer got to where the shape has too many alternatives.
+    #[error("The format of the answer cannot be enforced: {}.", TOO_LARGE)]
+    TooLarge(&'static str),
     /// A tool that must be called is not there.
     #[error("The tool '{0}' in 'tool_choice' is not one of the 'tools'.")]
     Choose(String),
+}
+
+// === impl Shape ===
+
+impl Shape {
+    /// The OpenAI field that asks for it.
+    pub(crate) fn param(&self) -> &'static str {
+        match self {
+            Self::JsonObject | Self::JsonSchema(_) => "response_format",
+            Self::ToolCalls { .. } => "tools",
+        }
+    }
 }
 
 // === impl GrammarError ===
@@ -84,6 +102,7 @@ impl GrammarError {
     pub(crate) fn param(&self) -> Option<&'static str> {
         match self {
             Self::Prepare(_) => None,
+            Self::TooLarge(param) => Some(param),
             Self::Schema(_) => Some("response_format"),
             Self::Parameters { .. } | Self::Tools(_) => Some("tools"),
             Self::Choose(_) => Some("tool_choice"),
@@ -190,10 +209,15 @@ impl Grammars {
             .create_parser(grammar)
             .map_err(|error| sentence(&error.to_string()))?;
         dead_end::check(parser.parser.grammar()).map_err(|error| error.to_string())?;
-        let matcher = Matcher::new(Ok(parser));
-        match matcher.get_error() {
-            Some(error) => Err(sentence(&error)),
-            None => Ok(matcher),
+        let mut matcher = Matcher::new(Ok(parser));
+        if let Some(error) = matcher.get_error() {
+            return Err(sentence(&error));
+        }
+        // What the first token may be: a shape that is too large for that is refused here, and the
+        // engine, which all requests wait for, finds this work done.
+        match matcher.compute_mask_or_eos() {
+            Ok(_) => Ok(matcher),
+            Err(_) => Err(TOO_LARGE.to_owned()),
         }
     }
 

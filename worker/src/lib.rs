@@ -4,9 +4,10 @@
 //!
 //! ```text
 //!  rpc       a request arrives, is checked once and becomes the worker's own types
-//!   prompt     the conversation becomes the model's prompt text
+//!   admit      a place in the queue is reserved for it, or it is refused
+//!   prompt     the conversation becomes the model's prompt text, and that its tokens
 //!   grammar    the shape it must have becomes a grammar
-//!   admit      it waits for its place: bounded, by priority, then by arrival
+//!   admit      it waits in the queue: bounded, by priority, then by arrival
 //!  engine    one thread owns the model (or `engine/openai` asks a server beside the worker, or
 //!            `engine/simulated` lets time pass; their answers leave by the same reply); each turn
 //!            of its loop is one step of the batch:

@@ -110,6 +110,11 @@ impl Collector for Numbers {
             totals.cached,
         )?;
         counter("completion_tokens", "Tokens produced.", totals.completion)?;
+        counter(
+            "tokenized_bytes",
+            "Bytes of prompts that the embedded engine tokenized, of refused requests too.",
+            self.0.tokenized_bytes(),
+        )?;
         let mut requests = encoder.encode_descriptor(
             "requests",
             "Requests by how they ended.",

@@ -9,9 +9,11 @@ mod conversation;
 mod format;
 mod habits;
 mod jinja;
+mod limited;
 
 pub(crate) use format::{ReasoningFormat, ToolFormat};
 use habits::Habits;
+use limited::Limited;
 
 /// Name of the one template in the environment.
 const CHAT: &str = "chat";
@@ -86,6 +88,15 @@ pub(crate) enum TemplateError {
     /// The template itself refuses the conversation; its own sentence.
     #[error("The model's chat template refuses this conversation: {0}")]
     Refuse(String),
+    /// The prompt has more bytes than it may have.
+    #[error("the prompt has more than {bytes} bytes")]
+    TooLong {
+        /// Bytes that it has at least.
+        bytes: usize,
+    },
+    /// Nobody waits for the prompt any longer.
+    #[error("rendering was stopped")]
+    Stopped,
     /// The template takes too many steps.
     #[error(
         "The conversation is too long for the model's chat template. Please send fewer messages."
@@ -110,7 +121,11 @@ impl TemplateError {
         match self {
             Self::Compile(_) => None,
             Self::Read { param, .. } => Some(param),
-            Self::Refuse(_) | Self::Exhaust | Self::Render { .. } => Some("messages"),
+            Self::Refuse(_)
+            | Self::TooLong { .. }
+            | Self::Stopped
+            | Self::Exhaust
+            | Self::Render { .. } => Some("messages"),
         }
     }
 
@@ -153,7 +168,14 @@ impl ChatTemplate {
             special,
         };
         let habits = Habits::find(source, |messages| {
-            compiled.text(messages, Value::from(()), Vec::new()).ok()
+            compiled
+                .text(
+                    messages,
+                    Value::from(()),
+                    Vec::new(),
+                    Limited::new(usize::MAX, &|| true),
+                )
+                .ok()
         });
         Ok(Self {
             compiled,
@@ -174,12 +196,22 @@ impl ChatTemplate {
     }
 
     /// The prompt of a conversation, up to where the model's turn begins.
-    pub(crate) fn render(&self, chat: &Conversation<'_>) -> Result<Rendered, TemplateError> {
+    ///
+    /// # Errors
+    ///
+    /// The conversation is not valid, its prompt has more than `most_bytes` bytes, or `go_on`, asked
+    /// now and then, says no.
+    pub(crate) fn render(
+        &self,
+        chat: &Conversation<'_>,
+        most_bytes: usize,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Rendered, TemplateError> {
         let messages = conversation::messages(chat.messages_json, &self.habits)?;
         let tools = conversation::tools(chat.tools_json)?;
         let kwargs = conversation::object(chat.template_kwargs_json, KWARGS)?;
-        let text = self.compiled.text(messages, tools, kwargs);
-        let text = text.map_err(|error| TemplateError::of_render(&error))?;
+        let text = Limited::new(most_bytes, go_on);
+        let text = self.compiled.text(messages, tools, kwargs, text)?;
         let reasoning_open = self
             .reasoning_format
             .is_some_and(|reasoning| text.trim_end().ends_with(reasoning.frame().0));
@@ -198,7 +230,8 @@ impl Compiled {
         messages: Value,
         tools: Value,
         kwargs: Vec<(String, Value)>,
-    ) -> Result<String, minijinja::Error> {
+        mut text: Limited<'_>,
+    ) -> Result<String, TemplateError> {
         let own = [
             messages,
             tools,
@@ -208,7 +241,10 @@ impl Compiled {
         ];
         let own = GIVEN.into_iter().map(ToOwned::to_owned).zip(own);
         let variables: Value = kwargs.into_iter().chain(own).collect();
-        self.environment.get_template(CHAT)?.render(variables)
+        let template = self.environment.get_template(CHAT);
+        let rendered = template
+            .and_then(|template| template.render_captured_to(variables, &mut text).map(drop));
+        text.finish(rendered)
     }
 }
 

@@ -22,7 +22,7 @@ use tonic::codegen::{BoxFuture, http};
 use tonic::metadata::{KeyRef, MetadataMap};
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
-use tracing::{Instrument, Span, field};
+use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::engine::{Engine, Events};
@@ -79,7 +79,7 @@ impl wire::worker_server::Worker for Service {
         let span = span(&request);
         let mut request = request.into_inner();
         let id = std::mem::take(&mut request.request_id);
-        let events = self.start(request).instrument(span.clone()).await;
+        let events = span.in_scope(|| self.start(request));
         let entry = events.as_ref().ok();
         let entry = entry.and_then(|events| self.open.enter(id, events.cancel()));
         let events = events.map_err(|failure| {
@@ -119,7 +119,7 @@ impl wire::worker_server::Worker for Service {
 }
 
 impl Service {
-    async fn start(&self, request: wire::GenerateRequest) -> Result<Events, Failure> {
+    fn start(&self, request: wire::GenerateRequest) -> Result<Events, Failure> {
         if request.model != self.state.model() {
             let message = format!("this worker serves `{}`", self.state.model());
             return Err(Failure::new(FailureKind::UnknownModel, message));
@@ -130,7 +130,7 @@ impl Service {
                 "the model is still being loaded",
             ));
         };
-        engine.generate(read::request(request)?).await
+        engine.generate(read::request(request)?)
     }
 }
 

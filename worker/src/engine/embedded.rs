@@ -1,6 +1,8 @@
 //! A model in this process: llama.cpp on one thread that owns model and cache.
 
 mod load;
+mod intake;
+mod tokenize;
 mod prepare;
 mod step;
 mod kv;
@@ -14,45 +16,39 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::admit::{Orders, Place, Queue, Refused};
+use crate::admit::{Orders, Queue};
 use crate::config::Config;
-use crate::engine::reply::{Events, Reader, Reply};
-use crate::event::{Failure, FailureKind};
+use crate::engine::reply::Events;
+use crate::event::Failure;
 use crate::request::Request;
 use crate::state::{Capacity, State};
 
+use intake::Intake;
 pub use load::LoadError;
 use load::Model;
-use prepare::{Job, Prepared};
-
-/// From this size on a prompt is rendered and tokenized where it blocks no other request.
-const BIG_PROMPT: usize = 16 * 1024;
+use prepare::Job;
 
 /// An engine whose model is loaded.
 #[derive(Clone)]
 pub(crate) struct Embedded {
     model: Arc<Model>,
-    queue: Arc<Queue<Job>>,
+    intake: Intake,
 }
 
 /// An engine that is being started, runs, and ends; held by whoever answers for it.
 pub(crate) struct Thread {
     queue: Arc<Queue<Job>>,
+    intake: Intake,
     loaded: Option<oneshot::Receiver<Result<Arc<Model>, LoadError>>>,
     // Its sender lives as long as the thread does.
     ended: oneshot::Receiver<()>,
+    is_over: bool,
 }
 
 /// Lives as long as the engine's thread: nobody shall wait for a thread that is gone.
 struct Last {
     queue: Arc<Queue<Job>>,
     _end: oneshot::Sender<()>,
-}
-
-/// One request's reader, as the engine knows it.
-struct Seat {
-    queue: Arc<Queue<Job>>,
-    place: Place,
 }
 
 // === impl Thread ===
@@ -67,6 +63,7 @@ impl Thread {
         ));
         let (load, loaded) = oneshot::channel();
         let (end, ended) = oneshot::channel();
+        let intake = Intake::new(Arc::clone(&queue), Arc::clone(&state));
         let for_thread = Arc::clone(&queue);
         let last = Last {
             queue: Arc::clone(&queue),
@@ -81,8 +78,10 @@ impl Thread {
             })?;
         Ok(Self {
             queue,
+            intake,
             loaded: Some(loaded),
             ended,
+            is_over: false,
         })
     }
 
@@ -95,7 +94,7 @@ impl Thread {
         self.loaded = None;
         loaded.map(|model| Embedded {
             model,
-            queue: Arc::clone(&self.queue),
+            intake: self.intake.clone(),
         })
     }
 
@@ -109,10 +108,14 @@ impl Thread {
         self.queue.order(Orders::Stop);
     }
 
-    /// Waits until the thread has ended.
+    /// Waits until the thread has ended, and nothing is prepared for it any longer.
     pub(crate) async fn ended(&mut self) {
-        // Nothing is ever sent: the error is the news.
-        let _ = (&mut self.ended).await;
+        if !self.is_over {
+            // Nothing is ever sent: the error is the news.
+            let _ = (&mut self.ended).await;
+            self.is_over = true;
+        }
+        self.intake.ended().await;
     }
 }
 
@@ -129,41 +132,15 @@ impl Embedded {
     ///
     /// # Cancellation
     ///
-    /// Dropping the events ends the request before its next token.
-    pub(crate) async fn generate(&self, request: Request) -> Result<Events, Failure> {
-        let prepared = if request.needs_thought() {
-            let model = Arc::clone(&self.model);
-            let task = tokio::task::spawn_blocking(move || model.prepare(request));
-            task.await.map_err(|_| {
-                Failure::new(FailureKind::Internal, "the request could not be prepared")
-            })??
-        } else {
-            self.model.prepare(request)?
-        };
-        self.join(prepared)
+    /// Dropping the events ends the request before its next token, or before the next piece of its
+    /// prompt is tokenized.
+    pub(crate) fn generate(&self, request: Request) -> Result<Events, Failure> {
+        self.intake.take(&self.model, request)
     }
 
     /// What it can do.
     pub(crate) fn capacity(&self) -> Capacity {
         self.model.capacity()
-    }
-
-    fn join(&self, prepared: Prepared) -> Result<Events, Failure> {
-        let mut reader = None;
-        let joined = self.queue.join(prepared.priority, |place| {
-            let seat = Seat {
-                queue: Arc::clone(&self.queue),
-                place,
-            };
-            let (reply, events) = Reply::channel(Arc::new(seat));
-            reader = Some(events);
-            Job { prepared, reply }
-        });
-        match (joined, reader) {
-            (Ok(()), Some(events)) => Ok(events),
-            (Err(refused), _) => Err(refused.failure()),
-            (Ok(()), None) => Err(Refused::Draining.failure()),
-        }
     }
 }
 
@@ -174,17 +151,5 @@ impl Drop for Last {
         self.queue.order(Orders::Stop);
         // With the jobs go their channels, and their readers see it.
         drop(self.queue.take_overdue(Instant::now()));
-    }
-}
-
-// === impl Seat ===
-
-impl Reader for Seat {
-    fn caught_up(&self) {
-        self.queue.wake();
-    }
-
-    fn left(&self) {
-        self.queue.leave(self.place);
     }
 }

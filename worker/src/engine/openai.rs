@@ -193,6 +193,8 @@ impl OpenAi {
         if request.choices.get() > most {
             return Err(Failure::too_many_choices(most));
         }
+        // Before a body is written for it.
+        self.queue.check().map_err(crate::admit::Refused::failure)?;
         let knows_priority = server.knows_priority.load(Ordering::Relaxed);
         let ask = Ask::new(request, &server.model, server.dialect, knows_priority)?;
         let prompt_tokens = match ask.prompt_tokens {

@@ -188,6 +188,7 @@ impl Simulated {
     ///
     /// Dropping the events ends the request at the end of the step.
     pub(crate) fn generate(&self, request: Request) -> Result<Events, Failure> {
+        self.queue.check().map_err(Refused::failure)?;
         let prepared = self.limits.prepare(request)?;
         let mut reader = None;
         let joined = self.queue.join(prepared.job.priority, |place| {

@@ -35,7 +35,7 @@ fn render(
     tools: &str,
     kwargs: &str,
 ) -> Result<Rendered, TemplateError> {
-    template(source).render(&conversation(messages, tools, kwargs))
+    template(source).render(&conversation(messages, tools, kwargs), usize::MAX, &|| true)
 }
 
 fn conversation<'a>(messages: &'a str, tools: &'a str, kwargs: &'a str) -> Conversation<'a> {
@@ -334,6 +334,33 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+#[test]
+fn a_prompt_ends_where_it_is_too_long_or_nobody_waits() {
+    let messages = vec![json!({"role": "user", "content": "a"}); 10_000];
+    let messages = json!(messages).to_string();
+    let chat = conversation(&messages, "", "");
+    let whole = KNOWN[0].render(&chat, usize::MAX, &|| true).unwrap().text;
+    let rendered = KNOWN[0].render(&chat, whole.len(), &|| true);
+    assert_eq!(rendered.unwrap().text, whole);
+    let refused = KNOWN[0].render(&chat, 1_000, &|| true).err().unwrap();
+    assert!(
+        matches!(
+            refused,
+            TemplateError::TooLong {
+                bytes: 1_001..1_100
+            }
+        ),
+        "{refused}"
+    );
+    let asked = std::cell::Cell::new(0);
+    let stopped = KNOWN[0].render(&chat, usize::MAX, &|| {
+        asked.set(asked.get() + 1);
+        asked.get() < 3
+    });
+    assert!(matches!(stopped, Err(TemplateError::Stopped)));
+    assert_eq!(asked.get(), 3, "it is not asked again");
+}
+
 proptest! {
     #[test]
     fn contents_come_through_unchanged(turns in proptest::collection::vec(("\\PC{0,40}", any::<bool>()), 1..6)) {
@@ -345,7 +372,7 @@ proptest! {
             format!("<|{}|>{content}<|im_end|>", if *user { "user" } else { "assistant" })
         };
         let expect = turns.iter().map(turn).collect::<Vec<_>>().concat();
-        let prompt = KNOWN[0].render(&conversation(&json!(messages).to_string(), "", "")).unwrap();
+        let prompt = KNOWN[0].render(&conversation(&json!(messages).to_string(), "", ""), usize::MAX, &|| true).unwrap();
         prop_assert_eq!(prompt.text, format!("<bos>{expect}<|assistant|>"));
     }
 
@@ -354,15 +381,15 @@ proptest! {
         let (tools, kwargs) = (json!([{ "function": tools }]).to_string(), kwargs.to_string());
         let list = json!([messages]).to_string();
         for template in KNOWN.iter() {
-            let _ = template.render(&conversation(&list, &tools, ""));
-            let _ = template.render(&conversation(&messages.to_string(), "", &kwargs));
+            let _ = template.render(&conversation(&list, &tools, ""), usize::MAX, &|| true);
+            let _ = template.render(&conversation(&messages.to_string(), "", &kwargs), usize::MAX, &|| true);
         }
     }
 
     #[test]
     fn no_bytes_break_a_template(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let chat = Conversation { messages_json: &bytes, tools_json: &bytes, template_kwargs_json: &bytes };
-        let _ = KNOWN[0].render(&chat);
+        let _ = KNOWN[0].render(&chat, usize::MAX, &|| true);
     }
 
     #[test]
@@ -370,7 +397,7 @@ proptest! {
         let arguments = json!({ key: value });
         let call = json!({ "function": { "name": "f", "arguments": arguments.to_string() } });
         let messages = json!([{ "role": "assistant", "content": null, "tool_calls": [call] }]);
-        let prompt = KNOWN[0].render(&conversation(&messages.to_string(), "", "")).unwrap().text;
+        let prompt = KNOWN[0].render(&conversation(&messages.to_string(), "", ""), usize::MAX, &|| true).unwrap().text;
         let written = prompt.split_once("\"arguments\": ").unwrap().1;
         let written = written.rsplit_once("}</tool_call>").unwrap().0;
         prop_assert_eq!(serde_json::from_str::<Value>(written).unwrap(), arguments);

@@ -36,6 +36,7 @@ pub(crate) struct Server {
     pub(crate) client: WorkerClient<Channel>,
     /// Its socket, as tonic names it.
     pub(crate) uri: String,
+    metrics: std::net::SocketAddr,
     shutdown: CancellationToken,
     running: JoinHandle<Result<(), RunError>>,
     _folder: TempDir,
@@ -95,8 +96,10 @@ impl Server {
         let socket = folder.path().join("worker.sock");
         let mut config = Config::new(Listen::Unix(socket.clone()), "demo", gguf);
         config.threads = Some(1);
+        config.metrics = Some(([127, 0, 0, 1], 0).into());
         configure(&mut config);
         let worker = Worker::bind(config).await.unwrap();
+        let metrics = worker.metrics_address().unwrap();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(worker.run(shutdown.clone()));
         let uri = format!("unix://{}", socket.display());
@@ -105,6 +108,7 @@ impl Server {
         Self {
             client,
             uri,
+            metrics,
             shutdown,
             running,
             _folder: folder,
@@ -182,6 +186,15 @@ impl Server {
         self.ask(request).await.only().content
     }
 
+    /// Bytes of prompts that were given to the tokenizer so far.
+    pub(crate) async fn tokenized_bytes(&self) -> u64 {
+        let text = scrape(self.metrics).await;
+        let name = "inferyard_worker_tokenized_bytes_total ";
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)).unwrap();
+        value.parse().unwrap()
+    }
+
     /// How a request failed.
     pub(crate) async fn failure(&self, request: wire::GenerateRequest) -> wire::Failed {
         self.ask(request)
@@ -203,6 +216,17 @@ impl Answer {
     pub(crate) fn cached(&self) -> u32 {
         self.admitted.as_ref().unwrap().cached_tokens
     }
+}
+
+/// What a worker shows to Prometheus.
+pub(crate) async fn scrape(address: std::net::SocketAddr) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    within(stream.read_to_string(&mut text)).await.unwrap();
+    text
 }
 
 /// A client's connection.

@@ -11,7 +11,7 @@ use tonic_health::pb::health_client::HealthClient;
 use wire::failed::Kind;
 use wire::worker_state::Phase;
 
-use crate::harness::{Server, chat, connect, read, within};
+use crate::harness::{Server, chat, connect, read, scrape, within};
 
 async fn health(server: &Server, service: &str) -> ServingStatus {
     let mut client = HealthClient::new(connect(&server.uri).await);
@@ -167,16 +167,6 @@ async fn metrics_count_what_was_done() {
     );
     shutdown.cancel();
     within(running).await.unwrap().unwrap();
-}
-
-async fn scrape(address: std::net::SocketAddr) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut text = String::new();
-    within(stream.read_to_string(&mut text)).await.unwrap();
-    text
 }
 
 /// An error as the command line prints it.

@@ -12,3 +12,4 @@ mod shapes;
 mod cache;
 mod load;
 mod life;
+mod long_prompts;

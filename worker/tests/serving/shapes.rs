@@ -200,3 +200,37 @@ async fn a_shape_that_cannot_be_is_refused() {
     let failed = server.failure(required).await;
     assert_eq!(failed.kind(), Kind::InvalidRequest);
 }
+
+#[tokio::test]
+async fn a_shape_of_too_many_alternatives_is_the_request_s_fault_wherever_it_shows() {
+    let server = Server::start().await;
+    let alternatives: Vec<Value> = (0..3_000)
+        .map(|at| {
+            let name = format!("f{at}");
+            json!({"type": "object", "properties": {&name: {}}, "required": [&name]})
+        })
+        .collect();
+    let at_once = json!({"anyOf": alternatives});
+    let later = json!({
+        "type": "object",
+        "properties": {"a": {"anyOf": alternatives}},
+        "required": ["a"],
+    });
+    for schema in [at_once, later].map(|value| schema(&value)) {
+        let answer = server.ask(json_shape("Reply with: x", schema)).await;
+        let failed = answer.failed.expect("no grammar should hold so much");
+        assert_eq!(
+            (
+                failed.kind(),
+                failed.param.as_str(),
+                failed.message.as_str()
+            ),
+            (
+                Kind::InvalidRequest,
+                "response_format",
+                "The format of the answer cannot be enforced: it has too many alternatives."
+            )
+        );
+    }
+    server.wait_idle().await;
+}

@@ -23,7 +23,16 @@ struct Request {
     admission: Admission,
     tokens: u64,
     money: u64,
+    held: Amount,
+    short: Amount,
     is_over: bool,
+}
+
+/// Tokens and money.
+#[derive(Clone, Copy, Debug, Default)]
+struct Amount {
+    tokens: u64,
+    money: u64,
 }
 
 /// What happened, for the comparison of two stores.
@@ -40,8 +49,23 @@ struct Run<S> {
     subject: S,
     requests: Vec<Request>,
     outcomes: Vec<Outcome>,
-    /// By how much tokens and money may be above the limits: what estimates fell short.
-    short: HashMap<(String, String), (u64, u64)>,
+    /// By account and scope: by how much tokens and money may be above the limits.
+    short: HashMap<(String, String), Amount>,
+}
+
+// === impl Request ===
+
+impl Request {
+    /// Spends tokens. What is spent above what it holds may be held by others by now.
+    fn spend(&mut self, tokens: u64) {
+        let money = tokens * 2;
+        self.tokens += tokens;
+        self.money += money;
+        self.short.tokens += tokens.saturating_sub(self.held.tokens);
+        self.short.money += money.saturating_sub(self.held.money);
+        self.held.tokens = self.held.tokens.saturating_sub(tokens);
+        self.held.money = self.held.money.saturating_sub(money);
+    }
 }
 
 // === impl Run ===
@@ -106,13 +130,15 @@ impl<S: Subject> Run<S> {
                 assert_eq!(repeated.money, decision.money);
             }
             self.requests.push(Request {
-                admission: Admission {
-                    money: decision.money,
-                    ..admission
-                },
                 tokens: 0,
                 money: 0,
+                held: Amount {
+                    tokens: admission.tokens,
+                    money: decision.money,
+                },
+                short: Amount::default(),
                 is_over: false,
+                admission,
             });
         }
         self.outcomes.push(Outcome::Decided {
@@ -151,8 +177,7 @@ impl<S: Subject> Run<S> {
             );
             if decision.admitted {
                 assert!((money / 2..=money).contains(&decision.money));
-                // What it spends from now on is within what it holds beside what it has spent.
-                request.admission.money = request.money + decision.money;
+                request.held.money = decision.money;
             }
         }
         let raised = decision.map(|it| (it.admitted, it.money));
@@ -163,8 +188,7 @@ impl<S: Subject> Run<S> {
         let count = self.requests.len();
         let request = self.requests.get_mut(lease % count.max(1))?;
         if !request.is_over {
-            request.tokens += tokens;
-            request.money += tokens * 2;
+            request.spend(tokens);
         }
         Some(request)
     }
@@ -174,9 +198,13 @@ impl<S: Subject> Run<S> {
             return;
         };
         let said = Used {
-            held_tokens: held.min(request.admission.tokens.saturating_sub(request.tokens)),
-            held_money: held.min(request.admission.money.saturating_sub(request.money)),
+            held_tokens: held.min(request.held.tokens),
+            held_money: held.min(request.held.money),
             ..used(request.tokens, request.money)
+        };
+        request.held = Amount {
+            tokens: said.held_tokens,
+            money: said.held_money,
         };
         let (lease, is_over) = (request.admission.lease.clone(), request.is_over);
         self.fall_short();
@@ -220,6 +248,11 @@ impl<S: Subject> Run<S> {
             admission,
             tokens,
             money: tokens * 2,
+            held: Amount::default(),
+            short: Amount {
+                tokens,
+                money: tokens * 2,
+            },
             is_over: true,
         });
         self.fall_short();
@@ -235,13 +268,13 @@ impl<S: Subject> Run<S> {
             for scope in &admission.lease.scopes {
                 let key = (admission.lease.account.to_string(), scope.name.to_string());
                 let short = self.short.entry(key).or_default();
-                short.0 += request.tokens.saturating_sub(admission.tokens);
-                short.1 += request.money.saturating_sub(admission.money);
+                short.tokens += request.short.tokens;
+                short.money += request.short.money;
             }
         }
     }
 
-    /// Use is above a limit only by what estimates fell short, or by what a crash freed too early.
+    /// Use is above a limit only by what requests spent above what they held, or by what a crash freed too early.
     fn check_caps(&self) {
         if self
             .outcomes
@@ -250,11 +283,11 @@ impl<S: Subject> Run<S> {
         {
             return;
         }
-        for ((account, scope), (tokens, money)) in &self.short {
+        for ((account, scope), short) in &self.short {
             let meters = self.subject.meters(account, scope);
             let most = |cap: u64, short: u64| crate::limit::meters::number(cap + short) + 1e-6;
-            assert!(meters.tokens_day + meters.held_tokens <= most(CAP_TOKENS, *tokens));
-            assert!(meters.money_month + meters.held_money <= most(CAP_MONEY, *money));
+            assert!(meters.tokens_day + meters.held_tokens <= most(CAP_TOKENS, short.tokens));
+            assert!(meters.money_month + meters.held_money <= most(CAP_MONEY, short.money));
         }
     }
 
@@ -354,4 +387,21 @@ proptest! {
         let in_redis = run(Run::all(subject::redis(), &steps));
         prop_assert_eq!(in_memory, in_redis);
     }
+}
+
+#[test]
+fn news_of_a_request_that_was_charged_long_ago_changes_nothing() {
+    let charge = Step::Charge {
+        account: 0,
+        tokens: 0,
+    };
+    let news = Step::Progress {
+        lease: 0,
+        tokens: 0,
+        held: 0,
+    };
+    let steps = [charge, Step::Crash, Step::Crash, Step::Crash, news].map(|step| (step, false));
+    let in_memory = run(Run::all(subject::memory(), &steps));
+    let in_redis = run(Run::all(subject::redis(), &steps));
+    assert_eq!(in_memory, in_redis);
 }

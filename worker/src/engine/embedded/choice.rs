@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::engine::embedded::load::Model;
 use crate::engine::embedded::prepare::Prepared;
 use crate::engine::embedded::sample::{SampleError, Sampler, Scratch, TokenId, log_probabilities};
-use crate::event::{Delta, FinishReason, TokenLogprob, TokenProbability, Usage};
+use crate::event::{
+    Delta, Failure, FailureKind, FinishReason, TokenLogprob, TokenProbability, Usage,
+};
+use crate::grammar::GrammarError;
 use crate::output::{Output, Piece, Progress};
 
 /// One answer in the making.
@@ -17,6 +20,8 @@ pub(super) struct Choice {
     controls: Arc<[TokenId]>,
     top_logprobs: Option<usize>,
     tokens_left: usize,
+    // The OpenAI field that asks for the grammar.
+    grammar_param: Option<&'static str>,
     unsaid: Delta,
     // Of tokens whose text is still held back.
     unsaid_logprobs: Vec<TokenLogprob>,
@@ -41,7 +46,7 @@ impl Choice {
         let grammar = prepared
             .grammar
             .as_ref()
-            .map(llguidance::Matcher::deep_clone);
+            .map(|grammar| grammar.matcher.deep_clone());
         Self {
             index,
             sampler: Sampler::new(
@@ -54,6 +59,7 @@ impl Choice {
             controls: Arc::clone(&prepared.controls),
             top_logprobs: prepared.top_logprobs,
             tokens_left: prepared.max_tokens,
+            grammar_param: prepared.grammar.as_ref().map(|grammar| grammar.param),
             unsaid: Delta {
                 choice: index,
                 ..Delta::default()
@@ -86,6 +92,16 @@ impl Choice {
             delta,
             finished,
         })
+    }
+
+    /// What its request hears when no token could be chosen.
+    pub(super) fn failure(&self, error: &SampleError) -> Failure {
+        match (error, self.grammar_param) {
+            (SampleError::Grammar, Some(param)) => {
+                Failure::invalid(param, GrammarError::TooLarge(param).to_string())
+            }
+            _ => Failure::new(FailureKind::Internal, error.to_string()),
+        }
     }
 
     /// Ends the answer where it is, for a reason that lies outside of it.

@@ -3,6 +3,7 @@
 mod limits;
 mod vocabulary;
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroU32;
@@ -23,6 +24,7 @@ use crate::config::Config;
 use crate::engine::embedded::kv::Token;
 use crate::engine::embedded::prepare::Job;
 use crate::engine::embedded::sample::TokenId;
+use crate::engine::embedded::tokenize::{TokenizeError, Tokenizer};
 use crate::grammar::Grammars;
 use crate::prompt::{ChatTemplate, Conversation, SpecialTokens};
 use crate::state::{Capacity, State};
@@ -35,7 +37,7 @@ const NOT_GENERATIVE: [&str; 4] = ["bert", "t5", "wavtokenizer", "clip"];
 
 /// A loaded model: all that is known of it and never changes.
 pub(super) struct Model {
-    llama: LlamaModel,
+    pub(super) llama: LlamaModel,
     /// The chat template, or why there is none, for the caller.
     pub(super) template: Result<ChatTemplate, String>,
     /// Built when the first grammar is asked for: it walks the whole vocabulary.
@@ -43,6 +45,8 @@ pub(super) struct Model {
     /// What it can do.
     pub(super) limits: Limits,
     vocabulary: Vocabulary,
+    /// How texts become tokens.
+    pub(super) tokenizer: Tokenizer,
     /// Tokens that the chat template adds to a conversation; 0: there is no template.
     template_tokens: u32,
 }
@@ -140,12 +144,14 @@ impl Model {
         let limits = Limits::new(config, &llama)?;
         let template = template(&llama);
         let vocabulary = Vocabulary::new(&llama);
+        let tokenizer = Tokenizer::new(&llama, |token| vocabulary.bytes(token.0.cast_unsigned()));
         let mut model = Self {
             llama,
             template,
             grammars: OnceLock::new(),
             limits,
             vocabulary,
+            tokenizer,
             template_tokens: 0,
         };
         model.template_tokens = model.count_template();
@@ -160,9 +166,12 @@ impl Model {
             template_kwargs_json: b"",
         };
         let template = self.template.as_ref().ok();
-        let rendered = template.and_then(|template| template.render(&empty).ok());
-        let tokens = rendered.map_or(0, |rendered| self.tokenize(&rendered.text, true).len());
-        u32::try_from(tokens).unwrap_or(u32::MAX)
+        let rendered =
+            template.and_then(|template| template.render(&empty, usize::MAX, &|| true).ok());
+        let go_on = |_| Ok::<(), Infallible>(());
+        let tokens = rendered
+            .and_then(|rendered| self.tokenize(&rendered.text, true, usize::MAX, go_on).ok());
+        tokens.map_or(0, |tokens| u32::try_from(tokens.len()).unwrap_or(u32::MAX))
     }
 
     /// A context to compute in: the batch, the cache, the threads.
@@ -205,14 +214,18 @@ impl Model {
         }
     }
 
-    /// The tokens of a text; `markers`: the texts of control tokens become those tokens.
-    pub(super) fn tokenize(&self, text: &str, markers: bool) -> Vec<Token> {
-        // A chat template writes the beginning token itself; plain text gets the model's own.
-        let tokens = self
-            .llama
-            .vocab()
-            .tokenize(text.as_bytes(), !markers, markers);
-        tokens.into_iter().map(|token| token.0).collect()
+    /// The tokens of a text; `markers`: the texts of control tokens become those tokens. See
+    /// [`Tokenizer::tokenize`].
+    pub(super) fn tokenize<E>(
+        &self,
+        text: &str,
+        markers: bool,
+        most: usize,
+        go_on: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<Vec<Token>, TokenizeError<E>> {
+        let text = text.as_bytes();
+        self.tokenizer
+            .tokenize(&self.llama, text, markers, most, go_on)
     }
 
     /// How many tokens there are.

@@ -1,12 +1,13 @@
 //! A request becomes a job: rendered, tokenized, checked against the model; nothing is computed yet.
 
+mod fit;
+
 use std::sync::Arc;
 
 use llguidance::Matcher;
 use tokio::time::Instant;
 
 use crate::admit;
-use crate::engine::embedded::BIG_PROMPT;
 use crate::engine::embedded::kv::{Block, Token};
 use crate::engine::embedded::load::Model;
 use crate::engine::embedded::sample::TokenId;
@@ -14,13 +15,24 @@ use crate::engine::reply::Reply;
 use crate::event::{Failure, FailureKind};
 use crate::grammar::{GrammarError, Preamble, Shape, Tool};
 use crate::output::{self, OutputFormat};
-use crate::prompt::Conversation;
 use crate::request::{
     Chat, Prompt, Request, ResponseFormat, Sampling, TextSource, ToolChoice, check_price,
 };
 
 /// The router cuts the prompt's bytes into blocks of this size.
 const BLOCK_BYTES: usize = 1024;
+/// From this size on a prompt is rendered and tokenized where it blocks no other request.
+const BIG_PROMPT: usize = 16 * 1024;
+/// Bytes of a prompt for one token, before it is tokenized.
+const TOKEN_BYTES: usize = 4;
+
+/// What the preparation of a request asks and tells between two pieces of work.
+pub(super) struct Attempt<'a> {
+    /// Whether somebody still waits for the request; the failure says why not.
+    pub(super) go_on: &'a dyn Fn() -> Result<(), Failure>,
+    /// So many bytes are tokenized next.
+    pub(super) tokenizes: &'a dyn Fn(usize),
+}
 
 /// A request that is ready for the engine, and the way of its events.
 pub(crate) struct Job {
@@ -43,7 +55,7 @@ pub(super) struct Prepared {
     /// Control tokens whose text the reading of the answer needs.
     pub(super) controls: Arc<[TokenId]>,
     /// What the answer must look like; copied for each choice.
-    pub(super) grammar: Option<Matcher>,
+    pub(super) grammar: Option<Grammar>,
     /// How tokens are chosen.
     pub(super) sampling: Arc<Sampling>,
     /// Log probabilities: of how many alternatives.
@@ -58,6 +70,14 @@ pub(super) struct Prepared {
     pub(super) priority: i32,
     /// Text that each answer starts with.
     pub(super) echo: Option<String>,
+}
+
+/// A grammar that an answer obeys.
+pub(super) struct Grammar {
+    /// Where the answer begins.
+    pub(super) matcher: Matcher,
+    /// The OpenAI field that asks for it.
+    pub(super) param: &'static str,
 }
 
 /// The prompt's part of a job.
@@ -90,35 +110,55 @@ impl admit::Job for Job {
 
 impl Request {
     /// Preparing it takes long enough to disturb other requests on the same thread.
-    pub(super) fn needs_thought(&self) -> bool {
-        let (bytes, forced) = match &self.prompt {
-            Prompt::Chat(chat) => (
-                chat.messages_json.len() + chat.tools_json.len(),
-                matches!(chat.tool_choice, ToolChoice::Required(_)),
-            ),
-            Prompt::Text {
-                source: TextSource::Text(text),
-                ..
-            } => (text.len(), false),
-            Prompt::Text {
-                source: TextSource::Tokens(tokens),
-                ..
-            } => (tokens.len(), false),
+    pub(super) fn is_big(&self) -> bool {
+        let forced = match &self.prompt {
+            Prompt::Chat(chat) => matches!(chat.tool_choice, ToolChoice::Required(_)),
+            Prompt::Text { .. } => false,
         };
-        forced || self.format.is_some() || bytes > BIG_PROMPT
+        forced || self.format.is_some() || self.prompt.bytes_to_read() > BIG_PROMPT
+    }
+
+    /// Tokens of its prompt, about: nothing is tokenized yet.
+    pub(super) fn tokens_about(&self) -> u64 {
+        match &self.prompt {
+            Prompt::Text {
+                source: TextSource::Tokens(ids),
+                ..
+            } => ids.len() as u64,
+            prompt => (prompt.bytes_to_read() / TOKEN_BYTES) as u64,
+        }
+    }
+}
+
+impl Prompt {
+    /// What has to be read of it, in bytes.
+    fn bytes_to_read(&self) -> usize {
+        match self {
+            Self::Chat(chat) => {
+                chat.messages_json.len() + chat.tools_json.len() + chat.template_kwargs_json.len()
+            }
+            Self::Text { source, .. } => match source {
+                TextSource::Text(text) => text.len(),
+                TextSource::Tokens(ids) => size_of_val(ids.as_slice()),
+            },
+        }
     }
 }
 
 // === impl Model ===
 
 impl Model {
-    /// Renders, tokenizes and checks a request.
-    pub(super) fn prepare(&self, request: Request) -> Result<Prepared, Failure> {
+    /// Renders, tokenizes and checks a request, for as long as its attempt goes on.
+    pub(super) fn prepare(
+        &self,
+        request: Request,
+        attempt: &Attempt<'_>,
+    ) -> Result<Prepared, Failure> {
         self.check(&request)?;
         let max_prompt_tokens = request.max_prompt_tokens;
         let prompt = match request.prompt {
-            Prompt::Chat(chat) => self.chat(&chat, request.format)?,
-            Prompt::Text { source, echo } => self.text(source, echo, request.format)?,
+            Prompt::Chat(chat) => self.chat(&chat, request.format, attempt)?,
+            Prompt::Text { source, echo } => self.text(source, echo, request.format, attempt)?,
         };
         let PromptTokens {
             tokens,
@@ -133,7 +173,12 @@ impl Model {
         )?;
         format.stop = request.stop;
         let grammar = match shape {
-            Some((shape, preamble)) => Some(self.compile(&shape, preamble)?),
+            Some((shape, preamble)) => {
+                (attempt.go_on)()?;
+                let matcher = self.compile(&shape, preamble)?;
+                let param = shape.param();
+                Some(Grammar { matcher, param })
+            }
             None => None,
         };
         let controls = output::markers(format.tools, format.reasoning)
@@ -179,21 +224,18 @@ impl Model {
         Ok(())
     }
 
-    fn chat(&self, chat: &Chat, format: Option<ResponseFormat>) -> Result<PromptTokens, Failure> {
+    fn chat(
+        &self,
+        chat: &Chat,
+        format: Option<ResponseFormat>,
+        attempt: &Attempt<'_>,
+    ) -> Result<PromptTokens, Failure> {
         let template = self
             .template
             .as_ref()
             .map_err(|error| Failure::invalid("model", error.clone()))?;
-        let conversation = Conversation {
-            messages_json: &chat.messages_json,
-            tools_json: &chat.tools_json,
-            template_kwargs_json: &chat.template_kwargs_json,
-        };
-        let rendered = template.render(&conversation).map_err(|error| {
-            Failure::invalid(error.param().unwrap_or("messages"), error.to_string())
-        })?;
-        let tokens = self.tokenize(&rendered.text, true);
-        self.check_length(tokens.len(), "messages")?;
+        let rendered = self.render(template, chat, attempt)?;
+        let tokens = self.tokens(&rendered.text, true, "messages", attempt)?;
         let tools = match chat.tool_choice {
             ToolChoice::None => None,
             ToolChoice::Auto | ToolChoice::Required(_) if chat.tools_json.is_empty() => None,
@@ -246,14 +288,16 @@ impl Model {
         source: TextSource,
         echo: bool,
         format: Option<ResponseFormat>,
+        attempt: &Attempt<'_>,
     ) -> Result<PromptTokens, Failure> {
         let (tokens, bytes, echo) = match source {
             TextSource::Text(text) => (
-                self.tokenize(&text, false),
+                self.tokens(&text, false, "prompt", attempt)?,
                 text.len(),
                 echo.then_some(text),
             ),
             TextSource::Tokens(ids) => {
+                self.check_length(ids.len(), "prompt")?;
                 let tokens = self.known(&ids)?;
                 let text = echo.then(|| {
                     let bytes: Vec<u8> =
@@ -267,7 +311,6 @@ impl Model {
         if tokens.is_empty() {
             return Err(Failure::invalid("prompt", "The prompt must not be empty."));
         }
-        self.check_length(tokens.len(), "prompt")?;
         let shape = format
             .map(shape)
             .transpose()?
@@ -279,30 +322,6 @@ impl Model {
             shape,
             echo,
         })
-    }
-
-    fn known(&self, ids: &[u32]) -> Result<Vec<Token>, Failure> {
-        let size = self.vocabulary_size();
-        ids.iter()
-            .map(|id| match Token::try_from(*id) {
-                Ok(token) if (*id as usize) < size => Ok(token),
-                _ => Err(Failure::invalid(
-                    "prompt",
-                    format!(
-                        "Token {id} is not in this model's vocabulary, whose tokens are 0 to {}.",
-                        size - 1
-                    ),
-                )),
-            })
-            .collect()
-    }
-
-    fn check_length(&self, tokens: usize, param: &'static str) -> Result<(), Failure> {
-        let most = self.limits.context_length;
-        if tokens < most {
-            return Ok(());
-        }
-        Err(Failure::too_long(param, tokens, most))
     }
 
     fn compile(&self, shape: &Shape, preamble: Preamble) -> Result<Matcher, Failure> {

@@ -348,7 +348,7 @@ fn advance(
             step.finished.is_some()
         }
         Err(error) => {
-            let failure = Failure::new(FailureKind::Internal, error.to_string());
+            let failure = answer.choice.failure(&error);
             requests.fail(answer.request, failure);
             true
         }

@@ -120,20 +120,9 @@ fn threads(config: &Config, llama: &LlamaModel) -> i32 {
         if llama.n_params() < TINY_MODEL {
             return 1;
         }
-        let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-        physical_cores().map_or(allowed, |cores| cores.min(allowed))
+        // What affinity and the quota of the control group allow, a part of a core rounded up. Two
+        // hardware threads of one core share the units that matter here.
+        num_cpus::get_physical().min(num_cpus::get())
     });
     i32::try_from(threads.clamp(1, 512)).unwrap_or(1)
-}
-
-/// Two hardware threads of one core share the units that matter here.
-fn physical_cores() -> Option<usize> {
-    let mut cores = std::collections::HashSet::new();
-    for entry in std::fs::read_dir("/sys/devices/system/cpu").ok()?.flatten() {
-        let siblings = entry.path().join("topology/thread_siblings_list");
-        if let Ok(siblings) = std::fs::read_to_string(siblings) {
-            cores.insert(siblings);
-        }
-    }
-    (!cores.is_empty()).then_some(cores.len())
 }

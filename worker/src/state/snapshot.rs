@@ -1,0 +1,103 @@
+//! What a worker is doing, can do, and has done, at one moment.
+
+use crate::event::FailureKind;
+
+/// What the worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Reading the model.
+    Loading,
+    /// Serving.
+    Ready,
+    /// Taking requests, which the engine fails.
+    Unhealthy,
+    /// Finishing what runs.
+    Draining,
+}
+
+/// What the worker can do at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    /// Sequences that run together.
+    pub(crate) max_running: u32,
+    /// Requests that wait.
+    pub(crate) max_queued: u32,
+    /// KV cells.
+    pub(crate) kv_total_tokens: u64,
+    /// Tokens of one sequence.
+    pub(crate) context_length: u32,
+    /// Tokens that the chat template adds to a conversation; 0: not known.
+    pub(crate) template_tokens: u32,
+}
+
+/// What the engine is busy with.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Load {
+    /// Sequences in the running batch.
+    pub(crate) running: usize,
+    /// Requests that have a place and have not ended, the preempted ones included.
+    pub(crate) open: usize,
+    /// Requests that lost their place and wait for it again.
+    pub(crate) preempted: usize,
+    /// Prompt tokens that the running and the preempted ones still need.
+    pub(crate) prefill_tokens: u64,
+    /// KV cells in use.
+    pub(crate) kv_used: u64,
+    /// KV cells that only kept prefixes use.
+    pub(crate) kv_cached: u64,
+    /// Prompt tokens per second.
+    pub(crate) prefill_rate: f32,
+    /// Tokens per second and sequence.
+    pub(crate) decode_rate: f32,
+    /// Tokens computed since the start.
+    pub(crate) worked: u64,
+}
+
+/// How a request ended, for the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    /// All choices are complete.
+    Finished,
+    /// Its reader left without a word.
+    Dropped,
+    /// It failed.
+    Failed(FailureKind),
+}
+
+/// Tokens of the requests that have ended since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Tokens of prompts.
+    pub(crate) prompt: u64,
+    /// How many of them came from the KV cache.
+    pub(crate) cached: u64,
+    /// Tokens produced.
+    pub(crate) completion: u64,
+    /// Both once more, of requests whose reader left.
+    pub(crate) dropped_prompt: u64,
+    pub(crate) dropped_completion: u64,
+}
+
+/// A moment of a worker, all but its prefixes.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    /// What it is doing.
+    pub(crate) phase: Phase,
+    /// How far loading is, 0 to 1.
+    pub(crate) load_progress: f32,
+    /// Why it does not serve, or what is special about it, for people; empty: there is nothing to
+    /// say.
+    pub(crate) note: String,
+    /// What it can do.
+    pub(crate) capacity: Capacity,
+    /// What it is busy with.
+    pub(crate) load: Load,
+    /// Tokens computed within the last minute.
+    pub(crate) worked_last_minute: u64,
+    /// Requests in the queue.
+    pub(crate) queued: usize,
+    /// Their prompt tokens.
+    pub(crate) queued_tokens: u64,
+    /// What was done since the start.
+    pub(crate) totals: Totals,
+}
