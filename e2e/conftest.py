@@ -138,8 +138,8 @@ def run() -> Iterator[Run]:
     """Starts a subcommand; ends what is left at the end of the test."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def run(*arguments: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([BINARY, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([BINARY, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=env)
         started.append(process)
         return process
 

@@ -42,6 +42,26 @@ def test_one_router_in_front_of_two_workers(run: Run, folder: Path) -> None:
         assert process.wait(STOP_S) == 0
 
 
+@pytest.mark.parametrize(
+    ("chosen", "used"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "5000"}),
+        ({"GOMP_SPINCOUNT": "1"}, {"GOMP_SPINCOUNT": "1"}),
+        ({"OMP_WAIT_POLICY": "passive"}, {"OMP_WAIT_POLICY": "passive"}),
+    ],
+)
+def test_a_worker_runs_with_a_short_spin_unless_another_was_chosen(
+    run: Run, folder: Path, chosen: dict[str, str], used: dict[str, str]
+) -> None:
+    address = f"unix:{folder}/worker.sock"
+    worker = run("worker", "--model", "demo", "--builtin", "demo", "--listen", address, env={**os.environ, **chosen})
+    wait_ready(address)
+    # What libgomp read when the program was loaded, under the process id that was started.
+    entries = Path(f"/proc/{worker.pid}/environ").read_text().split("\0")
+    names = ("GOMP_SPINCOUNT=", "OMP_WAIT_POLICY=")
+    assert dict(entry.split("=", 1) for entry in entries if entry.startswith(names)) == used
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["router", "--help"], ["worker", "--help"], ["watch", "--help"], ["ledger", "--help"], ["usage", "--help"], ["reconcile", "--help"], ["explain", "--help"], ["replay", "--help"]])
 def test_every_help_page_is_there(arguments: list[str]) -> None:
     page = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=60)
