@@ -14,26 +14,11 @@ const CAP_TOKENS: u64 = 2_000;
 const CAP_MONEY: u64 = 5_000;
 const CAP_RUNNING: u64 = 6;
 
+mod request;
 mod step;
 
+use request::{Amount, Request};
 use step::{Step, step};
-
-/// A request as its router knows it.
-struct Request {
-    admission: Admission,
-    tokens: u64,
-    money: u64,
-    held: Amount,
-    short: Amount,
-    is_over: bool,
-}
-
-/// Tokens and money.
-#[derive(Clone, Copy, Debug, Default)]
-struct Amount {
-    tokens: u64,
-    money: u64,
-}
 
 /// What happened, for the comparison of two stores.
 #[derive(Debug, PartialEq)]
@@ -51,21 +36,6 @@ struct Run<S> {
     outcomes: Vec<Outcome>,
     /// By account and scope: by how much tokens and money may be above the limits.
     short: HashMap<(String, String), Amount>,
-}
-
-// === impl Request ===
-
-impl Request {
-    /// Spends tokens. What is spent above what it holds may be held by others by now.
-    fn spend(&mut self, tokens: u64) {
-        let money = tokens * 2;
-        self.tokens += tokens;
-        self.money += money;
-        self.short.tokens += tokens.saturating_sub(self.held.tokens);
-        self.short.money += money.saturating_sub(self.held.money);
-        self.held.tokens = self.held.tokens.saturating_sub(tokens);
-        self.held.money = self.held.money.saturating_sub(money);
-    }
 }
 
 // === impl Run ===
