@@ -127,7 +127,7 @@ mod tests {
                 http: http1::Builder::new(),
                 progress: Progress::new(CancellationToken::new(), counts.clone()),
                 first_head: Instant::now() - Duration::from_secs(1),
-                answer: Duration::from_secs(60),
+                answer: Duration::from_mins(1),
                 closing: CancellationToken::new(),
                 no_request: counts.no_request.clone(),
             };
