@@ -50,6 +50,7 @@ pub(crate) async fn measure(
     let engines = Engines::start(binary, Some(load_core), WORKERS, &flags).await?;
     let place = Place {
         binary,
+        before: None,
         venv: &PathBuf::new(),
         engines: &engines,
         router_core: Some(router_core),

@@ -36,9 +36,27 @@ pub(crate) struct Arguments {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 3)]
     length: u64,
+    /// Another build of this program: its router is measured too
+    #[arg(long)]
+    before: Option<PathBuf>,
     /// Where the peers' Python packages are [default: ~/.cache/inferyard/venv-peers]
     #[arg(long)]
     venv: Option<PathBuf>,
+}
+
+// === impl Arguments ===
+
+impl Arguments {
+    /// The routers that are measured. "All" includes the other build only where one is named.
+    fn peers(&self) -> Vec<Peer> {
+        let mut peers = or_all(&self.peers);
+        if self.before.is_none() && self.peers.is_empty() {
+            peers.retain(|peer| *peer != Peer::InferyardBefore);
+        } else if self.before.is_some() && !peers.contains(&Peer::InferyardBefore) {
+            peers.push(Peer::InferyardBefore);
+        }
+        peers
+    }
 }
 
 /// Measures everything; the report, and its table.
@@ -48,7 +66,7 @@ pub(crate) async fn measure(
     load_core: usize,
     router_core: usize,
 ) -> Result<(Vec<Row>, String)> {
-    let peers = or_all(&arguments.peers);
+    let peers = arguments.peers();
     let works = or_all(&arguments.work);
     let venv = packages(arguments.venv.as_deref())?;
     let mut rows = Vec::new();
@@ -57,6 +75,7 @@ pub(crate) async fn measure(
         let engines = Engines::start(binary, Some(load_core), ENGINES, &flags).await?;
         let place = Place {
             binary,
+            before: arguments.before.as_deref(),
             venv: &venv,
             engines: &engines,
             router_core: Some(router_core),

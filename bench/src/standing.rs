@@ -140,6 +140,7 @@ impl Bed<'_> {
     async fn router(&self, engines: &Engines) -> Result<Contestant> {
         let place = Place {
             binary: self.binary,
+            before: None,
             venv: self.venv,
             engines,
             router_core: Some(self.router_core),

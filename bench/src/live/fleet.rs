@@ -42,6 +42,7 @@ impl Fleet<'_> {
         let engines = Engines::start(self.binary, None, self.workers, &self.flags()).await?;
         let place = Place {
             binary: self.binary,
+            before: None,
             venv: self.venv,
             engines: &engines,
             router_core: None,

@@ -31,6 +31,8 @@ pub(crate) enum Peer {
     Nginx,
     /// Ours, with eight limits in memory.
     Inferyard,
+    /// Another build of ours, named with `--before`, with eight limits in memory.
+    InferyardBefore,
     /// Ours, with eight limits in Redis.
     InferyardRedis,
     /// SMG, one worker after the other.
@@ -64,6 +66,7 @@ impl Peer {
             Self::HaproxyDelay => "HAProxy",
             Self::Nginx => "nginx",
             Self::Inferyard => "Inferyard, limits in memory",
+            Self::InferyardBefore => "Inferyard before, limits in memory",
             Self::InferyardRedis => "Inferyard, limits in Redis",
             Self::SmgRoundRobin => "SMG round robin",
             Self::SmgCacheAware => "SMG cache-aware",
@@ -78,6 +81,11 @@ impl Peer {
         let folder = tempfile::tempdir()?;
         let started = match self {
             Self::Inferyard => limited(place, folder, None).await,
+            Self::InferyardBefore => {
+                let binary = place.before;
+                let binary = binary.context("the other build must be named with --before")?;
+                limited(&Place { binary, ..*place }, folder, None).await
+            }
             Self::InferyardRedis => {
                 let redis = Redis::start(place.load_core).await?;
                 limited(place, folder, Some(redis)).await
@@ -93,9 +101,12 @@ impl Peer {
     }
 }
 
-/// Where routers are started, and before what.
+/// Where routers are started, and in front of which engines.
+#[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) binary: &'a Path,
+    /// Another build, to compare with.
+    pub(crate) before: Option<&'a Path>,
     /// Where the peers' Python packages are.
     pub(crate) venv: &'a Path,
     pub(crate) engines: &'a Engines,
@@ -170,7 +181,9 @@ fn theirs(peer: Peer, place: &Place<'_>, folder: TempDir) -> Result<Contestant> 
             gateway(command, port, &urls)?
         }
         Peer::Litellm => litellm(python("litellm"), port, &urls, folder.path())?,
-        Peer::Inferyard | Peer::InferyardRedis => bail!("that is ours"),
+        Peer::Inferyard | Peer::InferyardBefore | Peer::InferyardRedis => {
+            bail!("that is ours")
+        }
     };
     Ok(Contestant {
         process: Process::start_unheard(command, place.router_core)?,
