@@ -210,7 +210,7 @@ impl Failure {
         Self::out_of_context(param, tokens, "", most)
     }
 
-    /// A prompt that was not counted to its end: it has at least so many tokens.
+    /// A prompt that was not counted to its end: it has at least this many tokens.
     pub(crate) fn too_long_at_least(param: &'static str, tokens: usize, most: usize) -> Self {
         Self::out_of_context(param, tokens, "at least ", most)
     }

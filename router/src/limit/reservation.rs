@@ -36,7 +36,7 @@ pub(crate) struct Reservation {
     money: u64,
     /// The plan whose callers share a pool of tokens that this is taken from.
     pool: Option<Arc<str>>,
-    /// It is of a caller without a key, of whom few requests may be refused.
+    /// The caller has no key: only a few of its requests may be refused per hour.
     visitor: bool,
     settled: bool,
 }

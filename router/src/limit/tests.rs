@@ -39,7 +39,7 @@ pub(super) struct Flaky {
     memory: Mutex<Arc<Memory>>,
     fault: AtomicU8,
     pub(super) calls: AtomicUsize,
-    /// After so many calls more none arrives; 0: that is not to be.
+    /// The number of further calls after which none arrives any more; 0: all arrive.
     pub(super) answers_left: AtomicUsize,
     /// Names of other routers that live.
     pub(super) others: Mutex<Vec<String>>,

@@ -81,7 +81,7 @@ async fn strangers_learn_no_names_from_probes() {
             assert!(!strangers.iter().any(|name| text.contains(name)), "{text}");
         }
     }
-    // Whoever reaches the metrics port is told.
+    // Clients of the metrics port are told.
     let details = router.probe("/readyz").await.text();
     assert!(details.contains("\"org/other\""), "{details}");
     drop(worker);

@@ -1,4 +1,4 @@
-//! Who may join, who comes first, who leaves.
+//! Joining the queue, the order in it, and leaving it.
 
 use super::*;
 

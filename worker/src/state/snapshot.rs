@@ -73,8 +73,9 @@ pub(crate) struct Totals {
     pub(crate) cached: u64,
     /// Tokens produced.
     pub(crate) completion: u64,
-    /// Both once more, of requests whose reader left.
+    /// Prompt tokens of requests whose reader left.
     pub(crate) dropped_prompt: u64,
+    /// Produced tokens of requests whose reader left.
     pub(crate) dropped_completion: u64,
 }
 

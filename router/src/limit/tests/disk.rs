@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
 
-/// Files of this process may have so many bytes; one more is refused after what still fits was written,
+/// Limits the files of this process to this many bytes; a write above that is refused after what still fits was written,
 /// as on a full disk.
 fn let_files_have(bytes: Option<u64>) {
     let current = bytes.or(getrlimit(Resource::Fsize).maximum);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A limiter in memory, whose outbox holds so many events and is read by nobody else.
+/// A limiter in memory. Its outbox has this capacity in events, and only the test reads it.
 fn limiter(capacity: usize) -> (Limiter, mpsc::Receiver<Entry>) {
     let (outbox, entries) = mpsc::channel(capacity);
     let config = LimitsConfig {

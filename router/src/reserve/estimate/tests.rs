@@ -18,7 +18,7 @@ fn zeros(length: usize) -> Bytes {
     vec![b'0'; length].into()
 }
 
-/// A conversation of so many bytes.
+/// A conversation of this many bytes.
 fn of_bytes(length: usize) -> GenerateRequest {
     chat(|chat| chat.messages_json = zeros(length))
 }
@@ -38,7 +38,7 @@ fn estimate(estimates: &Estimates, account: &str, request: &GenerateRequest) -> 
     estimates.of(request, &account.into(), &"m".into(), 30)
 }
 
-/// About how many tokens so many bytes are, without the template.
+/// An estimate of the tokens of this many bytes, without the template.
 fn tokens(estimates: &Estimates, account: &str, bytes: usize) -> u64 {
     estimate(estimates, account, &of_bytes(bytes)).tokens - 30
 }

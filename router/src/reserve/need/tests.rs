@@ -47,7 +47,7 @@ fn need(key: &Key, request: &GenerateRequest) -> Need {
     within(8_192, key, request)
 }
 
-/// With a context of so many tokens.
+/// With a context of this many tokens.
 fn within(context: u64, key: &Key, request: &GenerateRequest) -> Need {
     let estimate = Estimates::default().of(request, &key.account, &"m".into(), 0);
     let lengths = Lengths {
