@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
 
-/// Limits the files of this process to this many bytes; a write above that is refused after what still fits was written,
+/// Limits the files of this process to this many bytes. A larger write stores what still fits and is then refused,
 /// as on a full disk.
 fn let_files_have(bytes: Option<u64>) {
     let current = bytes.or(getrlimit(Resource::Fsize).maximum);
