@@ -121,6 +121,29 @@ pub(crate) fn check_price(most: Option<u32>, tokens: u32) -> Result<(), Failure>
     }
 }
 
+// === impl Request ===
+
+impl Request {
+    /// A request for one answer to this prompt, with the default of every other field.
+    pub(crate) fn new(prompt: Prompt) -> Self {
+        Self {
+            prompt,
+            choices: NonZeroUsize::MIN,
+            max_tokens: None,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            top_logprobs: None,
+            max_prompt_tokens: None,
+            format: None,
+            prefix_blocks: Vec::new(),
+            cache_salt: String::new(),
+            deadline: None,
+            priority: 0,
+            extra_json: Bytes::new(),
+        }
+    }
+}
+
 // === impl Sampling ===
 
 impl Default for Sampling {

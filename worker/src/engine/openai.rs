@@ -42,7 +42,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admit::{Orders, Place, Queue};
+use crate::admit::{Orders, Place, Queue, Refused};
 use crate::config::{Config, Upstream};
 use crate::engine::reply::{Events, Reader, Reply};
 use crate::event::{Failure, FailureKind};
@@ -194,7 +194,7 @@ impl OpenAi {
             return Err(Failure::too_many_choices(most));
         }
         // Before a body is written for it.
-        self.queue.check().map_err(crate::admit::Refused::failure)?;
+        self.queue.check().map_err(Refused::failure)?;
         let knows_priority = server.knows_priority.load(Ordering::Relaxed);
         let ask = Ask::new(request, &server.model, server.dialect, knows_priority)?;
         let prompt_tokens = match ask.prompt_tokens {
@@ -222,7 +222,7 @@ impl OpenAi {
                 hears,
             }
         });
-        joined.map_err(crate::admit::Refused::failure)?;
+        joined.map_err(Refused::failure)?;
         reader.ok_or_else(|| crate::admit::Refused::Draining.failure())
     }
 

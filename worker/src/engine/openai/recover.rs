@@ -1,7 +1,6 @@
 //! An engine that fails requests is asked for a token of its own now and then; when it answers, it is used
 //! again. These requests belong to no caller: they are in no count of requests or tokens.
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -15,7 +14,7 @@ use super::http::HttpError;
 use super::server::Server;
 use super::sse::Lines;
 use crate::event::Failure;
-use crate::request::{Chat, Prompt, Request, Sampling, TextSource, ToolChoice};
+use crate::request::{Chat, Prompt, Request, TextSource, ToolChoice};
 
 /// The first pause before such a request, and the longest; up to as much again is added by chance, so that the
 /// workers of a fleet do not ask at the same time.
@@ -97,7 +96,11 @@ async fn ask(server: &Server) -> Result<(), StillFailing> {
 
 /// A short answer, read to its end: an engine may break off after its first token.
 async fn generate(server: &Server, prompt: Prompt) -> Result<(), StillFailing> {
-    let ask = Ask::new(request(prompt), &server.model, server.dialect, false);
+    let request = Request {
+        max_tokens: Some(2),
+        ..Request::new(prompt)
+    };
+    let ask = Ask::new(request, &server.model, server.dialect, false);
     let ask = ask.map_err(StillFailing::Answer)?;
     let mut answering = server.client.post(ask.endpoint, ask.body).await?;
     let status = answering.status();
@@ -131,22 +134,4 @@ async fn generate(server: &Server, prompt: Prompt) -> Result<(), StillFailing> {
     }
     answer.end(&mut events).map_err(StillFailing::Answer)?;
     Ok(())
-}
-
-fn request(prompt: Prompt) -> Request {
-    Request {
-        prompt,
-        choices: NonZeroUsize::MIN,
-        max_prompt_tokens: None,
-        max_tokens: Some(2),
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        top_logprobs: None,
-        format: None,
-        prefix_blocks: Vec::new(),
-        cache_salt: String::new(),
-        deadline: None,
-        priority: 0,
-        extra_json: Bytes::new(),
-    }
 }

@@ -1,6 +1,6 @@
-//! Big requests wait for their turn to be prepared: counted, bounded, and given up when nobody waits.
+//! Large requests that wait to be prepared: they count as queued, their number is bounded, and a request ends when
+//! its client leaves.
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use inferyard_listen::Listen;
@@ -9,7 +9,7 @@ use tokio_stream::StreamExt;
 use super::*;
 use crate::config::Config;
 use crate::event::FailureKind;
-use crate::request::{Prompt, Sampling, TextSource};
+use crate::request::{Prompt, TextSource};
 
 /// Long enough for anything that is not broken.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -67,24 +67,10 @@ impl Fixture {
 
 fn big() -> Request {
     let text = "a line\n".repeat(3_000);
-    Request {
-        prompt: Prompt::Text {
-            source: TextSource::Text(text),
-            echo: false,
-        },
-        choices: NonZeroUsize::MIN,
-        max_tokens: None,
-        max_prompt_tokens: None,
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        top_logprobs: None,
-        format: None,
-        prefix_blocks: Vec::new(),
-        cache_salt: String::new(),
-        deadline: None,
-        priority: 0,
-        extra_json: bytes::Bytes::new(),
-    }
+    Request::new(Prompt::Text {
+        source: TextSource::Text(text),
+        echo: false,
+    })
 }
 
 async fn failure(events: Events) -> FailureKind {

@@ -20,19 +20,8 @@ fn chat(tools: &str, tool_choice: ToolChoice) -> Chat {
 
 fn request(prompt: Prompt) -> Request {
     Request {
-        prompt,
-        choices: NonZeroUsize::MIN,
-        max_tokens: None,
-        max_prompt_tokens: None,
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        top_logprobs: None,
-        format: None,
-        prefix_blocks: Vec::new(),
         cache_salt: "account".to_owned(),
-        deadline: None,
-        priority: 0,
-        extra_json: Bytes::new(),
+        ..Request::new(prompt)
     }
 }
 

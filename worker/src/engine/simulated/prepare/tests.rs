@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use super::*;
 use crate::event::FailureKind;
-use crate::request::{ResponseFormat, Sampling};
+use crate::request::ResponseFormat;
 
 const LIMITS: Limits = Limits {
     max_running: 4,
@@ -17,21 +17,7 @@ fn text(prompt: &str) -> Request {
 }
 
 fn of(source: TextSource) -> Request {
-    Request {
-        prompt: Prompt::Text { source, echo: true },
-        choices: NonZeroUsize::MIN,
-        max_tokens: None,
-        max_prompt_tokens: None,
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        top_logprobs: None,
-        format: None,
-        prefix_blocks: Vec::new(),
-        cache_salt: String::new(),
-        deadline: None,
-        priority: 0,
-        extra_json: bytes::Bytes::new(),
-    }
+    Request::new(Prompt::Text { source, echo: true })
 }
 
 fn chat(messages: usize, tools: usize, tool_choice: ToolChoice) -> Request {
