@@ -101,7 +101,7 @@ impl Peer {
     }
 }
 
-/// Where routers are started, and in front of which engines.
+/// What a router is started with: its binary, its engines and its core.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) binary: &'a Path,

@@ -81,6 +81,21 @@ impl Server {
         Self::start_with(|_| ()).await
     }
 
+    /// A worker with room for one request and for one in the queue, both taken: the running one and the waiting
+    /// one, which is answered with "waited".
+    pub(crate) async fn start_full() -> (Self, [Streaming<wire::GenerateEvent>; 2]) {
+        let server = Self::start_with(|config| {
+            config.max_running = 1;
+            config.max_queued = 1;
+        })
+        .await;
+        let running = server.send(chat("Repeat: tick")).await;
+        server.wait_for(|state| state.running == 1).await;
+        let waiting = server.send(chat("Reply with: waited")).await;
+        server.wait_for(|state| state.queued == 1).await;
+        (server, [running, waiting])
+    }
+
     /// A worker, configured.
     pub(crate) async fn start_with(configure: impl FnOnce(&mut Config)) -> Self {
         let server = Self::launch(configure).await;

@@ -153,15 +153,7 @@ async fn cancel(server: &Server, id: &str) -> Result<(), Code> {
 
 #[tokio::test]
 async fn a_full_queue_refuses() {
-    let server = Server::start_with(|config| {
-        config.max_running = 1;
-        config.max_queued = 1;
-    })
-    .await;
-    let running = server.send(chat("Repeat: tick")).await;
-    server.wait_for(|state| state.running == 1).await;
-    let waiting = server.send(chat("Reply with: waited")).await;
-    server.wait_for(|state| state.queued == 1).await;
+    let (server, [running, waiting]) = Server::start_full().await;
     assert_eq!(
         server.failure(chat("Reply with: x")).await.kind(),
         Kind::Overloaded

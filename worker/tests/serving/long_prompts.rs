@@ -79,15 +79,7 @@ async fn a_long_conversation_that_fits_is_answered() {
 
 #[tokio::test]
 async fn nothing_is_prepared_for_whom_the_queue_refuses() {
-    let server = Server::start_with(|config| {
-        config.max_running = 1;
-        config.max_queued = 1;
-    })
-    .await;
-    let running = server.send(chat("Repeat: tick")).await;
-    server.wait_for(|state| state.running == 1).await;
-    let waiting = server.send(chat("Reply with: waited")).await;
-    server.wait_for(|state| state.queued == 1).await;
+    let (server, [running, waiting]) = Server::start_full().await;
     let before = server.tokenized_bytes().await;
     let fits = chat(&"x".repeat(2_000));
     assert_eq!(server.failure(fits.clone()).await.kind(), Kind::Overloaded);

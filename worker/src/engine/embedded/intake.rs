@@ -195,7 +195,7 @@ impl Entrant {
         match (joined, reply) {
             (Err(refused), Some(reply)) => end(reply, &state, refused.failure()),
             _ if seat.left.load(Ordering::SeqCst) => {
-                // The reader may have left before `place` was set; then nobody has left the queue for it.
+                // A reader that left before `place` was set could not remove the job; it is removed here.
                 if let Some(place) = seat.place.get() {
                     queue.leave(*place);
                 }

@@ -55,11 +55,7 @@ fn pieces_have_the_tokens_of_the_whole() {
         Just("<tool_call>".to_owned()),
     ];
     let texts = prop::collection::vec(part, 0..24).prop_map(|parts| parts.concat());
-    let config = ProptestConfig {
-        rng_seed: prop::test_runner::RngSeed::Fixed(7),
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(300)
-    };
+    let config = ProptestConfig::with_cases(300);
     let checked = prop::test_runner::TestRunner::new(config).run(
         &(texts, any::<bool>(), 1..40_usize),
         |(text, markers, least)| {
