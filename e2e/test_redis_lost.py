@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-
 from asking import repeat
 from books import billed, wait_until_written
 from crowd import Answer, post
@@ -93,8 +92,12 @@ def test_each_behaviour_for_30_seconds(
     assert up.stop() == 0
     events = billed(postgres, database).values()
     for name in BEHAVIOURS:
-        of_plan = [event for event in events if event.plan == name]
+        of_plan = [event for event in events if event.plan == name and event.status == 200]
         got = [answer.json()["usage"] for _, answer in answers[name] if answer.status == 200]
         assert len(of_plan) == len(got)
         assert sum(event.completion_tokens for event in of_plan) == sum(usage["completion_tokens"] for usage in got)
         assert sum(event.prompt_tokens for event in of_plan) == sum(usage["prompt_tokens"] for usage in got)
+    # Redis may have admitted a request, and be killed before its answer leaves: one on each router at most.
+    others = [event for event in events if event.status != 200]
+    assert len(others) <= ROUTERS
+    assert all((it.plan, it.code, it.cost) == ("closed", "limits_unavailable", 0) for it in others), others

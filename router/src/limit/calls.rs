@@ -10,7 +10,7 @@ use crate::telemetry::Telemetry;
 
 use super::backing::Backing;
 use super::breaker::Breaker;
-use super::end::End;
+use super::end::{Admitted, End};
 use super::store::{Admission, Decision, Lease, Progressed, Settled, Store as _, StoreError, Used};
 
 /// The store, and whether it answers.
@@ -26,8 +26,10 @@ pub(super) struct Calls {
 /// Why a call has no result. The log has the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallError {
-    /// The store did not answer, or was not asked because it did not before.
-    Lost,
+    /// The store was not asked, because it did not answer before.
+    NotAsked,
+    /// The store did not answer; the call may or may not have taken effect.
+    Unanswered,
     /// The store answers, and refuses what concerns this account: what it keeps of it is damaged. It
     /// serves all others, and does no better when it is asked again.
     Refused,
@@ -91,21 +93,19 @@ impl Calls {
         self.guarded("progress", self.timeout, work).await
     }
 
-    /// Gives back what a request holds that nobody waits for any more, if it got so far.
-    pub(super) async fn abandon(&self, lease: &Lease, used: &Used) -> Result<Settled, CallError> {
-        let work = self.backing.settle(lease, used);
-        self.guarded("settle", self.timeout, work).await
-    }
-
     /// Tells the store how a request ended. Repeated, it changes nothing. Where the store refuses that,
     /// the usage event is in the outbox nevertheless, if the outbox can be written.
     pub(super) async fn end(&self, end: &End) -> Result<(), CallError> {
         let result = self.charge(end).await;
         if result == Err(CallError::Refused) {
+            if end.admitted == Admitted::Unknown {
+                // A store that refuses the account has admitted nothing for it.
+                return Ok(());
+            }
             let work = self.backing.publish(&end.lease.account, &end.event);
             let published = self.guarded("publish", self.timeout, work).await;
-            if published == Err(CallError::Lost) {
-                return Err(CallError::Lost);
+            if let Err(lost @ (CallError::NotAsked | CallError::Unanswered)) = published {
+                return Err(lost);
             }
         }
         result
@@ -113,10 +113,10 @@ impl Calls {
 
     async fn charge(&self, end: &End) -> Result<(), CallError> {
         let used = end.used();
-        if end.held {
+        if end.admitted != Admitted::No {
             let work = self.backing.settle(&end.lease, &used);
             let settled = self.guarded("settle", self.timeout, work).await?;
-            if settled != Settled::Unknown {
+            if settled != Settled::Unknown || end.admitted == Admitted::Unknown {
                 return Ok(());
             }
         }
@@ -151,7 +151,7 @@ impl Calls {
             Ok(routers) => routers,
             // What it keeps of routers is damaged: it answers all the same.
             Err(CallError::Refused) => Vec::new(),
-            Err(CallError::Lost) => return Err(CallError::Lost),
+            Err(lost) => return Err(lost),
         };
         let again = self.breaker.close();
         if again {
@@ -176,7 +176,7 @@ impl Calls {
     ) -> Result<T, CallError> {
         if self.breaker.is_open() {
             self.telemetry.limits.called(call, "not_asked", None);
-            return Err(CallError::Lost);
+            return Err(CallError::NotAsked);
         }
         self.timed(call, limit, work).await
     }
@@ -217,7 +217,7 @@ impl Calls {
             }
             Err(error) => {
                 self.failed(call, &error);
-                Err(CallError::Lost)
+                Err(CallError::Unanswered)
             }
         }
     }

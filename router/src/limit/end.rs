@@ -15,8 +15,7 @@ use super::store::{Lease, Scope, Used};
 #[derive(Debug, Clone)]
 pub(super) struct End {
     pub(super) lease: Lease,
-    /// Whether the store let it in, and so holds something for it.
-    pub(super) held: bool,
+    pub(super) admitted: Admitted,
     pub(super) tokens: u64,
     /// Nano-dollars.
     pub(super) money: u64,
@@ -24,6 +23,17 @@ pub(super) struct End {
     pub(super) refused: bool,
     /// Its usage event, all pieces.
     pub(super) event: Bytes,
+}
+
+/// Whether the store admitted a request, and so holds something for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admitted {
+    /// It ran without the store, which charges it now.
+    No,
+    Yes,
+    /// The store was asked and gave no answer, and the request was refused: only what the store may hold
+    /// for it is given back.
+    Unknown,
 }
 
 /// How it is written on disk. Numbers of fields are never used again for something else.
@@ -47,6 +57,8 @@ struct Record {
     event: Bytes,
     #[prost(bool, tag = "9")]
     refused: bool,
+    #[prost(bool, tag = "10")]
+    unknown: bool,
 }
 
 /// Limits are 0 where there is none.
@@ -99,11 +111,12 @@ impl End {
             account: self.lease.account.to_string(),
             scopes: self.lease.scopes.iter().map(ScopeRecord::from).collect(),
             lifetime_us: micros(self.lease.lifetime),
-            held: self.held,
+            held: self.admitted == Admitted::Yes,
             tokens: self.tokens,
             money: self.money,
             event: self.event.clone(),
             refused: self.refused,
+            unknown: self.admitted == Admitted::Unknown,
         };
         record.encode_to_vec()
     }
@@ -114,19 +127,22 @@ impl End {
         let id = id.map_err(|_| DecodeEndError::Id {
             length: record.id.len(),
         })?;
-        let lease = Lease {
-            id,
-            account: record.account.into(),
-            scopes: record.scopes.into_iter().map(Scope::from).collect(),
-            lifetime: Duration::from_micros(record.lifetime_us),
-        };
         Ok(Self {
-            lease,
-            held: record.held,
+            admitted: match record {
+                Record { unknown: true, .. } => Admitted::Unknown,
+                Record { held: true, .. } => Admitted::Yes,
+                _ => Admitted::No,
+            },
             tokens: record.tokens,
             money: record.money,
             refused: record.refused,
             event: record.event,
+            lease: Lease {
+                id,
+                account: record.account.into(),
+                scopes: record.scopes.into_iter().map(Scope::from).collect(),
+                lifetime: Duration::from_micros(record.lifetime_us),
+            },
         })
     }
 }
@@ -200,21 +216,24 @@ mod tests {
             name: name.into(),
             limits,
         };
-        let end = End {
+        let mut end = End {
             lease: Lease {
                 id: *b"0123456789abcdef",
                 account: "acme".into(),
                 scopes: vec![scope("plan:p", limits), scope("key:k", Limits::default())],
                 lifetime: Duration::from_millis(1_500),
             },
-            held: true,
+            admitted: Admitted::No,
             tokens: 11,
             money: 12,
             refused: true,
             event: Bytes::from_static(b"event"),
         };
-        let read = End::decode(end.encode().into()).unwrap();
-        assert_eq!(format!("{read:?}"), format!("{end:?}"));
+        for admitted in [Admitted::No, Admitted::Yes, Admitted::Unknown] {
+            end.admitted = admitted;
+            let read = End::decode(end.encode().into()).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{end:?}"));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::Shared;
 use super::clock::month;
-use super::reservation::{Running, left};
+use super::reservation::{Running, release};
 use super::store::{Admission, Used};
 
 /// So many are under way at once.
@@ -53,15 +53,17 @@ async fn join(shared: &Arc<Shared>, running: &Arc<Running>) {
     if shared.calls.admit(&admission).await.is_err() {
         return;
     }
+    entered(shared, running).await;
+}
+
+/// The store has admitted it now, while it runs or after its end.
+pub(super) async fn entered(shared: &Arc<Shared>, running: &Arc<Running>) {
     running.enter_store();
-    if running.has_ended() {
-        // Its end may have come before this; then nothing else would give back what it holds now.
-        let used = Used {
-            event: left(&running.first, now_us),
-            ..Used::default()
-        };
-        let _ = shared.calls.abandon(&running.lease, &used).await;
-    } else {
+    if !running.has_ended() {
         shared.registry.queue(shared, running);
+    } else if running.is_charged() {
+        // Its charge came before its admission, and has not ended the lease.
+        release(shared, running).await;
     }
+    // Else its charge is under way or waits, and ends the lease.
 }

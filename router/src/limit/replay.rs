@@ -156,7 +156,7 @@ async fn bring(shared: &Arc<Shared>, ends: &[Arc<End>]) -> Vec<usize> {
                 shared.telemetry.limits.replayed.inc();
             }
             Err(CallError::Refused) => refused.push(index),
-            Err(CallError::Lost) => lost.push(index),
+            Err(CallError::NotAsked | CallError::Unanswered) => lost.push(index),
         }
     }
     if !refused.is_empty() && !refuse(shared, refused.iter().map(|&index| &*ends[index])).await {

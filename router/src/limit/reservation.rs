@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::calls::CallError;
 use super::clock::{day, month};
-use super::end::{End, join};
+use super::end::{Admitted, End, join};
 use super::local::Held;
 use super::replay::refuse;
 use super::reserve::{RETRY_AFTER, count_denials};
@@ -22,8 +22,8 @@ use super::{ReserveError, Shared, Wanted};
 
 /// The code of a request of which nobody told the end: its future was dropped, as hyper does when the
 /// client leaves.
-const LEFT: &str = "client_left";
-const LEFT_STATUS: u32 = 499;
+pub(super) const LEFT: &str = "client_left";
+pub(super) const LEFT_STATUS: u32 = 499;
 /// After so many tokens it is time to say how far a request is.
 const TOKENS_DUE: u64 = 512;
 
@@ -72,6 +72,8 @@ pub(super) struct Running {
     /// It waits to be sent: whoever sends it takes the latest.
     queued: AtomicBool,
     ended: AtomicBool,
+    /// The store has charged it as a request that it had not admitted.
+    charged: AtomicBool,
 }
 
 /// Where a request was let in.
@@ -108,6 +110,7 @@ impl Reservation {
             due_ms: AtomicU64::new(shared.next_due_ms()),
             queued: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            charged: AtomicBool::new(false),
         };
         let running = Arc::new(running);
         shared.registry.enter(&running);
@@ -193,17 +196,18 @@ impl Drop for Reservation {
             && let Ok(runtime) = Handle::try_current()
         {
             let latest = self.running.latest();
-            let event = left(&latest.event, self.shared.clock.now_us());
+            let now_us = self.shared.clock.now_us();
+            let event = ended(&latest.event, LEFT_STATUS, LEFT, now_us);
             self.end(Used { event, ..latest }, &runtime);
         }
     }
 }
 
-/// The second and third piece of the event of a request whose client left.
-pub(super) fn left(progress: &Bytes, now_us: u64) -> Bytes {
+/// The second and third piece of the event of a request that ended without an answer.
+pub(super) fn ended(progress: &Bytes, status: u32, code: &str, now_us: u64) -> Bytes {
     let end = UsageEvent {
-        status: LEFT_STATUS,
-        code: LEFT.to_owned(),
+        status,
+        code: code.to_owned(),
         ended_us: now_us,
         ..UsageEvent::default()
     };
@@ -218,19 +222,53 @@ async fn settle(shared: &Shared, running: &Running, used: Used) {
     }
     let end = End {
         lease: running.lease.clone(),
-        held: running.is_in_store(),
+        admitted: if running.is_in_store() {
+            Admitted::Yes
+        } else {
+            Admitted::No
+        },
         tokens: used.tokens,
         money: used.money,
         refused: used.refused,
         event: join(&running.first, &used.event),
     };
+    let admitted = end.admitted;
+    if finish(shared, end).await && admitted == Admitted::No {
+        running.charge();
+        // `rejoin` may have had it admitted after the charge. Whichever of the two comes second sees that
+        // the other has been, and releases the lease.
+        if running.is_in_store() {
+            release(shared, running).await;
+        }
+    }
+}
+
+/// Tells the store the end of a request, or keeps it until the store takes it. Says whether the store has
+/// it.
+pub(super) async fn finish(shared: &Shared, end: End) -> bool {
     match shared.calls.end(&end).await {
-        Ok(()) => return,
-        Err(CallError::Refused) if refuse(shared, std::iter::once(&end)).await => return,
-        Err(CallError::Refused | CallError::Lost) => {}
+        Ok(()) => return true,
+        Err(CallError::Refused) if refuse(shared, std::iter::once(&end)).await => return false,
+        Err(_) => {}
     }
     shared.telemetry.limits.kept.inc();
     shared.backlog.keep(end).await;
+    false
+}
+
+/// Ends the lease of a request that is charged already. The ledger has its event and drops this one.
+pub(super) async fn release(shared: &Shared, running: &Running) {
+    let now_us = shared.clock.now_us();
+    let end = End {
+        lease: running.lease.clone(),
+        admitted: Admitted::Unknown,
+        tokens: 0,
+        money: 0,
+        refused: false,
+        event: ended(&running.first, LEFT_STATUS, LEFT, now_us),
+    };
+    // If this fails, the lease expires.
+    let _ = shared.calls.end(&end).await;
 }
 
 // === impl Hold ===
@@ -258,7 +296,7 @@ impl Hold {
                 let raised = shared.calls.raise(&admission).await;
                 raised.map_err(|error| match error {
                     CallError::Refused => ReserveError::Refused,
-                    CallError::Lost => unavailable(),
+                    CallError::NotAsked | CallError::Unanswered => unavailable(),
                 })?
             }
             Home::Local(held) => held.raise(&admission).await,
@@ -287,11 +325,19 @@ impl Running {
     }
 
     pub(super) fn is_in_store(&self) -> bool {
-        self.in_store.load(Ordering::Relaxed)
+        self.in_store.load(Ordering::SeqCst)
     }
 
     pub(super) fn enter_store(&self) {
-        self.in_store.store(true, Ordering::Relaxed);
+        self.in_store.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_charged(&self) -> bool {
+        self.charged.load(Ordering::SeqCst)
+    }
+
+    fn charge(&self) {
+        self.charged.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -9,9 +9,10 @@ use crate::catalog::OnLoss;
 
 use super::calls::CallError;
 use super::clock::month;
+use super::end::{Admitted, End};
 use super::local::UnknownShare;
-use super::reservation::{Home, Reservation, left};
-use super::store::{Admission, Decision, Lease, Meter, Reading, Scope, Used};
+use super::reservation::{Home, LEFT, LEFT_STATUS, Reservation, ended, finish};
+use super::store::{Admission, Decision, Lease, Meter, Reading, Scope};
 use super::{NoRoom, ReserveError, Shared, Wanted};
 
 /// When to try again what only the store could decide: it is asked once a second whether it is there.
@@ -34,14 +35,20 @@ pub(super) async fn reserve(
         },
     })?;
     let admission = admission(&wanted, shared.lease_time, shared.clock.now_us());
-    let (home, decision) = match ask(shared, &wanted, &admission).await {
+    let mut asking = Asking::new(shared, &admission);
+    let asked = shared.calls.admit(&admission).await;
+    asking.is_open = matches!(asked, Err(CallError::Unanswered));
+    let (home, decision) = match asked {
         Ok(decision) => (Home::Store, decision),
         // Whatever its plan says: that is for the loss of the store.
         Err(CallError::Refused) => return Err(ReserveError::Refused),
-        Err(CallError::Lost) => match without_store(shared, &wanted, &admission).await {
-            Some(decided) => decided,
-            None => return Err(unavailable),
-        },
+        Err(CallError::NotAsked | CallError::Unanswered) => {
+            asking.end = REFUSED;
+            match without_store(shared, &wanted, &admission).await {
+                Some(decided) => decided,
+                None => return Err(unavailable),
+            }
+        }
     };
     let readings: Arc<[Reading]> = decision.readings.into();
     if matches!(home, Home::Store) && wanted.plan.on_loss == OnLoss::Local {
@@ -55,6 +62,9 @@ pub(super) async fn reserve(
         count_denials(shared, &readings);
         return Err(ReserveError::Denied { readings });
     }
+    // Where the store may have admitted it too, its end is told to the store like any other.
+    asking.is_open = false;
+    drop(asking);
     let (lease, money) = (admission.lease, decision.money);
     Ok(Reservation::new(
         shared, &wanted, lease, home, money, readings,
@@ -88,23 +98,6 @@ pub(super) fn admission(wanted: &Wanted, lifetime: Duration, now_us: u64) -> Adm
         month: month(now_us),
         event: wanted.event.clone(),
     }
-}
-
-/// Asks the store.
-async fn ask(
-    shared: &Arc<Shared>,
-    wanted: &Wanted,
-    admission: &Admission,
-) -> Result<Decision, CallError> {
-    let mut asking = Asking {
-        shared,
-        wanted,
-        lease: &admission.lease,
-        over: false,
-    };
-    let decision = shared.calls.admit(admission).await;
-    asking.over = true;
-    decision
 }
 
 /// What the plan says for the time without the store; `None`: to wait for it.
@@ -156,35 +149,72 @@ pub(super) fn count_denials(shared: &Shared, readings: &[Reading]) {
     }
 }
 
-/// A question to the store whose answer may not be waited for: a client that leaves meanwhile would
-/// leave a lease behind, which holds what it holds until it expires.
+/// A question to the store that may have no answer: the client leaves before it comes, or the store is
+/// lost. Dropped while it is open, it gives back what the store may hold for the request, which would
+/// otherwise be held until the lease expires.
 struct Asking<'a> {
     shared: &'a Arc<Shared>,
-    wanted: &'a Wanted,
-    lease: &'a Lease,
-    over: bool,
+    admission: &'a Admission,
+    is_open: bool,
+    /// How the request ends if it is dropped now.
+    end: Ending,
+}
+
+/// Status and code of a request that ends unanswered.
+struct Ending {
+    status: u32,
+    code: &'static str,
+    /// It was refused, so that it is given back per day and in total.
+    refused: bool,
+}
+
+const LEFT_EARLY: Ending = Ending {
+    status: LEFT_STATUS,
+    code: LEFT,
+    refused: false,
+};
+const REFUSED: Ending = Ending {
+    status: 503,
+    code: "limits_unavailable",
+    refused: true,
+};
+
+// === impl Asking ===
+
+impl<'a> Asking<'a> {
+    fn new(shared: &'a Arc<Shared>, admission: &'a Admission) -> Self {
+        Self {
+            shared,
+            admission,
+            is_open: true,
+            end: LEFT_EARLY,
+        }
+    }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        if self.over {
-            return;
-        }
-        let (shared, lease) = (Arc::clone(self.shared), self.lease.clone());
-        let used = Used {
-            event: left(&self.wanted.event, shared.clock.now_us()),
-            ..Used::default()
+        let (shared, admission) = (Arc::clone(self.shared), self.admission);
+        let Ending {
+            status,
+            code,
+            refused,
+        } = self.end;
+        let end = End {
+            lease: admission.lease.clone(),
+            admitted: Admitted::Unknown,
+            tokens: 0,
+            money: 0,
+            refused,
+            event: ended(&admission.event, status, code, shared.clock.now_us()),
         };
-        let tasks = self.shared.tasks.clone();
-        tasks.spawn_on(
-            async move {
-                // Failed, it expires by itself.
-                let _ = shared.calls.abandon(&lease, &used).await;
-            },
-            &runtime,
-        );
+        let tasks = shared.tasks.clone();
+        tasks.spawn_on(async move { finish(&shared, end).await }, &runtime);
     }
 }

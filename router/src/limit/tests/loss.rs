@@ -224,3 +224,99 @@ async fn a_shadow_plan_denies_nothing_without_the_store_either() {
         assert!(bench.limiter.reserve(wanted(&shadow, "acme")).await.is_ok());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_admitted_without_an_answer_is_given_back_when_it_answers_again() {
+    let limits = Limits {
+        concurrent_requests: NonZeroU64::new(1),
+        ..requests_total(1)
+    };
+    for fault in [Fault::NoAnswers, Fault::SilentAnswers] {
+        let mut bench = Bench::new(Setting::default()).await;
+        let closed = plan(OnLoss::Closed, limits);
+        // The admission takes effect; what is sent after it does not arrive.
+        bench.flaky.set(fault);
+        let reserved = bench.limiter.reserve(wanted(&closed, "acme")).await;
+        assert!(is_unavailable(&reserved), "{fault:?}");
+        bench.lose(Fault::Away).await;
+        bench.find().await;
+        let (event, part) = bench.event().await;
+        let ended = (event.status, &*event.code, event.completion_tokens, part);
+        assert_eq!(ended, (503, "limits_unavailable", 0, 0), "{fault:?}");
+        let next = bench.limiter.reserve(wanted(&closed, "acme")).await;
+        next.unwrap().settle(used(1, "ok")).await;
+        bench.event().await;
+        assert!(bench.end().await.is_empty(), "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_the_store_never_heard_of_leaves_no_event() {
+    let bench = Bench::new(Setting::default()).await;
+    let closed = plan(OnLoss::Closed, requests_total(1));
+    bench.flaky.set(Fault::Away);
+    let reserved = bench.limiter.reserve(wanted(&closed, "acme")).await;
+    assert!(is_unavailable(&reserved));
+    bench.lose(Fault::Away).await;
+    bench.find().await;
+    bench
+        .until(|bench| bench.limiter.shared.backlog.bytes() == 0)
+        .await;
+    assert!(bench.limiter.reserve(wanted(&closed, "acme")).await.is_ok());
+    let events = bench.end().await;
+    let codes: Vec<_> = events.iter().map(|event| event.code.as_str()).collect();
+    assert_eq!(
+        codes,
+        ["client_left"],
+        "of the request that was admitted at last"
+    );
+}
+
+/// Lets a request in while the store is lost; with it comes what `rejoin` has to know of it.
+async fn let_in_without_the_store(
+    bench: &Bench,
+    plan: &Arc<Plan>,
+) -> (Reservation, Arc<reservation::Running>, Admission) {
+    bench.lose(Fault::Away).await;
+    let wanted = wanted(plan, "acme");
+    let shared = &bench.limiter.shared;
+    let admission = reserve::admission(&wanted, shared.lease_time, shared.clock.now_us());
+    let reservation = bench.limiter.reserve(wanted).await.unwrap();
+    let running = shared.registry.outside_the_store().pop().unwrap();
+    (reservation, running, admission)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_usage_of_a_request_that_ends_while_it_rejoins_the_store_is_charged() {
+    let mut bench = Bench::new(Setting::default()).await;
+    let open = plan(OnLoss::Open, requests_total(1));
+    let (reservation, running, admission) = let_in_without_the_store(&bench, &open).await;
+    // Admitted before the charge, which has to wait for the store.
+    bench.flaky.memory().admit(&admission).await.unwrap();
+    reservation.settle(used(7, "ok")).await;
+    bench.flaky.set(Fault::None);
+    bench.limiter.shared.calls.breaker.close();
+    rejoin::entered(&bench.limiter.shared, &running).await;
+    let (event, part) = bench.event().await;
+    assert_eq!((event.completion_tokens, &*event.code, part), (7, "ok", 0));
+    assert!(bench.end().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_rejoins_the_store_after_its_end_holds_nothing() {
+    let mut bench = Bench::new(Setting::default()).await;
+    let limits = Limits {
+        concurrent_requests: NonZeroU64::new(1),
+        ..Limits::default()
+    };
+    let open = plan(OnLoss::Open, limits);
+    let (reservation, running, admission) = let_in_without_the_store(&bench, &open).await;
+    bench.flaky.set(Fault::None);
+    bench.limiter.shared.calls.breaker.close();
+    reservation.settle(used(7, "ok")).await;
+    assert_eq!(bench.event().await.0.completion_tokens, 7, "charged first");
+    bench.flaky.memory().admit(&admission).await.unwrap();
+    rejoin::entered(&bench.limiter.shared, &running).await;
+    let next = bench.limiter.reserve(wanted(&open, "acme")).await;
+    assert_eq!(next.unwrap().readings()[0].used, 1);
+}
