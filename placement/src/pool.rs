@@ -9,27 +9,15 @@ use crate::{Considered, Cost, Moment, Outcome, Standing, State, Verdict, Weights
 mod able;
 mod health;
 mod lately;
+mod ticket;
 
 use able::Able;
 use health::{Health, Trust};
 use lately::Lately;
+pub use ticket::{Ticket, WorkerId};
 
 /// Seconds of cost that nobody can foretell: workers that differ by less are equally good.
 const AS_GOOD: f64 = 0.005;
-
-/// A worker of a pool; no later one is called the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct WorkerId {
-    index: usize,
-    joined: u64,
-}
-
-/// A request that was given to a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket {
-    worker: WorkerId,
-    serial: u64,
-}
 
 /// Where a request should go.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -128,6 +116,7 @@ impl Pool {
     ///
     /// A message before it is missing; the stream must be opened anew.
     pub fn state(&mut self, worker: WorkerId, state: State, now: Moment) -> Result<(), Gap> {
+        let served = self.serves(worker);
         let Some(member) = self.member(worker) else {
             return Ok(());
         };
@@ -139,7 +128,25 @@ impl Pool {
         }
         let total = member.view.load().worked_tokens;
         member.lately.total(total, now);
+        if !served && self.serves(worker) {
+            self.catch_up(worker, now);
+        }
         Ok(())
+    }
+
+    /// A worker takes requests from now on, or again. The work that others did without it is not its to catch
+    /// up with: it would get every request until it had.
+    fn catch_up(&mut self, worker: WorkerId, now: Moment) {
+        let members = self.members.iter().flatten();
+        let others = members.filter(|member| {
+            member.id != worker && member.view.serves(&self.model) && !member.health.is_ejected()
+        });
+        let least = others.map(|member| member.lately.tokens(now));
+        if let Some(least) = least.min_by(f64::total_cmp)
+            && let Some(member) = self.member(worker)
+        {
+            member.lately.raise(least, now);
+        }
     }
 
     /// A worker is silent: nothing is known of it until it speaks again.
@@ -288,7 +295,11 @@ impl Pool {
         let chance = spread(self.seed ^ ticket.serial);
         if let Some(member) = self.member(ticket.worker) {
             member.view.ended(ticket.serial);
+            let was_ejected = member.health.is_ejected();
             member.health.ended(ticket.serial, outcome, now, chance);
+            if was_ejected && !member.health.is_ejected() {
+                self.catch_up(ticket.worker, now);
+            }
         }
     }
 
@@ -329,6 +340,11 @@ impl Pool {
         most.filter(|most| *most > 0)
     }
 
+    fn serves(&self, worker: WorkerId) -> bool {
+        let member = self.seen(worker);
+        member.is_some_and(|member| member.view.serves(&self.model))
+    }
+
     fn seen(&self, worker: WorkerId) -> Option<&Member> {
         let member = self.members.get(worker.index)?.as_ref();
         member.filter(|member| member.id == worker)
@@ -337,32 +353,6 @@ impl Pool {
     fn member(&mut self, worker: WorkerId) -> Option<&mut Member> {
         let member = self.members.get_mut(worker.index)?.as_mut();
         member.filter(|member| member.id == worker)
-    }
-}
-
-// === impl WorkerId ===
-
-impl WorkerId {
-    /// Which one of those that ever joined the pool, counted from 1.
-    #[must_use]
-    pub fn number(self) -> u64 {
-        self.joined
-    }
-}
-
-// === impl Ticket ===
-
-impl Ticket {
-    /// The worker that has the request.
-    #[must_use]
-    pub fn worker(self) -> WorkerId {
-        self.worker
-    }
-
-    /// Which one of all that were sent, counted from 0.
-    #[must_use]
-    pub fn serial(self) -> u64 {
-        self.serial
     }
 }
 

@@ -37,6 +37,12 @@ impl Lately {
         self.tokens * (-passed / MEMORY.as_secs_f64()).exp()
     }
 
+    /// It counts as having done at least so much.
+    pub(super) fn raise(&mut self, least: f64, now: Moment) {
+        self.tokens = self.tokens(now).max(least);
+        self.at = now;
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "an average")]
     fn add(&mut self, tokens: u64, now: Moment) {
         self.tokens = self.tokens(now) + tokens as f64;

@@ -299,3 +299,86 @@ fn a_worker_that_says_it_is_unhealthy_is_the_last_to_be_asked() {
         .unwrap();
     assert_eq!(pool.standing(workers[1]), Standing::Ready);
 }
+
+/// Two workers that answered requests for a minute, and one that did not.
+fn one_that_did_nothing_for_a_minute(third: State) -> (Pool, Vec<WorkerId>) {
+    let (mut pool, mut workers) = pool(vec![state(|_| ()), state(|_| ())]);
+    for worker in &workers {
+        let worked = |state: &mut State| {
+            state.sequence = 2;
+            state.worked_tokens = 200_000;
+        };
+        pool.state(*worker, state(worked), SECOND * 60).unwrap();
+    }
+    let worker = pool.join("third".into());
+    pool.state(worker, third, SECOND * 60).unwrap();
+    workers.push(worker);
+    (pool, workers)
+}
+
+/// How many of thirty requests with short prompts each worker gets.
+fn thirty(pool: &mut Pool) -> [usize; 3] {
+    let short = Work {
+        prompt_tokens: 2,
+        ..work(&[])
+    };
+    let mut counts = [0; 3];
+    for _ in 0..30 {
+        let choice = pool.choose(&short, &[], SECOND * 61, &mut Vec::new());
+        let ticket = pool.send(&short, choice.unwrap().worker, 0, SECOND * 61);
+        counts[ticket.worker().index] += 1;
+    }
+    counts
+}
+
+#[test]
+fn a_worker_that_joins_does_not_get_every_request() {
+    let (mut pool, _) = one_that_did_nothing_for_a_minute(state(|_| ()));
+    assert_eq!(thirty(&mut pool), [10, 10, 10]);
+}
+
+#[test]
+fn nor_does_one_that_was_away_or_loaded_its_model() {
+    let loading = state(|state| state.phase = Phase::Loading(0.5));
+    let (mut pool, workers) = one_that_did_nothing_for_a_minute(loading);
+    let ready = |state: &mut State| state.sequence = 2;
+    pool.state(workers[2], state(ready), SECOND * 61).unwrap();
+    assert_eq!(thirty(&mut pool), [10, 10, 10]);
+
+    let (mut pool, workers) = one_that_did_nothing_for_a_minute(state(|_| ()));
+    pool.lost(workers[0]);
+    let worked = |state: &mut State| {
+        state.sequence = 3;
+        state.worked_tokens = 400_000;
+    };
+    pool.state(workers[1], state(worked), SECOND * 61).unwrap();
+    let worked = |state: &mut State| {
+        state.sequence = 2;
+        state.worked_tokens = 200_000;
+    };
+    pool.state(workers[2], state(worked), SECOND * 61).unwrap();
+    pool.state(workers[0], state(|_| ()), SECOND * 61).unwrap();
+    assert_eq!(thirty(&mut pool), [10, 10, 10]);
+}
+
+#[test]
+fn nor_does_one_that_was_ejected() {
+    let (mut pool, workers) = pool(vec![state(|_| ()), state(|_| ()), state(|_| ())]);
+    let mut tried = Vec::new();
+    while pool.standing(workers[2]) != Standing::Ejected {
+        let others = &workers[..2];
+        tried.push(end(&mut pool, others, SECOND, Outcome::Failed));
+    }
+    assert!(tried.iter().all(|worker| *worker == workers[2]));
+    for worker in &workers[..2] {
+        let worked = |state: &mut State| {
+            state.sequence = 2;
+            state.worked_tokens = 200_000;
+        };
+        pool.state(*worker, state(worked), SECOND * 60).unwrap();
+    }
+    // The request that proves it.
+    let proved = end(&mut pool, &[], SECOND * 60, Outcome::Succeeded);
+    assert_eq!(proved, workers[2]);
+    assert_eq!(thirty(&mut pool), [10, 10, 10]);
+}
