@@ -3,14 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Work;
-use crate::view::Load;
+use crate::view::{Load, REMAINING_ANSWER};
 
 /// Assumed where no worker has measured itself yet.
 const PREFILL_PER_SECOND: f64 = 1000.0;
 /// Assumed where no worker has measured itself yet.
 const DECODE_PER_SECOND: f64 = 50.0;
-/// Tokens that a running answer still has to produce, as far as anybody can know.
-const REMAINING_ANSWER: f64 = 256.0;
 
 /// How much the terms count against each other.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +30,8 @@ pub struct Cost {
     pub prompt: f64,
     /// That the running answers take, and that some of them need to end where places or cells run out.
     pub decode: f64,
-    /// Not waited for: how far the worker is ahead of the others in work of the last minutes.
+    /// Not waited for: how far the worker is ahead of the others in work of the last minutes and of the answers
+    /// that run.
     pub balance: f64,
     /// Blocks of the prompt that the worker holds or is about to.
     pub covered_blocks: usize,

@@ -168,14 +168,14 @@ impl Pool {
         considered: &mut Vec<Considered>,
     ) -> Option<Choice> {
         self.look(tried, now, considered);
-        let least = self.able.iter().map(|able| able.lately);
+        let least = self.able.iter().map(|able| able.work);
         let least = least.fold(f64::INFINITY, f64::min);
         for able in &mut self.able {
             let Some(member) = &self.members[able.index] else {
                 continue;
             };
             let covered = member.view.covered_blocks(work);
-            let cost = Cost::of(work, covered, &able.load, able.lately - least);
+            let cost = Cost::of(work, covered, &able.load, able.work - least);
             able.room = able.load.has_room(work, covered);
             able.full = able.load.is_full(work, covered);
             considered[able.row].verdict = if able.full {
@@ -255,11 +255,12 @@ impl Pool {
             } else if tried.contains(&member.id) {
                 Verdict::Tried
             } else {
+                let load = member.view.load();
                 self.able.push(Able {
                     index,
                     row: considered.len(),
-                    load: member.view.load(),
-                    lately: member.lately.tokens(now),
+                    load,
+                    work: member.lately.tokens(now) + load.coming_tokens(),
                     cost: Cost::default(),
                     weighed: 0.0,
                     room: true,

@@ -18,6 +18,9 @@ use sent::Sent;
 /// has counted it. Until then the request is counted here, at worst twice.
 const SEEN_AFTER: Duration = Duration::from_millis(50);
 
+/// Tokens that a running answer still has to produce, as far as anybody can know.
+pub(crate) const REMAINING_ANSWER: f64 = 256.0;
+
 /// A router's knowledge of one worker.
 #[derive(Debug, Default)]
 pub struct View {
@@ -238,6 +241,16 @@ impl View {
     /// It had no room for a request, whatever it says of itself: so it has none until it says so anew.
     pub(crate) fn refused(&mut self, now: Moment) {
         self.refused = Some(now);
+    }
+}
+
+// === impl Load ===
+
+impl Load {
+    /// Tokens that its answers still have to produce, as far as anybody can know.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    pub(crate) fn coming_tokens(&self) -> f64 {
+        self.busy as f64 * REMAINING_ANSWER
     }
 }
 

@@ -10,7 +10,8 @@ pub(super) struct Able {
     /// Among those that are considered.
     pub(super) row: usize,
     pub(super) load: Load,
-    pub(super) lately: f64,
+    /// Tokens of work, of the last minutes and of the answers that run.
+    pub(super) work: f64,
     pub(super) cost: Cost,
     pub(super) weighed: f64,
     pub(super) room: bool,

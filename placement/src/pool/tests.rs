@@ -3,6 +3,8 @@
 use super::*;
 use crate::state::{Phase, Prefixes};
 
+mod steady;
+
 const SECOND: Moment = Moment::from_secs(1);
 
 fn state(change: impl FnOnce(&mut State)) -> State {
