@@ -36,7 +36,7 @@ def dead_letters(postgres: Postgres, database: str) -> list[list[str]]:
     return postgres.sql(database, "SELECT reason FROM dead_letters")
 
 
-def wait_until_written(redis: Redis, within: float = 60) -> None:
+def wait_until_written(redis: Redis, within: float = 180) -> None:
     """Returns once no event waits in Redis: ledgers remove what they have committed."""
     deadline = time.monotonic() + within
     with redis.connect() as connection:

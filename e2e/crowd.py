@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-PATIENCE_S = 100
+PATIENCE_S = 300
 
 
 @dataclass
@@ -62,6 +62,10 @@ class Answer:
             return self.json().get("usage")
         found = [frame["usage"] for frame in self.frames() if frame.get("usage")]
         return found[-1] if found else None
+
+    def is_complete_stream(self) -> bool:
+        """A stream that came to its end without an error frame."""
+        return self.status == 200 and self.whole and self.body.endswith(b"data: [DONE]\n\n") and not self.errors()
 
     def tokens_received(self) -> int:
         """Produced tokens that have arrived, of a stream with `logprobs`."""

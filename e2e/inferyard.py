@@ -25,8 +25,8 @@ MANIFESTS = Path(__file__).parent / "manifests"
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 # Patience with a loaded machine. No test asserts a speed by them.
-START_S = 60
-STOP_S = 60
+START_S = 180
+STOP_S = 180
 
 
 class Up:
@@ -97,17 +97,17 @@ class Up:
     def async_openai(self, **options: Any) -> AsyncOpenAI:
         """The same for asyncio, with connections enough for every test."""
         limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=1000)
-        options.setdefault("http_client", httpx2.AsyncClient(limits=limits, timeout=100))
+        options.setdefault("http_client", httpx2.AsyncClient(limits=limits, timeout=300))
         return AsyncOpenAI(**self._options(options))
 
     def http(self, **options: Any) -> httpx2.Client:
         """A plain HTTP client that sends the key; paths are relative to the host, not to /v1."""
         host = self.base_url.removesuffix("/v1")
         headers = {"Authorization": f"Bearer {self.api_key}"}
-        return httpx2.Client(**{"base_url": host, "headers": headers, "timeout": 100} | options)
+        return httpx2.Client(**{"base_url": host, "headers": headers, "timeout": 300} | options)
 
     def _options(self, options: dict[str, Any]) -> dict[str, Any]:
-        given = {"base_url": self.base_url, "api_key": self.api_key, "max_retries": 0, "timeout": 100}
+        given = {"base_url": self.base_url, "api_key": self.api_key, "max_retries": 0, "timeout": 300}
         return given | options
 
     # What runs
@@ -216,7 +216,7 @@ def idle(state: dict[str, Any]) -> bool:
     return state["running"] == 0 and state["queued"] == 0
 
 
-def wait_idle(workers: list[Process], within: float = 60) -> None:
+def wait_idle(workers: list[Process], within: float = 180) -> None:
     """Every worker says by itself that nothing runs and nothing waits: no slot has leaked."""
     for worker in workers:
         with Watch(worker) as watch:

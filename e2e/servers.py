@@ -15,7 +15,7 @@ from typing import Any
 from ports import Port
 
 # Patience with a loaded machine. No test asserts a speed by it.
-START_S = 60
+START_S = 180
 
 
 class Server:

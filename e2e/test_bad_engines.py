@@ -76,7 +76,7 @@ class Fleet:
 
     def openai(self, **options: int) -> OpenAI:
         """openai-python, with its own retries where nothing else is said."""
-        return OpenAI(base_url=self._base_url, api_key=self._key, timeout=100, **options)
+        return OpenAI(base_url=self._base_url, api_key=self._key, timeout=300, **options)
 
     def stop(self) -> None:
         """Ends everything."""

@@ -62,7 +62,7 @@ class Stack:
 
     def openai(self) -> OpenAI:
         """openai-python, without its own retries."""
-        return OpenAI(base_url=self.base_url, api_key=self.key, max_retries=0, timeout=100)
+        return OpenAI(base_url=self.base_url, api_key=self.key, max_retries=0, timeout=300)
 
     def stop(self) -> None:
         """Ends them; router and worker must end cleanly."""
@@ -150,18 +150,18 @@ def test_what_the_engine_refuses_is_told_in_our_words(client: OpenAI) -> None:
 
 def test_a_client_that_leaves_stops_the_engine(stack: Stack, client: OpenAI) -> None:
     with Watch(stack.address) as watch:
-        before = watch.until(idle, within=60)
+        before = watch.until(idle, within=180)
         streams = [
             client.chat.completions.create(model="demo", messages=repeat("tick"), max_tokens=2000, stream=True)
             for _ in range(4)
         ]
         for stream in streams:
             next(iter(stream))
-        watch.until(lambda state: state["running"] == 4, within=60)
+        watch.until(lambda state: state["running"] == 4, within=180)
         for stream in streams:
             stream.close()
         # They were not answered to their ends.
-        left = watch.until(idle, within=60)
+        left = watch.until(idle, within=180)
         assert left["completion_tokens_total"] - before["completion_tokens_total"] < 4 * 2000
     answer = client.chat.completions.create(model="demo", messages=user("Hello?"), temperature=0)
     assert answer.choices[0].message.content == GREETING
@@ -176,7 +176,7 @@ def test_an_engine_that_dies_is_told_and_comes_back(stack: Stack, client: OpenAI
         with pytest.raises(Exception) as broken:
             list(chunks)
         assert "Traceback" not in str(broken.value)
-        state = watch.until(lambda state: state["phase"] == "LOADING", within=60)
+        state = watch.until(lambda state: state["phase"] == "LOADING", within=180)
         assert state["note"].endswith(f"127.0.0.1:{stack.mlx.port} does not answer: connection refused")
         with pytest.raises(APIStatusError) as refused:
             client.chat.completions.create(model="demo", messages=reply_with("x"))

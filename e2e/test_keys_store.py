@@ -16,7 +16,7 @@ from servers import Redis
 
 ROUTERS = 3
 # docs/keys.md promises 5 seconds, which tests of the cache hold to; here the machine may be busy.
-PATIENCE_S = 60
+PATIENCE_S = 180
 ASK = {"model": "demo", "messages": reply_with("hello"), "max_tokens": 5}
 
 

@@ -54,8 +54,8 @@ def test_200_clients_leave_in_mid_stream(start: Callable[..., Up], measured: Cal
     with Watch(worker) as watch:
         left = asyncio.run(come_and_go())
         # Every client saw text, so states from before that moment may still wait to be read here.
-        watch.until(lambda state: state["running"] > 0, within=60)
-        state = watch.until(idle, within=60)
+        watch.until(lambda state: state["running"] > 0, within=180)
+        state = watch.until(idle, within=180)
         measured("200 clients left in mid-stream, zero running after", f"{time.monotonic() - left:.3f} s (goal: 1 s)")
     assert state["completion_tokens_total"] < CLIENTS * TOKENS / 2, "they were not answered to their ends"
     wait_idle([worker])

@@ -35,7 +35,7 @@ def test_every_router_serves_the_same(up: Up) -> None:
     running = up.children()
     assert len(running) == 5
     assert up.stop() == 0
-    wait_until_gone(running, within=60)
+    wait_until_gone(running, within=180)
 
 
 def test_no_password_is_on_a_command_line(start: Callable[..., Up], redis: Callable[..., Redis]) -> None:

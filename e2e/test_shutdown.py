@@ -73,7 +73,7 @@ def test_a_second_signal_ends_at_once(start: Callable[..., Up]) -> None:
                 await stream.close()
 
     asyncio.run(two_signals())
-    wait_until_gone(running, within=60)
+    wait_until_gone(running, within=180)
 
 
 def refused(up: Up) -> None:
@@ -93,7 +93,7 @@ def test_no_child_outlives_an_up_that_is_killed(start: Callable[..., Up]) -> Non
     assert len(running) == 3
     os.kill(up.process.pid, signal.SIGKILL)
     up.wait()
-    wait_until_gone(running, within=60)
+    wait_until_gone(running, within=180)
 
 
 def test_a_busy_port_is_a_clear_error(start: Callable[..., Up]) -> None:

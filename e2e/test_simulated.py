@@ -70,7 +70,7 @@ def stack() -> Iterator[Stack]:
 def client(request: pytest.FixtureRequest, stack: Stack) -> Iterator[OpenAI]:
     """openai-python through the router, and at the worker itself."""
     base = getattr(stack, request.param)
-    with OpenAI(base_url=f"{base}/v1", api_key=stack.key, max_retries=3, timeout=100) as client:
+    with OpenAI(base_url=f"{base}/v1", api_key=stack.key, max_retries=3, timeout=300) as client:
         yield client
 
 

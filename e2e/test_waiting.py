@@ -64,7 +64,7 @@ def narrow(run: Run, folder: Path) -> Narrow:
 
 
 def client(base_url: str, caller: Caller) -> AsyncOpenAI:
-    return AsyncOpenAI(base_url=base_url, api_key=caller.key, max_retries=0, timeout=100)
+    return AsyncOpenAI(base_url=base_url, api_key=caller.key, max_retries=0, timeout=300)
 
 
 def asked(tokens: int, *, stream: bool = False) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class Operator:
         line = re.compile(r'inferyard_operator_api_requests_total\{verb="(\w+)",resource="([^"]+)"\} (\d+)')
         return Counter({f"{verb} {what}": int(count) for verb, what, count in line.findall(text) if what != "leases"})
 
-    def settled(self, within: float = 60) -> Counter[str]:
+    def settled(self, within: float = 180) -> Counter[str]:
         """All requests, once no write has come for as long as two debounces and a round trip take."""
         deadline, last, since = time.monotonic() + within, writes(self.requests()), time.monotonic()
         while time.monotonic() - since < 1.5:

@@ -53,7 +53,7 @@ class Window:
         self.slowest = sorted([*self.slowest, answer], key=_silence, reverse=True)[:SLOWEST]
         if answer.status != 200 or not answer.frames():
             self.failed.append(answer)
-        elif not is_whole(answer):
+        elif not answer.is_complete_stream():
             self.ended_early.append(answer)
 
     def story(self) -> str:
@@ -69,11 +69,6 @@ class Window:
                 self.log.lines(ids),
             ]
         )
-
-
-def is_whole(answer: crowd.Answer) -> bool:
-    """A stream that came to its end without an error frame."""
-    return answer.status == 200 and answer.whole and answer.body.endswith(b"data: [DONE]\n\n") and not answer.errors()
 
 
 def _silence(answer: crowd.Answer) -> float:
@@ -168,6 +163,6 @@ class Steady:
 
     def _note(self, number: int, answer: crowd.Answer) -> None:
         del self._running[number]
-        self._whole += is_whole(answer)
+        self._whole += answer.is_complete_stream()
         for window in self._windows:
             window.take(answer)

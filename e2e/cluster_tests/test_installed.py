@@ -161,7 +161,7 @@ def test_a_killed_worker_takes_only_its_own_streams(node: str, demo: Installed, 
     name, before = victim["metadata"]["name"], restarts(victim)
     (pid,) = processes(victim, "worker")
     with steady.during("a worker killed") as window, Watch(f"{victim['status']['podIP']}:50051") as watch:
-        watch.until(lambda state: state["running"] >= 3, within=60)
+        watch.until(lambda state: state["running"] >= 3, within=180)
         os.kill(pid, signal.SIGKILL)
         demo.namespace.until("pod", name, lambda pod: restarts(pod) > before)
         demo.workers_ready(3)

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use server::{Asked, Reply, Server};
 
 /// Patience with a loaded machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(5);
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A file's bytes, no two blocks of them the same.

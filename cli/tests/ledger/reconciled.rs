@@ -50,7 +50,7 @@ async fn wait_for(
             }
         }
     };
-    timeout(Duration::from_mins(1), wait)
+    timeout(Duration::from_mins(5), wait)
         .await
         .expect("the worker should come to that state")
 }

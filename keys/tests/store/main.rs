@@ -264,7 +264,7 @@ async fn a_store_that_is_away_says_so_and_comes_back() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_mins(1), back)
+    tokio::time::timeout(Duration::from_mins(5), back)
         .await
         .expect("it should have come back");
     // It kept nothing on disk.

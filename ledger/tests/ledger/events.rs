@@ -97,9 +97,21 @@ pub(crate) async fn waiting(redis: &mut impl ConnectionLike) -> usize {
     lengths.iter().sum()
 }
 
-/// Everything in the store, by hours and by events: both must say the same.
+/// Everything in the store, by hours and by events: both must say the same. A ledger may write meanwhile.
 pub(crate) async fn totals(store: &Store) -> Totals {
-    let period = |width| Period {
+    loop {
+        let by_hour = sums(store, 0).await;
+        let by_minute = sums(store, 60).await;
+        // Nothing was written between the two.
+        if sums(store, 0).await == by_hour {
+            assert_eq!(by_hour, by_minute);
+            return by_hour;
+        }
+    }
+}
+
+async fn sums(store: &Store, width: i64) -> Totals {
+    let period = Period {
         from: 0,
         to: TEN * 2,
         width,
@@ -107,16 +119,11 @@ pub(crate) async fn totals(store: &Store) -> Totals {
         only: Vec::new(),
         limit: i64::MAX,
     };
-    let mut by_hour = Totals::default();
-    for row in store.usage(&period(0)).await.unwrap() {
-        by_hour += row.totals;
-    }
-    let mut by_minute = Totals::default();
-    for row in store.usage(&period(60)).await.unwrap() {
-        by_minute += row.totals;
-    }
-    assert_eq!(by_hour, by_minute);
-    by_hour
+    let rows = store.usage(&period).await.unwrap();
+    rows.into_iter().fold(Totals::default(), |mut sum, row| {
+        sum += row.totals;
+        sum
+    })
 }
 
 /// A ledger that drains Redis into a store.

@@ -31,7 +31,7 @@ pub(crate) const EXPIRED_KEY: &str = "expired";
 pub(crate) const DISABLED_KEY: &str = "disabled";
 
 /// Longer than anything here takes, on a busy machine too; a test that waits for it has failed.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A running router.
 pub(crate) struct TestRouter {

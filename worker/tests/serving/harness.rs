@@ -15,7 +15,7 @@ use wire::worker_client::WorkerClient;
 use wire::worker_state::Phase;
 
 /// Long enough for anything a healthy worker does here.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What the model repeats without any doubt. The order of the sums in a batch changes the last bits
 /// of a logit: where two tokens are equally likely, that decides, and texts can be compared no more.

@@ -65,7 +65,11 @@ async fn a_silent_worker_gives_signs_of_life() {
 
 #[tokio::test]
 async fn draining_finishes_what_runs_and_refuses_the_rest() {
-    let server = Server::start_with(|config| config.max_running = 1).await;
+    let server = Server::start_with(|config| {
+        config.max_running = 1;
+        config.drain_timeout = Duration::from_hours(1);
+    })
+    .await;
     let running = server
         .send(wire::GenerateRequest {
             max_tokens: Some(2_000),

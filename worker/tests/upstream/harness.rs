@@ -21,7 +21,7 @@ use wire::worker_state::Phase;
 use crate::server::{About, Server};
 
 /// Long enough for anything a healthy worker does here.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A model as vLLM names it.
 pub(crate) const VLLM: &str = r#"{"object":"list","data":[{"id":"tiny","object":"model","created":1790000000,"owned_by":"vllm","root":"tiny","parent":null,"max_model_len":4096,"permission":[]}]}"#;

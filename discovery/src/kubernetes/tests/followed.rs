@@ -19,7 +19,7 @@ use crate::kubernetes::follow::Pace;
 use crate::kubernetes::{Kubernetes, Metrics, Namespaces, Settings};
 
 /// Longer than anything here takes; a test that waits for it has failed.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 struct Followed {
     catalogs: watch::Receiver<Arc<Catalog>>,

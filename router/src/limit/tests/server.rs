@@ -61,8 +61,8 @@ impl Server {
         let client = ::redis::Client::open(self.url()).unwrap();
         // The library's own limits are a second and half a second, which a busy machine exceeds.
         let config = ::redis::AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(Duration::from_mins(1)))
-            .set_response_timeout(Some(Duration::from_mins(1)));
+            .set_connection_timeout(Some(Duration::from_mins(5)))
+            .set_response_timeout(Some(Duration::from_mins(5)));
         let connect = client.get_multiplexed_async_connection_with_config(&config);
         connect.await.unwrap()
     }
