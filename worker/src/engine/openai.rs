@@ -7,7 +7,7 @@
 //!  admit      it waits for its place, as in front of every engine
 //!  exchange   a connection of its own; dropped, it cancels the server's work
 //!   sse        bytes → lines
-//!   chunk      a line → what is in it, without a tree
+//!   chunk      a line → what is in it, without a tree; `wide` is text that may be cut within a character
 //!   answer     chunks → events, tokens counted; `calls` makes one form of all forms of tool calls
 //!   refusal    the server's errors in our own words
 //! ```
@@ -27,6 +27,7 @@ mod ask;
 mod extra;
 mod exchange;
 mod sse;
+mod wide;
 mod chunk;
 mod answer;
 mod calls;

@@ -10,6 +10,7 @@ mod failures;
 mod harness;
 mod health;
 mod life;
+mod odd;
 mod poison;
 mod server;
 mod shapes;

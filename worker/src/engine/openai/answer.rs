@@ -2,15 +2,21 @@
 
 mod choice;
 
+use serde_json::value::RawValue;
+
 use super::ask::Reading;
 use super::chunk::{Chunk, ChunkChoice, ChunkLogprobs, ChunkUsage};
 use super::refusal;
+use super::wide::Wide;
 use crate::event::{Delta, Event, Failure, FailureKind, FinishReason, Usage};
 use crate::output::{Output, OutputFormat};
 use crate::prompt::ToolFormat;
 use crate::request::check_price;
 
 use choice::Choice;
+
+/// A word for an end is shorter; what is longer may be an answer's text.
+const LONGEST_WORD: usize = 32;
 
 /// An answer that is being read.
 pub(super) struct Answer {
@@ -26,8 +32,8 @@ pub(super) struct Answer {
     exact: Option<ChunkUsage>,
     // Prompt tokens that the engine says it had; some do not say.
     had: Option<u32>,
-    // The last choice that ended: it stays open for tokens that only the end tells of.
-    held: Option<(usize, FinishReason)>,
+    // A word of the engine for an end that nobody knows.
+    unknown_reason: Option<String>,
     // The engine wrote its last line.
     done: bool,
 }
@@ -64,7 +70,7 @@ impl Answer {
             prompt_counted: false,
             exact: None,
             had: None,
-            held: None,
+            unknown_reason: None,
             done: false,
         }
     }
@@ -86,7 +92,13 @@ impl Answer {
 
     /// The engine answered fewer times than it was asked to.
     pub(super) fn lacks_choices(&self) -> bool {
-        self.admitted && self.choices.iter().any(|choice| !choice.seen)
+        let seen = self.choices.iter().filter(|choice| choice.seen).count();
+        (1..self.choices.len()).contains(&seen)
+    }
+
+    /// What the engine calls an end, if nobody knows the word. It counts as `stop`.
+    pub(super) fn unknown_reason(&self) -> Option<&str> {
+        self.unknown_reason.as_deref()
     }
 
     /// The engine says that there is no more.
@@ -130,34 +142,25 @@ impl Answer {
 
     /// The stream has ended: appends what is still unsaid. The usage is that of the last event.
     pub(super) fn end(&mut self, events: &mut Vec<Event>) -> Result<Counted, Failure> {
-        if !self.done && self.choices.iter().any(|choice| !choice.finished) {
+        let has_ended = |choice: &Choice| choice.stopped || choice.reason.is_some();
+        if !self.done && !self.choices.iter().all(has_ended) {
             let message = "the engine's answer broke off";
+            return Err(Failure::new(FailureKind::Internal, message));
+        }
+        if !self
+            .choices
+            .iter()
+            .any(|choice| choice.begun || has_ended(choice))
+        {
+            let message = "the engine ended its answer without one";
             return Err(Failure::new(FailureKind::Internal, message));
         }
         if self.lacks_choices() {
             return Err(one_choice());
         }
-        if !self.admitted {
-            self.admit(events);
-        }
-        for index in 0..self.choices.len() {
-            if !self.choices[index].finished {
-                self.finish(index, FinishReason::Stop, events);
-            }
-        }
         let counted = self.settle();
-        if let Some((index, reason)) = self.held.take() {
-            let told: u32 = self.choices.iter().map(|choice| choice.told).sum();
-            let untold = self.usage.completion_tokens.saturating_sub(told);
-            if untold > 0 {
-                events.push(Event::Delta(Delta {
-                    choice: number(index),
-                    nameless_tokens: untold,
-                    ..Delta::default()
-                }));
-            }
-            let choice = number(index);
-            events.push(Event::ChoiceFinished { choice, reason });
+        for index in 0..self.choices.len() {
+            self.finish(index, events);
         }
         Ok(counted)
     }
@@ -167,6 +170,8 @@ impl Answer {
         let Some(exact) = self.exact else {
             return Counted::ByChunks;
         };
+        // Some say 0 in every chunk until the last one, which then did not come.
+        let completion = exact.completion_tokens.filter(|tokens| *tokens > 0);
         if let Some(prompt) = exact.prompt_tokens {
             self.usage.prompt_tokens = prompt;
         }
@@ -177,12 +182,14 @@ impl Answer {
         if let Some(reasoning) = exact.reasoning_tokens() {
             self.usage.reasoning_tokens = reasoning;
         }
-        // Some say 0 in every chunk until the last one, which then did not come.
-        if let Some(completion) = exact.completion_tokens.filter(|tokens| *tokens > 0) {
+        if let Some(completion) = completion {
             self.usage.completion_tokens = completion;
         }
         let reasoning = &mut self.usage.reasoning_tokens;
         *reasoning = (*reasoning).min(self.usage.completion_tokens);
+        if exact.prompt_tokens.is_none() || exact.completion_tokens.is_none() {
+            return Counted::ByChunks;
+        }
         Counted::ByEngine
     }
 
@@ -243,7 +250,7 @@ impl Answer {
         events: &mut Vec<Event>,
     ) -> Result<(), Failure> {
         let index = read.index.unwrap_or_default();
-        let Some(choice) = self.choices.get_mut(index).filter(|it| !it.finished) else {
+        let Some(choice) = self.choices.get_mut(index).filter(|it| !it.stopped) else {
             return Ok(());
         };
         choice.seen = true;
@@ -270,24 +277,38 @@ impl Answer {
             choice.say(&mut delta);
             events.push(Event::Delta(delta));
         }
-        let reason = read.finish_reason.map(serde_json::value::RawValue::get);
-        match reason.filter(|reason| *reason != "null") {
-            Some(reason) => self.finish(index, finish_reason(reason)?, events),
-            None if choice.stopped => self.finish(index, FinishReason::Stop, events),
-            None => {}
+        if let Some(word) = read.finish_reason {
+            match finish_reason(word) {
+                Ending::Not => {}
+                Ending::Known(reason) => choice.reason = Some(reason),
+                Ending::Unknown(word) => {
+                    choice.reason = Some(FinishReason::Stop);
+                    self.unknown_reason = Some(word);
+                }
+                Ending::GaveUp => {
+                    let message = "the engine gave the request up";
+                    return Err(Failure::new(FailureKind::Internal, message));
+                }
+            }
         }
         Ok(())
     }
 
-    fn finish(&mut self, index: usize, reason: FinishReason, events: &mut Vec<Event>) {
+    /// Ends a choice, when its engine says no more. The last one has the tokens that only the end tells of.
+    fn finish(&mut self, index: usize, events: &mut Vec<Event>) {
+        let is_last = index + 1 == self.choices.len();
         let choice = &mut self.choices[index];
-        choice.finished = true;
         let mut delta = Delta {
             choice: number(index),
             ..Delta::default()
         };
-        let called = choice.rest(&mut delta);
+        let called = choice.rest(&self.reading, &mut delta);
         choice.say(&mut delta);
+        let reason = choice.reason.unwrap_or(FinishReason::Stop);
+        if is_last {
+            let told: u32 = self.choices.iter().map(|choice| choice.told).sum();
+            delta.nameless_tokens += self.usage.completion_tokens.saturating_sub(told);
+        }
         if !delta.is_silent() || delta.nameless_tokens > 0 || !delta.logprobs.is_empty() {
             events.push(Event::Delta(delta));
         }
@@ -296,10 +317,8 @@ impl Answer {
             FinishReason::ToolCalls => FinishReason::Stop,
             reason => reason,
         };
-        if let Some((choice, reason)) = self.held.replace((index, reason)) {
-            let choice = number(choice);
-            events.push(Event::ChoiceFinished { choice, reason });
-        }
+        let choice = number(index);
+        events.push(Event::ChoiceFinished { choice, reason });
     }
 }
 
@@ -321,18 +340,30 @@ pub(super) fn one_choice() -> Failure {
     Failure::invalid("n", "This model produces one choice for a request.")
 }
 
+/// What a finish reason says.
+enum Ending {
+    /// It goes on: some servers have other words for it than `null`.
+    Not,
+    Known(FinishReason),
+    Unknown(String),
+    GaveUp,
+}
+
 /// Servers have words of their own for it.
-fn finish_reason(json: &str) -> Result<FinishReason, Failure> {
-    Ok(match json.trim_matches('"') {
+fn finish_reason(json: &RawValue) -> Ending {
+    let word = serde_json::from_str(json.get()).map(Wide::whole);
+    let Ok(word) = word else { return Ending::Not };
+    let word = word.trim();
+    Ending::Known(match word.to_ascii_lowercase().as_str() {
+        "" | "null" | "none" => return Ending::Not,
+        "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "stop_token" => {
+            FinishReason::Stop
+        }
         "length" | "max_tokens" | "model_length" => FinishReason::Length,
         "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolCalls,
         "content_filter" => FinishReason::ContentFilter,
-        "abort" | "error" => {
-            let message = "the engine gave the request up";
-            return Err(Failure::new(FailureKind::Internal, message));
-        }
-        // stop, eos, eos_token, end_turn, stop_sequence, …
-        _ => FinishReason::Stop,
+        "abort" | "error" => return Ending::GaveUp,
+        _ => return Ending::Unknown(word.chars().take(LONGEST_WORD).collect()),
     })
 }
 

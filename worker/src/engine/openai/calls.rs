@@ -10,6 +10,7 @@
 use std::mem;
 
 use super::chunk::CallFragment;
+use super::wide::{Joined, Wide};
 use crate::event::ToolCallFragment;
 use crate::output::random_id;
 
@@ -32,6 +33,7 @@ struct Call {
     name: String,
     // Of which nothing was said, because its name has not come.
     held: String,
+    joined: Joined,
     arguments: Nesting,
 }
 
@@ -55,13 +57,14 @@ impl Calls {
     /// Reads a fragment and appends what is new of it. `parallel`: more than one call may come.
     pub(super) fn push(
         &mut self,
-        fragment: &CallFragment<'_>,
+        fragment: CallFragment<'_>,
         parallel: bool,
         said: &mut Vec<ToolCallFragment>,
     ) {
-        let name = fragment.function.name.as_deref().unwrap_or_default();
-        let id = fragment.id.as_deref().unwrap_or_default();
         let arguments = fragment.function.arguments();
+        let name = fragment.function.name.map(Wide::whole);
+        let name = name.as_deref().unwrap_or_default();
+        let id = fragment.id.as_deref().unwrap_or_default();
         let at = match self.find(fragment.index, id, name, &arguments) {
             Some(at) => at,
             None if self.calls.len() >= MAX_CALLS => return,
@@ -69,6 +72,7 @@ impl Calls {
         };
         self.last = at;
         let call = &mut self.calls[at];
+        let arguments = call.joined.push(arguments);
         call.arguments.read(&arguments);
         if call.name.is_empty() && name.is_empty() {
             call.held.push_str(&arguments);
@@ -97,22 +101,29 @@ impl Calls {
         }
     }
 
-    /// The end: a call without arguments has none, which is an empty object for whoever parses them.
-    pub(super) fn finish(&mut self, said: &mut Vec<ToolCallFragment>) {
-        let silent = |call: &&mut Call| !call.arguments.begun && !call.name.is_empty();
-        for (index, call) in (0..).zip(&mut self.calls).filter(|(_, call)| silent(call)) {
+    /// The end: a call without arguments has none, which is an empty object for whoever parses them. `parallel`
+    /// as with the fragments.
+    pub(super) fn finish(&mut self, parallel: bool, said: &mut Vec<ToolCallFragment>) {
+        let calls = (0..).zip(&mut self.calls);
+        let told =
+            |(index, call): &(u32, &mut Call)| !call.name.is_empty() && (parallel || *index == 0);
+        for (index, call) in calls.filter(told) {
+            let half = call.joined.finish().map(String::from);
+            let none = (!call.arguments.begun).then(|| "{}".to_owned());
             call.arguments.begun = true;
-            said.push(ToolCallFragment {
-                index,
-                id: String::new(),
-                name: String::new(),
-                arguments: "{}".to_owned(),
-            });
+            if let Some(arguments) = half.or(none) {
+                said.push(ToolCallFragment {
+                    index,
+                    id: String::new(),
+                    name: String::new(),
+                    arguments,
+                });
+            }
         }
     }
 
     /// The call that a fragment goes on with. None: it begins another one.
-    fn find(&self, index: Option<i64>, id: &str, name: &str, arguments: &str) -> Option<usize> {
+    fn find(&self, index: Option<i64>, id: &str, name: &str, arguments: &Wide) -> Option<usize> {
         let known = match index {
             Some(_) => self.calls.iter().rposition(|call| call.index == index)?,
             None if id.is_empty() => self.calls.len().checked_sub(1).map(|_| self.last)?,
@@ -139,6 +150,7 @@ impl Calls {
             id: if usable { id.to_owned() } else { random_id() },
             name: String::new(),
             held: String::new(),
+            joined: Joined::default(),
             arguments: Nesting::default(),
         });
         self.calls.len() - 1
@@ -185,13 +197,9 @@ mod tests {
         let mut calls = Calls::default();
         let mut said = Vec::new();
         for fragment in fragments {
-            calls.push(
-                &serde_json::from_str(fragment).unwrap(),
-                parallel,
-                &mut said,
-            );
+            calls.push(serde_json::from_str(fragment).unwrap(), parallel, &mut said);
         }
-        calls.finish(&mut said);
+        calls.finish(parallel, &mut said);
         let mut whole: Vec<(String, String, String)> = Vec::new();
         for fragment in said {
             let at = fragment.index as usize;
@@ -304,6 +312,23 @@ mod tests {
             &[("f", "{}")],
         );
         expect(&[r#"{"index":0,"id":null,"function":null}"#], &[]);
+    }
+
+    #[test]
+    fn a_character_may_be_cut_in_half() {
+        expect(
+            &[
+                r#"{"index":0,"function":{"name":"f","arguments":"{\"x\":\"\ud83d"}}"#,
+                r#"{"index":0,"function":{"arguments":"\ude00\"}"}}"#,
+                r#"{"index":1,"function":{"name":"g","arguments":"\"\ud83d\""}}"#,
+                r#"{"index":2,"function":{"name":"h","arguments":"\ud83d"}}"#,
+            ],
+            &[
+                ("f", r#"{"x":"😀"}"#),
+                ("g", "\"\u{fffd}\""),
+                ("h", "\u{fffd}"),
+            ],
+        );
     }
 
     #[test]

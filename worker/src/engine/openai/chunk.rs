@@ -1,12 +1,12 @@
 //! A chunk of an answer as servers write it: what is in it, and no more than that.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::Deserializer;
 use serde_json::value::RawValue;
 
+use super::wide::Wide;
 use crate::event::{TokenLogprob, TokenProbability};
 
 /// What vLLM says where a probability is 0.
@@ -17,8 +17,10 @@ const NEVER: f32 = -9999.0;
 pub(super) struct Chunk<'a> {
     #[serde(default, borrow, deserialize_with = "or_default")]
     pub(super) choices: Vec<ChunkChoice<'a>>,
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) usage: Option<ChunkUsage>,
     /// llama.cpp's own figures, in every chunk where asked for.
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) timings: Option<Timings>,
     #[serde(borrow)]
     pub(super) error: Option<&'a RawValue>,
@@ -32,19 +34,20 @@ pub(super) struct ChunkChoice<'a> {
     #[serde(default, borrow, alias = "message", deserialize_with = "or_default")]
     pub(super) delta: ChunkDelta<'a>,
     /// Of the legacy endpoint.
-    pub(super) text: Option<Text>,
+    pub(super) text: Option<Wide>,
     #[serde(borrow)]
     pub(super) finish_reason: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) logprobs: Option<ChunkLogprobs>,
 }
 
 /// What is new.
 #[derive(Default, Deserialize)]
 pub(super) struct ChunkDelta<'a> {
-    pub(super) content: Option<Text>,
-    pub(super) reasoning_content: Option<Text>,
-    pub(super) reasoning: Option<Text>,
-    pub(super) refusal: Option<Text>,
+    pub(super) content: Option<Wide>,
+    pub(super) reasoning_content: Option<Wide>,
+    pub(super) reasoning: Option<Wide>,
+    pub(super) refusal: Option<Wide>,
     #[serde(default, borrow, deserialize_with = "or_default")]
     pub(super) tool_calls: Vec<CallFragment<'a>>,
     /// What tool calls were before there could be several.
@@ -55,7 +58,9 @@ pub(super) struct ChunkDelta<'a> {
 /// A piece of a tool call.
 #[derive(Default, Deserialize)]
 pub(super) struct CallFragment<'a> {
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) index: Option<i64>,
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) id: Option<String>,
     #[serde(default, borrow, deserialize_with = "or_default")]
     pub(super) function: Function<'a>,
@@ -64,29 +69,36 @@ pub(super) struct CallFragment<'a> {
 /// What is called.
 #[derive(Default, Deserialize)]
 pub(super) struct Function<'a> {
-    pub(super) name: Option<String>,
+    pub(super) name: Option<Wide>,
     #[serde(borrow)]
     arguments: Option<&'a RawValue>,
 }
 
-/// Token counts.
+/// Token counts. One that is no count is as good as none.
 #[derive(Clone, Copy, Default, Deserialize)]
 pub(super) struct ChunkUsage {
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) prompt_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) completion_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "or_nothing")]
     prompt_tokens_details: Option<PromptDetails>,
+    #[serde(default, deserialize_with = "or_nothing")]
     completion_tokens_details: Option<CompletionDetails>,
     /// SGLang's place for it.
+    #[serde(default, deserialize_with = "or_nothing")]
     reasoning_tokens: Option<u32>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
 struct PromptDetails {
+    #[serde(default, deserialize_with = "or_nothing")]
     cached_tokens: Option<u32>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
 struct CompletionDetails {
+    #[serde(default, deserialize_with = "or_nothing")]
     reasoning_tokens: Option<u32>,
 }
 
@@ -94,25 +106,21 @@ struct CompletionDetails {
 #[derive(Clone, Copy, Deserialize)]
 pub(super) struct Timings {
     /// Tokens of the prompt that were computed.
-    #[serde(rename = "prompt_n")]
+    #[serde(rename = "prompt_n", default, deserialize_with = "or_nothing")]
     pub(super) computed: Option<u32>,
     /// Tokens of the prompt that were cached.
-    #[serde(rename = "cache_n")]
+    #[serde(rename = "cache_n", default, deserialize_with = "or_nothing")]
     pub(super) cached: Option<u32>,
     /// Tokens produced.
-    #[serde(rename = "predicted_n")]
+    #[serde(rename = "predicted_n", default, deserialize_with = "or_nothing")]
     pub(super) produced: Option<u32>,
 }
-
-/// Text, or parts of which some are text.
-#[derive(Default)]
-pub(super) struct Text(pub(super) String);
 
 /// Log probabilities of the chat endpoint (`content`) or of the legacy one (all others).
 #[derive(Deserialize)]
 pub(super) struct ChunkLogprobs {
     content: Option<Vec<ChunkToken>>,
-    tokens: Option<Vec<String>>,
+    tokens: Option<Vec<Wide>>,
     token_logprobs: Option<Vec<Option<f32>>>,
     top_logprobs: Option<Vec<Option<Likeliest>>>,
 }
@@ -123,7 +131,7 @@ type Likeliest = BTreeMap<String, Option<f32>>;
 #[derive(Deserialize)]
 struct ChunkToken {
     #[serde(default)]
-    token: String,
+    token: Wide,
     logprob: Option<f32>,
     bytes: Option<Vec<u8>>,
     #[serde(default, deserialize_with = "or_default")]
@@ -136,18 +144,26 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Nothing, where it is not of this type: what an answer says counts more than what is said about it.
+fn or_nothing<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let raw: Option<&'de RawValue> = Option::deserialize(deserializer)?;
+    Ok(raw.and_then(|raw| serde_json::from_str(raw.get()).ok()))
+}
+
 // === impl Function ===
 
 impl Function<'_> {
     /// The arguments as text: what a string says, or an object as it stands.
-    pub(super) fn arguments(&self) -> String {
+    pub(super) fn arguments(&self) -> Wide {
         let Some(raw) = self.arguments.map(RawValue::get) else {
-            return String::new();
+            return Wide::default();
         };
         match raw.as_bytes().first() {
             Some(b'"') => serde_json::from_str(raw).unwrap_or_default(),
-            Some(b'n') => String::new(),
-            _ => raw.to_owned(),
+            Some(b'n') => Wide::default(),
+            _ => raw.to_owned().into(),
         }
     }
 }
@@ -186,7 +202,7 @@ impl ChunkLogprobs {
                     .map(|(text, logprob)| probability(text.into_bytes(), logprob))
                     .collect();
                 top.sort_by(|one, other| other.logprob.total_cmp(&one.logprob));
-                let token = probability(token.into_bytes(), logprobs.next().flatten());
+                let token = probability(token.whole().into_bytes(), logprobs.next().flatten());
                 TokenLogprob { token, top }
             })
             .collect()
@@ -203,7 +219,9 @@ impl ChunkToken {
     }
 
     fn into_probability(self) -> TokenProbability {
-        let bytes = self.bytes.unwrap_or_else(|| self.token.into_bytes());
+        let bytes = self
+            .bytes
+            .unwrap_or_else(|| self.token.whole().into_bytes());
         probability(bytes, self.logprob)
     }
 }
@@ -211,54 +229,4 @@ impl ChunkToken {
 fn probability(bytes: Vec<u8>, logprob: Option<f32>) -> TokenProbability {
     let logprob = logprob.unwrap_or(NEVER);
     TokenProbability { bytes, logprob }
-}
-
-// === impl Text ===
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextVisitor)
-    }
-}
-
-struct TextVisitor;
-
-impl<'de> Visitor<'de> for TextVisitor {
-    type Value = Text;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text or parts of text")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Text, E> {
-        Ok(Text(text.to_owned()))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Text, E> {
-        Ok(Text(text))
-    }
-
-    fn visit_unit<E>(self) -> Result<Text, E> {
-        Ok(Text::default())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Text, A::Error> {
-        let mut whole = String::new();
-        while let Some(Text(part)) = parts.next_element()? {
-            whole.push_str(&part);
-        }
-        Ok(Text(whole))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut part: A) -> Result<Text, A::Error> {
-        let mut found = Text::default();
-        while let Some(key) = part.next_key::<std::borrow::Cow<'_, str>>()? {
-            if key == "text" {
-                found = part.next_value()?;
-            } else {
-                part.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
 }

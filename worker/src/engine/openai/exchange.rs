@@ -186,6 +186,9 @@ impl Exchange {
             ..
         } = self;
         let usage = answer.usage();
+        if let Some(word) = answer.unknown_reason() {
+            server.warn_unknown_reason(word);
+        }
         server.state.count(Outcome::Finished, usage);
         server.succeeded();
         if let Some(begun) = begun {
@@ -327,6 +330,8 @@ pub(super) fn read_piece(
     context_length: u32,
 ) -> Result<(), Failure> {
     lines.push(bytes, |line| match line {
+        // What comes after the last line is no part of the answer.
+        _ if answer.is_done() => Ok(()),
         Line::Data(json) => answer.read(json, events),
         Line::Error(json) => Err(refusal::of_chunk(json, context_length)),
         Line::Done => {

@@ -32,6 +32,7 @@ pub(super) struct Server {
     pub(super) knows_priority: AtomicBool,
     pub(super) knows_choices: AtomicBool,
     told_uncounted: AtomicBool,
+    told_unknown_reason: AtomicBool,
 }
 
 // === impl Server ===
@@ -81,6 +82,7 @@ impl Server {
             knows_priority: AtomicBool::new(true),
             knows_choices: AtomicBool::new(true),
             told_uncounted: AtomicBool::new(false),
+            told_unknown_reason: AtomicBool::new(false),
         }
     }
 
@@ -157,6 +159,16 @@ impl Server {
         let from = [Condition::Failing, Condition::Stalled];
         if self.health.turn(&from, Condition::Up, ready) {
             tracing::info!("the engine answers requests again");
+        }
+    }
+
+    /// It has a word for the end of an answer that nobody knows: said once.
+    pub(super) fn warn_unknown_reason(&self, word: &str) {
+        if !self.told_unknown_reason.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                finish_reason = word,
+                "the engine's finish reason is unknown, and counts as stop"
+            );
         }
     }
 

@@ -2,14 +2,17 @@
 
 use crate::engine::openai::ask::Reading;
 use crate::engine::openai::calls::Calls;
-use crate::engine::openai::chunk::{CallFragment, ChunkDelta, Text};
-use crate::event::{Delta, TokenLogprob};
+use crate::engine::openai::chunk::{CallFragment, ChunkDelta};
+use crate::engine::openai::wide::{Joined, Wide};
+use crate::event::{Delta, FinishReason, TokenLogprob};
 use crate::output::{Output, Progress};
 
 /// One choice of an answer.
 #[derive(Default)]
 pub(super) struct Choice {
     calls: Calls,
+    text: Joined,
+    thoughts: Joined,
     // Where tool calls are looked for in the text.
     output: Option<Output>,
     // Tokens that were counted, and those of them that were told.
@@ -18,9 +21,11 @@ pub(super) struct Choice {
     pub(super) logprobs: Vec<TokenLogprob>,
     // The only tool call that may come is complete; the engine goes on for nothing.
     pub(super) stopped: bool,
-    // Something came of it.
+    // A chunk of it came, and something of its answer.
     pub(super) seen: bool,
-    pub(super) finished: bool,
+    pub(super) begun: bool,
+    // How it ended, as the engine says. Text that comes after that belongs to it all the same.
+    pub(super) reason: Option<FinishReason>,
 }
 
 // === impl Choice ===
@@ -38,42 +43,35 @@ impl Choice {
     pub(super) fn take(
         &mut self,
         new: ChunkDelta<'_>,
-        text: Option<Text>,
+        text: Option<Wide>,
         reading: &Reading,
         delta: &mut Delta,
     ) -> Option<bool> {
         let parts = [new.content, new.refusal, text];
-        let content = parts
-            .into_iter()
-            .flatten()
-            .find(|Text(text)| !text.is_empty());
+        let content = parts.into_iter().flatten().find(|text| !text.is_empty());
         let thoughts = [new.reasoning_content, new.reasoning];
-        let reasoning = thoughts
-            .into_iter()
-            .flatten()
-            .find(|Text(text)| !text.is_empty());
+        let reasoning = thoughts.into_iter().flatten().find(|text| !text.is_empty());
         let legacy = new.function_call.map(|function| CallFragment {
             index: Some(0),
             id: None,
             function,
         });
         let mut any = None;
-        if let Some(Text(reasoning)) = reasoning {
+        if let Some(reasoning) = reasoning {
             any = Some(true);
-            delta.reasoning = reasoning;
+            delta.reasoning = self.thoughts.push(reasoning);
         }
-        if let Some(Text(content)) = content {
+        if let Some(content) = content {
             any = Some(false);
+            let content = self.text.push(content);
             self.content(content, delta);
         }
         for fragment in new.tool_calls.into_iter().chain(legacy) {
             any = Some(false);
-            self.calls.push(
-                &fragment,
-                reading.parallel_tool_calls,
-                &mut delta.tool_calls,
-            );
+            self.calls
+                .push(fragment, reading.parallel_tool_calls, &mut delta.tool_calls);
         }
+        self.begun |= any.is_some();
         any
     }
 
@@ -90,9 +88,14 @@ impl Choice {
     }
 
     /// Adds what was held back. Whether tools were called.
-    pub(super) fn rest(&mut self, delta: &mut Delta) -> bool {
+    pub(super) fn rest(&mut self, reading: &Reading, delta: &mut Delta) -> bool {
+        delta.reasoning.extend(self.thoughts.finish());
+        if let Some(half) = self.text.finish() {
+            self.content(half.into(), delta);
+        }
         let mut called = self.calls.any();
-        self.calls.finish(&mut delta.tool_calls);
+        self.calls
+            .finish(reading.parallel_tool_calls, &mut delta.tool_calls);
         if let Some(output) = &mut self.output {
             let mut pieces = Vec::new();
             output.finish(&mut pieces);
