@@ -90,7 +90,9 @@ def test_killed_midway_it_asks_for_the_missing_bytes_only(hub: Hub, tmp_path: Pa
     assert asked is not None, hub.asked
     there = int(asked.removeprefix("bytes=").removesuffix("-"))
     assert FIRST <= there < len(MODEL)
-    assert out.endswith(f"; {len(MODEL) - there} bytes fetched\n")
+    fetched = int(out.rsplit("; ", 1)[1].removesuffix(" bytes fetched\n"))
+    # The other file has three bytes, and may have been on its way as well.
+    assert fetched - (len(MODEL) - there) in (0, 3), out
     assert (tmp_path / "w/demo-Q8.gguf").read_bytes() == MODEL
 
 
