@@ -2,14 +2,15 @@
 
 use super::*;
 
-/// Tokens per second of one worker, shared by the answers that run on it.
-const RATE: f64 = 1_000.0;
-const ANSWER: f64 = 200.0;
 const STEP: Moment = Moment::from_millis(10);
+/// Thousandths of tokens that a worker produces in a step, shared by the answers that run on it.
+const IN_A_STEP: u64 = 10_000;
+/// Thousandths of tokens of an answer.
+const ANSWER: u64 = 200_000;
 
 struct Answer {
     ticket: Ticket,
-    left: f64,
+    left: u64,
 }
 
 /// The answers that run on each of three workers, every 10 ms of virtual time.
@@ -20,7 +21,7 @@ fn run(clients: usize, seconds: u64) -> Vec<[usize; 3]> {
         ..work(&[])
     };
     let mut answers: Vec<Answer> = Vec::new();
-    let (mut worked, mut sequence) = ([0.0; 3], 1);
+    let (mut worked, mut sequence) = ([0; 3], 1);
     let mut running = Vec::new();
     let mut now = SECOND;
     while now < SECOND + Moment::from_secs(seconds) {
@@ -43,11 +44,11 @@ fn run(clients: usize, seconds: u64) -> Vec<[usize; 3]> {
         now += STEP;
         for answer in &mut answers {
             let index = answer.ticket.worker().index;
-            let tokens = RATE * STEP.as_secs_f64() / counts[index] as f64;
-            answer.left -= tokens;
-            worked[index] += tokens;
+            let produced = IN_A_STEP / counts[index] as u64;
+            answer.left = answer.left.saturating_sub(produced);
+            worked[index] += produced;
         }
-        for answer in answers.extract_if(.., |answer| answer.left <= 0.0) {
+        for answer in answers.extract_if(.., |answer| answer.left == 0) {
             pool.ended(answer.ticket, Outcome::Succeeded, now);
         }
         sequence += 1;
@@ -55,7 +56,7 @@ fn run(clients: usize, seconds: u64) -> Vec<[usize; 3]> {
             let seen = state(|state| {
                 state.sequence = sequence;
                 state.running = u32::try_from(on(*worker, &answers)).unwrap();
-                state.worked_tokens = worked[index] as u64;
+                state.worked_tokens = worked[index] / 1_000;
                 state.prefill_rate = 3_500.0;
                 state.decode_rate = 1_300.0;
             });
