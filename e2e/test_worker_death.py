@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable
 
 from asking import repeat, reply_with
@@ -32,8 +33,11 @@ async def kill_in_the_middle(up: Up, victim: Process) -> list[Answer]:
         await filler.begun.acquire()
         await filler.begun.acquire()
     streams += [ask(TOKENS) for _ in range(STREAMS - len(streams))]
+    ended = threading.Event()
+    for stream in streams:
+        stream.add_done_callback(lambda _: ended.set())
     # In a thread: the loop here has all these streams to read, and on a busy machine it is late.
-    await asyncio.to_thread(kill_when_others_wait, up, victim, streams)
+    await asyncio.to_thread(kill_when_others_wait, up, victim, ended)
     return await asyncio.gather(*streams)
 
 
@@ -54,10 +58,11 @@ def has_text(answer: Answer) -> bool:
     return any(choice["delta"].get("content") for choice in choices)
 
 
-def kill_when_others_wait(up: Up, victim: Process, streams: list[asyncio.Task[Answer]]) -> None:
-    # Once a stream has ended, the others may have waited between two looks.
-    while not waiting(up) and not any(stream.done() for stream in streams):
-        continue  # Each look is a request, which paces the loop.
+def kill_when_others_wait(up: Up, victim: Process, ended: threading.Event) -> None:
+    # Once a stream has ended, the others may have waited between two looks. Looks without a pause would keep the
+    # loop from sending its requests within the time that the router gives a new connection.
+    while not waiting(up) and not ended.wait(0.05):
+        continue
     os.kill(victim.pid, signal.SIGKILL)
 
 
