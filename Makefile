@@ -88,7 +88,7 @@ RUNS ?= 20
 SEEDS ?= 100
 
 .PHONY: busy
-busy:  ## cargo's tests that wait or draw, RUNS times (20) while every core is busy: a row for each test that failed
+busy:  ## cargo's tests that wait or draw, RUNS times (20), AT_ONCE (1) of them together, while every core is busy: a row for each test that failed
 	@.ci/prerequisites test
 	@.ci/prerequisites cluster
 	$(say) "$(RUNS) busy runs of cargo's tests"

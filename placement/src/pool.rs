@@ -134,8 +134,8 @@ impl Pool {
         Ok(())
     }
 
-    /// A worker takes requests from now on, or again. The work that others did without it is not its to catch
-    /// up with: it would get every request until it had.
+    /// Called when a worker begins to take requests, or takes them again: its work counts as at least that of the
+    /// least busy other worker. Otherwise it would get every request until it had done as much.
     fn catch_up(&mut self, worker: WorkerId, now: Moment) {
         let members = self.members.iter().flatten();
         let others = members.filter(|member| {

@@ -15,7 +15,7 @@ use crate::request::check_price;
 
 use choice::Choice;
 
-/// A word for an end is shorter; what is longer may be an answer's text.
+/// Characters of an unknown finish reason that are logged: a longer one may be text of the answer.
 const LONGEST_WORD: usize = 32;
 
 /// An answer that is being read.
@@ -32,7 +32,7 @@ pub(super) struct Answer {
     exact: Option<ChunkUsage>,
     // Prompt tokens that the engine says it had; some do not say.
     had: Option<u32>,
-    // A word of the engine for an end that nobody knows.
+    // The last finish reason of the engine that is not in the list of known ones.
     unknown_reason: Option<String>,
     // The engine wrote its last line.
     done: bool,
@@ -96,7 +96,7 @@ impl Answer {
         (1..self.choices.len()).contains(&seen)
     }
 
-    /// What the engine calls an end, if nobody knows the word. It counts as `stop`.
+    /// A finish reason of the engine that is not in the list of known ones. It counts as `stop`.
     pub(super) fn unknown_reason(&self) -> Option<&str> {
         self.unknown_reason.as_deref()
     }
@@ -340,9 +340,9 @@ pub(super) fn one_choice() -> Failure {
     Failure::invalid("n", "This model produces one choice for a request.")
 }
 
-/// What a finish reason says.
+/// What a finish reason says about its choice.
 enum Ending {
-    /// It goes on: some servers have other words for it than `null`.
+    /// The choice goes on: some servers write this in other ways than `null`.
     Not,
     Known(FinishReason),
     Unknown(String),

@@ -101,8 +101,8 @@ impl Calls {
         }
     }
 
-    /// The end: a call without arguments has none, which is an empty object for whoever parses them. `parallel`
-    /// as with the fragments.
+    /// Ends the calls. A call without arguments gets `{}`, so that clients can parse them. `parallel`: more than
+    /// one call may come.
     pub(super) fn finish(&mut self, parallel: bool, said: &mut Vec<ToolCallFragment>) {
         let calls = (0..).zip(&mut self.calls);
         let told =

@@ -162,7 +162,7 @@ impl Server {
         }
     }
 
-    /// It has a word for the end of an answer that nobody knows: said once.
+    /// Logs the first unknown finish reason of the engine.
     pub(super) fn warn_unknown_reason(&self, word: &str) {
         if !self.told_unknown_reason.swap(true, Ordering::Relaxed) {
             tracing::warn!(

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde_json::value::RawValue;
 
-/// Text, or parts of which some are text, as bytes in WTF-8: halves of characters stand for themselves.
-/// Comparisons are by bytes.
+/// The text of a JSON string, or the texts of an array of parts joined, as bytes in WTF-8: UTF-8 in which a
+/// lone UTF-16 surrogate is three bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Wide(Vec<u8>);
 
