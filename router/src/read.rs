@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use inferyard_proto::worker::v1::generate_request::Prompt;
+use inferyard_proto::worker::v1::tool_choice::Mode;
 use inferyard_proto::worker::v1::{ChatPrompt, GenerateRequest};
 
 use crate::catalog::{Catalog, Model, Plan};
@@ -140,10 +141,15 @@ fn model(
 fn chat(fields: &Fields) -> Result<Prompt, ReadError> {
     let messages_json = fields.required_array("messages")?;
     let tools = tools::tools(fields)?;
+    let tool_choice = tools::tool_choice(fields, &tools.names)?;
+    // A model that sees tools calls them, whatever it was told. They are checked all the same.
+    let are_shown = tool_choice
+        .as_ref()
+        .is_none_or(|choice| choice.mode() != Mode::None);
     Ok(Prompt::Chat(ChatPrompt {
         messages_json,
-        tool_choice: tools::tool_choice(fields, &tools.names)?,
-        tools_json: tools.json,
+        tool_choice,
+        tools_json: if are_shown { tools.json } else { Bytes::new() },
         parallel_tool_calls: fields.boolean("parallel_tool_calls")?,
         template_kwargs_json: format::template_kwargs(fields)?,
     }))

@@ -54,7 +54,7 @@ pub(crate) enum Prompt {
 pub(crate) struct Chat {
     /// A JSON array.
     pub(crate) messages_json: Bytes,
-    /// A JSON array, or empty.
+    /// A JSON array, or empty; always empty where no tool is to be called.
     pub(crate) tools_json: Bytes,
     /// Whether the model may, must or must not call tools.
     pub(crate) tool_choice: ToolChoice,

@@ -28,9 +28,9 @@ pub struct GenerateRequest {
     /// Absent: free text.
     #[prost(message, optional, tag = "10")]
     pub response_format: ::core::option::Option<ResponseFormat>,
-    /// The chain of prefix blocks of the prompt, in order. The byte string is the tools JSON followed by
-    /// the messages JSON (or the text), cut into blocks of 1,024 bytes; a last partial block has no
-    /// entry. Each entry hashes its block and the entry before it; the first one starts from the
+    /// The chain of prefix blocks of the prompt, in order. The byte string is the tools JSON (none with
+    /// MODE_NONE) followed by the messages JSON (or the text), cut into blocks of 1,024 bytes; a last
+    /// partial block has no entry. Each entry hashes its block and the entry before it; the first one starts from the
     /// model, the adapter and `cache_salt`. For the worker the values are opaque.
     #[prost(fixed64, repeated, tag = "11")]
     pub prefix_blocks: ::prost::alloc::vec::Vec<u64>,
@@ -143,7 +143,7 @@ pub mod tool_choice {
     pub enum Mode {
         /// As AUTO.
         Unspecified = 0,
-        /// No call; the tools are still shown to the template.
+        /// No call: the worker ignores the tools, and the model does not see them.
         None = 1,
         /// The model decides.
         Auto = 2,

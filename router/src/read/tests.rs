@@ -864,6 +864,30 @@ fn tool_choices() {
 }
 
 #[test]
+fn tools_that_must_not_be_called_are_not_shown() {
+    let description = "a".repeat(2 * PREFIX_BLOCK);
+    let asked = |choice: &str| {
+        let mut generation = chat_with(&format!(
+            r#""tools":[{{"type":"function","function":{{"name":"f","description":"{description}"}}}}]{choice}"#
+        ))
+        .unwrap();
+        generation.salt("account");
+        let tools = chat_prompt(&generation).tools_json.clone();
+        (tools.is_empty(), generation.request.prefix_blocks.len())
+    };
+    // They are no part of the prefix chain, either.
+    assert_eq!(asked(r#","tool_choice":"none""#), (true, 0));
+    assert_eq!(asked(r#","tool_choice":"auto""#), (false, 2));
+    assert_eq!(asked(""), (false, 2));
+    refused(
+        chat_with(r#""tools":[{"type":"function","function":{}}],"tool_choice":"none""#),
+        "missing_required_parameter",
+        "tools[0].function.name",
+        "checked all the same",
+    );
+}
+
+#[test]
 fn response_formats() {
     let format = |format: &str| chat_with(&format!(r#""response_format":{format}"#));
     let schema = |text: &str| match format(text)

@@ -5,6 +5,7 @@ mod variables;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use bytes::Bytes;
 use inferyard_proto::worker::v1 as wire;
 use tokio::time::Instant;
 use wire::generate_request::Prompt as WirePrompt;
@@ -70,10 +71,16 @@ fn prompt(prompt: Option<WirePrompt>) -> Result<Prompt, Failure> {
     match prompt {
         Some(WirePrompt::Chat(chat)) => {
             variables::check(&chat.template_kwargs_json)?;
+            let tool_choice = tool_choice(chat.tool_choice.as_ref())?;
             Ok(Prompt::Chat(Chat {
-                tool_choice: tool_choice(chat.tool_choice.as_ref())?,
                 messages_json: chat.messages_json,
-                tools_json: chat.tools_json,
+                // A model that sees tools calls them, whatever it was told.
+                tools_json: if matches!(tool_choice, ToolChoice::None) {
+                    Bytes::new()
+                } else {
+                    chat.tools_json
+                },
+                tool_choice,
                 parallel_tool_calls: chat.parallel_tool_calls.unwrap_or(true),
                 template_kwargs_json: chat.template_kwargs_json,
             }))
@@ -222,6 +229,33 @@ mod tests {
         assert_eq!(request.sampling, Sampling::default());
         assert_eq!(request.choices.get(), 1);
         assert!(request.max_tokens.is_none() && request.deadline.is_none());
+    }
+
+    #[test]
+    fn tools_that_must_not_be_called_are_not_shown() {
+        let shown = |mode: Option<Mode>| {
+            let chat = wire::ChatPrompt {
+                messages_json: Bytes::from_static(b"[]"),
+                tools_json: Bytes::from_static(b"[{}]"),
+                tool_choice: mode.map(|mode| wire::ToolChoice {
+                    mode: mode.into(),
+                    names: Vec::new(),
+                }),
+                ..Default::default()
+            };
+            let wire = wire::GenerateRequest {
+                prompt: Some(WirePrompt::Chat(chat)),
+                ..Default::default()
+            };
+            match request(wire).unwrap().prompt {
+                Prompt::Chat(chat) => chat.tools_json,
+                Prompt::Text { .. } => panic!("a chat should be a chat"),
+            }
+        };
+        assert_eq!(shown(Some(Mode::None)), "");
+        for mode in [None, Some(Mode::Auto), Some(Mode::Required)] {
+            assert_eq!(shown(mode), "[{}]");
+        }
     }
 
     #[test]

@@ -79,6 +79,9 @@ async fn without_tools_or_with_none_there_is_no_call() {
         (answer.calls.len(), answer.reason),
         (0, Some(FinishReason::Stop))
     );
+    // The model has not seen them: the answer is the one without tools.
+    let plain = server.text(chat("What is the status of order 4711?")).await;
+    assert_eq!(answer.content, plain);
 }
 
 #[tokio::test]

@@ -60,10 +60,8 @@ impl Body {
 
     fn tools(&mut self, chat: &Chat) -> Result<(), Failure> {
         match &chat.tool_choice {
-            ToolChoice::None => {
-                self.raw("tools", &chat.tools_json);
-                self.text_field("tool_choice", "none");
-            }
+            // What the model does not see it does not call.
+            ToolChoice::None => {}
             ToolChoice::Auto => {
                 self.raw("tools", &chat.tools_json);
                 self.text_field("tool_choice", "auto");

@@ -148,17 +148,21 @@ fn chat(wire: &Wire<'_>, body: &Bytes, salt: &str) -> Result<(Prompt, Vec<u64>),
     let messages = messages.filter(|messages| messages.starts_with('['));
     let messages =
         messages.ok_or_else(|| Failure::invalid("messages", "`messages` must be an array."))?;
-    let tools = wire.tools.map_or("", RawValue::get);
+    let tool_choice = match wire.tool_choice.map(RawValue::get) {
+        None | Some("\"auto\"") => ToolChoice::Auto,
+        Some("\"none\"") => ToolChoice::None,
+        Some(_) => ToolChoice::Required(Vec::new()),
+    };
+    let tools = match (&tool_choice, wire.tools) {
+        (ToolChoice::None, _) | (_, None) => "",
+        (_, Some(tools)) => tools.get(),
+    };
     let prefix_blocks = chain(salt, [tools.as_bytes(), messages.as_bytes()]);
     let chat = Chat {
         // Without a copy.
         messages_json: body.slice_ref(messages.as_bytes()),
         tools_json: body.slice_ref(tools.as_bytes()),
-        tool_choice: match wire.tool_choice.map(RawValue::get) {
-            None | Some("\"auto\"") => ToolChoice::Auto,
-            Some("\"none\"") => ToolChoice::None,
-            Some(_) => ToolChoice::Required(Vec::new()),
-        },
+        tool_choice,
         parallel_tool_calls: true,
         template_kwargs_json: Bytes::new(),
     };

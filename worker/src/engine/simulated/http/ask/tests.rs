@@ -39,6 +39,22 @@ fn a_chat_keeps_its_bytes() {
 }
 
 #[test]
+fn tools_that_must_not_be_called_are_no_part_of_the_prompt() {
+    let tools = format!(r#"[{{"x":"{}"}}]"#, "a".repeat(2 * BLOCK));
+    let asked = |choice: &str| {
+        let body =
+            format!(r#"{{"model":"m","messages":[],"tools":{tools},"tool_choice":{choice}}}"#);
+        let request = read(Endpoint::Chat, &body).unwrap().request;
+        let Prompt::Chat(chat) = request.prompt else {
+            panic!("a chat was asked for");
+        };
+        (chat.tools_json.len(), request.prefix_blocks.len())
+    };
+    assert_eq!(asked("\"auto\""), (tools.len(), 2));
+    assert_eq!(asked("\"none\""), (0, 0));
+}
+
+#[test]
 fn a_prompt_is_text_or_tokens() {
     let prompt = |body| match read(Endpoint::Completions, body).unwrap().request.prompt {
         Prompt::Text { source, .. } => source,
