@@ -23,6 +23,10 @@ def ask(client: OpenAI, **fields: Any) -> Any:
     return client.chat.completions.create(**asked | fields)
 
 
+def function(**parameters: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "f", "parameters": {"type": "object"} | parameters}}
+
+
 def checked(error: APIStatusError) -> dict[str, Any]:
     """The four keys are always there, and the request has an id."""
     assert error.request_id is not None
@@ -59,6 +63,13 @@ def checked(error: APIStatusError) -> dict[str, Any]:
         ({"logit_bias": {"a": 1}}, None, "logit_bias"),
         ({"tools": [{"type": "function"}]}, "missing_required_parameter", "tools[0].function"),
         ({"tool_choice": "required"}, None, "tool_choice"),
+        ({"tools": [function(properties=None)]}, "invalid_type", "tools[0].function.parameters.properties"),
+        ({"tools": [function(properties=[])]}, "invalid_type", "tools[0].function.parameters.properties"),
+        (
+            {"tools": [function(properties={"a": {"type": "string"}}, required=None)], "tool_choice": "none"},
+            "invalid_type",
+            "tools[0].function.parameters.required",
+        ),
         ({"response_format": {"type": "yaml"}}, "invalid_value", "response_format.type"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "wrong"}}}},

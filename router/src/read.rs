@@ -18,6 +18,7 @@ mod fields;
 mod policy;
 mod number;
 mod messages;
+mod schema;
 mod tools;
 mod format;
 mod sampling;

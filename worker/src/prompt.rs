@@ -4,6 +4,7 @@ use std::error::Error as _;
 
 use minijinja::{Environment, ErrorKind, Value};
 
+mod cause;
 mod clock;
 mod conversation;
 mod format;
@@ -11,6 +12,7 @@ mod habits;
 mod jinja;
 mod limited;
 
+use cause::Cause;
 pub(crate) use format::{ReasoningFormat, ToolFormat};
 use habits::Habits;
 use limited::Limited;
@@ -85,9 +87,14 @@ pub(crate) enum TemplateError {
         /// What is wrong.
         reason: String,
     },
-    /// The template itself refuses the conversation; its own sentence.
-    #[error("The model's chat template refuses this conversation: {0}")]
-    Refuse(String),
+    /// The template itself refuses the request.
+    #[error("The model's chat template refuses {cause}: {sentence}")]
+    Refuse {
+        /// What it refuses.
+        cause: Cause,
+        /// Its own words.
+        sentence: String,
+    },
     /// The prompt has more bytes than it may have.
     #[error("the prompt has more than {bytes} bytes")]
     TooLong {
@@ -102,12 +109,11 @@ pub(crate) enum TemplateError {
         "The conversation is too long for the model's chat template. Please send fewer messages."
     )]
     Exhaust,
-    /// The template does not understand the conversation.
-    #[error(
-        "The model's chat template cannot render this conversation ({reason}). Please check the \
-         order and the fields of the messages."
-    )]
+    /// The template does not understand the request.
+    #[error("The model's chat template cannot render {cause} ({reason}). Please check {}.", .cause.advice())]
     Render {
+        /// What it does not understand.
+        cause: Cause,
         /// What failed, and where in the template.
         reason: String,
     },
@@ -121,11 +127,8 @@ impl TemplateError {
         match self {
             Self::Compile(_) => None,
             Self::Read { param, .. } => Some(param),
-            Self::Refuse(_)
-            | Self::TooLong { .. }
-            | Self::Stopped
-            | Self::Exhaust
-            | Self::Render { .. } => Some("messages"),
+            Self::Refuse { cause, .. } | Self::Render { cause, .. } => Some(cause.param()),
+            Self::TooLong { .. } | Self::Stopped | Self::Exhaust => Some("messages"),
         }
     }
 
@@ -134,7 +137,10 @@ impl TemplateError {
         let mut cause = error.source();
         while let Some(error) = cause {
             if let Some(jinja::Refused(sentence)) = error.downcast_ref() {
-                return Self::Refuse(sentence.clone());
+                return Self::Refuse {
+                    cause: Cause::Messages,
+                    sentence: sentence.clone(),
+                };
             }
             cause = error.source();
         }
@@ -145,7 +151,16 @@ impl TemplateError {
             .line()
             .map_or(String::new(), |line| format!(" in line {line}"));
         Self::Render {
+            cause: Cause::Messages,
             reason: format!("{}{place}", error.kind()),
+        }
+    }
+
+    fn because_of(self, cause: Cause) -> Self {
+        match self {
+            Self::Refuse { sentence, .. } => Self::Refuse { cause, sentence },
+            Self::Render { reason, .. } => Self::Render { cause, reason },
+            other => other,
         }
     }
 }
@@ -207,11 +222,9 @@ impl ChatTemplate {
         most_bytes: usize,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Rendered, TemplateError> {
-        let messages = conversation::messages(chat.messages_json, &self.habits)?;
-        let tools = conversation::tools(chat.tools_json)?;
-        let kwargs = conversation::object(chat.template_kwargs_json, KWARGS)?;
-        let text = Limited::new(most_bytes, go_on);
-        let text = self.compiled.text(messages, tools, kwargs, text)?;
+        let text = self
+            .text(chat, most_bytes, go_on)
+            .map_err(|error| self.blame(error, chat, most_bytes, go_on))?;
         let reasoning_open = self
             .reasoning_format
             .is_some_and(|reasoning| text.trim_end().ends_with(reasoning.frame().0));
@@ -219,6 +232,53 @@ impl ChatTemplate {
             text,
             reasoning_open,
         })
+    }
+
+    fn text(
+        &self,
+        chat: &Conversation<'_>,
+        most_bytes: usize,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<String, TemplateError> {
+        let messages = conversation::messages(chat.messages_json, &self.habits)?;
+        let tools = conversation::tools(chat.tools_json)?;
+        let kwargs = conversation::object(chat.template_kwargs_json, KWARGS)?;
+        let text = Limited::new(most_bytes, go_on);
+        self.compiled.text(messages, tools, kwargs, text)
+    }
+
+    /// A template does not say what it fails on, so it is tried without the parts that can be left out.
+    fn blame(
+        &self,
+        error: TemplateError,
+        chat: &Conversation<'_>,
+        most_bytes: usize,
+        go_on: &dyn Fn() -> bool,
+    ) -> TemplateError {
+        if !matches!(
+            error,
+            TemplateError::Refuse { .. } | TemplateError::Render { .. }
+        ) {
+            return error;
+        }
+        let without = |part: &[u8], rest: Conversation<'_>| {
+            !part.is_empty() && self.text(&rest, most_bytes, go_on).is_ok()
+        };
+        let no_tools = Conversation {
+            tools_json: b"",
+            ..*chat
+        };
+        let no_variables = Conversation {
+            template_kwargs_json: b"",
+            ..*chat
+        };
+        if without(chat.tools_json, no_tools) {
+            error.because_of(Cause::Tools)
+        } else if without(chat.template_kwargs_json, no_variables) {
+            error.because_of(Cause::Variables)
+        } else {
+            error
+        }
     }
 }
 

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use inferyard_proto::worker::v1::response_format::Format;
 use inferyard_proto::worker::v1::{JsonObject, JsonSchema, ResponseFormat};
 
-use super::ReadError;
 use super::cursor::{Cursor, Kind};
 use super::fields::{Field, Fields, Stop, members};
 use super::tools::{check_name, object_kind, string};
+use super::{ReadError, schema};
 
 /// `response_format`; `text` is none.
 pub(super) fn response_format(fields: &Fields) -> Result<Option<ResponseFormat>, ReadError> {
@@ -72,9 +72,10 @@ fn json_schema(cursor: &mut Cursor, fields: &Fields, field: &Field) -> Result<Js
                     ReadError::wrong_type(format!("{PATH}.schema"), "an object", kind).into(),
                 );
             }
-            let range = cursor.range()?;
-            let start = field.range.start;
-            schema_json = fields.slice(start + range.start..start + range.end);
+            let start = cursor.position();
+            schema::walk(cursor, &|rest| format!("{PATH}.schema{rest}"))?;
+            let before = field.range.start;
+            schema_json = fields.slice(before + start..before + cursor.position());
         } else {
             cursor.skip()?;
         }

@@ -943,6 +943,87 @@ fn response_formats() {
 }
 
 #[test]
+fn a_schema_has_the_types_of_the_standard() {
+    let object = "an object";
+    let schema = "an object or a boolean";
+    let cases: &[(&str, &str, &str)] = &[
+        (r#"{"properties":null}"#, ".properties", object),
+        (r#"{"properties":[]}"#, ".properties", object),
+        (r#"{"properties":{"a":null}}"#, ".properties.a", schema),
+        (r#"{"properties":{"a":"string"}}"#, ".properties.a", schema),
+        (
+            r#"{"properties":{"type":{"properties":[]}}}"#,
+            ".properties.type.properties",
+            object,
+        ),
+        (r#"{"required":null}"#, ".required", "an array of strings"),
+        (r#"{"required":true}"#, ".required", "an array of strings"),
+        (r#"{"required":["a",5]}"#, ".required[1]", "a string"),
+        (r#"{"type":null}"#, ".type", "a string"),
+        (r#"{"type":["string",null]}"#, ".type[1]", "a string"),
+        (r#"{"items":null}"#, ".items", schema),
+        (r#"{"items":{"items":5}}"#, ".items.items", schema),
+        (
+            r#"{"items":[{},{"enum":{}}]}"#,
+            ".items[1].enum",
+            "an array",
+        ),
+        (r#"{"enum":null}"#, ".enum", "an array"),
+        (r#"{"description":{}}"#, ".description", "a string"),
+        (r#"{"title":null}"#, ".title", "a string"),
+        (r#"{"anyOf":{}}"#, ".anyOf", "an array of objects"),
+        (r#"{"anyOf":[{"not":[]}]}"#, ".anyOf[0].not", schema),
+        (
+            r#"{"$defs":{"a":{"additionalProperties":"no"}}}"#,
+            ".$defs.a.additionalProperties",
+            schema,
+        ),
+        (r#"{"p\u0072operties":[]}"#, ".properties", object),
+    ];
+    for (parameters, path, expected) in cases {
+        for (fields, at) in [
+            (
+                format!(
+                    r#""tools":[{TOOL},{{"type":"function","function":{{"name":"f","parameters":{parameters}}}}}]"#
+                ),
+                "tools[1].function.parameters",
+            ),
+            (
+                format!(
+                    r#""response_format":{{"type":"json_schema","json_schema":{{"name":"n","schema":{parameters}}}}}"#
+                ),
+                "response_format.json_schema.schema",
+            ),
+        ] {
+            let (status, code, param, message) = refusal(chat_with(&fields));
+            let expected_param = format!("{at}{path}");
+            assert_eq!(
+                (status, code.as_deref(), param),
+                (400, Some("invalid_type"), Some(expected_param)),
+                "{parameters}"
+            );
+            assert!(
+                message.contains(&format!("expected {expected}, but got")),
+                "{message}"
+            );
+        }
+    }
+    let fine = r#"{"type":["object","null"],"properties":{"properties":{"type":"string","default":null,
+        "const":[],"enum":[null,{"required":5}],"examples":{}},"required":true,"items":{}},
+        "items":[true,{}],"required":[],"additionalProperties":false,"minLength":5}"#;
+    chat_with(&format!(
+        r#""tools":[{{"type":"function","function":{{"name":"f","parameters":{fine}}}}}]"#
+    ))
+    .unwrap();
+    for parameters in ["null", "{}"] {
+        chat_with(&format!(
+            r#""tools":[{{"type":"function","function":{{"name":"f","parameters":{parameters}}}}}]"#
+        ))
+        .unwrap();
+    }
+}
+
+#[test]
 fn reasoning_effort_reaches_the_template() {
     let kwargs = |fields: &str| {
         let generation = chat_with(fields).unwrap();

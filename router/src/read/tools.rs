@@ -6,7 +6,7 @@ use inferyard_proto::worker::v1::tool_choice::Mode;
 
 use super::cursor::{Cursor, Kind, Raw};
 use super::fields::{Fields, Stop, check_length, elements, members, shortened};
-use super::{Param, ReadError};
+use super::{Param, ReadError, schema};
 
 /// OpenAI's bounds.
 const MOST_TOOLS: usize = 128;
@@ -92,6 +92,9 @@ fn function(cursor: &mut Cursor, kind: Kind, path: Path) -> Result<String, Stop>
                 return Ok(());
             }
             b"description" => (Kind::String, "a string"),
+            b"parameters" if kind == Kind::Object => {
+                return schema::walk(cursor, &|rest| inner(&format!("parameters{rest}")));
+            }
             b"parameters" => (Kind::Object, "an object"),
             b"strict" => (Kind::Bool, "a boolean"),
             _ => (kind, ""),

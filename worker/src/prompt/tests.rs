@@ -215,6 +215,34 @@ fn a_template_can_refuse() {
 }
 
 #[test]
+fn what_a_template_cannot_render_is_named() {
+    let user = r#"[{"role": "user", "content": "a"}]"#;
+    let source = "{{ messages[0].content }}{% for tool in tools or [] %}{% for name in \
+                  tool.function.parameters.properties.items() %}{{ name }}{% endfor %}{% endfor %}\
+                  {% if effort is defined and effort is not string %}{{ raise_exception('No.') }}{% endif %}";
+    let tool = |properties: &str| {
+        format!(r#"[{{"function": {{"parameters": {{"properties": {properties}}}}}}}]"#)
+    };
+    assert!(render(source, user, &tool("{}"), r#"{"effort": "low"}"#).is_ok());
+    let (param, message) = error(source, user, &tool("null"), "");
+    assert_eq!(param, Some("tools"));
+    assert!(
+        message.starts_with("The model's chat template cannot render these tools ("),
+        "{message}"
+    );
+    let (param, message) = error(source, user, &tool("{}"), r#"{"effort": 5}"#);
+    assert_eq!(param, Some("chat_template_kwargs"));
+    assert!(message.ends_with("'reasoning_effort'): No."), "{message}");
+    let (param, _) = error(
+        &format!("{source}{{{{ messages[1].a }}}}"),
+        user,
+        &tool("{}"),
+        "",
+    );
+    assert_eq!(param, Some("messages"));
+}
+
+#[test]
 fn errors_quote_nothing_of_the_conversation() {
     let source = "\n{{ messages[0].content.secret.more }}";
     let (param, message) = error(source, r#"[{"role": "user", "content": "secret"}]"#, "", "");

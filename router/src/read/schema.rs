@@ -1,0 +1,92 @@
+//! A JSON Schema is one: what chat templates and grammars walk has the types that the standard gives it.
+//!
+//! OpenAI refuses a `"properties": null` or `[]` as well. Only types are checked: what else a schema must be, the
+//! worker says that compiles it.
+
+use super::ReadError;
+use super::cursor::{Cursor, Kind};
+use super::fields::{Stop, shortened};
+
+/// A value by its path below the schema, for errors.
+type Path<'a> = &'a dyn Fn(&str) -> String;
+
+/// Passes over a schema that is an object, and checks it and all schemas in it.
+pub(super) fn walk(cursor: &mut Cursor, path: Path) -> Result<(), Stop> {
+    cursor.object::<Stop>(|cursor, key| {
+        let inner = |rest: &str| path(&format!(".{}{rest}", shortened(&key.decoded())));
+        match &*key.name() {
+            b"properties" | b"patternProperties" | b"$defs" | b"definitions"
+            | b"dependentSchemas" => named(cursor, &inner),
+            b"items" if cursor.kind()? != Kind::Array => schema(cursor, &inner),
+            b"additionalItems"
+            | b"additionalProperties"
+            | b"contains"
+            | b"else"
+            | b"if"
+            | b"not"
+            | b"propertyNames"
+            | b"then"
+            | b"unevaluatedItems"
+            | b"unevaluatedProperties" => schema(cursor, &inner),
+            b"items" | b"allOf" | b"anyOf" | b"oneOf" | b"prefixItems" => {
+                list(cursor, "an array of objects", &inner, schema)
+            }
+            b"required" => list(cursor, "an array of strings", &inner, text),
+            b"type" if cursor.kind()? == Kind::Array => {
+                list(cursor, "an array of strings", &inner, text)
+            }
+            b"type" | b"description" | b"format" | b"pattern" | b"title" | b"$ref" => {
+                text(cursor, &inner)
+            }
+            b"enum" => list(cursor, "an array", &inner, |cursor, _| Ok(cursor.skip()?)),
+            // `const`, `default` and `examples` are any JSON, numbers are no concern of templates.
+            _ => Ok(cursor.skip()?),
+        }
+    })
+}
+
+/// An object, or a boolean that says whether anything or nothing is allowed.
+fn schema(cursor: &mut Cursor, path: Path) -> Result<(), Stop> {
+    match cursor.kind()? {
+        Kind::Object => walk(cursor, path),
+        Kind::Bool => Ok(cursor.skip()?),
+        got => Err(ReadError::wrong_type(path(""), "an object or a boolean", got).into()),
+    }
+}
+
+/// An object whose keys are names, and whose values are schemas.
+fn named(cursor: &mut Cursor, path: Path) -> Result<(), Stop> {
+    require(cursor, Kind::Object, "an object", path)?;
+    cursor.object::<Stop>(|cursor, name| {
+        schema(cursor, &|rest| {
+            path(&format!(".{}{rest}", shortened(&name.decoded())))
+        })
+    })
+}
+
+fn list(
+    cursor: &mut Cursor,
+    expected: &'static str,
+    path: Path,
+    element: impl Fn(&mut Cursor, Path) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    require(cursor, Kind::Array, expected, path)?;
+    cursor.array::<Stop>(|cursor, index| element(cursor, &|rest| path(&format!("[{index}]{rest}"))))
+}
+
+fn text(cursor: &mut Cursor, path: Path) -> Result<(), Stop> {
+    require(cursor, Kind::String, "a string", path)?;
+    Ok(cursor.skip()?)
+}
+
+fn require(
+    cursor: &mut Cursor,
+    kind: Kind,
+    expected: &'static str,
+    path: Path,
+) -> Result<(), Stop> {
+    match cursor.kind()? {
+        got if got == kind => Ok(()),
+        got => Err(ReadError::wrong_type(path(""), expected, got).into()),
+    }
+}
