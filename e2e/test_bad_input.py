@@ -84,6 +84,25 @@ BAD = [
             + b'{"items":' * 5_000 + b"{}" + b"}" * 5_000 + b"}}"
         ),
     ),
+    # Keys twice
+    Bad("a role twice", 400, chat(b'[{"role":"user","role":"system","content":"a"}]'), param="messages[0].role"),
+    Bad("a content twice", 400, chat(rb'[{"role":"user","content":"a","cont\u0065nt":"b"}]'), param="messages[0].content"),
+    Bad(
+        "a part's type twice",
+        400,
+        chat(b'[{"role":"user","content":[{"type":"image_url","type":"text","text":"a"}]}]'),
+        param="messages[0].content[0].type",
+    ),
+    Bad("a bias twice", 400, field_of(b'"logit_bias":{"1":1,"1":2}'), param="logit_bias.1"),
+    Bad("a key of an unknown field twice", 400, field_of(b'"x":[{"y":1,"y":1}]'), param="x[0].y"),
+    Bad(
+        "a keyword of a schema twice",
+        400,
+        field_of(
+            b'"response_format":{"type":"json_schema","json_schema":{"name":"a","schema":{"type":"object","type":"array"}}}'
+        ),
+        param="response_format.json_schema.schema.type",
+    ),
     # Wrong types
     Bad("an array", 400, b"[]"),
     Bad("a text", 400, b'"hello"'),

@@ -5,6 +5,7 @@ use std::ops::Range;
 use memchr::memchr2;
 
 mod keys;
+mod path;
 mod raw;
 
 pub(super) use raw::Raw;
@@ -357,6 +358,15 @@ impl<'a> Cursor<'a> {
 
     fn broken(&self, what: &'static str) -> Broken {
         Broken { at: self.at, what }
+    }
+}
+
+// === impl Broken ===
+
+impl Broken {
+    /// The path of the key at fault, where the fault is a key that stands twice.
+    pub(super) fn key_twice(self, text: &[u8]) -> Option<String> {
+        (self.what == TWICE).then(|| path::to(text, self.at))
     }
 }
 

@@ -74,10 +74,6 @@ impl<'a> Fields<'a> {
                 _ => cursor.skip()?,
             }
             let range = start..cursor.position();
-            if self.known.iter().any(|(other, _)| *other == place) {
-                let param = Param::new(self.table[place].0);
-                return Err(ReadError::Twice { param }.into());
-            }
             self.known.push((place, Field { kind, range }));
             Ok(())
         })
@@ -310,7 +306,12 @@ impl Stop {
     fn told(self, text: &[u8]) -> ReadError {
         match self {
             Self::Wrong(error) => error,
-            Self::Broken(Broken { at, what }) => {
+            Self::Broken(broken) => {
+                if let Some(path) = broken.key_twice(text) {
+                    let param = Param(path);
+                    return ReadError::Twice { param };
+                }
+                let Broken { at, what } = broken;
                 let before = &text[..at.min(text.len())];
                 let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
                 ReadError::NotJson {

@@ -100,15 +100,25 @@ pub(super) fn template_kwargs(fields: &Fields) -> Result<Bytes, ReadError> {
     let Some(effort) = fields.one_of("reasoning_effort", &values)? else {
         return Ok(given.map_or_else(Bytes::new, |field| fields.slice(field.range.clone())));
     };
-    let switch = if effort == "none" {
-        ",\"enable_thinking\":false"
-    } else {
-        ""
-    };
-    // Of equal keys the last one counts: the client's own.
+    // What the client sets itself counts; a key never stands twice.
     let rest = given.map_or("{}".as_bytes(), |field| fields.text(field));
+    let (mut has_effort, mut has_switch) = (false, false);
+    members(rest, |cursor, key| {
+        has_effort |= key.is("reasoning_effort");
+        has_switch |= key.is("enable_thinking");
+        Ok(cursor.skip()?)
+    })?;
+    let mut head = String::from("{");
+    if !has_effort {
+        head = format!("{head}\"reasoning_effort\":\"{effort}\",");
+    }
+    if effort == "none" && !has_switch {
+        head.push_str("\"enable_thinking\":false,");
+    }
     let rest = rest[1..].trim_ascii_start();
-    let comma = if rest == b"}" { "" } else { "," };
-    let head = format!("{{\"reasoning_effort\":\"{effort}\"{switch}{comma}");
+    let head = match rest {
+        b"}" => head.trim_end_matches(','),
+        _ => &head,
+    };
     Ok([head.as_bytes(), rest].concat().into())
 }

@@ -115,7 +115,9 @@ fn logit_bias(fields: &Fields) -> Result<Vec<LogitBias>, ReadError> {
     let mut biases = Vec::new();
     members(fields.text(field), |cursor, key| {
         let key = key.decoded();
-        let Ok(token) = key.parse() else {
+        // `+5` and `05` would be the same token as `5`, and a token has one bias.
+        let token = key.parse().ok();
+        let Some(token) = token.filter(|token: &u32| token.to_string() == key) else {
             return Err(ReadError::Value {
                 param: Param::new("logit_bias"),
                 problem: format!("'{}' is not a token id.", shortened(&key)),

@@ -499,22 +499,101 @@ fn lengths_are_of_characters_however_they_are_written() {
 
 #[test]
 fn a_key_stands_once_at_every_depth() {
-    for messages in [
-        r#"[{"role":"user","content":"a","content":"b"}]"#,
-        r#"[{"role":"user","role":"system","content":"a"}]"#,
-        r#"[{"role":"user","content":[{"type":"image_url","type":"text","text":"a"}]}]"#,
+    let call = r#"{"id":"c","type":"function","function":{"name":"f","arguments":"{}""#;
+    for (messages, path) in [
+        (
+            r#"[{"role":"user","content":"a","content":"b"}]"#.to_owned(),
+            "messages[0].content",
+        ),
+        (
+            r#"[{"role":"user","content":"a"},{"role":"user","role":"system","content":"a"}]"#
+                .to_owned(),
+            "messages[1].role",
+        ),
+        (
+            r#"[{"role":"user","content":[{"type":"image_url","type":"text","text":"a"}]}]"#
+                .to_owned(),
+            "messages[0].content[0].type",
+        ),
+        (
+            format!(r#"[{{"role":"assistant","tool_calls":[{call},"name":"g"}}}}]}}]"#),
+            "messages[0].tool_calls[0].function.name",
+        ),
+        (
+            format!(r#"[{{"role":"assistant","tool_calls":[{call}}},"\u0069d":"d"}}]}}]"#),
+            "messages[0].tool_calls[0].id",
+        ),
+        (
+            r#"[{"role":"user","content":"a","x":[{},{"y":1,"y":1}]}]"#.to_owned(),
+            "messages[0].x[1].y",
+        ),
     ] {
         let body = format!(r#"{{"model":"demo","messages":{messages}}}"#);
-        let (status, ..) = refusal(read_bytes(Api::Chat, body.as_bytes()));
-        assert_eq!(status, 400, "{messages}");
+        let result = read_bytes(Api::Chat, body.as_bytes());
+        refused(result, "", path, &messages);
     }
-    for fields in [
-        r#""logit_bias":{"1":1,"1":2}"#,
-        r#""unknown":1,"unknown":2"#,
-        r#""response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object","type":"array"}}}"#,
+    for (fields, path) in [
+        (r#""logit_bias":{"1":1,"1":2}"#, "logit_bias.1"),
+        (r#""unknown":1,"unknown":2"#, "unknown"),
+        (r#""unknown":{"a":{"b":1,"b":2}}"#, "unknown.a.b"),
+        (r#""stream":true,"stream":false"#, "stream"),
+        (
+            r#""stream":true,"stream_options":{"include_usage":true,"include_usage":false}"#,
+            "stream_options.include_usage",
+        ),
+        (r#""metadata":{"a":"b","a":"c"}"#, "metadata.a"),
+        (
+            r#""chat_template_kwargs":{"a":[{"b":1,"b":2}]}"#,
+            "chat_template_kwargs.a[0].b",
+        ),
+        (
+            r#""tools":[{"type":"function","type":"custom"}]"#,
+            "tools[0].type",
+        ),
+        (
+            r#""tools":[{"type":"function","function":{"name":"f","parameters":{"properties":{"a":{},"a":{}}}}}]"#,
+            "tools[0].function.parameters.properties.a",
+        ),
+        (
+            r#""tool_choice":{"type":"function","function":{"name":"f","name":"g"}}"#,
+            "tool_choice.function.name",
+        ),
+        (
+            r#""response_format":{"type":"text","type":"json_object"}"#,
+            "response_format.type",
+        ),
+        (
+            r#""response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object","type":"array"}}}"#,
+            "response_format.json_schema.schema.type",
+        ),
     ] {
-        assert_eq!(refusal(chat_with(fields)).0, 400, "{fields}");
+        refused(chat_with(fields), "", path, fields);
     }
+    let long = "k".repeat(1_000);
+    let (_, _, param, message) = refusal(chat_with(&format!(r#""x":{{"{long}":1,"{long}":2}}"#)));
+    assert_eq!(param.unwrap(), format!("x.{}…", "k".repeat(64)));
+    assert!(
+        message.ends_with("stands twice in the body. Send it once."),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_the_template_gets_has_no_key_twice() {
+    let kwargs = |fields: &str| {
+        let generation = chat_with(fields).unwrap();
+        String::from_utf8(chat_prompt(&generation).template_kwargs_json.to_vec()).unwrap()
+    };
+    assert_eq!(
+        kwargs(r#""reasoning_effort":"low","chat_template_kwargs":{"reasoning_effort":"high"}"#),
+        r#"{"reasoning_effort":"high"}"#
+    );
+    assert_eq!(
+        kwargs(
+            r#""reasoning_effort":"none","chat_template_kwargs":{ "a":1,"enable_th\u0069nking":true}"#
+        ),
+        r#"{"reasoning_effort":"none","a":1,"enable_th\u0069nking":true}"#
+    );
 }
 
 #[test]
@@ -595,6 +674,12 @@ fn bad_fields() {
             "logit_bias.5",
         ),
         (r#""logit_bias":{"x":1}"#, "invalid_value", "logit_bias"),
+        (
+            r#""logit_bias":{"5":1,"05":2}"#,
+            "invalid_value",
+            "logit_bias",
+        ),
+        (r#""logit_bias":{"+5":1}"#, "invalid_value", "logit_bias"),
         (r#""logit_bias":{"5":"1"}"#, "invalid_type", "logit_bias.5"),
         (r#""logit_bias":[]"#, "invalid_type", "logit_bias"),
         (r#""stream":"yes""#, "invalid_type", "stream"),
