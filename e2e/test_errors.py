@@ -70,6 +70,7 @@ def checked(error: APIStatusError) -> dict[str, Any]:
             "invalid_type",
             "tools[0].function.parameters.required",
         ),
+        ({"max_tokens": 10.0}, "invalid_type", "max_tokens"),
         ({"response_format": {"type": "yaml"}}, "invalid_value", "response_format.type"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "wrong"}}}},
@@ -92,6 +93,18 @@ def test_a_bad_request_is_a_bad_request_error(
     # The table names only the codes that OpenAI is known to send.
     if code is not None:
         assert caught.value.code == code
+
+
+def test_no_parts_are_an_empty_text(client: OpenAI) -> None:
+    without = ask(client, messages=[{"role": "system", "content": []}, *reply_with("ok")])
+    empty = ask(client, messages=[{"role": "system", "content": ""}, *reply_with("ok")])
+    assert without.usage.prompt_tokens == empty.usage.prompt_tokens
+
+
+def test_an_empty_prompt_begins_a_document(client: OpenAI) -> None:
+    answer = client.completions.create(model="demo", prompt="", max_tokens=3)
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == 1
 
 
 def test_a_wrong_key_is_an_authentication_error(server: Up) -> None:

@@ -143,14 +143,10 @@ fn content(cursor: &mut Cursor, kind: Kind, place: Place) -> Result<(), Stop> {
             cursor.string()?;
         }
         Kind::Array => {
-            let mut count = 0;
+            // No part at all is an empty text, as at OpenAI.
             cursor.array::<Stop>(|cursor, index| {
-                count = index + 1;
                 part(cursor, || place.path(&format!("content[{index}]")))
             })?;
-            if count == 0 {
-                return Err(ReadError::empty_array(place.path("content")).into());
-            }
         }
         Kind::Null => cursor.skip()?,
         Kind::Bool | Kind::Number | Kind::Object => {

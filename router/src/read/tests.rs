@@ -207,6 +207,7 @@ fn all_kinds_of_messages() {
         {"role":"developer","content":"a"},
         {"role":"system","content":[{"type":"text","text":"a"},{"type":"text","text":""}]},
         {"role":"user","content":"","name":"x"},
+        {"role":"user","content":[]},
         {"role":"assistant","content":null,"refusal":null,"audio":null,"function_call":null,
          "tool_calls":[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{}"}}]},
         {"role":"tool","tool_call_id":"call_1","content":[{"type":"text","text":"a"}]},
@@ -346,11 +347,6 @@ fn bad_messages() {
         (
             message(r#""role":"user","content":{}"#),
             "invalid_type",
-            "messages[1].content",
-        ),
-        (
-            message(r#""role":"user","content":[]"#),
-            "empty_array",
             "messages[1].content",
         ),
         (
@@ -637,6 +633,20 @@ fn bad_fields() {
         (r#""max_tokens":-1"#, below, "max_tokens"),
         (r#""max_tokens":0"#, below, "max_tokens"),
         (r#""max_tokens":1.5"#, "invalid_type", "max_tokens"),
+        (r#""max_tokens":10.0"#, "invalid_type", "max_tokens"),
+        (
+            r#""max_completion_tokens":1e1"#,
+            "invalid_type",
+            "max_completion_tokens",
+        ),
+        (r#""n":1.0"#, "invalid_type", "n"),
+        (r#""seed":5.0"#, "invalid_type", "seed"),
+        (r#""top_k":5.0"#, "invalid_type", "top_k"),
+        (
+            r#""logprobs":true,"top_logprobs":2.0"#,
+            "invalid_type",
+            "top_logprobs",
+        ),
         (r#""max_tokens":"5""#, "invalid_type", "max_tokens"),
         (
             r#""max_completion_tokens":99999999999"#,
@@ -1142,7 +1152,9 @@ fn legacy_prompts() {
     assert_eq!(content(r#""prompt":["Hé\n"]"#), hi);
     assert_eq!(content(r#""prompt":[1,2]"#), ids);
     assert_eq!(content(r#""prompt":[[1,2]]"#), ids);
+    // The beginning of a document.
     assert_eq!(content(r#""prompt":"""#), Content::Text(String::new()));
+    assert_eq!(content(r#""prompt":[""]"#), Content::Text(String::new()));
     let echo = text_with(r#""prompt":"a","echo":true,"max_tokens":0"#).unwrap();
     assert_eq!(echo.request.max_tokens, Some(0));
     assert!(matches!(

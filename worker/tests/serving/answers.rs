@@ -47,6 +47,16 @@ async fn max_tokens_ends_with_length() {
 }
 
 #[tokio::test]
+async fn an_empty_prompt_begins_a_document() {
+    let server = Server::start().await;
+    let mut request = text(Content::Text(String::new()), true);
+    request.max_tokens = Some(3);
+    let answer = server.ask(request).await;
+    assert_eq!(answer.usage.unwrap().prompt_tokens, 1);
+    assert_eq!(answer.only().tokens.len(), 3);
+}
+
+#[tokio::test]
 async fn no_tokens_are_an_answer_too() {
     let server = Server::start().await;
     let mut request = text(Content::Text("Hello".to_owned()), true);
@@ -203,7 +213,7 @@ async fn wrong_requests_are_refused_with_the_field() {
             *request = text(Content::Tokens(wire::TokenIds { ids: vec![99_999] }), false);
         }),
         ("prompt", |request| {
-            *request = text(Content::Text(String::new()), false);
+            *request = text(Content::Tokens(wire::TokenIds::default()), false);
         }),
     ];
     for (param, change) in cases {

@@ -292,7 +292,10 @@ impl Model {
     ) -> Result<PromptTokens, Failure> {
         let (tokens, bytes, echo) = match source {
             TextSource::Text(text) => (
-                self.tokens(&text, false, "prompt", attempt)?,
+                match text.as_str() {
+                    "" => self.beginning(),
+                    text => self.tokens(text, false, "prompt", attempt)?,
+                },
                 text.len(),
                 echo.then_some(text),
             ),

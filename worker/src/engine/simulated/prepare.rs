@@ -155,7 +155,7 @@ fn measure(prompt: Prompt) -> Result<Measured, Failure> {
         }
         Prompt::Text { source, echo } => {
             let (tokens, echo) = match source {
-                TextSource::Text(text) if text.is_empty() => (0, None),
+                // An empty text is the beginning of a document: one token.
                 TextSource::Text(text) => (of_bytes(text.len()), echo.then_some(text)),
                 TextSource::Tokens(ids) => (ids.len(), echo.then(|| words::text(&ids))),
             };

@@ -72,6 +72,18 @@ impl Model {
         Failure::too_long_at_least(param, at_least, self.limits.context_length)
     }
 
+    /// The token that a document begins with, which is what an empty text means at OpenAI: the model's own, or the
+    /// one that ended the document before; empty where it has neither.
+    pub(super) fn beginning(&self) -> Vec<Token> {
+        let vocab = self.llama.vocab();
+        let tokens = [vocab.bos().0, vocab.eos().0];
+        tokens
+            .into_iter()
+            .find(|token| *token >= 0)
+            .into_iter()
+            .collect()
+    }
+
     /// Token ids of a request, checked against the vocabulary.
     pub(super) fn known(&self, ids: &[u32]) -> Result<Vec<Token>, Failure> {
         let size = self.vocabulary_size();

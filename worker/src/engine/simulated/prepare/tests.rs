@@ -68,7 +68,6 @@ fn an_answer_is_as_long_as_asked_and_as_fits() {
 #[test]
 fn what_it_cannot_do_is_refused() {
     let invalid = FailureKind::InvalidRequest;
-    assert_eq!(refused(text("")), (invalid, Some("prompt")));
     let empty = of(TextSource::Tokens(Vec::new()));
     assert_eq!(refused(empty), (invalid, Some("prompt")));
     let required = chat(8, 8, ToolChoice::Required(Vec::new()));
@@ -90,6 +89,11 @@ fn what_it_cannot_do_is_refused() {
     );
     let long = chat(4_000, 0, ToolChoice::None);
     assert_eq!(refused(long), (exceeded, Some("messages")));
+}
+
+#[test]
+fn an_empty_text_begins_a_document() {
+    assert_eq!(LIMITS.prepare(text("")).unwrap().job.prompt_tokens, 1);
 }
 
 #[test]
