@@ -7,6 +7,7 @@ use minijinja::{Environment, ErrorKind, Value};
 mod cause;
 mod clock;
 mod conversation;
+mod exact;
 mod format;
 mod habits;
 mod jinja;

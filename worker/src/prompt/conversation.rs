@@ -3,7 +3,7 @@
 use minijinja::{Value, value::ValueKind};
 
 use super::{
-    TemplateError,
+    TemplateError, exact,
     habits::{Arguments, Contents, Habits},
 };
 
@@ -52,7 +52,7 @@ pub(super) fn text_part(text: impl Into<Value>) -> Value {
 }
 
 fn read(json: &[u8], param: &'static str) -> Result<Value, TemplateError> {
-    serde_json::from_slice(json).map_err(|error| {
+    exact::read(json).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         invalid(
             param,
@@ -180,8 +180,8 @@ fn function(function: &Value) -> Value {
         .map(|(name, value)| match value.as_str() {
             Some(text) if name == "arguments" => {
                 let json = if text.trim().is_empty() { "{}" } else { text };
-                let arguments = serde_json::from_str(json).ok();
-                let arguments = arguments.filter(|it: &Value| it.kind() == ValueKind::Map);
+                let arguments = exact::read(json.as_bytes()).ok();
+                let arguments = arguments.filter(|it| it.kind() == ValueKind::Map);
                 (name, arguments.unwrap_or(value))
             }
             _ => (name, value),

@@ -10,7 +10,7 @@ use minijinja_contrib::pycompat;
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
-use super::clock;
+use super::{clock, exact};
 
 /// Steps that one rendering may take, a second or two; a message takes about a hundred.
 const FUEL: u64 = 4_000_000;
@@ -31,6 +31,9 @@ pub(super) fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(pycompat::unknown_method_callback);
     environment.set_formatter(print);
     environment.add_filter("tojson", to_json);
+    environment.add_test("number", exact::is_number);
+    environment.add_test("integer", exact::is_integer);
+    environment.add_test("float", exact::is_float);
     environment.add_test("iterable", is_iterable);
     environment.add_test("sequence", is_sequence);
     environment.add_function("raise_exception", raise_exception);
@@ -127,7 +130,7 @@ fn to_json(value: &Value, indent: Option<Value>, kwargs: Kwargs) -> Result<Value
 
 fn serialize(value: &Value, formatter: impl Formatter) -> Result<String, serde_json::Error> {
     let mut json = Vec::new();
-    value.serialize(&mut Serializer::with_formatter(&mut json, formatter))?;
+    exact::Json(value).serialize(&mut Serializer::with_formatter(&mut json, formatter))?;
     Ok(String::from_utf8(json).expect("JSON should be UTF-8"))
 }
 

@@ -243,6 +243,37 @@ fn what_a_template_cannot_render_is_named() {
 }
 
 #[test]
+fn numbers_stay_as_the_client_wrote_them() {
+    let numbers = r#"{"a": 1234567890123456789012, "b": [0.12345678901234567890, 9007199254740993], "c": -1e-400}"#;
+    let arguments = serde_json::to_string(numbers).unwrap();
+    let messages = format!(
+        r#"[{{"role": "user", "content": "a", "x": {numbers}}}, {{"role": "assistant", "tool_calls": [
+            {{"id": "123456789", "type": "function", "function": {{"name": "f", "arguments": {arguments}}}}}]}}]"#
+    );
+    let tools = format!(
+        r#"[{{"type": "function", "function": {{"name": "f", "parameters": {{"properties": {{}}, "const": {numbers}}}}}}}]"#
+    );
+    let calls = render(QWEN, &messages, &tools, "").unwrap().text;
+    assert_eq!(calls.matches(numbers).count(), 2, "{calls}");
+    let source = "{{ messages[0].x | tojson }}|{{ x.a }}|{{ x.b[0] | string }}|{{ x.b[0] is number }}|\
+                  {{ x.c is string }}|{{ x.b }}";
+    let printed = render(source, &messages, "", &format!(r#"{{"x": {numbers}}}"#)).unwrap();
+    assert_eq!(
+        printed.text,
+        format!(
+            "{numbers}|1234567890123456789012|0.12345678901234567890|True|False|\
+             [0.12345678901234567890, 9007199254740993]"
+        )
+    );
+    let indented = render("{{ messages[0].x | tojson(indent=1) }}", &messages, "", "").unwrap();
+    assert!(
+        indented.text.contains("\n  0.12345678901234567890,"),
+        "{}",
+        indented.text
+    );
+}
+
+#[test]
 fn errors_quote_nothing_of_the_conversation() {
     let source = "\n{{ messages[0].content.secret.more }}";
     let (param, message) = error(source, r#"[{"role": "user", "content": "secret"}]"#, "", "");
