@@ -157,7 +157,6 @@ def test_the_model_calls_no_tool_where_none_is_chosen(client: OpenAI) -> None:
     # The model has not seen the tools.
     plain = client.chat.completions.create(**ASK)
     assert choice.message.content == plain.choices[0].message.content
-    assert "tool_call" not in (choice.message.content or "")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
