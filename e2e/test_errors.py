@@ -75,7 +75,7 @@ def checked(error: APIStatusError) -> dict[str, Any]:
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "wrong"}}}},
             None,
-            "response_format",
+            "response_format.json_schema.schema.type",
         ),
         ({"messages": user("x" * 5000)}, "context_length_exceeded", "messages"),
     ],

@@ -1,5 +1,7 @@
 //! What an engine says about a request, from its place in the batch to its end.
 
+use std::borrow::Cow;
+
 use crate::output::Piece;
 
 /// One event of an answer.
@@ -112,7 +114,7 @@ pub(crate) struct Failure {
     /// A sentence; for the caller where the request is at fault, for the log otherwise.
     pub(crate) message: String,
     /// The OpenAI field at fault.
-    pub(crate) param: Option<&'static str>,
+    pub(crate) param: Option<Cow<'static, str>>,
     /// What was produced before.
     pub(crate) usage: Usage,
     /// Tokens of a prompt that is too long or too expensive, or a lower bound of them; otherwise 0.
@@ -221,7 +223,7 @@ impl Failure {
              in {bound}{tokens} tokens. Please reduce the length of the {param}."
         );
         Self {
-            param: Some(param),
+            param: Some(param.into()),
             prompt_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
             ..Self::new(FailureKind::ContextLengthExceeded, message)
         }
@@ -243,9 +245,9 @@ impl Failure {
     }
 
     /// A request that is wrong in this field.
-    pub(crate) fn invalid(param: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn invalid(param: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self {
-            param: Some(param),
+            param: Some(param.into()),
             ..Self::new(FailureKind::InvalidRequest, message)
         }
     }

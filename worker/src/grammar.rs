@@ -2,24 +2,34 @@
 //!
 //! JSON is written without free white space: a weak model would fill an answer with it.
 
+use std::borrow::Cow;
+
 use llguidance::{
     Matcher, ParserFactory,
     api::{GrammarWithLexer, ParserLimits, TopLevelGrammar},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use toktrie::TokEnv;
 
 use crate::prompt::{ReasoningFormat, ToolFormat};
 
+mod checked;
 mod dead_end;
 mod frame;
+mod reason;
 mod schema;
 mod tool;
 
+pub(crate) use checked::Checked;
+pub(crate) use schema::Schema;
 pub(crate) use tool::Tool;
 
-/// Why a shape is given up that compiles.
-const TOO_LARGE: &str = "it has too many alternatives";
+use frame::Beside;
+use reason::TOO_LARGE;
+use schema::{Form, Unfit};
+
+/// The name that the frame knows the schema of the answer by.
+const ANSWER: &str = "answer";
 
 /// Compiles grammars for one model.
 pub(crate) struct Grammars {
@@ -29,19 +39,27 @@ pub(crate) struct Grammars {
 /// A shape that an answer must have.
 #[derive(Clone, Debug)]
 pub(crate) enum Shape {
-    /// Any JSON object.
-    JsonObject,
     /// A JSON value that the schema accepts.
-    JsonSchema(Value),
-    /// At least one call of one of the tools.
-    ToolCalls {
-        /// How the model writes calls.
-        format: ToolFormat,
-        /// The tools that may be called; not empty.
-        tools: Vec<Tool>,
-        /// More than one call may come.
-        parallel: bool,
-    },
+    Json(Schema),
+    /// At least one call.
+    Calls(Calls),
+    /// At least one call, or a JSON value that the schema accepts.
+    CallsOrJson(Calls, Schema),
+    /// Any text, and calls in it.
+    CallsInText(Calls),
+}
+
+/// The calls that an answer may have.
+#[derive(Clone, Debug)]
+pub(crate) struct Calls {
+    /// How the model writes calls.
+    pub(crate) format: ToolFormat,
+    /// The tools that may be called; not empty.
+    pub(crate) tools: Vec<Tool>,
+    /// The request's other tools, which may not.
+    pub(crate) forbidden: Vec<String>,
+    /// More than one call may come.
+    pub(crate) parallel: bool,
 }
 
 /// Reasoning that comes before the shape.
@@ -61,14 +79,11 @@ pub(crate) enum GrammarError {
     /// The vocabulary cannot be used for grammars: no request's fault.
     #[error("the model's vocabulary cannot be used for grammars: {0}")]
     Prepare(String),
-    /// The schema of the answer.
-    #[error("The schema in 'response_format' cannot be enforced: {0}.")]
-    Schema(String),
-    /// The schema of a tool's arguments.
-    #[error("The parameters of the tool '{name}' cannot be enforced: {reason}.")]
-    Parameters {
-        /// Name of the function.
-        name: String,
+    /// A part of a schema.
+    #[error("'{path}' cannot be enforced: {reason}.")]
+    Schema {
+        /// Where it stands in the request.
+        path: String,
         /// What is wrong.
         reason: String,
     },
@@ -83,14 +98,88 @@ pub(crate) enum GrammarError {
     Choose(String),
 }
 
+/// A schema under the name that the frame knows it by.
+struct Part<'a> {
+    name: String,
+    schema: &'a Schema,
+    enforced: Value,
+}
+
 // === impl Shape ===
 
 impl Shape {
     /// The OpenAI field that asks for it.
     pub(crate) fn param(&self) -> &'static str {
         match self {
-            Self::JsonObject | Self::JsonSchema(_) => "response_format",
-            Self::ToolCalls { .. } => "tools",
+            Self::Json(_) | Self::CallsOrJson(..) => "response_format",
+            Self::Calls(_) | Self::CallsInText(_) => "tools",
+        }
+    }
+
+    fn parts(&self) -> Result<Vec<Part<'_>>, Unfit> {
+        let (calls, answer) = match self {
+            Self::Json(schema) => (None, Some(schema)),
+            Self::Calls(calls) | Self::CallsInText(calls) => (Some(calls), None),
+            Self::CallsOrJson(calls, schema) => (Some(calls), Some(schema)),
+        };
+        let answer = answer.map(|schema| Part::new(ANSWER.to_owned(), schema, Form::Any));
+        let tools = calls.into_iter().flat_map(|calls| &calls.tools).enumerate();
+        let arguments =
+            tools.map(|(at, tool)| Part::new(frame::arguments(at), &tool.parameters, Form::Object));
+        answer.into_iter().chain(arguments).collect()
+    }
+
+    fn frame(&self, vocabulary: &toktrie::TokTrie, preamble: Preamble) -> String {
+        match self {
+            Self::Json(_) => frame::json(vocabulary, preamble),
+            Self::Calls(calls) => frame::calls(vocabulary, calls, Beside::Nothing, preamble),
+            Self::CallsOrJson(calls, _) => frame::calls(vocabulary, calls, Beside::Json, preamble),
+            Self::CallsInText(calls) => frame::calls(vocabulary, calls, Beside::Text, preamble),
+        }
+    }
+}
+
+impl<'a> Part<'a> {
+    fn new(name: String, schema: &'a Schema, form: Form) -> Result<Self, Unfit> {
+        let enforced = schema.enforced(form)?;
+        Ok(Self {
+            name,
+            schema,
+            enforced,
+        })
+    }
+
+    fn grammar(&self, name: &str) -> GrammarWithLexer {
+        GrammarWithLexer {
+            name: Some(name.to_owned()),
+            json_schema: Some(self.enforced.clone()),
+            ..GrammarWithLexer::default()
+        }
+    }
+
+    /// What the compiler said about this schema, in our words, and by the path of what it means.
+    fn unfit(&self, error: &str) -> GrammarError {
+        let root = &self.schema.path;
+        let at_fault = if reason::is_one_of(error) {
+            schema::first_one_of(&self.enforced, root).zip(Some(
+                "two of its schemas might accept the same value; use 'anyOf'",
+            ))
+        } else if reason::is_bound_of_members(error) {
+            schema::first_bound_of_members(&self.enforced, root).zip(Some(
+                "members can be counted only where all of 'properties' are 'required'",
+            ))
+        } else {
+            None
+        };
+        match at_fault {
+            Some((path, reason)) => GrammarError::Schema {
+                path,
+                reason: reason.to_owned(),
+            },
+            None => GrammarError::Schema {
+                path: root.clone(),
+                reason: reason::of_schema(error),
+            },
         }
     }
 }
@@ -98,15 +187,21 @@ impl Shape {
 // === impl GrammarError ===
 
 impl GrammarError {
-    /// The OpenAI field at fault; none: the server itself.
-    pub(crate) fn param(&self) -> Option<&'static str> {
+    /// The field at fault; none: the server itself.
+    pub(crate) fn param(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Prepare(_) => None,
-            Self::TooLarge(param) => Some(param),
-            Self::Schema(_) => Some("response_format"),
-            Self::Parameters { .. } | Self::Tools(_) => Some("tools"),
-            Self::Choose(_) => Some("tool_choice"),
+            Self::TooLarge(param) => Some((*param).into()),
+            Self::Schema { path, .. } => Some(path.clone().into()),
+            Self::Tools(_) => Some("tools".into()),
+            Self::Choose(_) => Some("tool_choice".into()),
         }
+    }
+}
+
+impl From<Unfit> for GrammarError {
+    fn from(Unfit { path, reason }: Unfit) -> Self {
+        Self::Schema { path, reason }
     }
 }
 
@@ -137,62 +232,20 @@ impl Grammars {
         shape: &Shape,
         preamble: Preamble,
     ) -> Result<Matcher, GrammarError> {
-        match shape {
-            Shape::JsonObject => {
-                let object = schema::enforced(&json!({ "type": "object" }), true);
-                self.schema(object, preamble)
-            }
-            Shape::JsonSchema(schema) => self.schema(schema::enforced(schema, true), preamble),
-            Shape::ToolCalls {
-                format,
-                tools,
-                parallel,
-            } => self.tool_calls(*format, tools, *parallel, preamble),
-        }
-    }
-
-    fn schema(
-        &self,
-        schema: Result<Value, String>,
-        preamble: Preamble,
-    ) -> Result<Matcher, GrammarError> {
-        let schema = schema.map_err(GrammarError::Schema)?;
-        let frame = frame::json(self.trie(), preamble);
-        self.matcher(frame, vec![named("answer", schema)])
-            .map_err(GrammarError::Schema)
-    }
-
-    fn tool_calls(
-        &self,
-        format: ToolFormat,
-        tools: &[Tool],
-        parallel: bool,
-        preamble: Preamble,
-    ) -> Result<Matcher, GrammarError> {
-        let schemas = tools.iter().enumerate().map(|(at, tool)| {
-            let schema = schema::enforced(&tool.parameters, tool.strict)
-                .and_then(schema::of_object)
-                .map_err(|reason| GrammarError::Parameters {
-                    name: tool.name.clone(),
-                    reason,
-                })?;
-            Ok(named(&frame::arguments(at), schema))
-        });
-        let schemas = schemas.collect::<Result<Vec<_>, _>>()?;
-        let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
-        let frame = frame::calls(self.trie(), format, &names, parallel, preamble);
-        self.matcher(frame, schemas.clone()).map_err(|reason| {
-            // With several tools: which of them is it?
-            let at_fault = tools.iter().zip(schemas).find_map(|(tool, mut schema)| {
-                schema.name = Some("answer".to_owned());
+        let parts = shape.parts()?;
+        let frame = shape.frame(self.trie(), preamble);
+        let grammars = parts.iter().map(|part| part.grammar(&part.name));
+        self.matcher(frame, grammars.collect()).map_err(|reason| {
+            // With several schemas: which of them is it?
+            let at_fault = parts.iter().find_map(|part| {
                 let alone = frame::json(self.trie(), Preamble::None);
-                self.matcher(alone, vec![schema])
-                    .err()
-                    .map(|reason| (tool.name.clone(), reason))
+                let error = self.matcher(alone, vec![part.grammar(ANSWER)]).err()?;
+                Some(part.unfit(&error))
             });
-            match at_fault {
-                Some((name, reason)) => GrammarError::Parameters { name, reason },
-                None => GrammarError::Tools(reason),
+            match (at_fault, parts.as_slice()) {
+                (Some(at_fault), _) => at_fault,
+                (None, [part]) => part.unfit(&reason),
+                (None, _) => GrammarError::Tools(reason::of_schema(&reason)),
             }
         })
     }
@@ -204,14 +257,12 @@ impl Grammars {
             grammars,
             max_tokens: None,
         };
-        let parser = self
-            .factory
-            .create_parser(grammar)
-            .map_err(|error| sentence(&error.to_string()))?;
+        let parser = self.factory.create_parser(grammar);
+        let parser = parser.map_err(|error| format!("{error:#}"))?;
         dead_end::check(parser.parser.grammar()).map_err(|error| error.to_string())?;
         let mut matcher = Matcher::new(Ok(parser));
         if let Some(error) = matcher.get_error() {
-            return Err(sentence(&error));
+            return Err(error);
         }
         // What the first token may be: a shape that is too large for that is refused here, and the
         // engine, which all requests wait for, finds this work done.
@@ -224,29 +275,6 @@ impl Grammars {
     fn trie(&self) -> &toktrie::TokTrie {
         self.factory.tok_env().tok_trie()
     }
-}
-
-fn named(name: &str, schema: Value) -> GrammarWithLexer {
-    GrammarWithLexer {
-        name: Some(name.to_owned()),
-        json_schema: Some(schema),
-        ..GrammarWithLexer::default()
-    }
-}
-
-/// The first line of an error, without the words that only the library's user needs.
-fn sentence(error: &str) -> String {
-    let mut lines = error.lines();
-    let line = lines.next().unwrap_or_default().trim();
-    let line = line.strip_prefix("Error:").map_or(line, str::trim);
-    let line = line.trim_end_matches(['.', ':']);
-    // An error in a regex shows the regex first, indented, and says last what is wrong with it.
-    let reason = lines.find_map(|line| line.strip_prefix("error: "));
-    let whole = match reason {
-        Some(reason) => format!("{line}: {}", reason.trim_end_matches('.')),
-        None => line.to_owned(),
-    };
-    whole.chars().take(300).collect()
 }
 
 #[cfg(test)]

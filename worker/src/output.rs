@@ -12,6 +12,7 @@
 //! tool call.
 
 use std::mem;
+use std::sync::Arc;
 
 use crate::prompt::{ReasoningFormat, ToolFormat};
 
@@ -48,6 +49,10 @@ pub(crate) struct OutputFormat {
     pub(crate) tools: Option<ToolFormat>,
     /// More than one call may come.
     pub(crate) parallel_tool_calls: bool,
+    /// The tools that may be called; a call of another one is content. None: whatever is called.
+    pub(crate) allowed_tools: Option<Arc<[String]>>,
+    /// An answer is calls or content: what begins as content has no call in it.
+    pub(crate) calls_or_content: bool,
     /// How reasoning looks. None: it is not looked for.
     pub(crate) reasoning: Option<ReasoningFormat>,
     /// The prompt has already opened the reasoning.
@@ -109,9 +114,7 @@ impl Output {
             reasoning: format
                 .reasoning
                 .map(|reasoning| Reasoning::new(reasoning, format.reasoning_open)),
-            tool_calls: format
-                .tools
-                .map(|tools| ToolCalls::new(tools, format.parallel_tool_calls)),
+            tool_calls: format.tools.map(|tools| ToolCalls::new(tools, format)),
             stops: (!format.stop.is_empty()).then(|| Stops::new(&format.stop)),
             called_tools: false,
             progress: Progress::Continue,

@@ -68,8 +68,8 @@ pub(crate) struct Chat {
 pub(crate) enum ToolChoice {
     /// It does not.
     None,
-    /// It decides.
-    Auto,
+    /// It decides, among these (empty: all).
+    Auto(Vec<String>),
     /// It does, one of these (empty: any).
     Required(Vec<String>),
 }
@@ -87,7 +87,12 @@ pub(crate) enum ResponseFormat {
     /// Any JSON object.
     JsonObject,
     /// What this JSON Schema accepts.
-    JsonSchema(Bytes),
+    JsonSchema {
+        /// Its JSON text.
+        schema: Bytes,
+        /// Every keyword of it must be enforced.
+        strict: bool,
+    },
 }
 
 /// How tokens are chosen.

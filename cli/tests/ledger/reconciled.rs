@@ -87,6 +87,7 @@ async fn drop_one(worker: &mut WorkerClient<Channel>) {
             format: Some(Format::JsonSchema(JsonSchema {
                 name: "long".to_owned(),
                 schema_json: schema.into(),
+                strict: false,
             })),
         }),
         ..request(4_000)

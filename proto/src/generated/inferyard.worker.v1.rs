@@ -121,7 +121,8 @@ pub struct ToolChoice {
     /// The rule.
     #[prost(enumeration = "tool_choice::Mode", tag = "1")]
     pub mode: i32,
-    /// The tools that may be called. Empty: all. A named tool is REQUIRED with one name.
+    /// The tools that may be called, with AUTO and REQUIRED. Empty: all. A named tool is REQUIRED with one
+    /// name. The others are shown to the template all the same.
     #[prost(string, repeated, tag = "2")]
     pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -205,6 +206,9 @@ pub struct JsonSchema {
     /// The JSON Schema object, UTF-8.
     #[prost(bytes = "bytes", tag = "2")]
     pub schema_json: ::prost::bytes::Bytes,
+    /// A keyword that cannot be enforced is a mistake. False: it is left out.
+    #[prost(bool, tag = "3")]
+    pub strict: bool,
 }
 /// How the next token is chosen. An absent field has OpenAI's default.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -56,7 +56,7 @@ pub(super) fn response_format(fields: &Fields) -> Result<Option<ResponseFormat>,
 fn json_schema(cursor: &mut Cursor, fields: &Fields, field: &Field) -> Result<JsonSchema, Stop> {
     const PATH: &str = "response_format.json_schema";
     object_kind(cursor, PATH.to_owned())?;
-    let mut name = None;
+    let (mut name, mut strict) = (None, false);
     // Without a schema, any JSON value will do.
     let mut schema_json = Bytes::from_static(b"{}");
     cursor.object::<Stop>(|cursor, key| {
@@ -76,13 +76,23 @@ fn json_schema(cursor: &mut Cursor, fields: &Fields, field: &Field) -> Result<Js
             schema::walk(cursor, &|rest| format!("{PATH}.schema{rest}"))?;
             let before = field.range.start;
             schema_json = fields.slice(before + start..before + cursor.position());
+        } else if key.is("strict") && kind != Kind::Null {
+            if kind != Kind::Bool {
+                let path = format!("{PATH}.strict");
+                return Err(ReadError::wrong_type(path, "a boolean", kind).into());
+            }
+            strict = fields.text(field)[cursor.range()?] == *b"true";
         } else {
             cursor.skip()?;
         }
         Ok(())
     })?;
     let name = name.ok_or_else(|| ReadError::missing(format!("{PATH}.name")))?;
-    Ok(JsonSchema { name, schema_json })
+    Ok(JsonSchema {
+        name,
+        schema_json,
+        strict,
+    })
 }
 
 /// `chat_template_kwargs`, and `reasoning_effort` under its own name where the client does not set

@@ -992,18 +992,26 @@ fn response_formats() {
         .unwrap()
         .format
     {
-        Some(Format::JsonSchema(schema)) => (schema.name, schema.schema_json),
+        Some(Format::JsonSchema(schema)) => (schema.name, schema.schema_json, schema.strict),
         other => panic!("{other:?}"),
     };
     assert_eq!(
         schema(
             r#"{"type":"json_schema","json_schema":{"name":"a","strict":true,"schema":{"type": "object"}}}"#
         ),
-        ("a".to_owned(), Bytes::from_static(br#"{"type": "object"}"#))
+        (
+            "a".to_owned(),
+            Bytes::from_static(br#"{"type": "object"}"#),
+            true
+        )
     );
     assert_eq!(
         schema(r#"{"json_schema":{"name":"a"},"type":"json_schema"}"#),
-        ("a".to_owned(), Bytes::from_static(b"{}"))
+        ("a".to_owned(), Bytes::from_static(b"{}"), false)
+    );
+    assert_eq!(
+        schema(r#"{"type":"json_schema","json_schema":{"name":"a","strict":null}}"#),
+        ("a".to_owned(), Bytes::from_static(b"{}"), false)
     );
     let missing = "missing_required_parameter";
     let cases: &[(&str, &str, &str)] = &[
@@ -1025,6 +1033,11 @@ fn response_formats() {
             r#"{"type":"json_schema","json_schema":{"name":"a b"}}"#,
             "invalid_value",
             "response_format.json_schema.name",
+        ),
+        (
+            r#"{"type":"json_schema","json_schema":{"name":"a","strict":"yes"}}"#,
+            "invalid_type",
+            "response_format.json_schema.strict",
         ),
         (
             r#"{"type":"json_schema","json_schema":{"name":"a","schema":"s"}}"#,

@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
-use super::{Grammars, Preamble, Shape, Tool};
+use super::{Calls, Grammars, Preamble, Schema, Shape, Tool};
+
+mod beside;
+mod refused;
 use crate::prompt::{ReasoningFormat, ToolFormat};
 
 const END: u32 = 256;
@@ -66,9 +69,34 @@ fn check(shape: &Shape, good: &[&str], bad: &[&str]) {
 fn tool(name: &str, parameters: Value) -> Tool {
     Tool {
         name: name.to_owned(),
-        parameters,
-        strict: false,
+        parameters: Schema {
+            text: parameters.to_string().into(),
+            path: format!("tools.{name}"),
+            strict: false,
+        },
     }
+}
+
+/// A strict schema of the answer.
+fn answer(schema: &Value) -> Shape {
+    Shape::Json(Schema {
+        text: schema.to_string().into(),
+        path: "answer".to_owned(),
+        strict: true,
+    })
+}
+
+fn any_object() -> Shape {
+    Shape::Json(Schema::any_object())
+}
+
+fn required(format: ToolFormat, tools: Vec<Tool>, parallel: bool) -> Shape {
+    Shape::Calls(Calls {
+        format,
+        tools,
+        forbidden: Vec::new(),
+        parallel,
+    })
 }
 
 fn status_tool() -> Tool {
@@ -80,17 +108,17 @@ fn status_tool() -> Tool {
 }
 
 fn calls(format: ToolFormat, parallel: bool) -> Shape {
-    Shape::ToolCalls {
+    required(
         format,
-        tools: vec![status_tool(), tool("now", json!({}))],
+        vec![status_tool(), tool("now", json!({}))],
         parallel,
-    }
+    )
 }
 
 #[test]
 fn any_json_object() {
     check(
-        &Shape::JsonObject,
+        &any_object(),
         &["{}", r#"{"a": [1, true, null, {"b": "c\n"}]}"#],
         &[
             "[]",
@@ -114,7 +142,7 @@ fn a_json_schema() {
         "$defs": { "color": { "enum": ["red", "blue"] } },
     });
     check(
-        &Shape::JsonSchema(schema),
+        &answer(&schema),
         &[r#"{"n": 12, "c": "red"}"#],
         &[
             "{}",
@@ -124,7 +152,7 @@ fn a_json_schema() {
         ],
     );
     check(
-        &Shape::JsonSchema(json!({ "type": "boolean" })),
+        &answer(&json!({ "type": "boolean" })),
         &["true"],
         &["1", "true "],
     );
@@ -215,7 +243,7 @@ fn marks_can_be_tokens_that_are_not_text() {
         .chain(b"\n\n{}".iter().copied().map(u32::from))
         .collect();
     let open = Preamble::Open(ReasoningFormat::Think);
-    assert!(accepts_tokens(&grammars, &Shape::JsonObject, open, &answer));
+    assert!(accepts_tokens(&grammars, &any_object(), open, &answer));
 }
 
 #[test]
@@ -234,7 +262,7 @@ fn reasoning_may_come_first() {
     let grammars = grammars();
     let check = |preamble, answer, expect| {
         assert_eq!(
-            accepts(&grammars, &Shape::JsonObject, preamble, answer),
+            accepts(&grammars, &any_object(), preamble, answer),
             expect,
             "{answer}"
         );
@@ -250,174 +278,6 @@ fn reasoning_may_come_first() {
     check(open, "{}", false);
 }
 
-#[test]
-fn a_schema_that_cannot_be_enforced_says_why() {
-    let grammars = grammars();
-    let check = |shape: &Shape, param, message: &str| {
-        let error = grammars.compile(shape, Preamble::None).err().unwrap();
-        assert_eq!(error.param(), Some(param));
-        assert!(error.to_string().starts_with(message), "{error}");
-    };
-    let schema = |schema| Shape::JsonSchema(schema);
-    let start = "The schema in 'response_format' cannot be enforced: ";
-    check(
-        &schema(json!([1])),
-        "response_format",
-        "The schema in 'response_format' cannot be enforced: it is not a JSON object.",
-    );
-    check(&schema(json!({ "type": "what" })), "response_format", start);
-    check(
-        &schema(json!({ "$ref": "#/$defs/none" })),
-        "response_format",
-        start,
-    );
-    check(
-        &schema(json!({ "not": { "type": "string" } })),
-        "response_format",
-        start,
-    );
-    check(
-        &schema(json!({ "const": "x".repeat(300_000) })),
-        "response_format",
-        "The schema in 'response_format' cannot be enforced: it has more than 262144 bytes.",
-    );
-    let tools = |parameters| Shape::ToolCalls {
-        format: ToolFormat::Hermes,
-        tools: vec![status_tool(), tool("bad", parameters)],
-        parallel: true,
-    };
-    let start = "The parameters of the tool 'bad' cannot be enforced: ";
-    check(
-        &tools(json!({ "type": "object", "properties": { "a": { "$ref": "#/none" } } })),
-        "tools",
-        start,
-    );
-    check(
-        &tools(json!({ "type": "string" })),
-        "tools",
-        "The parameters of the tool 'bad' cannot be enforced: their type must be 'object'.",
-    );
-}
-
-#[test]
-fn keywords_that_cannot_be_enforced_matter_only_where_asked() {
-    let parameters =
-        json!({ "type": "object", "properties": { "a": { "type": "string", "format": "what" } } });
-    for (strict, compiles) in [(false, true), (true, false)] {
-        let tools = vec![Tool {
-            strict,
-            ..tool("f", parameters.clone())
-        }];
-        let shape = Shape::ToolCalls {
-            format: ToolFormat::Hermes,
-            tools,
-            parallel: true,
-        };
-        assert_eq!(
-            grammars().compile(&shape, Preamble::None).is_ok(),
-            compiles,
-            "{strict}"
-        );
-    }
-}
-
-#[test]
-fn a_schema_that_allows_no_value_is_refused() {
-    let endless = json!({ "$ref": "#/$defs/a" });
-    let with_defs = |mut schema: Value| {
-        schema["$defs"] = json!({ "a": { "$ref": "#/$defs/a" } });
-        schema
-    };
-    let itself = json!({ "type": "object", "properties": { "a": { "$ref": "#" } } });
-    let mut needs_itself = itself.clone();
-    needs_itself["required"] = json!(["a"]);
-    let may_have = json!({ "type": "object", "properties": { "a": endless.clone() } });
-    let (no_value, no_part) = ("it allows no value.", "a part of it allows no value.");
-    let cases = [
-        (json!({ "$ref": "#" }), Some(no_value)),
-        (with_defs(endless), Some(no_value)),
-        (needs_itself, Some(no_value)),
-        (with_defs(may_have), Some(no_part)),
-        (itself, None),
-        (
-            json!({ "type": "object", "properties": { "a": false } }),
-            None,
-        ),
-    ];
-    let (grammars, open) = (grammars(), Preamble::Open(ReasoningFormat::Think));
-    for (schema, expect) in cases {
-        let calls = Shape::ToolCalls {
-            format: ToolFormat::Hermes,
-            tools: vec![status_tool(), tool("f", schema.clone())],
-            parallel: true,
-        };
-        let answer = Shape::JsonSchema(schema);
-        for (shape, param, start) in [
-            (
-                answer,
-                "response_format",
-                "The schema in 'response_format' cannot be enforced: ",
-            ),
-            (
-                calls,
-                "tools",
-                "The parameters of the tool 'f' cannot be enforced: ",
-            ),
-        ] {
-            for preamble in [Preamble::None, open] {
-                let error = grammars.compile(&shape, preamble).err();
-                let said = error.map(|error| (error.param(), error.to_string()));
-                let expect = expect.map(|reason| (Some(param), format!("{start}{reason}")));
-                assert_eq!(said, expect, "{shape:?}");
-            }
-        }
-    }
-}
-
-#[test]
-fn the_reason_of_a_bad_regex_is_told() {
-    let cases = [
-        ("(", "unclosed group"),
-        ("a\n(", "unclosed group"),
-        (
-            "(?=a)",
-            "look-around, including look-ahead and look-behind, is not supported",
-        ),
-    ];
-    for (pattern, reason) in cases {
-        let shape = Shape::JsonSchema(json!({ "type": "string", "pattern": pattern }));
-        let error = grammars().compile(&shape, Preamble::None).err().unwrap();
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "The schema in 'response_format' cannot be enforced: regex parse error: {reason}."
-            )
-        );
-    }
-}
-
-#[test]
-fn the_allowed_tools_are_found_by_name() {
-    let tools = br#"[{"type": "function", "function": {"name": "f"}},
-                     {"type": "function", "function": {"name": "g", "parameters": {}, "strict": true}}]"#;
-    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let found = |allowed: &[&str]| {
-        let tools = Tool::parse_allowed(tools, &names(allowed));
-        tools.map(|tools| tools.into_iter().map(|tool| tool.name).collect::<Vec<_>>())
-    };
-    assert_eq!(found(&[]).unwrap(), ["f", "g"]);
-    assert_eq!(found(&["g"]).unwrap(), ["g"]);
-    assert_eq!(found(&["h"]).unwrap_err().param(), Some("tool_choice"));
-    assert_eq!(
-        Tool::parse_allowed(b"[1]", &[]).unwrap_err().param(),
-        Some("tools")
-    );
-    assert_eq!(
-        Tool::parse_allowed(b"[]", &[]).unwrap_err().param(),
-        Some("tools")
-    );
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
@@ -428,11 +288,7 @@ proptest! {
             "properties": { "value": { "type": "string" }, "n": { "type": "integer" } },
             "required": ["value", "n"],
         });
-        let shape = Shape::ToolCalls {
-            format: ToolFormat::Hermes,
-            tools: vec![tool(&name, parameters)],
-            parallel: false,
-        };
+        let shape = required(ToolFormat::Hermes, vec![tool(&name, parameters)], false);
         let (name, value) = (json!(name), json!(value));
         let answer = format!(
             "<tool_call>{{\"name\": {name}, \"arguments\": {{\"value\": {value}, \"n\": {n}}}}}</tool_call>"
@@ -442,7 +298,7 @@ proptest! {
 
     #[test]
     fn no_schema_breaks_the_compiler(schema in any_json()) {
-        let _ = grammars().compile(&Shape::JsonSchema(schema), Preamble::None);
+        let _ = grammars().compile(&answer(&schema), Preamble::None);
     }
 }
 

@@ -482,6 +482,65 @@ const PARTS: &[&str] = &[
     "\"arguments\"",
 ];
 
+#[test]
+fn a_call_of_a_tool_that_is_not_allowed_is_content() {
+    let format = |tools, parallel| OutputFormat {
+        parallel_tool_calls: parallel,
+        allowed_tools: Some(["g".to_owned()].into()),
+        ..self::tools(tools)
+    };
+    let calls = [
+        (
+            ToolFormat::Hermes,
+            r#"<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>"#,
+        ),
+        (
+            ToolFormat::Hermes,
+            r#"<tool_call>{"arguments": {"a": 1}, "name": "f"}</tool_call>"#,
+        ),
+        (
+            ToolFormat::Hermes,
+            r#"<tool_call>{"name": "f"}</tool_call>"#,
+        ),
+        (ToolFormat::Hermes, r#"<tool_call>{"name": "f""#),
+        (
+            ToolFormat::Llama,
+            r#"{"name": "f", "parameters": {"a": 1}}"#,
+        ),
+        (
+            ToolFormat::Mistral,
+            r#"[TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}]"#,
+        ),
+        (ToolFormat::MistralNamed, r#"[TOOL_CALLS]f[ARGS]{"a": 1}"#),
+    ];
+    for (tools, call) in calls {
+        for parallel in [true, false] {
+            check(&format(tools, parallel), call, &format!("[content]{call}"));
+        }
+    }
+    check(
+        &format(ToolFormat::Hermes, true),
+        r#"<tool_call>{"name": "g", "arguments": {"a": 1}}</tool_call>"#,
+        r#"[call 0 g]{"a": 1}"#,
+    );
+}
+
+#[test]
+fn what_begins_as_content_has_no_call_where_it_is_one_or_the_other() {
+    let format = OutputFormat {
+        calls_or_content: true,
+        ..tools(ToolFormat::Hermes)
+    };
+    let call = r#"<tool_call>{"name": "f", "arguments": {}}</tool_call>"#;
+    let quoted = format!(r#"{{"a": "{call}"}}"#);
+    check(&format, &quoted, &format!("[content]{quoted}"));
+    check(&format, call, "[call 0 f]{}");
+    let two = format!("{call}\n{call}");
+    check(&format, &two, "[call 0 f]{}[call 1 f]{}");
+    check(&format, "<tool_cat>", "[content]<tool_cat>");
+    check(&format, "a<tool_c", "[content]a<tool_c");
+}
+
 fn any_format() -> impl Strategy<Value = OutputFormat> {
     let tools = prop_oneof![
         Just(None),
@@ -498,6 +557,7 @@ fn any_format() -> impl Strategy<Value = OutputFormat> {
             parallel_tool_calls: parallel,
             reasoning: thinks.then_some(ReasoningFormat::Think),
             reasoning_open: open,
+            ..OutputFormat::default()
         },
     )
 }

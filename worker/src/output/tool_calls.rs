@@ -5,6 +5,7 @@
 //! is, and what follows is content. White space before, between and after calls is dropped.
 
 use std::mem;
+use std::sync::Arc;
 
 mod call;
 mod id;
@@ -15,13 +16,17 @@ pub(crate) use id::random as random_id;
 use call::{Call, Nesting};
 use step::Step;
 
-use super::{Piece, Progress, search::Search};
+use super::{OutputFormat, Piece, Progress, search::Search};
 use crate::prompt::ToolFormat;
 
 /// Reads the answer of a model that knows tools.
 pub(super) struct ToolCalls {
     format: ToolFormat,
     parallel: bool,
+    // None: whatever is called.
+    allowed: Option<Arc<[String]>>,
+    // What begins as content has no call in it.
+    calls_or_content: bool,
     state: State,
     // Finds what opens calls, where something does.
     marker: Search,
@@ -57,7 +62,7 @@ enum State {
 
 impl ToolCalls {
     /// At the start of an answer.
-    pub(super) fn new(format: ToolFormat, parallel: bool) -> Self {
+    pub(super) fn new(format: ToolFormat, how: &OutputFormat) -> Self {
         let (state, marker) = match format {
             ToolFormat::Hermes => (State::Outside, "<tool_call>"),
             ToolFormat::Mistral | ToolFormat::MistralNamed => (State::Outside, "[TOOL_CALLS]"),
@@ -65,7 +70,9 @@ impl ToolCalls {
         };
         Self {
             format,
-            parallel,
+            parallel: how.parallel_tool_calls,
+            allowed: how.allowed_tools.clone(),
+            calls_or_content: how.calls_or_content,
             state,
             marker: Search::new([marker]),
             raw: String::new(),
@@ -101,8 +108,10 @@ impl ToolCalls {
             }
             State::Object(call) if call.begun() => {}
             State::Object(call) => match call.cut_off() {
-                Some((name, arguments)) => self.begin(name, &arguments, pieces),
-                None => self.content(&raw, pieces),
+                Some((name, arguments)) if self.may_call(&name) => {
+                    self.begin(name, &arguments, pieces);
+                }
+                _ => self.content(&raw, pieces),
             },
             // What stands between calls is no content.
             State::Edge | State::Element if self.calls > 0 && is_separator(&raw) => {}
@@ -136,7 +145,14 @@ impl ToolCalls {
     fn outside<'t>(&mut self, text: &'t str, pieces: &mut Vec<Piece>) -> &'t str {
         let scanned = self.marker.push(text);
         self.content(&scanned.clear, pieces);
-        if scanned.rest.is_some() {
+        if self.is_all_content() {
+            let marker = match scanned.rest {
+                Some(_) => self.format.markers()[0].to_owned(),
+                None => self.marker.finish(),
+            };
+            self.content(&marker, pieces);
+            self.state = State::Plain;
+        } else if scanned.rest.is_some() {
             self.raw.push_str(self.format.markers()[0]);
             self.state = State::Opened;
         }
@@ -159,6 +175,16 @@ impl ToolCalls {
             }
         }
         ""
+    }
+
+    fn may_call(&self, name: &str) -> bool {
+        let allowed = self.allowed.as_deref();
+        allowed.is_none_or(|allowed| allowed.iter().any(|tool| tool == name))
+    }
+
+    /// The answer has begun as content, and has no calls then.
+    fn is_all_content(&self) -> bool {
+        self.calls_or_content && self.calls == 0 && !self.at_edge
     }
 
     fn begin(&mut self, name: String, arguments: &str, pieces: &mut Vec<Piece>) {
@@ -205,6 +231,11 @@ impl ToolCalls {
         };
         if broken && !self.parallel {
             self.progress = Progress::Stopped;
+            return;
+        }
+        if self.calls_or_content && self.calls == 0 {
+            self.content(&raw, pieces);
+            self.state = State::Plain;
             return;
         }
         self.content(&raw[..marker], pieces);

@@ -55,7 +55,10 @@ pub(super) fn request(request: wire::GenerateRequest) -> Result<Request, Failure
             .and_then(|format| format.format)
             .map(|format| match format {
                 Format::JsonObject(wire::JsonObject {}) => ResponseFormat::JsonObject,
-                Format::JsonSchema(schema) => ResponseFormat::JsonSchema(schema.schema_json),
+                Format::JsonSchema(schema) => ResponseFormat::JsonSchema {
+                    schema: schema.schema_json,
+                    strict: schema.strict,
+                },
             }),
         prefix_blocks: request.prefix_blocks,
         cache_salt: request.cache_salt,
@@ -102,10 +105,10 @@ fn prompt(prompt: Option<WirePrompt>) -> Result<Prompt, Failure> {
 
 fn tool_choice(choice: Option<&wire::ToolChoice>) -> Result<ToolChoice, Failure> {
     let Some(choice) = choice else {
-        return Ok(ToolChoice::Auto);
+        return Ok(ToolChoice::Auto(Vec::new()));
     };
     match Mode::try_from(choice.mode) {
-        Ok(Mode::Unspecified | Mode::Auto) => Ok(ToolChoice::Auto),
+        Ok(Mode::Unspecified | Mode::Auto) => Ok(ToolChoice::Auto(choice.names.clone())),
         Ok(Mode::None) => Ok(ToolChoice::None),
         Ok(Mode::Required) => Ok(ToolChoice::Required(choice.names.clone())),
         Err(_) => Err(Failure::invalid(
@@ -214,7 +217,10 @@ mod tests {
         let mut wire = wire_request();
         change(&mut wire);
         assert_eq!(
-            request(wire).err().and_then(|failure| failure.param),
+            request(wire)
+                .err()
+                .and_then(|failure| failure.param)
+                .as_deref(),
             expect
         );
     }

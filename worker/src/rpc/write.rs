@@ -118,7 +118,7 @@ fn failed(failure: Failure) -> wire::Failed {
     wire::Failed {
         kind: kind(failure.kind).into(),
         message: failure.message,
-        param: failure.param.unwrap_or_default().to_owned(),
+        param: failure.param.unwrap_or_default().into_owned(),
         usage: Some(usage(failure.usage)),
         prompt_tokens: failure.prompt_tokens,
     }

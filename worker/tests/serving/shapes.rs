@@ -44,6 +44,7 @@ fn schema(schema: &Value) -> Format {
     Format::JsonSchema(wire::JsonSchema {
         name: "shape".to_owned(),
         schema_json,
+        strict: false,
     })
 }
 
@@ -196,7 +197,10 @@ async fn a_shape_that_cannot_be_is_refused() {
     let failed = server.failure(json_shape("Reply with: x", nonsense)).await;
     assert_eq!(
         (failed.kind(), failed.param.as_str()),
-        (Kind::InvalidRequest, "response_format")
+        (
+            Kind::InvalidRequest,
+            "response_format.json_schema.schema.type"
+        )
     );
     let required = wire::GenerateRequest {
         ..with_tools("Hello", &json!([]), choice(Mode::Required, &[]))
@@ -205,36 +209,175 @@ async fn a_shape_that_cannot_be_is_refused() {
     assert_eq!(failed.kind(), Kind::InvalidRequest);
 }
 
+/// Objects that are told apart only by the end of a name.
+fn alternatives(count: usize) -> Value {
+    let one = |at| {
+        let name = format!("f{at}");
+        json!({"type": "object", "properties": {&name: {}}, "required": [&name]})
+    };
+    json!({"anyOf": (0..count).map(one).collect::<Vec<_>>()})
+}
+
+fn inside(schema: &Value) -> Value {
+    json!({"type": "object", "properties": {"a": schema}, "required": ["a"]})
+}
+
 #[tokio::test]
-async fn a_shape_of_too_many_alternatives_is_the_request_s_fault_wherever_it_shows() {
+async fn a_shape_of_too_many_alternatives_is_the_request_s_fault_wherever_it_stands() {
     let server = Server::start().await;
-    let alternatives: Vec<Value> = (0..3_000)
-        .map(|at| {
-            let name = format!("f{at}");
-            json!({"type": "object", "properties": {&name: {}}, "required": [&name]})
-        })
-        .collect();
-    let at_once = json!({"anyOf": alternatives});
-    let later = json!({
-        "type": "object",
-        "properties": {"a": {"anyOf": alternatives}},
-        "required": ["a"],
-    });
-    for schema in [at_once, later].map(|value| schema(&value)) {
-        let answer = server.ask(json_shape("Reply with: x", schema)).await;
-        let failed = answer.failed.expect("no grammar should hold so much");
+    let many = alternatives(3_000);
+    for (value, at) in [
+        (many.clone(), "anyOf"),
+        (inside(&many), "properties.a.anyOf"),
+    ] {
+        let path = format!("response_format.json_schema.schema.{at}");
+        let failed = server
+            .failure(json_shape("Reply with: x", schema(&value)))
+            .await;
         assert_eq!(
-            (
-                failed.kind(),
-                failed.param.as_str(),
-                failed.message.as_str()
-            ),
+            (failed.kind(), &failed.param, failed.message),
             (
                 Kind::InvalidRequest,
-                "response_format",
-                "The format of the answer cannot be enforced: it has too many alternatives."
+                &path,
+                format!(
+                    "'{path}' cannot be enforced: it has 3000 schemas; at most 1000 can be enforced."
+                )
             )
         );
     }
     server.wait_idle().await;
+}
+
+const LOOKUP: &str = "Look up the status of order 123.";
+
+fn two_tools() -> Value {
+    json!([
+        tool("get_order_status", "order_id"),
+        tool("cancel_order", "order_id")
+    ])
+}
+
+#[tokio::test]
+async fn with_a_response_format_the_model_can_still_call_its_tool() {
+    let server = Server::start().await;
+    let shape = json!({
+        "type": "object",
+        "properties": {"done": {"type": "boolean"}},
+        "required": ["done"],
+        "additionalProperties": false,
+    });
+    for format in [Format::JsonObject(wire::JsonObject {}), schema(&shape)] {
+        let request = wire::GenerateRequest {
+            response_format: Some(wire::ResponseFormat {
+                format: Some(format.clone()),
+            }),
+            ..with_tools(LOOKUP, &two_tools(), choice(Mode::Auto, &[]))
+        };
+        let answer = server.ask(request).await.only();
+        assert_eq!(answer.reason, Some(FinishReason::ToolCalls));
+        assert_eq!(answer.content, "");
+        assert_eq!(answer.calls[0].name, "get_order_status");
+        let arguments: Value = serde_json::from_str(&answer.calls[0].arguments).unwrap();
+        assert_eq!(arguments, json!({"order_id": "123"}));
+        // What is no call fits the schema.
+        let request = wire::GenerateRequest {
+            response_format: Some(wire::ResponseFormat {
+                format: Some(format),
+            }),
+            max_tokens: Some(400),
+            ..with_tools("Reply with: red", &two_tools(), choice(Mode::Auto, &[]))
+        };
+        let answer = server.ask(request).await.only();
+        if answer.calls.is_empty() && answer.reason == Some(FinishReason::Stop) {
+            let value: Value = serde_json::from_str(&answer.content).unwrap();
+            assert!(value.is_object(), "{value}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tool_that_is_not_allowed_is_never_called_and_the_prompt_stays_the_same() {
+    let server = Server::start().await;
+    let ask = |mode, names: &[&str]| with_tools(LOOKUP, &two_tools(), choice(mode, names));
+    let open = server.ask(ask(Mode::Auto, &[])).await;
+    let prompt = open.admitted.as_ref().unwrap().prompt_tokens;
+    assert_eq!(open.only().calls[0].name, "get_order_status");
+    for mode in [Mode::Auto, Mode::Required] {
+        for name in ["get_order_status", "cancel_order"] {
+            let request = wire::GenerateRequest {
+                max_tokens: Some(200),
+                ..ask(mode, &[name])
+            };
+            let answer = server.ask(request).await;
+            assert_eq!(answer.admitted.as_ref().unwrap().prompt_tokens, prompt);
+            let choice = answer.only();
+            assert!(
+                choice.calls.iter().all(|call| call.name == name),
+                "{choice:?}"
+            );
+            if mode == Mode::Required || name == "get_order_status" {
+                assert_eq!(choice.calls[0].name, name);
+            }
+        }
+    }
+    let hello = wire::GenerateRequest {
+        ..with_tools(
+            "Reply with: river",
+            &two_tools(),
+            choice(Mode::Auto, &["cancel_order"]),
+        )
+    };
+    assert_eq!(server.ask(hello).await.only().content, "river");
+}
+
+#[tokio::test]
+async fn a_tool_is_taken_or_refused_whether_it_must_be_called_or_not() {
+    let server = Server::start().await;
+    let with = |strict: bool, order_id: Value| {
+        json!([{"type": "function", "function": {
+            "name": "get_order_status",
+            "description": "Looks up an order.",
+            "strict": strict,
+            "parameters": {"type": "object", "properties": {"order_id": order_id}, "required": ["order_id"]},
+        }}])
+    };
+    let at = "tools[0].function.parameters.properties.order_id";
+    let look = json!({"type": "string", "pattern": "^(?!x)"});
+    let cases = [
+        (with(false, look.clone()), None),
+        (with(true, look), Some(format!("{at}.pattern"))),
+        (
+            with(true, json!({"type": "string", "not": {}})),
+            Some(format!("{at}.not")),
+        ),
+        (
+            with(
+                true,
+                json!({"oneOf": [{"type": "string"}, {"type": "string"}]}),
+            ),
+            Some(format!("{at}.oneOf")),
+        ),
+        (
+            with(false, json!({"properties": []})),
+            Some(format!("{at}.properties")),
+        ),
+        (
+            with(false, json!({"$ref": "#/none"})),
+            Some(format!("{at}.$ref")),
+        ),
+    ];
+    for (tools, param) in cases {
+        for mode in [Mode::Auto, Mode::Required] {
+            let answer = server
+                .ask(with_tools(LOOKUP, &tools, choice(mode, &[])))
+                .await;
+            let failed = answer.failed.as_ref();
+            let told = failed.map(|failed| (failed.kind(), failed.param.clone()));
+            let expect = param.clone().map(|param| (Kind::InvalidRequest, param));
+            assert_eq!(told, expect, "{tools}");
+            if let Some(failed) = failed {
+                assert!(!failed.message.contains("coerce"), "{}", failed.message);
+            }
+        }
+    }
 }

@@ -86,7 +86,7 @@ impl Intake {
             queue: Arc::clone(&self.queue),
             state: Arc::clone(&self.state),
         };
-        if request.is_big() {
+        if request.is_big(model) {
             let (model, workers) = (Arc::clone(model), Arc::clone(&self.workers));
             self.tasks.spawn(entrant.run(model, request, workers));
         } else {

@@ -25,7 +25,7 @@ use crate::engine::embedded::kv::Token;
 use crate::engine::embedded::prepare::Job;
 use crate::engine::embedded::sample::TokenId;
 use crate::engine::embedded::tokenize::{TokenizeError, Tokenizer};
-use crate::grammar::Grammars;
+use crate::grammar::{Checked, Grammars};
 use crate::prompt::{ChatTemplate, Conversation, SpecialTokens};
 use crate::state::{Capacity, State};
 
@@ -42,6 +42,8 @@ pub(super) struct Model {
     pub(super) template: Result<ChatTemplate, String>,
     /// Built when the first grammar is asked for: it walks the whole vocabulary.
     grammars: OnceLock<Result<Grammars, String>>,
+    /// Lists of tools that need no compiling any more.
+    pub(super) checked_tools: Checked,
     /// What it can do.
     pub(super) limits: Limits,
     vocabulary: Vocabulary,
@@ -149,6 +151,7 @@ impl Model {
             llama,
             template,
             grammars: OnceLock::new(),
+            checked_tools: Checked::default(),
             limits,
             vocabulary,
             tokenizer,

@@ -1,6 +1,7 @@
 //! A request becomes a job: rendered, tokenized, checked against the model; nothing is computed yet.
 
 mod fit;
+mod shape;
 
 use std::sync::Arc;
 
@@ -12,12 +13,14 @@ use crate::engine::embedded::kv::{Block, Token};
 use crate::engine::embedded::load::Model;
 use crate::engine::embedded::sample::TokenId;
 use crate::engine::reply::Reply;
-use crate::event::{Failure, FailureKind};
-use crate::grammar::{GrammarError, Preamble, Shape, Tool};
+use crate::event::Failure;
+use crate::grammar::{Preamble, Shape};
 use crate::output::{self, OutputFormat};
 use crate::request::{
     Chat, Prompt, Request, ResponseFormat, Sampling, TextSource, ToolChoice, check_price,
 };
+
+use shape::Wanted;
 
 /// The router cuts the prompt's bytes into blocks of this size.
 const BLOCK_BYTES: usize = 1024;
@@ -110,12 +113,19 @@ impl admit::Job for Job {
 
 impl Request {
     /// Preparing it takes long enough to disturb other requests on the same thread.
-    pub(super) fn is_big(&self) -> bool {
-        let forced = match &self.prompt {
-            Prompt::Chat(chat) => matches!(chat.tool_choice, ToolChoice::Required(_)),
+    pub(super) fn is_big(&self, model: &Model) -> bool {
+        let compiles = match &self.prompt {
+            Prompt::Chat(chat) => match &chat.tool_choice {
+                ToolChoice::None => false,
+                ToolChoice::Required(_) => true,
+                ToolChoice::Auto(names) => {
+                    let known = || model.knows_tools(&chat.tools_json);
+                    !chat.tools_json.is_empty() && (!names.is_empty() || !known())
+                }
+            },
             Prompt::Text { .. } => false,
         };
-        forced || self.format.is_some() || self.prompt.bytes_to_read() > BIG_PROMPT
+        compiles || self.format.is_some() || self.prompt.bytes_to_read() > BIG_PROMPT
     }
 
     /// Tokens of its prompt, about: nothing is tokenized yet.
@@ -234,51 +244,31 @@ impl Model {
             .template
             .as_ref()
             .map_err(|error| Failure::invalid("model", error.clone()))?;
+        self.check_tools(chat, template.tool_format(), attempt)?;
         let rendered = self.render(template, chat, attempt)?;
         let tokens = self.tokens(&rendered.text, true, "messages", attempt)?;
-        let tools = match chat.tool_choice {
-            ToolChoice::None => None,
-            ToolChoice::Auto | ToolChoice::Required(_) if chat.tools_json.is_empty() => None,
-            ToolChoice::Auto | ToolChoice::Required(_) => template.tool_format(),
-        };
+        let wanted = Wanted::new(chat, format, template.tool_format())?;
         let reasoning = template.reasoning_format();
         let preamble = match reasoning {
             None => Preamble::None,
             Some(format) if rendered.reasoning_open => Preamble::Open(format),
             Some(format) => Preamble::Possible(format),
         };
-        let shape = match &chat.tool_choice {
-            ToolChoice::Required(names) => {
-                let format = tools.ok_or_else(|| {
-                    Failure::invalid(
-                        "tool_choice",
-                        "A tool call can be required only with `tools`, of a model that knows tools.",
-                    )
-                })?;
-                let tools = Tool::parse_allowed(&chat.tools_json, names)
-                    .map_err(|error| refused(&error))?;
-                Some(Shape::ToolCalls {
-                    format,
-                    tools,
-                    parallel: chat.parallel_tool_calls,
-                })
-            }
-            ToolChoice::None | ToolChoice::Auto => format.map(shape).transpose()?,
-        };
         let format = OutputFormat {
             stop: Vec::new(),
-            tools,
+            tools: wanted.tools,
             parallel_tool_calls: chat.parallel_tool_calls,
+            allowed_tools: wanted.allowed,
+            calls_or_content: matches!(wanted.shape, Some(Shape::CallsOrJson(..))),
             reasoning,
             reasoning_open: rendered.reasoning_open,
         };
         let bytes = chat.tools_json.len() + chat.messages_json.len();
-        let shape = shape.map(|shape| (shape, preamble));
         Ok(PromptTokens {
             tokens,
             bytes,
             format,
-            shape,
+            shape: wanted.shape.map(|shape| (shape, preamble)),
             echo: None,
         })
     }
@@ -314,10 +304,7 @@ impl Model {
         if tokens.is_empty() {
             return Err(Failure::invalid("prompt", "The prompt must not be empty."));
         }
-        let shape = format
-            .map(shape)
-            .transpose()?
-            .map(|shape| (shape, Preamble::None));
+        let shape = format.map(|format| (Shape::Json(shape::schema(format)), Preamble::None));
         Ok(PromptTokens {
             tokens,
             bytes,
@@ -325,34 +312,6 @@ impl Model {
             shape,
             echo,
         })
-    }
-
-    fn compile(&self, shape: &Shape, preamble: Preamble) -> Result<Matcher, Failure> {
-        let grammars = self
-            .grammars()
-            .map_err(|error| Failure::new(FailureKind::Internal, error))?;
-        grammars
-            .compile(shape, preamble)
-            .map_err(|error| refused(&error))
-    }
-}
-
-fn shape(format: ResponseFormat) -> Result<Shape, Failure> {
-    match format {
-        ResponseFormat::JsonObject => Ok(Shape::JsonObject),
-        ResponseFormat::JsonSchema(schema) => serde_json::from_slice(&schema)
-            .map(Shape::JsonSchema)
-            .map_err(|error| {
-                let message = format!("The schema of `response_format` is not JSON: {error}.");
-                Failure::invalid("response_format", message)
-            }),
-    }
-}
-
-fn refused(error: &GrammarError) -> Failure {
-    match error.param() {
-        Some(param) => Failure::invalid(param, error.to_string()),
-        None => Failure::new(FailureKind::Internal, error.to_string()),
     }
 }
 

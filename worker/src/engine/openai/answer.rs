@@ -302,7 +302,7 @@ impl Answer {
             choice: number(index),
             ..Delta::default()
         };
-        let called = choice.rest(&self.reading, &mut delta);
+        let called = choice.rest(&mut delta);
         choice.say(&mut delta);
         let reason = choice.reason.unwrap_or(FinishReason::Stop);
         if is_last {
@@ -325,11 +325,18 @@ impl Answer {
 // === impl Reading ===
 
 impl Reading {
+    /// Whether the reader may hear of a call of this tool.
+    pub(super) fn may_call(&self, name: &str) -> bool {
+        let allowed = self.allowed.as_deref();
+        allowed.is_none_or(|allowed| allowed.iter().any(|tool| tool == name))
+    }
+
     fn output(&self) -> Output {
         Output::new(&OutputFormat {
             // The one that models and servers without a parser of their own have in common.
             tools: Some(ToolFormat::Hermes),
             parallel_tool_calls: self.parallel_tool_calls,
+            allowed_tools: self.allowed.clone(),
             ..OutputFormat::default()
         })
     }

@@ -2,6 +2,8 @@
 
 mod body;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -47,6 +49,8 @@ pub(super) struct Reading {
     pub(super) calls_in_text: bool,
     /// More than one tool call may come.
     pub(super) parallel_tool_calls: bool,
+    /// The tools that may be called. None: whatever is called.
+    pub(super) allowed: Option<Arc<[String]>>,
 }
 
 // === impl Ask ===
@@ -68,6 +72,7 @@ impl Ask {
                     echo: None,
                     calls_in_text: dialect.leaves_calls_in_text() && chat.may_call(),
                     parallel_tool_calls: chat.parallel_tool_calls,
+                    allowed: chat.allowed(),
                 };
                 ("/v1/chat/completions", reading, None)
             }
@@ -142,6 +147,16 @@ impl TextSource {
 }
 
 impl Chat {
+    /// The tools that may be called, where the request names them.
+    fn allowed(&self) -> Option<Arc<[String]>> {
+        match &self.tool_choice {
+            ToolChoice::None => None,
+            ToolChoice::Auto(names) | ToolChoice::Required(names) => {
+                (!names.is_empty()).then(|| names.as_slice().into())
+            }
+        }
+    }
+
     fn may_call(&self) -> bool {
         !self.tools_json.is_empty() && !matches!(self.tool_choice, ToolChoice::None)
     }

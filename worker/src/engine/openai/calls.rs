@@ -9,6 +9,7 @@
 
 use std::mem;
 
+use super::ask::Reading;
 use super::chunk::CallFragment;
 use super::wide::{Joined, Wide};
 use crate::event::ToolCallFragment;
@@ -25,12 +26,16 @@ pub(super) struct Calls {
     calls: Vec<Call>,
     // The call of the last fragment.
     last: usize,
+    // How many of them were told.
+    told: u32,
 }
 
 struct Call {
     index: Option<i64>,
     id: String,
     name: String,
+    // Its index for the reader. None: its name has not come, or it may not be called.
+    told: Option<u32>,
     // Of which nothing was said, because its name has not come.
     held: String,
     joined: Joined,
@@ -49,16 +54,16 @@ struct Nesting {
 // === impl Calls ===
 
 impl Calls {
-    /// A call came.
+    /// A call came that may.
     pub(super) fn any(&self) -> bool {
-        self.calls.iter().any(|call| !call.name.is_empty())
+        self.told > 0
     }
 
-    /// Reads a fragment and appends what is new of it. `parallel`: more than one call may come.
+    /// Reads a fragment and appends what is new of it. A call that the request does not allow is left out.
     pub(super) fn push(
         &mut self,
         fragment: CallFragment<'_>,
-        parallel: bool,
+        reading: &Reading,
         said: &mut Vec<ToolCallFragment>,
     ) {
         let arguments = fragment.function.arguments();
@@ -78,20 +83,20 @@ impl Calls {
             call.held.push_str(&arguments);
             return;
         }
-        if at > 0 && !parallel {
-            name.clone_into(&mut call.name);
-            return;
-        }
-        let index = u32::try_from(at).unwrap_or(u32::MAX);
         if call.name.is_empty() {
             name.clone_into(&mut call.name);
+            if !reading.may_call(name) || (self.told > 0 && !reading.parallel_tool_calls) {
+                return;
+            }
+            call.told = Some(self.told);
             said.push(ToolCallFragment {
-                index,
+                index: self.told,
                 id: call.id.clone(),
                 name: call.name.clone(),
                 arguments: mem::take(&mut call.held) + &arguments,
             });
-        } else if !arguments.is_empty() {
+            self.told += 1;
+        } else if let Some(index) = call.told.filter(|_| !arguments.is_empty()) {
             said.push(ToolCallFragment {
                 index,
                 id: String::new(),
@@ -101,13 +106,10 @@ impl Calls {
         }
     }
 
-    /// Ends the calls. A call without arguments gets `{}`, so that clients can parse them. `parallel`: more than
-    /// one call may come.
-    pub(super) fn finish(&mut self, parallel: bool, said: &mut Vec<ToolCallFragment>) {
-        let calls = (0..).zip(&mut self.calls);
-        let told =
-            |(index, call): &(u32, &mut Call)| !call.name.is_empty() && (parallel || *index == 0);
-        for (index, call) in calls.filter(told) {
+    /// Ends the calls. A call without arguments gets `{}`, so that clients can parse them.
+    pub(super) fn finish(&mut self, said: &mut Vec<ToolCallFragment>) {
+        for call in &mut self.calls {
+            let Some(index) = call.told else { continue };
             let half = call.joined.finish().map(String::from);
             let none = (!call.arguments.begun).then(|| "{}".to_owned());
             call.arguments.begun = true;
@@ -149,6 +151,7 @@ impl Calls {
             index,
             id: if usable { id.to_owned() } else { random_id() },
             name: String::new(),
+            told: None,
             held: String::new(),
             joined: Joined::default(),
             arguments: Nesting::default(),
@@ -194,12 +197,20 @@ mod tests {
     }
 
     fn read(fragments: &[&str], parallel: bool) -> Vec<(String, String, String)> {
+        let reading = Reading {
+            parallel_tool_calls: parallel,
+            ..Reading::default()
+        };
+        read_as(fragments, &reading)
+    }
+
+    fn read_as(fragments: &[&str], reading: &Reading) -> Vec<(String, String, String)> {
         let mut calls = Calls::default();
         let mut said = Vec::new();
         for fragment in fragments {
-            calls.push(serde_json::from_str(fragment).unwrap(), parallel, &mut said);
+            calls.push(serde_json::from_str(fragment).unwrap(), reading, &mut said);
         }
-        calls.finish(parallel, &mut said);
+        calls.finish(&mut said);
         let mut whole: Vec<(String, String, String)> = Vec::new();
         for fragment in said {
             let at = fragment.index as usize;
@@ -348,6 +359,26 @@ mod tests {
                 "{}",
                 made.0
             );
+        }
+    }
+
+    #[test]
+    fn calls_that_are_not_allowed_are_left_out() {
+        let fragments = [
+            r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{"}}"#,
+            r#"{"index":0,"function":{"arguments":"}"}}"#,
+            r#"{"index":1,"id":"b","function":{"name":"g","arguments":"{}"}}"#,
+            r#"{"index":2,"id":"c","function":{"arguments":"{"}}"#,
+            r#"{"index":2,"function":{"name":"f","arguments":"}"}}"#,
+        ];
+        for parallel_tool_calls in [true, false] {
+            let reading = Reading {
+                parallel_tool_calls,
+                allowed: Some(["g".to_owned()].into()),
+                ..Reading::default()
+            };
+            let call = |id: &str, name: &str| (id.to_owned(), name.to_owned(), "{}".to_owned());
+            assert_eq!(read_as(&fragments, &reading), [call("b", "g")]);
         }
     }
 

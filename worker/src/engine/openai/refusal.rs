@@ -171,7 +171,7 @@ fn wrong(told: &str, context_length: u32) -> Refusal {
         None => match FIELDS.iter().find(|field| told.contains(*field)) {
             Some(field) => {
                 let message = format!("This model's engine does not take this value of `{field}`.");
-                Failure::invalid(field, message)
+                Failure::invalid(*field, message)
             }
             None => Failure::new(
                 FailureKind::InvalidRequest,
@@ -193,7 +193,7 @@ fn too_long(context_length: u32) -> Failure {
          length of the messages or `max_tokens`."
     );
     Failure {
-        param: Some("messages"),
+        param: Some("messages".into()),
         ..Failure::new(FailureKind::ContextLengthExceeded, message)
     }
 }

@@ -145,7 +145,7 @@ impl Server {
         if model != self.state.model() {
             let message = format!("The model `{model}` does not exist.");
             return Err(Failure {
-                param: Some("model"),
+                param: Some("model".into()),
                 ..Failure::new(FailureKind::UnknownModel, message)
             });
         }

@@ -177,7 +177,7 @@ fn check_tools(chat: &Chat) -> Result<(), Failure> {
             let message = "The simulated engine calls no tools: it writes no JSON.";
             Err(Failure::invalid("tool_choice", message))
         }
-        ToolChoice::None | ToolChoice::Auto => Ok(()),
+        ToolChoice::None | ToolChoice::Auto(_) => Ok(()),
     }
 }
 

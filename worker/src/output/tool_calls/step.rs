@@ -106,10 +106,14 @@ impl ToolCalls {
     fn seen(&mut self, seen: Seen, character: char, pieces: &mut Vec<Piece>) -> Step {
         match seen {
             Seen::Frame => self.raw.push(character),
+            Seen::Begun { name, .. } if !self.may_call(&name) => return self.forbidden(),
             Seen::Begun { name, arguments } => self.begin(name, &arguments, pieces),
             Seen::Argument(character) => {
                 Piece::arguments(self.calls - 1, character.encode_utf8(&mut [0; 4]), pieces);
             }
+            Seen::Complete {
+                unbegun: Some(name),
+            } if !self.may_call(&name) => return self.forbidden(),
             Seen::Complete { unbegun } => {
                 if let Some(name) = unbegun {
                     self.begin(name, "{}", pieces);
@@ -119,6 +123,12 @@ impl ToolCalls {
             Seen::NotACall => return Step::NotACall,
         }
         Step::Taken
+    }
+
+    /// The tool may not be called: nothing of the call was said, and all of it is content.
+    fn forbidden(&mut self) -> Step {
+        self.state = State::Opened;
+        Step::NotACall
     }
 
     /// `name[ARGS]{`, `name[CALL_ID]id[ARGS]{` or `name{`.
@@ -136,6 +146,9 @@ impl ToolCalls {
             .strip_prefix(id_marker)
             .map_or(tail, |tail| tail.trim_start_matches(is_name));
         if character == '{' && (tail.is_empty() || tail.trim_end() == *arguments_marker) {
+            if !self.may_call(name) {
+                return Step::NotACall;
+            }
             let name = name.to_owned();
             let mut nesting = Nesting::default();
             if nesting.push(character).is_none() {

@@ -100,6 +100,10 @@ mod tests {
         check(json.as_bytes())
             .err()
             .and_then(|failure| failure.param)
+            .map(|param| match param {
+                Cow::Borrowed(param) => param,
+                Cow::Owned(_) => "",
+            })
     }
 
     #[test]

@@ -68,8 +68,7 @@ impl Choice {
         }
         for fragment in new.tool_calls.into_iter().chain(legacy) {
             any = Some(false);
-            self.calls
-                .push(fragment, reading.parallel_tool_calls, &mut delta.tool_calls);
+            self.calls.push(fragment, reading, &mut delta.tool_calls);
         }
         self.begun |= any.is_some();
         any
@@ -88,14 +87,13 @@ impl Choice {
     }
 
     /// Adds what was held back. Whether tools were called.
-    pub(super) fn rest(&mut self, reading: &Reading, delta: &mut Delta) -> bool {
+    pub(super) fn rest(&mut self, delta: &mut Delta) -> bool {
         delta.reasoning.extend(self.thoughts.finish());
         if let Some(half) = self.text.finish() {
             self.content(half.into(), delta);
         }
         let mut called = self.calls.any();
-        self.calls
-            .finish(reading.parallel_tool_calls, &mut delta.tool_calls);
+        self.calls.finish(&mut delta.tool_calls);
         if let Some(output) = &mut self.output {
             let mut pieces = Vec::new();
             output.finish(&mut pieces);

@@ -62,8 +62,11 @@ impl Body {
         match &chat.tool_choice {
             // What the model does not see it does not call.
             ToolChoice::None => {}
-            ToolChoice::Auto => {
-                self.raw("tools", &chat.tools_json);
+            ToolChoice::Auto(names) => {
+                match names.as_slice() {
+                    [] => self.raw("tools", &chat.tools_json),
+                    names => self.raw("tools", &named(&chat.tools_json, names)?),
+                }
                 self.text_field("tool_choice", "auto");
             }
             ToolChoice::Required(names) => match names.as_slice() {
@@ -204,7 +207,7 @@ impl Body {
             Some(ResponseFormat::JsonObject) => {
                 self.raw("response_format", b"{\"type\":\"json_object\"}");
             }
-            Some(ResponseFormat::JsonSchema(schema)) => {
+            Some(ResponseFormat::JsonSchema { schema, .. }) => {
                 // Servers want a name; nobody sees it.
                 self.raw(
                     "response_format",

@@ -26,7 +26,7 @@ fn request(prompt: Prompt) -> Request {
 }
 
 fn plain_chat() -> Request {
-    request(Prompt::Chat(chat("", ToolChoice::Auto)))
+    request(Prompt::Chat(chat("", ToolChoice::Auto(Vec::new()))))
 }
 
 fn sent(request: Request, dialect: Dialect) -> Value {
@@ -64,9 +64,10 @@ fn everything_that_can_be_asked() {
     all.max_tokens = Some(7);
     all.stop = vec!["\"\n".to_owned(), "b".to_owned()];
     all.top_logprobs = Some(3);
-    all.format = Some(ResponseFormat::JsonSchema(
-        br#"{"type":"object"}"#.as_slice().into(),
-    ));
+    all.format = Some(ResponseFormat::JsonSchema {
+        schema: br#"{"type":"object"}"#.as_slice().into(),
+        strict: false,
+    });
     all.priority = -2;
     all.extra_json = br#"{"min_tokens":1,"unknown":2}"#.as_slice().into();
     all.sampling = Sampling {
@@ -143,7 +144,7 @@ fn tool_choices() {
         |names: &[&str]| ToolChoice::Required(names.iter().map(|&name| name.to_owned()).collect());
     let none = asked(ToolChoice::None);
     assert!(none.get("tools").is_none() && none.get("tool_choice").is_none());
-    assert_eq!(asked(ToolChoice::Auto)["tool_choice"], "auto");
+    assert_eq!(asked(ToolChoice::Auto(Vec::new()))["tool_choice"], "auto");
     assert_eq!(asked(required(&[]))["tool_choice"], "required");
     let named = asked(required(&["g"]));
     assert_eq!(
@@ -156,7 +157,11 @@ fn tool_choices() {
     let shown = some["tools"].as_array().unwrap().iter();
     let shown: Vec<_> = shown.map(|tool| &tool["function"]["name"]).collect();
     assert_eq!(shown, ["f", "h"]);
-    let mut one = chat(&tools, ToolChoice::Auto);
+    let allowed = asked(ToolChoice::Auto(vec!["g".to_owned()]));
+    assert_eq!(allowed["tool_choice"], "auto");
+    assert_eq!(allowed["tools"].as_array().unwrap().len(), 1);
+    assert_eq!(allowed["tools"][0]["function"]["name"], "g");
+    let mut one = chat(&tools, ToolChoice::Auto(Vec::new()));
     one.parallel_tool_calls = false;
     let one = sent(request(Prompt::Chat(one)), Dialect::Plain);
     assert_eq!(one["parallel_tool_calls"], false);
@@ -184,7 +189,7 @@ fn prompts_of_the_legacy_endpoint() {
         .err()
         .unwrap();
     assert_eq!(
-        (refused.kind, refused.param),
+        (refused.kind, refused.param.as_deref()),
         (FailureKind::InvalidRequest, Some("echo"))
     );
 }

@@ -149,7 +149,7 @@ fn chat(wire: &Wire<'_>, body: &Bytes, salt: &str) -> Result<(Prompt, Vec<u64>),
     let messages =
         messages.ok_or_else(|| Failure::invalid("messages", "`messages` must be an array."))?;
     let tool_choice = match wire.tool_choice.map(RawValue::get) {
-        None | Some("\"auto\"") => ToolChoice::Auto,
+        None | Some("\"auto\"") => ToolChoice::Auto(Vec::new()),
         Some("\"none\"") => ToolChoice::None,
         Some(_) => ToolChoice::Required(Vec::new()),
     };

@@ -34,9 +34,9 @@ fn chat(messages: usize, tools: usize, tool_choice: ToolChoice) -> Request {
     }
 }
 
-fn refused(request: Request) -> (FailureKind, Option<&'static str>) {
+fn refused(request: Request) -> (FailureKind, Option<String>) {
     let failure = LIMITS.prepare(request).err().unwrap();
-    (failure.kind, failure.param)
+    (failure.kind, failure.param.map(String::from))
 }
 
 #[test]
@@ -44,7 +44,10 @@ fn four_bytes_are_a_token() {
     let tokens = |request| LIMITS.prepare(request).unwrap().job.prompt_tokens;
     assert_eq!(tokens(text("abcdefgh")), 2);
     assert_eq!(tokens(text("a")), 1);
-    assert_eq!(tokens(chat(1_000, 1_000, ToolChoice::Auto)), 500);
+    assert_eq!(
+        tokens(chat(1_000, 1_000, ToolChoice::Auto(Vec::new()))),
+        500
+    );
     assert_eq!(tokens(of(TextSource::Tokens(vec![7; 9]))), 9);
 }
 
@@ -69,26 +72,26 @@ fn an_answer_is_as_long_as_asked_and_as_fits() {
 fn what_it_cannot_do_is_refused() {
     let invalid = FailureKind::InvalidRequest;
     let empty = of(TextSource::Tokens(Vec::new()));
-    assert_eq!(refused(empty), (invalid, Some("prompt")));
+    assert_eq!(refused(empty), (invalid, Some("prompt".into())));
     let required = chat(8, 8, ToolChoice::Required(Vec::new()));
-    assert_eq!(refused(required), (invalid, Some("tool_choice")));
+    assert_eq!(refused(required), (invalid, Some("tool_choice".into())));
     let json = Request {
         format: Some(ResponseFormat::JsonObject),
         ..text("x")
     };
-    assert_eq!(refused(json), (invalid, Some("response_format")));
+    assert_eq!(refused(json), (invalid, Some("response_format".into())));
     let many = Request {
         choices: NonZeroUsize::new(5).unwrap(),
         ..text("x")
     };
-    assert_eq!(refused(many), (invalid, Some("n")));
+    assert_eq!(refused(many), (invalid, Some("n".into())));
     let exceeded = FailureKind::ContextLengthExceeded;
     assert_eq!(
         refused(text(&"x".repeat(4_000))),
-        (exceeded, Some("prompt"))
+        (exceeded, Some("prompt".into()))
     );
     let long = chat(4_000, 0, ToolChoice::None);
-    assert_eq!(refused(long), (exceeded, Some("messages")));
+    assert_eq!(refused(long), (exceeded, Some("messages".into())));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Bodies that are read, and bodies that are not.
 
+use std::borrow::Cow;
+
 use super::*;
 
 fn read(endpoint: Endpoint, body: &str) -> Result<Ask, Failure> {
     Ask::read(endpoint, &Bytes::copy_from_slice(body.as_bytes()))
 }
 
-fn refused(endpoint: Endpoint, body: &str) -> Option<&'static str> {
+fn refused(endpoint: Endpoint, body: &str) -> Option<Cow<'static, str>> {
     read(endpoint, body)
         .err()
         .expect("it should be refused")
@@ -70,23 +72,26 @@ fn a_prompt_is_text_or_tokens() {
 fn what_is_wrong_is_named() {
     use Endpoint::{Chat, Completions};
     assert_eq!(refused(Chat, "no JSON"), None);
-    assert_eq!(refused(Chat, r#"{"model":"m"}"#), Some("messages"));
+    assert_eq!(refused(Chat, r#"{"model":"m"}"#), Some("messages".into()));
     assert_eq!(
         refused(Chat, r#"{"model":"m","messages":{}}"#),
-        Some("messages")
+        Some("messages".into())
     );
     assert_eq!(
         refused(Chat, r#"{"model":"m","messages":[],"n":0}"#),
-        Some("n")
+        Some("n".into())
     );
     assert_eq!(
         refused(Chat, r#"{"model":"m","messages":[],"stop":1}"#),
-        Some("stop")
+        Some("stop".into())
     );
-    assert_eq!(refused(Completions, r#"{"model":"m"}"#), Some("prompt"));
+    assert_eq!(
+        refused(Completions, r#"{"model":"m"}"#),
+        Some("prompt".into())
+    );
     assert_eq!(
         refused(Completions, r#"{"model":"m","prompt":["a"]}"#),
-        Some("prompt")
+        Some("prompt".into())
     );
 }
 

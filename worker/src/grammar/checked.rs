@@ -1,0 +1,63 @@
+//! Remembers which lists of tools compiled: an agent sends the same one with every request.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
+
+/// So many lists are remembered, eight bytes each.
+const MOST: usize = 1_024;
+
+/// Lists of tools that compiled.
+#[derive(Default)]
+pub(crate) struct Checked {
+    // Keyed by chance: nobody can make up a list that is taken for another one.
+    hasher: RandomState,
+    lists: Mutex<Lists>,
+}
+
+#[derive(Default)]
+struct Lists {
+    known: HashSet<u64>,
+    oldest_first: VecDeque<u64>,
+}
+
+// === impl Checked ===
+
+impl Checked {
+    pub(crate) fn contains(&self, tools_json: &[u8]) -> bool {
+        let hash = self.hasher.hash_one(tools_json);
+        let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        lists.known.contains(&hash)
+    }
+
+    pub(crate) fn insert(&self, tools_json: &[u8]) {
+        let hash = self.hasher.hash_one(tools_json);
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lists.known.insert(hash) {
+            return;
+        }
+        lists.oldest_first.push_back(hash);
+        if lists.oldest_first.len() > MOST
+            && let Some(oldest) = lists.oldest_first.pop_front()
+        {
+            lists.known.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_lists_are_known() {
+        let checked = Checked::default();
+        let name = |at: usize| at.to_string().into_bytes();
+        for at in 0..=MOST {
+            assert!(!checked.contains(&name(at)));
+            checked.insert(&name(at));
+        }
+        assert!(!checked.contains(&name(0)));
+        assert!(checked.contains(&name(1)) && checked.contains(&name(MOST)));
+    }
+}

@@ -1,0 +1,314 @@
+//! Checks every keyword of a schema where it stands, and leaves out what cannot be enforced.
+
+use llguidance::{derivre::RegexBuilder, regex_to_lark};
+use serde_json::{Map, Value};
+
+use super::Unfit;
+use super::keywords::{Keyword, is_known_format, is_type};
+
+/// The most alternatives of one `anyOf`: each is tried at every byte that they have in common.
+const MOST_ALTERNATIVES: usize = 1_000;
+
+/// Why a limit that no grammar keeps is refused in strict schemas.
+const UNENFORCED: &str = "this keyword cannot be enforced";
+
+/// Checks `schema`, which stands at `root`. `strict`: what cannot be enforced is an error; otherwise it
+/// is left out. `rounded`: paths of numbers that would be enforced as others.
+pub(super) fn walk(
+    schema: &mut Value,
+    root: &str,
+    strict: bool,
+    rounded: &[String],
+) -> Result<(), Unfit> {
+    let mut walk = Walk {
+        path: root.to_owned(),
+        strict,
+        rounded,
+    };
+    let whole = schema.clone();
+    walk.schema(schema, &whole)
+}
+
+struct Walk<'a> {
+    path: String,
+    strict: bool,
+    rounded: &'a [String],
+}
+
+// === impl Walk ===
+
+impl Walk<'_> {
+    fn unfit<T>(&self, reason: impl Into<String>) -> Result<T, Unfit> {
+        Err(Unfit {
+            path: self.path.clone(),
+            reason: reason.into(),
+        })
+    }
+
+    /// Does something one step further down.
+    fn at<T>(&mut self, step: &str, then: impl FnOnce(&mut Self) -> T) -> T {
+        let end = self.path.len();
+        self.path.push_str(step);
+        let result = then(self);
+        self.path.truncate(end);
+        result
+    }
+
+    fn at_key<T>(&mut self, key: &str, then: impl FnOnce(&mut Self) -> T) -> T {
+        self.at(".", |walk| walk.at(key, then))
+    }
+
+    fn schema(&mut self, schema: &mut Value, whole: &Value) -> Result<(), Unfit> {
+        let fields = match schema {
+            Value::Bool(_) => return Ok(()),
+            Value::Object(fields) => fields,
+            _ => return self.unfit("a schema must be an object or a boolean"),
+        };
+        let mut left_out = Vec::new();
+        for (name, value) in fields.iter_mut() {
+            let keep = self.at_key(name, |walk| walk.keyword(name, value, whole))?;
+            if !keep {
+                left_out.push(name.clone());
+            }
+        }
+        for name in left_out {
+            if name == "patternProperties" {
+                // What it would have allowed is not to be forbidden.
+                fields.shift_remove("additionalProperties");
+            }
+            fields.shift_remove(&name);
+        }
+        Ok(())
+    }
+
+    /// Whether the keyword is to be enforced.
+    fn keyword(&mut self, name: &str, value: &mut Value, whole: &Value) -> Result<bool, Unfit> {
+        match Keyword::of(name) {
+            Keyword::Annotation => return Ok(true),
+            Keyword::Unenforced => return self.unenforced(name, value),
+            Keyword::Pattern => return self.pattern(value),
+            Keyword::Format => return self.format(value),
+            Keyword::Patterns => return self.patterns(value, whole),
+            Keyword::Schema => self.schema(value, whole)?,
+            Keyword::Items if value.is_array() => self.schemas(value, whole)?,
+            Keyword::Items => self.schema(value, whole)?,
+            Keyword::Schemas => self.schemas(value, whole)?,
+            Keyword::Named => {
+                self.named(value, whole)?;
+            }
+            Keyword::Value => self.exact(value)?,
+            Keyword::Values => {
+                if !value.is_array() {
+                    return self.unfit("it must be an array");
+                }
+                self.exact(value)?;
+            }
+            Keyword::Bound if value.is_boolean() => {}
+            Keyword::Number | Keyword::Bound => {
+                if !value.is_number() {
+                    return self.unfit("it must be a number");
+                }
+                self.exact(value)?;
+            }
+            Keyword::Count => self.count(value)?,
+            Keyword::Type => self.kind(value)?,
+            Keyword::Names => self.names(value)?,
+            Keyword::Reference => self.reference(value, whole)?,
+        }
+        Ok(true)
+    }
+
+    fn unenforced(&self, name: &str, value: &Value) -> Result<bool, Unfit> {
+        let is_off = name == "uniqueItems" && *value == Value::Bool(false);
+        if self.strict && !is_off {
+            return self.unfit(UNENFORCED);
+        }
+        Ok(false)
+    }
+
+    fn pattern(&self, value: &Value) -> Result<bool, Unfit> {
+        let Value::String(pattern) = value else {
+            return self.unfit("it must be a string");
+        };
+        match readable(pattern) {
+            Ok(()) => Ok(true),
+            Err(reason) if self.strict => self.unfit(reason),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn format(&self, value: &Value) -> Result<bool, Unfit> {
+        match value {
+            Value::String(format) if is_known_format(format) => Ok(true),
+            Value::String(_) if self.strict => self.unfit("this format is not known"),
+            Value::String(_) => Ok(false),
+            _ => self.unfit("it must be a string"),
+        }
+    }
+
+    fn patterns(&mut self, value: &mut Value, whole: &Value) -> Result<bool, Unfit> {
+        let patterns = self.named(value, whole)?;
+        for pattern in patterns.keys() {
+            match readable(pattern) {
+                Err(reason) if self.strict => {
+                    return self.at_key(pattern, |walk| walk.unfit(reason));
+                }
+                // Without this one, what the other ones and `additionalProperties` mean is another thing.
+                Err(_) => return Ok(false),
+                Ok(()) => {}
+            }
+        }
+        Ok(true)
+    }
+
+    fn schemas(&mut self, value: &mut Value, whole: &Value) -> Result<(), Unfit> {
+        let Value::Array(schemas) = value else {
+            return self.unfit("it must be an array");
+        };
+        let count = schemas.len();
+        if count > MOST_ALTERNATIVES {
+            return self.unfit(format!(
+                "it has {count} schemas; at most {MOST_ALTERNATIVES} can be enforced"
+            ));
+        }
+        for (index, schema) in schemas.iter_mut().enumerate() {
+            self.at(&format!("[{index}]"), |walk| walk.schema(schema, whole))?;
+        }
+        Ok(())
+    }
+
+    fn named<'v>(
+        &mut self,
+        value: &'v mut Value,
+        whole: &Value,
+    ) -> Result<&'v Map<String, Value>, Unfit> {
+        let Value::Object(schemas) = value else {
+            return self.unfit("it must be an object");
+        };
+        for (name, schema) in schemas.iter_mut() {
+            self.at_key(name, |walk| walk.schema(schema, whole))?;
+        }
+        Ok(schemas)
+    }
+
+    /// Refuses a value with a number in it that would become another one.
+    fn exact(&self, _value: &Value) -> Result<(), Unfit> {
+        let inside = |path: &&String| {
+            let rest = path.strip_prefix(&self.path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        match self.rounded.iter().find(inside) {
+            Some(path) => Err(Unfit {
+                path: path.clone(),
+                reason: "a number with so many digits cannot be enforced exactly".to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn count(&self, value: &mut Value) -> Result<(), Unfit> {
+        if value.is_u64() {
+            return Ok(());
+        }
+        // 2.0 is a whole number as well.
+        let whole = value.to_string();
+        let whole = whole.strip_suffix(".0").unwrap_or_default();
+        match whole.parse::<u64>() {
+            Ok(count) => {
+                *value = count.into();
+                Ok(())
+            }
+            Err(_) => self.unfit("it must be a whole number, 0 or more"),
+        }
+    }
+
+    fn kind(&self, value: &Value) -> Result<(), Unfit> {
+        let is_one = |value: &Value| value.as_str().is_some_and(is_type);
+        let are = |values: &Vec<Value>| !values.is_empty() && values.iter().all(is_one);
+        if is_one(value) || value.as_array().is_some_and(are) {
+            return Ok(());
+        }
+        self.unfit("it must be the name of a JSON type, or an array of such names")
+    }
+
+    fn names(&self, value: &Value) -> Result<(), Unfit> {
+        match value.as_array() {
+            Some(names) if names.iter().all(Value::is_string) => Ok(()),
+            _ => self.unfit("it must be an array of strings"),
+        }
+    }
+
+    fn reference(&self, value: &Value, whole: &Value) -> Result<(), Unfit> {
+        let Value::String(reference) = value else {
+            return self.unfit("it must be a string");
+        };
+        // With a base of its own, or an anchor, the compiler looks it up.
+        let based = whole.get("$id").is_some() || whole.get("id").is_some();
+        let Some(pointer) = reference.strip_prefix('#') else {
+            return if based {
+                Ok(())
+            } else {
+                self.unfit("it must point into the schema itself, as '#/…' does")
+            };
+        };
+        let escaped = pointer.contains('%');
+        if based || escaped || !(pointer.is_empty() || pointer.starts_with('/')) {
+            return Ok(());
+        }
+        match whole.pointer(pointer) {
+            Some(_) => Ok(()),
+            None => self.unfit("nothing stands where it points to"),
+        }
+    }
+}
+
+/// Whether the engine of the grammars understands a regular expression.
+fn readable(pattern: &str) -> Result<(), String> {
+    let mut builder = RegexBuilder::new();
+    builder
+        .mk_regex_for_serach(&regex_to_lark(pattern, "dw"))
+        .map(|_| ())
+        .map_err(|error| super::super::reason::of_regex(&error.to_string()))
+}
+
+/// The first `oneOf`.
+pub(crate) fn first_one_of(schema: &Value, root: &str) -> Option<String> {
+    first(schema, root, &|fields| {
+        fields.contains_key("oneOf").then_some("oneOf")
+    })
+}
+
+/// The first bound on the number of members, where some of them may be missing.
+pub(crate) fn first_bound_of_members(schema: &Value, root: &str) -> Option<String> {
+    first(schema, root, &|fields| {
+        let optional = fields.get("properties").and_then(Value::as_object)?;
+        let required = fields.get("required").and_then(Value::as_array);
+        let may_miss = optional.keys().any(|name| {
+            !required.is_some_and(|names| names.iter().any(|known| known == name.as_str()))
+        });
+        let bounds = ["minProperties", "maxProperties"];
+        let mut bounds = bounds.into_iter();
+        bounds.find(|bound| may_miss && fields.contains_key(*bound))
+    })
+}
+
+/// The first place, from the outside in, where `found` finds something.
+fn first(
+    schema: &Value,
+    path: &str,
+    found: &dyn Fn(&Map<String, Value>) -> Option<&'static str>,
+) -> Option<String> {
+    match schema {
+        Value::Object(fields) => found(fields)
+            .map(|name| format!("{path}.{name}"))
+            .or_else(|| {
+                let mut fields = fields.iter();
+                fields.find_map(|(name, value)| first(value, &format!("{path}.{name}"), found))
+            }),
+        Value::Array(items) => {
+            let mut items = items.iter().enumerate();
+            items.find_map(|(index, item)| first(item, &format!("{path}[{index}]"), found))
+        }
+        _ => None,
+    }
+}
