@@ -3,6 +3,7 @@
 //! JSON is written without free white space: a weak model would fill an answer with it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use llguidance::{
     Matcher, ParserFactory,
@@ -16,15 +17,20 @@ use crate::prompt::{ReasoningFormat, ToolFormat};
 mod checked;
 mod dead_end;
 mod frame;
+mod guide;
+mod keys;
 mod reason;
 mod schema;
 mod tool;
 
 pub(crate) use checked::Checked;
+pub(crate) use guide::{Guide, GuideError};
 pub(crate) use schema::Schema;
 pub(crate) use tool::Tool;
 
 use frame::Beside;
+use guide::Quotes;
+use keys::{Keys, Start, Thought};
 use reason::TOO_LARGE;
 use schema::{Form, Unfit};
 
@@ -34,6 +40,7 @@ const ANSWER: &str = "answer";
 /// Compiles grammars for one model.
 pub(crate) struct Grammars {
     factory: ParserFactory,
+    quotes: Arc<Quotes>,
 }
 
 /// A shape that an answer must have.
@@ -93,6 +100,11 @@ pub(crate) enum GrammarError {
     /// The answer got to where the shape has too many alternatives.
     #[error("The format of the answer cannot be enforced: {}.", TOO_LARGE)]
     TooLarge(&'static str),
+    /// The answer got to where only keys that it already has can come.
+    #[error(
+        "The format of the answer cannot be completed: an object needs more different keys than its names allow."
+    )]
+    KeysUsedUp(&'static str),
     /// A tool that must be called is not there.
     #[error("The tool '{0}' in 'tool_choice' is not one of the 'tools'.")]
     Choose(String),
@@ -113,6 +125,21 @@ impl Shape {
         match self {
             Self::Json(_) | Self::CallsOrJson(..) => "response_format",
             Self::Calls(_) | Self::CallsInText(_) => "tools",
+        }
+    }
+
+    /// Where there is JSON in the answer.
+    fn start(&self) -> Start {
+        match self {
+            Self::Json(_) => Start::AtOnce,
+            Self::Calls(calls) | Self::CallsOrJson(calls, _) => match calls.format {
+                ToolFormat::Llama => Start::InARow,
+                _ => Start::AtOnce,
+            },
+            Self::CallsInText(calls) => match calls.format {
+                ToolFormat::Llama => Start::Never,
+                _ => Start::Marked,
+            },
         }
     }
 
@@ -184,6 +211,21 @@ impl<'a> Part<'a> {
     }
 }
 
+// === impl Preamble ===
+
+impl Preamble {
+    fn thought(self) -> Thought {
+        match self {
+            Self::None => Thought::Over,
+            Self::Possible(format) => {
+                let (open, close) = format.frame();
+                Thought::Possible(open, close)
+            }
+            Self::Open(format) => Thought::Open(format.frame().1),
+        }
+    }
+}
+
 // === impl GrammarError ===
 
 impl GrammarError {
@@ -191,7 +233,7 @@ impl GrammarError {
     pub(crate) fn param(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Prepare(_) => None,
-            Self::TooLarge(param) => Some((*param).into()),
+            Self::TooLarge(param) | Self::KeysUsedUp(param) => Some((*param).into()),
             Self::Schema { path, .. } => Some(path.clone().into()),
             Self::Tools(_) => Some("tools".into()),
             Self::Choose(_) => Some("tool_choice".into()),
@@ -220,22 +262,20 @@ impl Grammars {
             verbose_errors: false,
             ..ParserLimits::default()
         };
-        Ok(Self { factory })
+        let quotes = Arc::new(Quotes::new(vocabulary));
+        Ok(Self { factory, quotes })
     }
 
     /// Compiles a shape; up to a good part of a second for a big schema.
     ///
     /// The answer can end only where the shape is complete, and can get there from everywhere. A
     /// schema whose limits only show while it is obeyed makes the matcher fail later: its errors are to be watched.
-    pub(crate) fn compile(
-        &self,
-        shape: &Shape,
-        preamble: Preamble,
-    ) -> Result<Matcher, GrammarError> {
+    pub(crate) fn compile(&self, shape: &Shape, preamble: Preamble) -> Result<Guide, GrammarError> {
         let parts = shape.parts()?;
         let frame = shape.frame(self.trie(), preamble);
         let grammars = parts.iter().map(|part| part.grammar(&part.name));
-        self.matcher(frame, grammars.collect()).map_err(|reason| {
+        let matcher = self.matcher(frame, grammars.collect());
+        let matcher = matcher.map_err(|reason| {
             // With several schemas: which of them is it?
             let at_fault = parts.iter().find_map(|part| {
                 let alone = frame::json(self.trie(), Preamble::None);
@@ -247,7 +287,9 @@ impl Grammars {
                 (None, [part]) => part.unfit(&reason),
                 (None, _) => GrammarError::Tools(reason::of_schema(&reason)),
             }
-        })
+        })?;
+        let keys = Keys::new(shape.start(), preamble.thought());
+        Ok(Guide::new(matcher, keys, Arc::clone(&self.quotes)))
     }
 
     fn matcher(&self, frame: String, parts: Vec<GrammarWithLexer>) -> Result<Matcher, String> {

@@ -6,9 +6,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
-use super::{Calls, Grammars, Preamble, Schema, Shape, Tool};
+use super::{Calls, Grammars, GuideError, Preamble, Schema, Shape, Tool};
 
 mod beside;
+mod keys;
 mod refused;
 use crate::prompt::{ReasoningFormat, ToolFormat};
 
@@ -24,6 +25,7 @@ fn vocabulary(special: &[&str]) -> TokEnv {
             .map(|text| [b"\xff", text.as_bytes()].concat()),
     );
     words.push(b"<tool_call>".to_vec());
+    words.push(br#"", "a": "#.to_vec());
     let info = TokRxInfo::new(u32::try_from(words.len()).unwrap(), END);
     Arc::new(ApproximateTokEnv::new(TokTrie::from(&info, &words)))
 }
@@ -41,12 +43,18 @@ fn accepts(grammars: &Grammars, shape: &Shape, preamble: Preamble, answer: &str)
 fn accepts_tokens(grammars: &Grammars, shape: &Shape, preamble: Preamble, answer: &[u32]) -> bool {
     let mut matcher = grammars.compile(shape, preamble).unwrap();
     for token in answer {
-        if !matcher.compute_mask_or_eos().unwrap().is_allowed(*token) {
+        let allowed = matcher.allowed();
+        if !allowed.is_ok_and(|allowed| allowed.is_allowed(*token)) {
             return false;
         }
-        matcher.consume_token(*token).unwrap();
+        match matcher.consume(*token) {
+            Err(GuideError::Repeats) => return false,
+            consumed => consumed.unwrap(),
+        }
     }
-    matcher.compute_mask_or_eos().unwrap().is_allowed(END)
+    matcher
+        .allowed()
+        .is_ok_and(|allowed| allowed.is_allowed(END))
 }
 
 #[track_caller]

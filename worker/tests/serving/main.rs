@@ -6,6 +6,7 @@
 )]
 
 mod harness;
+mod keys;
 mod answers;
 mod sampling;
 mod shapes;

@@ -46,7 +46,7 @@ impl Choice {
         let grammar = prepared
             .grammar
             .as_ref()
-            .map(|grammar| grammar.matcher.deep_clone());
+            .map(|grammar| grammar.guide.deep_clone());
         Self {
             index,
             sampler: Sampler::new(
@@ -99,6 +99,9 @@ impl Choice {
         match (error, self.grammar_param) {
             (SampleError::Grammar, Some(param)) => {
                 Failure::invalid(param, GrammarError::TooLarge(param).to_string())
+            }
+            (SampleError::Keys, Some(param)) => {
+                Failure::invalid(param, GrammarError::KeysUsedUp(param).to_string())
             }
             _ => Failure::new(FailureKind::Internal, error.to_string()),
         }

@@ -5,7 +5,6 @@ mod shape;
 
 use std::sync::Arc;
 
-use llguidance::Matcher;
 use tokio::time::Instant;
 
 use crate::admit;
@@ -14,7 +13,7 @@ use crate::engine::embedded::load::Model;
 use crate::engine::embedded::sample::TokenId;
 use crate::engine::reply::Reply;
 use crate::event::Failure;
-use crate::grammar::{Preamble, Shape};
+use crate::grammar::{Guide, Preamble, Shape};
 use crate::output::{self, OutputFormat};
 use crate::request::{
     Chat, Prompt, Request, ResponseFormat, Sampling, TextSource, ToolChoice, check_price,
@@ -78,7 +77,7 @@ pub(super) struct Prepared {
 /// A grammar that an answer obeys.
 pub(super) struct Grammar {
     /// Where the answer begins.
-    pub(super) matcher: Matcher,
+    pub(super) guide: Guide,
     /// The OpenAI field that asks for it.
     pub(super) param: &'static str,
 }
@@ -185,9 +184,9 @@ impl Model {
         let grammar = match shape {
             Some((shape, preamble)) => {
                 (attempt.go_on)()?;
-                let matcher = self.compile(&shape, preamble)?;
+                let guide = self.compile(&shape, preamble)?;
                 let param = shape.param();
-                Some(Grammar { matcher, param })
+                Some(Grammar { guide, param })
             }
             None => None,
         };

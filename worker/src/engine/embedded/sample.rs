@@ -6,8 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use llguidance::Matcher;
-
+use crate::grammar::{Guide, GuideError};
 use crate::request::Sampling;
 
 /// A token's number in the vocabulary.
@@ -17,7 +16,7 @@ pub(super) type TokenId = u32;
 pub(super) struct Sampler {
     sampling: Arc<Sampling>,
     random: Random,
-    grammar: Option<Matcher>,
+    grammar: Option<Guide>,
     // How often each token came in the answer.
     produced: HashMap<TokenId, u32>,
     // Tokens that a repetition penalty applies to: of the prompt and the answer.
@@ -37,6 +36,9 @@ pub(super) enum SampleError {
     /// The grammar's matcher gave up; its own words may quote the answer, and are not passed on.
     #[error("the grammar of the requested format cannot go on")]
     Grammar,
+    /// Every token that the grammar allows leads to a key that its object already has.
+    #[error("only keys that the object already has are possible")]
+    Keys,
     /// All tokens are excluded, or the logits are not numbers.
     #[error("no token is possible")]
     NoToken,
@@ -52,7 +54,7 @@ impl Sampler {
     pub(super) fn new(
         sampling: Arc<Sampling>,
         choice: u32,
-        grammar: Option<Matcher>,
+        grammar: Option<Guide>,
         prompt: &[i32],
     ) -> Self {
         let seed = match sampling.seed {
@@ -84,38 +86,56 @@ impl Sampler {
             logits: adjusted,
             candidates,
         } = scratch;
-        let logits = if self.adjusts() {
-            adjusted.clear();
-            adjusted.extend_from_slice(logits);
-            self.adjust(adjusted)?;
-            &adjusted[..]
+        if !self.adjusts() {
+            let token = self.choose(logits, candidates)?;
+            self.count(token);
+            return Ok(token);
+        }
+        adjusted.clear();
+        adjusted.extend_from_slice(logits);
+        self.adjust(adjusted)?;
+        let mut repeats = false;
+        loop {
+            let token = match self.choose(adjusted, candidates) {
+                Err(SampleError::NoToken) if repeats => return Err(SampleError::Keys),
+                token => token?,
+            };
+            match self.grammar.as_mut().map(|grammar| grammar.consume(token)) {
+                None | Some(Ok(())) => {
+                    self.count(token);
+                    return Ok(token);
+                }
+                Some(Err(GuideError::GaveUp)) => return Err(SampleError::Grammar),
+                // Another one is tried, of which there are fewer each time.
+                Some(Err(GuideError::Repeats)) => {
+                    repeats = true;
+                    adjusted[token as usize] = f32::NEG_INFINITY;
+                }
+            }
+        }
+    }
+
+    fn choose(
+        &mut self,
+        logits: &[f32],
+        candidates: &mut Vec<(f32, TokenId)>,
+    ) -> Result<TokenId, SampleError> {
+        if self.sampling.temperature <= 0.0 {
+            likeliest(logits).ok_or(SampleError::NoToken)
         } else {
-            logits
-        };
-        let token = if self.sampling.temperature <= 0.0 {
-            likeliest(logits).ok_or(SampleError::NoToken)?
-        } else {
-            self.draw(logits, candidates)?
-        };
-        self.accept(token)?;
-        Ok(token)
+            self.draw(logits, candidates)
+        }
     }
 
     /// The grammar allows nothing but the end.
     pub(super) fn is_complete(&self) -> bool {
-        self.grammar.as_ref().is_some_and(Matcher::is_stopped)
+        self.grammar.as_ref().is_some_and(Guide::is_complete)
     }
 
-    fn accept(&mut self, token: TokenId) -> Result<(), SampleError> {
+    fn count(&mut self, token: TokenId) {
         *self.produced.entry(token).or_default() += 1;
         if !is_none(self.sampling.repetition_penalty, 1.0) {
             self.repeated.insert(token);
-        }
-        match &mut self.grammar {
-            Some(grammar) if !grammar.is_stopped() => grammar
-                .consume_token(token)
-                .map_err(|_| SampleError::Grammar),
-            _ => Ok(()),
         }
     }
 
@@ -154,9 +174,10 @@ impl Sampler {
             }
         }
         if let Some(grammar) = &mut self.grammar {
-            let allowed = grammar
-                .compute_mask_or_eos()
-                .map_err(|_| SampleError::Grammar)?;
+            let allowed = grammar.allowed().map_err(|error| match error {
+                GuideError::GaveUp => SampleError::Grammar,
+                GuideError::Repeats => SampleError::Keys,
+            })?;
             for (token, logit) in (0..).zip(logits) {
                 if !allowed.is_allowed(token) {
                     *logit = f32::NEG_INFINITY;

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use llguidance::Matcher;
 
 use super::Attempt;
 use crate::engine::embedded::load::Model;
 use crate::event::{Failure, FailureKind};
-use crate::grammar::{Calls, GrammarError, Preamble, Schema, Shape, Tool};
+use crate::grammar::{Calls, GrammarError, Guide, Preamble, Schema, Shape, Tool};
 use crate::prompt::ToolFormat;
 use crate::request::{Chat, ResponseFormat, ToolChoice};
 
@@ -134,7 +133,7 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn compile(&self, shape: &Shape, preamble: Preamble) -> Result<Matcher, Failure> {
+    pub(super) fn compile(&self, shape: &Shape, preamble: Preamble) -> Result<Guide, Failure> {
         let grammars = self
             .grammars()
             .map_err(|error| Failure::new(FailureKind::Internal, error))?;
