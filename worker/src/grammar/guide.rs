@@ -43,7 +43,7 @@ impl Quotes {
             if bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER) {
                 continue;
             }
-            let quotes = bytes.iter().filter(|byte| **byte == b'"').count();
+            let quotes = memchr::memchr_iter(b'"', &bytes).count();
             for list in tokens.iter_mut().take(quotes) {
                 list.push(id);
             }

@@ -107,9 +107,11 @@ impl Keys {
 
     /// Follows what was written. False: a key came twice.
     pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
-        bytes
-            .iter()
-            .fold(true, |once, byte| self.step(*byte) && once)
+        let mut once = true;
+        for byte in bytes {
+            once &= self.step(*byte);
+        }
+        once
     }
 
     /// Whether these bytes would write a key twice.

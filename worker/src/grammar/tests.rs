@@ -74,7 +74,7 @@ fn check(shape: &Shape, good: &[&str], bad: &[&str]) {
     }
 }
 
-fn tool(name: &str, parameters: Value) -> Tool {
+fn tool(name: &str, parameters: &Value) -> Tool {
     Tool {
         name: name.to_owned(),
         parameters: Schema {
@@ -110,7 +110,7 @@ fn required(format: ToolFormat, tools: Vec<Tool>, parallel: bool) -> Shape {
 fn status_tool() -> Tool {
     tool(
         "get_order_status",
-        json!({ "type": "object", "properties": { "order_id": { "type": "string" } },
+        &json!({ "type": "object", "properties": { "order_id": { "type": "string" } },
                 "required": ["order_id"], "additionalProperties": false }),
     )
 }
@@ -118,7 +118,7 @@ fn status_tool() -> Tool {
 fn calls(format: ToolFormat, parallel: bool) -> Shape {
     required(
         format,
-        vec![status_tool(), tool("now", json!({}))],
+        vec![status_tool(), tool("now", &json!({}))],
         parallel,
     )
 }
@@ -296,7 +296,7 @@ proptest! {
             "properties": { "value": { "type": "string" }, "n": { "type": "integer" } },
             "required": ["value", "n"],
         });
-        let shape = required(ToolFormat::Hermes, vec![tool(&name, parameters)], false);
+        let shape = required(ToolFormat::Hermes, vec![tool(&name, &parameters)], false);
         let (name, value) = (json!(name), json!(value));
         let answer = format!(
             "<tool_call>{{\"name\": {name}, \"arguments\": {{\"value\": {value}, \"n\": {n}}}}}</tool_call>"

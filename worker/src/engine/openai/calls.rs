@@ -23,7 +23,7 @@ const MAX_CALLS: usize = 1024;
 /// The tool calls of one choice.
 #[derive(Default)]
 pub(super) struct Calls {
-    calls: Vec<Call>,
+    begun: Vec<Call>,
     // The call of the last fragment.
     last: usize,
     // How many of them were told.
@@ -72,11 +72,11 @@ impl Calls {
         let id = fragment.id.as_deref().unwrap_or_default();
         let at = match self.find(fragment.index, id, name, &arguments) {
             Some(at) => at,
-            None if self.calls.len() >= MAX_CALLS => return,
+            None if self.begun.len() >= MAX_CALLS => return,
             None => self.begin(fragment.index, id),
         };
         self.last = at;
-        let call = &mut self.calls[at];
+        let call = &mut self.begun[at];
         let arguments = call.joined.push(arguments);
         call.arguments.read(&arguments);
         if call.name.is_empty() && name.is_empty() {
@@ -108,7 +108,7 @@ impl Calls {
 
     /// Ends the calls. A call without arguments gets `{}`, so that clients can parse them.
     pub(super) fn finish(&mut self, said: &mut Vec<ToolCallFragment>) {
-        for call in &mut self.calls {
+        for call in &mut self.begun {
             let Some(index) = call.told else { continue };
             let half = call.joined.finish().map(String::from);
             let none = (!call.arguments.begun).then(|| "{}".to_owned());
@@ -127,11 +127,11 @@ impl Calls {
     /// The call that a fragment goes on with. None: it begins another one.
     fn find(&self, index: Option<i64>, id: &str, name: &str, arguments: &Wide) -> Option<usize> {
         let known = match index {
-            Some(_) => self.calls.iter().rposition(|call| call.index == index)?,
-            None if id.is_empty() => self.calls.len().checked_sub(1).map(|_| self.last)?,
-            None => return self.calls.iter().position(|call| call.id == id),
+            Some(_) => self.begun.iter().rposition(|call| call.index == index)?,
+            None if id.is_empty() => self.begun.len().checked_sub(1).map(|_| self.last)?,
+            None => return self.begun.iter().position(|call| call.id == id),
         };
-        let call = &self.calls[known];
+        let call = &self.begun[known];
         // A fragment that names its call is either its first one, or of a server that says the name
         // each time; then nothing but the name is the same in another call.
         let another = !name.is_empty()
@@ -143,11 +143,11 @@ impl Calls {
     }
 
     fn begin(&mut self, index: Option<i64>, id: &str) -> usize {
-        let taken = self.calls.iter().any(|call| call.id == id);
+        let taken = self.begun.iter().any(|call| call.id == id);
         let usable = (1..=MAX_ID_BYTES).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_graphic())
             && !taken;
-        self.calls.push(Call {
+        self.begun.push(Call {
             index,
             id: if usable { id.to_owned() } else { random_id() },
             name: String::new(),
@@ -156,7 +156,7 @@ impl Calls {
             joined: Joined::default(),
             arguments: Nesting::default(),
         });
-        self.calls.len() - 1
+        self.begun.len() - 1
     }
 }
 

@@ -98,7 +98,9 @@ impl Scan<'_> {
         let mut index = 0;
         while !matches!(self.peek(), b']' | 0) {
             let end = self.path.len();
-            self.path.push_str(&format!("[{index}]"));
+            self.path.push('[');
+            self.path.push_str(&index.to_string());
+            self.path.push(']');
             self.value();
             self.path.truncate(end);
             index += 1;

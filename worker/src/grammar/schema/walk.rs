@@ -89,9 +89,8 @@ impl Walk<'_> {
             Keyword::Pattern => return self.pattern(value),
             Keyword::Format => return self.format(value),
             Keyword::Patterns => return self.patterns(value, whole),
-            Keyword::Schema => self.schema(value, whole)?,
             Keyword::Items if value.is_array() => self.schemas(value, whole)?,
-            Keyword::Items => self.schema(value, whole)?,
+            Keyword::Schema | Keyword::Items => self.schema(value, whole)?,
             Keyword::Schemas => self.schemas(value, whole)?,
             Keyword::Named => {
                 self.named(value, whole)?;

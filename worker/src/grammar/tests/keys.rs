@@ -28,7 +28,7 @@ fn no_key_comes_twice() {
 
 #[test]
 fn no_argument_comes_twice_however_calls_are_written() {
-    let shape = |format| required(format, vec![tool("f", json!({}))], true);
+    let shape = |format| required(format, vec![tool("f", &json!({}))], true);
     for (format, before, after) in [
         (
             ToolFormat::Hermes,
