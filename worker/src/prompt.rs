@@ -1,6 +1,7 @@
 //! A conversation becomes the model's own prompt text.
 
 use std::error::Error as _;
+use std::ops::Range;
 
 use minijinja::{Environment, ErrorKind, Value};
 
@@ -12,11 +13,13 @@ mod format;
 mod habits;
 mod jinja;
 mod limited;
+mod spelling;
 
 use cause::Cause;
 pub(crate) use format::{ReasoningFormat, ToolFormat};
 use habits::Habits;
 use limited::Limited;
+use spelling::{Controls, Marked};
 
 /// Name of the one template in the environment.
 const CHAT: &str = "chat";
@@ -37,6 +40,7 @@ pub(crate) struct ChatTemplate {
     habits: Habits,
     tool_format: Option<ToolFormat>,
     reasoning_format: Option<ReasoningFormat>,
+    controls: Controls,
 }
 
 struct Compiled {
@@ -50,6 +54,8 @@ pub(crate) struct SpecialTokens {
     pub(crate) bos: String,
     /// Text of the token that ends a turn; empty where the model has none.
     pub(crate) eos: String,
+    /// Texts of all tokens that are not text.
+    pub(crate) control: Vec<String>,
 }
 
 /// What a template is rendered with: the client's own JSON.
@@ -66,10 +72,19 @@ pub(crate) struct Conversation<'a> {
     pub(crate) template_kwargs_json: &'a [u8],
 }
 
+/// What the client gives a template.
+struct Given {
+    messages: Value,
+    tools: Value,
+    kwargs: Vec<(String, Value)>,
+}
+
 /// A prompt, ready for the tokenizer (which must add no beginning token of its own).
 pub(crate) struct Rendered {
     /// The text.
     pub(crate) text: String,
+    /// Its parts in which no text is a control token, in order: the client spells one there.
+    pub(crate) plain: Vec<Range<usize>>,
     /// The prompt ends inside the model's reasoning.
     pub(crate) reasoning_open: bool,
 }
@@ -133,6 +148,14 @@ impl TemplateError {
         }
     }
 
+    fn no_mark() -> Self {
+        Self::Read {
+            param: "messages",
+            reason: "it has every ideograph from U+20000 to U+2A6D6; please leave one out"
+                .to_owned(),
+        }
+    }
+
     // The error's own text can quote the conversation, its kind and place cannot.
     fn of_render(error: &minijinja::Error) -> Self {
         let mut cause = error.source();
@@ -179,6 +202,7 @@ impl ChatTemplate {
             .map_err(TemplateError::Compile)?;
         let tool_format = ToolFormat::of_template(source);
         let reasoning_format = ReasoningFormat::of_template(source);
+        let controls = Controls::new(special.control.iter().map(String::as_str), source);
         let compiled = Compiled {
             environment,
             special,
@@ -186,9 +210,11 @@ impl ChatTemplate {
         let habits = Habits::find(source, |messages| {
             compiled
                 .text(
-                    messages,
-                    Value::from(()),
-                    Vec::new(),
+                    &Given {
+                        messages,
+                        tools: Value::from(()),
+                        kwargs: Vec::new(),
+                    },
                     Limited::new(usize::MAX, &|| true),
                 )
                 .ok()
@@ -198,6 +224,7 @@ impl ChatTemplate {
             habits,
             tool_format,
             reasoning_format,
+            controls,
         })
     }
 
@@ -223,7 +250,7 @@ impl ChatTemplate {
         most_bytes: usize,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Rendered, TemplateError> {
-        let text = self
+        let (text, plain) = self
             .text(chat, most_bytes, go_on)
             .map_err(|error| self.blame(error, chat, most_bytes, go_on))?;
         let reasoning_open = self
@@ -231,21 +258,26 @@ impl ChatTemplate {
             .is_some_and(|reasoning| text.trim_end().ends_with(reasoning.frame().0));
         Ok(Rendered {
             text,
+            plain,
             reasoning_open,
         })
     }
 
+    /// The prompt, and what of it the client spells.
     fn text(
         &self,
         chat: &Conversation<'_>,
         most_bytes: usize,
         go_on: &dyn Fn() -> bool,
-    ) -> Result<String, TemplateError> {
-        let messages = conversation::messages(chat.messages_json, &self.habits)?;
-        let tools = conversation::tools(chat.tools_json)?;
-        let kwargs = conversation::object(chat.template_kwargs_json, KWARGS)?;
+    ) -> Result<(String, Vec<Range<usize>>), TemplateError> {
+        let given = Given {
+            messages: conversation::messages(chat.messages_json, &self.habits)?,
+            tools: conversation::tools(chat.tools_json)?,
+            kwargs: conversation::object(chat.template_kwargs_json, KWARGS)?,
+        };
         let text = Limited::new(most_bytes, go_on);
-        self.compiled.text(messages, tools, kwargs, text)
+        let text = self.compiled.text(&given, text)?;
+        self.plain_parts(text, &given, most_bytes, go_on)
     }
 
     /// A template does not say what it fails on, so it is tried without the parts that can be left out.
@@ -281,27 +313,84 @@ impl ChatTemplate {
             error
         }
     }
+
+    /// Finds in a prompt what the client spells, by rendering it again with marks.
+    fn plain_parts(
+        &self,
+        text: String,
+        given: &Given,
+        most_bytes: usize,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<(String, Vec<Range<usize>>), TemplateError> {
+        let mark = self.controls.mark_for(&given.values());
+        let Some(mark) = mark.map_err(|()| TemplateError::no_mark())? else {
+            return Ok((text, Vec::new()));
+        };
+        // Templates look for the marks of reasoning in what the model has written before.
+        let written = self.reasoning_format.map_or(&[][..], |it| it.markers());
+        let marked = given.marked(&self.controls, mark, written);
+        // A mark has four bytes, and no two are in one character.
+        let limit = Limited::new(most_bytes.saturating_mul(5), go_on);
+        let marked = Marked::new(&self.compiled.text(&marked, limit)?, mark);
+        if marked.text == text {
+            let plain = self.controls.plain_parts(&marked);
+            return Ok((text, plain));
+        }
+        // The template compares or measures texts, so the marks have changed more than what is tokenized.
+        if self.controls.are_own(&text, &marked) {
+            return Ok((text, Vec::new()));
+        }
+        let plain = self.controls.plain_parts(&marked);
+        Ok((marked.text, plain))
+    }
+}
+
+// === impl Given ===
+
+impl Given {
+    fn values(&self) -> Vec<&Value> {
+        let kwargs = self.kwargs.iter().map(|(_, value)| value);
+        [&self.messages, &self.tools]
+            .into_iter()
+            .chain(kwargs)
+            .collect()
+    }
+
+    /// The same with marks; `written`: control tokens that a model's own messages may have.
+    fn marked(&self, controls: &Controls, mark: char, written: &[&str]) -> Self {
+        let message = |message: Value| {
+            let role = message.get_attr("role").unwrap_or_default();
+            let kept = match role.as_str() {
+                Some("assistant") => written,
+                _ => &[],
+            };
+            controls.marked(&message, mark, kept)
+        };
+        let messages = self.messages.try_iter().into_iter().flatten();
+        let kwargs = self.kwargs.iter();
+        Self {
+            messages: messages.map(message).collect(),
+            tools: controls.marked(&self.tools, mark, &[]),
+            kwargs: kwargs
+                .map(|(name, value)| (name.clone(), controls.marked(value, mark, &[])))
+                .collect(),
+        }
+    }
 }
 
 // === impl Compiled ===
 
 impl Compiled {
-    fn text(
-        &self,
-        messages: Value,
-        tools: Value,
-        kwargs: Vec<(String, Value)>,
-        mut text: Limited<'_>,
-    ) -> Result<String, TemplateError> {
+    fn text(&self, given: &Given, mut text: Limited<'_>) -> Result<String, TemplateError> {
         let own = [
-            messages,
-            tools,
+            given.messages.clone(),
+            given.tools.clone(),
             Value::from(self.special.bos.as_str()),
             Value::from(self.special.eos.as_str()),
             Value::from(true),
         ];
         let own = GIVEN.into_iter().map(ToOwned::to_owned).zip(own);
-        let variables: Value = kwargs.into_iter().chain(own).collect();
+        let variables: Value = given.kwargs.iter().cloned().chain(own).collect();
         let template = self.environment.get_template(CHAT);
         let rendered = template
             .and_then(|template| template.render_captured_to(variables, &mut text).map(drop));

@@ -14,3 +14,4 @@ mod cache;
 mod load;
 mod life;
 mod long_prompts;
+mod texts;

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::engine::embedded::kv::Token;
 use crate::engine::embedded::prepare::Job;
 use crate::engine::embedded::sample::TokenId;
-use crate::engine::embedded::tokenize::{TokenizeError, Tokenizer};
+use crate::engine::embedded::tokenize::{Text, TokenizeError, Tokenizer};
 use crate::grammar::{Checked, Grammars};
 use crate::prompt::{ChatTemplate, Conversation, SpecialTokens};
 use crate::state::{Capacity, State};
@@ -144,8 +144,8 @@ impl Model {
             });
         }
         let limits = Limits::new(config, &llama)?;
-        let template = template(&llama);
         let vocabulary = Vocabulary::new(&llama);
+        let template = template(&llama, &vocabulary);
         let tokenizer = Tokenizer::new(&llama, |token| vocabulary.bytes(token.0.cast_unsigned()));
         let mut model = Self {
             llama,
@@ -172,8 +172,13 @@ impl Model {
         let rendered =
             template.and_then(|template| template.render(&empty, usize::MAX, &|| true).ok());
         let go_on = |_| Ok::<(), Infallible>(());
-        let tokens = rendered
-            .and_then(|rendered| self.tokenize(&rendered.text, true, usize::MAX, go_on).ok());
+        let tokens = rendered.and_then(|rendered| {
+            let text = Text::Rendered {
+                text: &rendered.text,
+                plain: &rendered.plain,
+            };
+            self.tokenize(text, usize::MAX, go_on).ok()
+        });
         tokens.map_or(0, |tokens| u32::try_from(tokens.len()).unwrap_or(u32::MAX))
     }
 
@@ -217,18 +222,14 @@ impl Model {
         }
     }
 
-    /// The tokens of a text; `markers`: the texts of control tokens become those tokens. See
-    /// [`Tokenizer::tokenize`].
+    /// The tokens of a text. See [`Tokenizer::tokenize`].
     pub(super) fn tokenize<E>(
         &self,
-        text: &str,
-        markers: bool,
+        text: Text<'_>,
         most: usize,
         go_on: impl FnMut(usize) -> Result<(), E>,
     ) -> Result<Vec<Token>, TokenizeError<E>> {
-        let text = text.as_bytes();
-        self.tokenizer
-            .tokenize(&self.llama, text, markers, most, go_on)
+        self.tokenizer.tokenize(&self.llama, text, most, go_on)
     }
 
     /// How many tokens there are.
@@ -296,7 +297,7 @@ fn check_file(path: &Path) -> Result<(), LoadError> {
     }
 }
 
-fn template(llama: &LlamaModel) -> Result<ChatTemplate, String> {
+fn template(llama: &LlamaModel, vocabulary: &Vocabulary) -> Result<ChatTemplate, String> {
     let source = llama
         .chat_template(None)
         .map_err(|_| "This model has no chat template; use /v1/completions.".to_owned())?
@@ -312,6 +313,7 @@ fn template(llama: &LlamaModel) -> Result<ChatTemplate, String> {
     let special = SpecialTokens {
         bos: text(vocab.bos()),
         eos: text(vocab.eos()),
+        control: vocabulary.control_names().map(ToOwned::to_owned).collect(),
     };
     ChatTemplate::new(&source, special).map_err(|error| error.to_string())
 }

@@ -11,6 +11,7 @@ use crate::admit;
 use crate::engine::embedded::kv::{Block, Token};
 use crate::engine::embedded::load::Model;
 use crate::engine::embedded::sample::TokenId;
+use crate::engine::embedded::tokenize::Text;
 use crate::engine::reply::Reply;
 use crate::event::Failure;
 use crate::grammar::{Guide, Preamble, Shape};
@@ -245,7 +246,11 @@ impl Model {
             .map_err(|error| Failure::invalid("model", error.clone()))?;
         self.check_tools(chat, template.tool_format(), attempt)?;
         let rendered = self.render(template, chat, attempt)?;
-        let tokens = self.tokens(&rendered.text, true, "messages", attempt)?;
+        let text = Text::Rendered {
+            text: &rendered.text,
+            plain: &rendered.plain,
+        };
+        let tokens = self.tokens(text, "messages", attempt)?;
         let wanted = Wanted::new(chat, format, template.tool_format())?;
         let reasoning = template.reasoning_format();
         let preamble = match reasoning {
@@ -283,7 +288,7 @@ impl Model {
             TextSource::Text(text) => (
                 match text.as_str() {
                     "" => self.beginning(),
-                    text => self.tokens(text, false, "prompt", attempt)?,
+                    text => self.tokens(Text::Written(text), "prompt", attempt)?,
                 },
                 text.len(),
                 echo.then_some(text),

@@ -8,6 +8,7 @@
 mod cuts;
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
@@ -33,8 +34,32 @@ pub(super) struct Tokenizer {
     plain: Cuts,
     // For a rendered conversation, in which control tokens are recognized.
     marked: Cuts,
+    // For a prompt that the caller wrote whole: the same, but what the model adds is added once.
+    written: Cuts,
+    // A control token can take the white space beside it.
+    strips: bool,
     // Bytes of the longest token. None: a token can stand for any number of bytes.
     longest: Option<NonZeroUsize>,
+}
+
+/// A prompt, and where texts of control tokens are those tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Text<'t> {
+    /// A rendered conversation, in which they are, but in its `plain` parts. Its template has written the
+    /// token that begins a prompt.
+    Rendered {
+        text: &'t str,
+        plain: &'t [Range<usize>],
+    },
+    /// A prompt without a template, in which they are. The model's own beginning is put before it.
+    Written(&'t str),
+}
+
+/// A part of a prompt.
+struct Part {
+    range: Range<usize>,
+    // Texts of control tokens are those tokens.
+    markers: bool,
 }
 
 /// Why a text was not tokenized.
@@ -78,18 +103,23 @@ impl Tokenizer {
             return Self {
                 plain: Cuts::none(),
                 marked: Cuts::none(),
+                written: Cuts::none(),
+                strips,
                 longest: None,
             };
         }
-        // What is added behind a plain text would be added behind each of its pieces.
+        let all = [own.as_slice(), &control].concat();
+        // What the model adds behind a text would be added behind its first piece.
         let ends = vocab.should_add_eos() || vocab.should_add_sep();
         Self {
-            plain: if ends {
+            plain: Cuts::behind(&own),
+            marked: Cuts::behind(&all),
+            written: if ends {
                 Cuts::none()
             } else {
-                Cuts::behind(&own)
+                Cuts::behind(&all)
             },
-            marked: Cuts::behind(&[own.as_slice(), &control].concat()),
+            strips,
             longest: NonZeroUsize::new(longest),
         }
     }
@@ -106,8 +136,8 @@ impl Tokenizer {
             .map_or(usize::MAX, |longest| tokens.saturating_mul(longest.get()))
     }
 
-    /// The tokens of a text. With `markers`, the texts of control tokens become those tokens. `go_on` is
-    /// called with the number of bytes of each piece before the piece is tokenized.
+    /// The tokens of a text. `go_on` is called with the number of bytes of each piece before the piece is
+    /// tokenized.
     ///
     /// # Errors
     ///
@@ -115,50 +145,96 @@ impl Tokenizer {
     pub(super) fn tokenize<E>(
         &self,
         llama: &LlamaModel,
-        text: &[u8],
-        markers: bool,
+        text: Text<'_>,
         most: usize,
         go_on: impl FnMut(usize) -> Result<(), E>,
     ) -> Result<Vec<Token>, TokenizeError<E>> {
-        let cuts = if markers { &self.marked } else { &self.plain };
-        self.pieces(
-            llama,
-            text,
-            cuts.ends(text, SHORT, PIECE),
-            markers,
-            most,
-            go_on,
-        )
+        self.in_pieces(llama, text, (SHORT, PIECE), most, go_on)
     }
 
-    fn pieces<E>(
+    /// `(short, least)`: see [`Cuts::ends`].
+    fn in_pieces<E>(
         &self,
         llama: &LlamaModel,
-        text: &[u8],
-        ends: impl Iterator<Item = usize>,
-        markers: bool,
+        text: Text<'_>,
+        (short, least): (usize, usize),
         most: usize,
         mut go_on: impl FnMut(usize) -> Result<(), E>,
     ) -> Result<Vec<Token>, TokenizeError<E>> {
         let vocab = llama.vocab();
+        let bytes = text.bytes();
         let (mut tokens, mut of_piece) = (Vec::new(), Vec::new());
-        let mut start = 0;
-        for end in ends {
-            let at_least = tokens.len() + self.at_least(text.len() - start);
-            if at_least > most {
-                return Err(TokenizeError::TooLong { at_least });
+        for Part { range, markers } in text.parts(self.strips) {
+            let part = &bytes[range.clone()];
+            let cuts = match (text, markers) {
+                (_, false) => &self.plain,
+                (Text::Rendered { .. }, true) => &self.marked,
+                (Text::Written(_), true) => &self.written,
+            };
+            let mut start = 0;
+            for end in cuts.ends(part, short, least) {
+                let left = bytes.len() - range.start - start;
+                let at_least = tokens.len() + self.at_least(left);
+                if at_least > most {
+                    return Err(TokenizeError::TooLong { at_least });
+                }
+                go_on(end - start).map_err(TokenizeError::Stopped)?;
+                of_piece.clear();
+                // With room for a token per byte, llama.cpp is never called twice for one piece.
+                of_piece.reserve(end - start + ROOM);
+                let begins = start == 0 && matches!(text, Text::Written(_));
+                vocab.tokenize_into(&part[start..end], &mut of_piece, begins, markers);
+                tokens.extend(of_piece.iter().map(|token| token.0));
+                start = end;
             }
-            go_on(end - start).map_err(TokenizeError::Stopped)?;
-            of_piece.clear();
-            // With room for a token per byte, llama.cpp is never called twice for one piece.
-            of_piece.reserve(end - start + ROOM);
-            // A chat template writes the beginning token itself; plain text gets the model's own.
-            let begins = !markers && start == 0;
-            vocab.tokenize_into(&text[start..end], &mut of_piece, begins, markers);
-            tokens.extend(of_piece.iter().map(|token| token.0));
-            start = end;
         }
         Ok(tokens)
+    }
+}
+
+// === impl Text ===
+
+impl<'t> Text<'t> {
+    fn bytes(self) -> &'t [u8] {
+        match self {
+            Self::Rendered { text, .. } | Self::Written(text) => text.as_bytes(),
+        }
+    }
+
+    /// Its parts in order. Where control tokens take the white space beside them (`strips`), it goes with
+    /// them.
+    fn parts(self, strips: bool) -> Vec<Part> {
+        let bytes = self.bytes();
+        let plain = match self {
+            Self::Rendered { plain, .. } => plain,
+            Self::Written(_) => &[],
+        };
+        let mut parts = Vec::with_capacity(2 * plain.len() + 1);
+        let mut start = 0;
+        for range in plain {
+            let mut range = range.clone();
+            if strips {
+                let text = &bytes[range.clone()];
+                range.start += text.len() - text.trim_ascii_start().len();
+                range.end -= text.len() - text.trim_ascii_end().len();
+            }
+            if range.is_empty() {
+                continue;
+            }
+            let (before, markers) = (start..range.start, true);
+            start = range.end;
+            if !before.is_empty() {
+                let range = before;
+                parts.push(Part { range, markers });
+            }
+            let markers = false;
+            parts.push(Part { range, markers });
+        }
+        let (range, markers) = (start..bytes.len(), true);
+        if !range.is_empty() || parts.is_empty() {
+            parts.push(Part { range, markers });
+        }
+        parts
     }
 }
 

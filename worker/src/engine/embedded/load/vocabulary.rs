@@ -71,6 +71,13 @@ impl Vocabulary {
         self.controls.get(name.as_bytes()).copied()
     }
 
+    /// What the control tokens are called that have a name in characters.
+    pub(super) fn control_names(&self) -> impl Iterator<Item = &str> {
+        self.controls
+            .keys()
+            .filter_map(|name| str::from_utf8(name).ok())
+    }
+
     /// The token ends the model's turn.
     pub(super) fn ends_turn(&self, token: TokenId) -> bool {
         self.end_of_turn

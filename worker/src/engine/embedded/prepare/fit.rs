@@ -3,7 +3,7 @@
 use super::Attempt;
 use crate::engine::embedded::kv::Token;
 use crate::engine::embedded::load::Model;
-use crate::engine::embedded::tokenize::TokenizeError;
+use crate::engine::embedded::tokenize::{Text, TokenizeError};
 use crate::engine::requests::cancelled;
 use crate::event::Failure;
 use crate::prompt::{ChatTemplate, Conversation, Rendered, TemplateError};
@@ -37,12 +37,11 @@ impl Model {
     /// The tokens of a text that fit into the context.
     pub(super) fn tokens(
         &self,
-        text: &str,
-        markers: bool,
+        text: Text<'_>,
         param: &'static str,
         attempt: &Attempt<'_>,
     ) -> Result<Vec<Token>, Failure> {
-        let tokens = self.tokenize(text, markers, self.most_tokens(), |bytes| {
+        let tokens = self.tokenize(text, self.most_tokens(), |bytes| {
             (attempt.go_on)()?;
             (attempt.tokenizes)(bytes);
             Ok(())
