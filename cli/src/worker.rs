@@ -3,6 +3,7 @@
 pub(crate) mod engine;
 mod gguf;
 mod spin;
+mod template;
 mod upstream;
 mod simulated;
 
@@ -58,6 +59,10 @@ pub(crate) struct Args {
         required_unless_present = "weights"
     )]
     files: Vec<PathBuf>,
+    /// Jinja template of conversations, in place of the model's own. Servers beside the worker are given theirs when
+    /// they are started
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
     /// Where it listens: `host:port` (port 0 picks a free one), or `unix:/path` for a socket that
     /// this user alone can reach
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
@@ -129,6 +134,9 @@ fn config(args: &Args) -> Result<(Config, Option<Scratch>), Failure> {
     if !matches!(chosen, Some(Chosen::Simulated)) {
         args.simulated.refuse()?;
     }
+    if let (Some(_), Some(chosen)) = (&args.chat_template, &chosen) {
+        return Err(template::refused(chosen));
+    }
     let (mut config, settings, scratch) = match chosen {
         Some(Chosen::Upstream(upstream)) => {
             args.engine.refuse_kv_tokens()?;
@@ -181,10 +189,16 @@ fn embedded(args: &Args) -> Result<(Config, EngineSettings, Option<Scratch>), Fa
             (builtin::unpack(model, folder)?, own)
         }
     };
-    let (name, settings) = match declared {
-        Some(declared) => (declared.name.to_string(), declared.engine),
-        None => (args.model.clone(), EngineSettings::default()),
+    let given = args.chat_template.as_deref().map(template::read);
+    let given = given.transpose().map_err(Failure::Failed)?;
+    let (name, settings, declared) = match declared {
+        Some(declared) => {
+            let template = declared.chat_template.as_deref().map(str::to_owned);
+            (declared.name.to_string(), declared.engine, template)
+        }
+        None => (args.model.clone(), EngineSettings::default(), None),
     };
-    let config = Config::new(args.listen.clone(), name, gguf);
+    let mut config = Config::new(args.listen.clone(), name, gguf);
+    config.chat_template = given.or(declared);
     Ok((config, settings, scratch))
 }

@@ -3,6 +3,7 @@
 mod source;
 mod engine;
 mod running;
+mod template;
 mod status;
 
 pub use engine::{EmbeddedEngine, Engine, RESERVED_VARIABLE, ServerEngine, VARIABLE_NAME};
@@ -16,6 +17,7 @@ pub use source::{
     PullPolicy, PvcSource, SecretKey, Source,
 };
 pub use status::{ConditionType, Loading, ModelDeploymentStatus, Reason};
+pub use template::{ChatTemplate, ConfigMapKey};
 
 use std::collections::BTreeMap;
 
@@ -96,6 +98,9 @@ pub struct ModelDeploymentSpec {
     /// The engine that computes it; absent: the embedded engine with its own settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Engine>,
+    /// The Jinja template that makes prompts of conversations; absent: the model's own. Base models have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<ChatTemplate>,
     /// How many workers serve it.
     #[serde(default)]
     pub scaling: Scaling,

@@ -43,6 +43,8 @@ pub struct ModelManifest {
     pub weights: Weights,
     /// How its engine is set.
     pub engine: EngineSettings,
+    /// The template of conversations in place of the model's own.
+    pub chat_template: Option<Arc<str>>,
     /// How many workers serve it; at least one.
     pub replicas: u32,
 }

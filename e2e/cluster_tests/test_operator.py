@@ -290,3 +290,26 @@ def test_another_operator_takes_over(
         second.stop()
     finally:
         second.kill()
+
+
+def test_a_chat_template_of_the_users(namespace: Namespace, operator: Operator) -> None:
+    template = "{{ bos_token }}{% for m in messages %}<|user|>{{ m.content }}<|im_end|>{% endfor %}<|assistant|>"
+    model = demo()
+    model["spec"]["chatTemplate"] = {"inline": template}
+    namespace.apply(model)
+    namespace.until("mdep", "demo", ready(1))
+    kept = set(pods(namespace))
+    model["spec"]["chatTemplate"] = {"inline": template + "\n"}
+    namespace.apply(model)
+    namespace.until("mdep", "demo", ready(1))
+    (new,) = pods(namespace)
+    assert new not in kept
+
+    # A ConfigMap that is not there is said, and found once it is.
+    model["spec"]["chatTemplate"] = {"configMap": {"name": "chats", "key": "demo.jinja"}}
+    namespace.apply(model)
+    namespace.until("mdep", "demo", lambda mdep: condition(mdep, "Ready")["reason"] == "ContainerConfig")
+    assert 'configmap "chats" not found' in row(namespace)["MESSAGE"]
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "chats"}, "data": {"demo.jinja": template}}
+    namespace.apply(config_map)
+    namespace.until("mdep", "demo", ready(1))

@@ -3,6 +3,7 @@
 mod deployment;
 mod engine;
 mod weights;
+mod template;
 mod network;
 mod overlay;
 

@@ -1,10 +1,13 @@
 //! Whether a declaration can be carried out, and what it means in full.
 
+mod chat_template;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use inferyard_crds::{
-    AccessMode, Engine, ModelDeployment, Reason, ServerEngine, Source, Storage, Toleration,
+    AccessMode, ChatTemplate, Engine, ModelDeployment, Reason, ServerEngine, Source, Storage,
+    Toleration,
 };
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -13,6 +16,8 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::dereference::Dereferenced;
+
+pub(crate) use chat_template::CHAT_TEMPLATE_FILE;
 
 /// How long answers may go on where nothing is said.
 const USUAL_DRAIN: Duration = Duration::from_mins(10);
@@ -29,6 +34,7 @@ pub(crate) struct Validated {
     pub(crate) weights: Weights,
     pub(crate) storage: Option<Storage>,
     pub(crate) engine: EngineKind,
+    pub(crate) chat_template: Option<ChatTemplate>,
     pub(crate) accelerators: Option<(String, i32)>,
     pub(crate) node_selector: BTreeMap<String, String>,
     pub(crate) tolerations: Vec<Toleration>,
@@ -123,6 +129,7 @@ pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validate
         weights,
         storage: (spec.weights.as_ref()).and_then(|weights| weights.storage.clone()),
         engine: engine(spec.engine.as_ref()),
+        chat_template: chat_template::chat_template(spec)?,
         accelerators,
         node_selector,
         tolerations: spec.tolerations.clone(),

@@ -21,6 +21,8 @@ pub struct Config {
     pub model: String,
     /// What computes it.
     pub engine: Engine,
+    /// The Jinja template of conversations. None: the model's own. Only the embedded engine has one.
+    pub chat_template: Option<String>,
     /// Tokens of one sequence, prompt and answer together. None: as many as the model was trained
     /// for, if the KV cache holds them; of a server beside the worker, as many as it says.
     pub context_length: Option<u32>,
@@ -131,6 +133,7 @@ impl Config {
             listen,
             model,
             engine,
+            chat_template: None,
             context_length: None,
             max_running,
             max_queued: 256,

@@ -135,6 +135,19 @@ pub(crate) enum TemplateError {
     },
 }
 
+/// Whether a text is a Jinja template; why not, if it is none.
+pub fn check(source: &str) -> Result<(), String> {
+    let source = jinja::without_generation_marks(source);
+    let compiled = jinja::environment().template_from_str(&source).map(drop);
+    compiled.map_err(|error| {
+        let (line, kind) = (error.line().unwrap_or(1), error.kind());
+        let said = error
+            .detail()
+            .map_or_else(|| kind.to_string(), str::to_owned);
+        format!("this is no chat template, in line {line}: {said}")
+    })
+}
+
 // === impl TemplateError ===
 
 impl TemplateError {

@@ -1,7 +1,7 @@
 //! Which children there are, and the command line of each.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,7 @@ impl Fleet {
                 let socket = scratch.socket(workers.len());
                 workers.push(worker(args, model, replica, socket, scratch));
             }
+            write_template(model, scratch)?;
         }
         let copies = copy_manifests(files, scratch)?;
         let routers = (0..args.routers).map(|index| {
@@ -135,6 +136,26 @@ fn copy_manifests(files: &[ManifestFile], scratch: &Scratch) -> anyhow::Result<V
         .context("cannot copy the manifests")
 }
 
+/// A template that is none is a mistake in the manifests, not of the workers that would not start.
+fn write_template(model: &ModelManifest, scratch: &Scratch) -> Result<(), Failure> {
+    let Some(template) = &model.chat_template else {
+        return Ok(());
+    };
+    if let Err(error) = inferyard_worker::check_chat_template(template) {
+        let name = &model.resource;
+        return Err(Failure::usage(format!(
+            "ModelDeployment {name}: spec.chatTemplate: {error}"
+        )));
+    }
+    let path = template_path(model, scratch);
+    fs::write(path, template.as_bytes()).context("cannot write the chat template")?;
+    Ok(())
+}
+
+fn template_path(model: &ModelManifest, scratch: &Scratch) -> PathBuf {
+    scratch.path().join(format!("{}.jinja", model.resource))
+}
+
 fn worker(
     args: &Args,
     model: &ModelManifest,
@@ -151,6 +172,10 @@ fn worker(
         }
     }
     flags.extend(engine::flags(&model.engine).into_iter().map(OsString::from));
+    if model.chat_template.is_some() {
+        let path = template_path(model, scratch);
+        flags.extend(["--chat-template".into(), path.into()]);
+    }
     flags.extend(["--listen".into(), unix(&socket)]);
     flags.extend(drained(args));
     flags.extend(common(args));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use inferyard_crds::{API_VERSION, ApiKey, ModelDeployment, Plan};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -13,7 +14,11 @@ use crate::read::ManifestFile;
 use crate::schema::{self, Violation, listed};
 use crate::yaml::{self, Node};
 
-/// A document of one of our kinds.
+/// The one kind of Kubernetes that manifests may have beside ours: it holds chat templates.
+pub(super) const CONFIG_MAP: &str = "ConfigMap";
+const CONFIG_MAP_VERSION: &str = "v1";
+
+/// A document of one of our kinds, or a `ConfigMap`.
 pub(super) struct Document<'a> {
     pub(super) file: &'a ManifestFile,
     pub(super) kind: String,
@@ -30,6 +35,8 @@ pub(super) enum Resource {
     Model(Box<ModelDeployment>),
     Plan(Plan),
     Key(ApiKey),
+    /// The entries that are texts.
+    ConfigMap(BTreeMap<String, String>),
 }
 
 /// What a cluster checks of every document: the schemas of our kinds, with the envelope around them.
@@ -50,6 +57,21 @@ static SCHEMAS: LazyLock<BTreeMap<String, JSONSchemaProps>> = LazyLock::new(|| {
         (kind, schema)
     });
     schemas.collect()
+});
+
+/// What a `ConfigMap` is, as far as it matters here.
+static CONFIG_MAP_SCHEMA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
+    let texts = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    let schema = json!({
+        "type": "object",
+        "required": ["metadata"],
+        "properties": {"data": texts, "binaryData": texts, "immutable": {"type": "boolean"}},
+    });
+    let mut schema: JSONSchemaProps =
+        serde_json::from_value(schema).expect("it should be a schema");
+    let fields = schema.properties.get_or_insert_default();
+    fields.extend(envelope());
+    schema
 });
 
 /// The fields that every resource has; a cluster writes some of them itself, and `kubectl get -o yaml`
@@ -125,12 +147,11 @@ impl<'a> Document<'a> {
             node,
         };
         let mut violations = Vec::new();
-        schema::check(
-            &SCHEMAS[&document.kind],
-            &document.node,
-            "",
-            &mut violations,
-        );
+        let schema = match document.kind.as_str() {
+            CONFIG_MAP => &*CONFIG_MAP_SCHEMA,
+            kind => &SCHEMAS[kind],
+        };
+        schema::check(schema, &document.node, "", &mut violations);
         if violations.is_empty() {
             document.resource = document.typed(mistakes);
         }
@@ -152,6 +173,8 @@ impl<'a> Document<'a> {
                 (self.deserialize(mistakes)).map(|model| Resource::Model(Box::new(model)))
             }
             "Plan" => self.deserialize(mistakes).map(Resource::Plan),
+            CONFIG_MAP => (self.deserialize::<ConfigMap>(mistakes))
+                .map(|map| Resource::ConfigMap(map.data.unwrap_or_default())),
             _ => self.deserialize(mistakes).map(Resource::Key),
         }
     }
@@ -223,6 +246,11 @@ fn known_kind(file: &ManifestFile, node: &Node, mistakes: &mut Vec<Mistake>) -> 
                 format!("missing: expected {API_VERSION}"),
             );
             None
+        }
+        (Some(version), Some(kind))
+            if version.text() == Some(CONFIG_MAP_VERSION) && kind.text() == Some(CONFIG_MAP) =>
+        {
+            Some(CONFIG_MAP.to_owned())
         }
         (Some(version), Some(_)) if version.text() != Some(API_VERSION) => {
             let message = format!("expected {API_VERSION}, found {version}");

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use inferyard_crds::{
-    ApiKey, BuiltinModel, Engine, ModelDeployment, Plan as PlanResource, Source, UNFIT_NAME,
+    ApiKey, BuiltinModel, ChatTemplate, Engine, ModelDeployment, Plan as PlanResource, Source,
+    UNFIT_NAME,
 };
 use inferyard_router::catalog::Plan;
 
-use super::document::{Document, Resource};
+use super::document::{CONFIG_MAP, Document, Resource};
 use super::key::{self, DeclaredKey};
 use super::{EngineSettings, Manifests, ModelManifest, Weights, plan};
 use crate::mistake::Mistake;
@@ -25,7 +26,8 @@ pub(super) fn link(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) -> M
     let mut owners = HashMap::new();
     for document in documents {
         if let Some(Resource::Model(resource)) = &document.resource {
-            let model = model(document, resource, mistakes);
+            let mut model = model(document, resource, mistakes);
+            model.chat_template = chat_template(documents, document, resource, mistakes);
             claim_names(document, &model, &mut owners, mistakes);
             manifests.models.push(model);
         }
@@ -146,9 +148,48 @@ fn model(
             .map_or(0, |age| age.as_secs()),
         weights,
         engine,
+        chat_template: None,
         replicas: (resource.spec.scaling.replicas.try_into())
             .expect("replicas should be in the range of the schema"),
     }
+}
+
+/// The text of the template, which another document may hold.
+fn chat_template(
+    documents: &[Document<'_>],
+    document: &Document<'_>,
+    resource: &ModelDeployment,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Arc<str>> {
+    let from = match resource.spec.chat_template.as_ref()? {
+        ChatTemplate::Inline(text) => return Some(text.as_str().into()),
+        ChatTemplate::ConfigMap(from) => from,
+    };
+    let maps = documents.iter().filter(|other| other.kind == CONFIG_MAP);
+    let Some(map) = maps.clone().find(|map| map.name == from.name) else {
+        let message = format!(
+            "no manifest declares a ConfigMap named {:?}{}",
+            from.name,
+            instead(&from.name, maps.map(|map| map.name.as_str()))
+        );
+        mistakes.push(document.mistake("spec.chatTemplate.configMap.name", message));
+        return None;
+    };
+    // What is wrong with it is reported where it is.
+    let Some(Resource::ConfigMap(data)) = &map.resource else {
+        return None;
+    };
+    let text = data.get(&from.key).map(|text| text.as_str().into());
+    if text.is_none() {
+        let message = format!(
+            "the ConfigMap {} has no entry {:?}{}",
+            from.name,
+            from.key,
+            instead(&from.key, data.keys().map(String::as_str))
+        );
+        mistakes.push(document.mistake("spec.chatTemplate.configMap.key", message));
+    }
+    text
 }
 
 /// A path in a manifest is taken from the manifest's folder.

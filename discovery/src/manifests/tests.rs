@@ -1,5 +1,6 @@
 //! Every mistake names its line, its place, and what was expected.
 
+mod chat_templates;
 mod plan_mistakes;
 mod plans;
 

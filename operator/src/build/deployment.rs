@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    GRPC_PORT, METRICS_PORT, USER, child_name, engine, labels, overlay, selector, weights,
+    GRPC_PORT, METRICS_PORT, USER, child_name, engine, labels, overlay, selector, template as chat,
+    weights,
 };
 use crate::validate::{EngineKind, Validated};
 
@@ -68,7 +69,11 @@ fn template(model: &Validated) -> Value {
     if let Some(class) = &model.priority_class {
         spec["priorityClassName"] = json!(class);
     }
-    json!({ "metadata": { "labels": labels(model) }, "spec": spec })
+    let mut metadata = json!({ "labels": labels(model) });
+    if let Some(annotations) = chat::annotations(model) {
+        metadata["annotations"] = annotations;
+    }
+    json!({ "metadata": metadata, "spec": spec })
 }
 
 fn worker(model: &Validated) -> Value {
@@ -88,8 +93,11 @@ fn worker(model: &Validated) -> Value {
     args.extend(engine::worker_args(model));
     let mut mounts = vec![json!({ "name": "tmp", "mountPath": "/tmp" })];
     let embedded = matches!(model.engine, EngineKind::Embedded(_));
+    let mut env = vec![json!({ "name": "TMPDIR", "value": "/tmp" })];
     if embedded {
         mounts.extend(weights::mount(model));
+        mounts.extend(chat::mount(model));
+        env.extend(chat::variable(model));
     }
     let probe = |service: &str, failures: u32| {
         json!({
@@ -103,7 +111,7 @@ fn worker(model: &Validated) -> Value {
         "name": "worker",
         "image": model.image,
         "args": args,
-        "env": [{ "name": "TMPDIR", "value": "/tmp" }],
+        "env": env,
         "ports": [
             { "name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP" },
             { "name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP" },
@@ -142,5 +150,6 @@ fn volumes(model: &Validated) -> Vec<Value> {
     let mut volumes = vec![json!({ "name": "tmp", "emptyDir": {} })];
     volumes.extend(weights::volume(model));
     volumes.extend(engine::volumes(model));
+    volumes.extend(chat::volume(model));
     volumes
 }

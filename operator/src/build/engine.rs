@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{deployment, weights};
+use super::{deployment, template, weights};
 use crate::validate::{EngineKind, ServerKind, Validated};
 
 /// Where an engine listens, for the containers of its pod alone.
@@ -14,6 +14,7 @@ pub(super) fn worker_args(model: &Validated) -> Vec<String> {
     let (kind, engine) = match &model.engine {
         EngineKind::Embedded(flags) => {
             let mut args = weights::worker_args(model);
+            args.extend(template::args(model));
             args.extend(flags.iter().cloned());
             return args;
         }
@@ -56,12 +57,14 @@ pub(super) fn sidecar(model: &Validated) -> Option<Value> {
         set("TMPDIR", "/tmp"),
         set("XDG_CACHE_HOME", "/tmp/.cache"),
     ];
+    env.extend(template::variable(model));
     env.extend((engine.env.iter()).map(|(name, value)| set(name, value)));
     let mut mounts = vec![
         json!({ "name": "tmp", "mountPath": "/tmp" }),
         json!({ "name": "shm", "mountPath": "/dev/shm" }),
     ];
     mounts.extend(weights::mount(model));
+    mounts.extend(template::mount(model));
     let mut container = json!({
         "name": "engine",
         "image": engine.image,
@@ -122,6 +125,7 @@ fn command(model: &Validated, kind: ServerKind, own: &[String]) -> Command {
     if count > 1 && !chosen {
         args.extend(at(ranks, &count.to_string()));
     }
+    args.extend(template::args(model));
     args.extend(own.iter().cloned());
     (Some(command), args)
 }

@@ -166,3 +166,98 @@ fn only_our_own_containers_leave_their_last_words() {
         assert_eq!(leave, own);
     }
 }
+
+/// The pod template of a model with a chat template.
+fn pod(engine: &Value, template: &Value) -> Value {
+    let spec = json!({
+        "model": { "source": { "huggingFace": { "repo": "a/b" } } },
+        "engine": engine,
+        "chatTemplate": template,
+    });
+    built(&spec);
+    let wanted = build(&validated(&spec).unwrap());
+    let mut children = wanted.children.into_iter();
+    let deployment = children.find(|child| child.kind == Kind::Deployment);
+    deployment.unwrap().object["spec"]["template"].take()
+}
+
+fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
+    let mut items = list.as_array().unwrap().iter();
+    items
+        .find(|item| item["name"] == name)
+        .unwrap_or(&Value::Null)
+}
+
+#[test]
+fn a_chat_template_reaches_whoever_renders() {
+    let file = "/chat-template/template.jinja";
+    let llama = json!(["-m", "/weights/m.gguf", "--chat-template-file", file]);
+    for (engine, reads, flag) in [
+        (json!({ "embedded": {} }), "worker", "--chat-template"),
+        (
+            json!({ "vllm": { "image": "i" } }),
+            "engine",
+            "--chat-template",
+        ),
+        (
+            json!({ "sglang": { "image": "i" } }),
+            "engine",
+            "--chat-template",
+        ),
+        (
+            json!({ "openai": { "image": "i", "args": llama } }),
+            "engine",
+            "--chat-template-file",
+        ),
+    ] {
+        let pod = pod(
+            &engine,
+            &json!({ "configMap": { "name": "chat", "key": "gemma.jinja" } }),
+        );
+        let spec = &pod["spec"];
+        for (list, name) in [("containers", "worker"), ("initContainers", "engine")] {
+            if spec[list].is_null() {
+                continue;
+            }
+            let container = named(&spec[list], name);
+            let is_reader = name == reads;
+            let mount = named(&container["volumeMounts"], "chat-template");
+            assert_eq!(
+                mount["mountPath"] == "/chat-template" && mount["readOnly"] == true,
+                is_reader
+            );
+            let from = &named(&container["env"], "INFERYARD_CHAT_TEMPLATE")["valueFrom"];
+            let expect = json!({ "configMapKeyRef": { "name": "chat", "key": "gemma.jinja" } });
+            assert_eq!(*from == expect, is_reader, "{engine}: {name}");
+            let args = container["args"].as_array().map_or(&[][..], Vec::as_slice);
+            let told = args
+                .windows(2)
+                .any(|pair| pair == [json!(flag), json!(file)]);
+            assert_eq!(told, is_reader, "{engine}: {name}");
+        }
+        let expect = json!({ "name": "chat-template", "configMap": {
+            "name": "chat", "optional": true, "items": [{ "key": "gemma.jinja", "path": "template.jinja" }],
+        } });
+        assert_eq!(*named(&spec["volumes"], "chat-template"), expect);
+        assert_eq!(pod["metadata"]["annotations"], Value::Null);
+    }
+}
+
+#[test]
+fn another_inline_chat_template_is_another_pod_template() {
+    let inline = |text: &str| pod(&json!({ "embedded": {} }), &json!({ "inline": text }));
+    let (one, other) = (inline("{{ messages }}"), inline("{{ messages }} "));
+    assert_ne!(one, other);
+    let annotations = json!({ "inferyard.dev/chat-template": "{{ messages }}" });
+    assert_eq!(one["metadata"]["annotations"], annotations);
+    let expect = json!({ "name": "chat-template", "downwardAPI": { "items": [{
+        "path": "template.jinja",
+        "fieldRef": { "fieldPath": "metadata.annotations['inferyard.dev/chat-template']" },
+    }] } });
+    assert_eq!(*named(&one["spec"]["volumes"], "chat-template"), expect);
+    let worker = named(&one["spec"]["containers"], "worker");
+    assert_eq!(
+        *named(&worker["env"], "INFERYARD_CHAT_TEMPLATE"),
+        Value::Null
+    );
+}

@@ -174,6 +174,26 @@ fn a_missing_secret_is_named() {
     );
 }
 
+#[test]
+fn a_chat_template_that_is_missing_is_said_of_whoever_reads_it() {
+    for (list, name, message) in [
+        (
+            "containerStatuses",
+            "worker",
+            "configmap \"chats\" not found",
+        ),
+        (
+            "initContainerStatuses",
+            "engine",
+            "couldn't find key base.jinja in ConfigMap models/chats",
+        ),
+    ] {
+        let seen = waiting(list, name, "CreateContainerConfigError", message);
+        let words = format!("{name} cannot be started: {message}");
+        check(&observed(&seen), "ContainerConfig", None, &[&words]);
+    }
+}
+
 fn crashed(list: &str, name: &str, words: &str) -> Value {
     json!({
         "phase": "Pending",

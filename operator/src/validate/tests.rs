@@ -91,6 +91,28 @@ fn what_cannot_be_carried_out_says_what_to_write() {
             "not a pod template",
         ),
     ];
+    let template = json!({ "inline": "{{ messages }}" });
+    let engines = [
+        (
+            json!({ "openai": { "image": "i", "args": ["-m", "/weights/m.gguf"] } }),
+            "for llama.cpp as --chat-template-file /chat-template/template.jinja",
+        ),
+        (
+            json!({ "vllm": { "image": "i", "args": ["--chat-template=x"] } }),
+            "spec.engine.vllm.args has a --chat-template too: leave one of them out",
+        ),
+        (
+            json!({ "sglang": { "image": "i", "args": ["--chat-template", "x"] } }),
+            "spec.engine.sglang.args has a --chat-template too",
+        ),
+    ];
+    for (engine, said) in engines {
+        let spec = json!({
+            "model": { "source": { "huggingFace": { "repo": "a/b" } } },
+            "engine": engine, "chatTemplate": template,
+        });
+        check(spec, Reason::Invalid, said);
+    }
     for (overlay, said) in overlays {
         check(
             with(&json!({ "podTemplate": overlay })),

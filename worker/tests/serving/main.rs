@@ -15,3 +15,4 @@ mod load;
 mod life;
 mod long_prompts;
 mod texts;
+mod templates;

@@ -26,7 +26,7 @@ use crate::engine::embedded::prepare::Job;
 use crate::engine::embedded::sample::TokenId;
 use crate::engine::embedded::tokenize::{Text, TokenizeError, Tokenizer};
 use crate::grammar::{Checked, Grammars};
-use crate::prompt::{ChatTemplate, Conversation, SpecialTokens};
+use crate::prompt::{self, ChatTemplate, Conversation, SpecialTokens};
 use crate::state::{Capacity, State};
 
 use limits::Limits;
@@ -95,6 +95,9 @@ pub enum LoadError {
         /// What is known.
         reason: String,
     },
+    /// The chat template that was given in place of the model's own is none.
+    #[error("--chat-template: {0}")]
+    ChatTemplate(String),
     /// A number of the configuration is out of range.
     #[error("{0}")]
     Config(String),
@@ -116,6 +119,9 @@ impl Model {
         state: &Arc<State>,
         queue: &Arc<Queue<Job>>,
     ) -> Result<Self, LoadError> {
+        if let Some(source) = &config.chat_template {
+            prompt::check(source).map_err(LoadError::ChatTemplate)?;
+        }
         check_file(gguf)?;
         let (progress, orders) = (Arc::clone(state), Arc::clone(queue));
         let params = LlamaModelParams::default().with_progress_callback(move |done| {
@@ -145,7 +151,8 @@ impl Model {
         }
         let limits = Limits::new(config, &llama)?;
         let vocabulary = Vocabulary::new(&llama);
-        let template = template(&llama, &vocabulary);
+        let own = config.chat_template.as_deref();
+        let template = template(&llama, &vocabulary, own);
         let tokenizer = Tokenizer::new(&llama, |token| vocabulary.bytes(token.0.cast_unsigned()));
         let mut model = Self {
             llama,
@@ -297,12 +304,20 @@ fn check_file(path: &Path) -> Result<(), LoadError> {
     }
 }
 
-fn template(llama: &LlamaModel, vocabulary: &Vocabulary) -> Result<ChatTemplate, String> {
-    let source = llama
-        .chat_template(None)
-        .map_err(|_| "This model has no chat template; use /v1/completions.".to_owned())?
-        .to_string()
-        .map_err(|_| "This model's chat template is not UTF-8.".to_owned())?;
+/// The template that was given, else the model's own.
+fn template(
+    llama: &LlamaModel,
+    vocabulary: &Vocabulary,
+    given: Option<&str>,
+) -> Result<ChatTemplate, String> {
+    let source = match given {
+        Some(source) => source.to_owned(),
+        None => llama
+            .chat_template(None)
+            .map_err(|_| "This model has no chat template; use /v1/completions.".to_owned())?
+            .to_string()
+            .map_err(|_| "This model's chat template is not UTF-8.".to_owned())?,
+    };
     let vocab = llama.vocab();
     let text = |token: LlamaToken| {
         if token.0 < 0 {
