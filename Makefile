@@ -83,9 +83,15 @@ e2e: build  ## black-box tests: the binary with the OpenAI SDKs, and a real Kube
 	$(say) "black-box tests"
 	@e2e/run $(E2E)
 
-# Neither of these is a part of `make test`.
+# None of these is a part of `make test`.
 RUNS ?= 20
 SEEDS ?= 100
+
+.PHONY: gemma
+gemma:  ## the worker with a real base model, Gemma 3 270M, which is fetched once
+	@.ci/prerequisites build
+	@.ci/gemma
+	@cargo test --locked --release -p inferyard-worker --test gemma
 
 .PHONY: busy
 busy:  ## cargo's tests that wait or draw, RUNS times (20), AT_ONCE (1) of them together, while every core is busy: a row for each test that failed
