@@ -1,13 +1,13 @@
 //! A conversation becomes the model's own prompt text.
 
-use std::error::Error as _;
 use std::ops::Range;
 
-use minijinja::{Environment, ErrorKind, Value};
+use minijinja::{Environment, Value};
 
 mod cause;
 mod clock;
 mod conversation;
+mod error;
 mod exact;
 mod format;
 mod habits;
@@ -16,6 +16,7 @@ mod limited;
 mod spelling;
 
 use cause::Cause;
+pub(crate) use error::TemplateError;
 pub(crate) use format::{ReasoningFormat, ToolFormat};
 use habits::Habits;
 use limited::Limited;
@@ -89,52 +90,6 @@ pub(crate) struct Rendered {
     pub(crate) reasoning_open: bool,
 }
 
-/// Why there is no prompt. The text is meant for the caller; nothing of the conversation is in it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TemplateError {
-    /// The model's template is not one.
-    #[error("The model's chat template cannot be compiled: {0:#}")]
-    Compile(#[source] minijinja::Error),
-    /// A field of the request is not the JSON that it must be.
-    #[error("'{param}' is not valid: {reason}.")]
-    Read {
-        /// The OpenAI field.
-        param: &'static str,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The template itself refuses the request.
-    #[error("The model's chat template refuses {cause}: {sentence}")]
-    Refuse {
-        /// What it refuses.
-        cause: Cause,
-        /// Its own words.
-        sentence: String,
-    },
-    /// The prompt has more bytes than it may have.
-    #[error("the prompt has more than {bytes} bytes")]
-    TooLong {
-        /// Bytes that it has at least.
-        bytes: usize,
-    },
-    /// Nobody waits for the prompt any longer.
-    #[error("rendering was stopped")]
-    Stopped,
-    /// The template takes too many steps.
-    #[error(
-        "The conversation is too long for the model's chat template. Please send fewer messages."
-    )]
-    Exhaust,
-    /// The template does not understand the request.
-    #[error("The model's chat template cannot render {cause} ({reason}). Please check {}.", .cause.advice())]
-    Render {
-        /// What it does not understand.
-        cause: Cause,
-        /// What failed, and where in the template.
-        reason: String,
-    },
-}
-
 /// Whether a text is a Jinja template; why not, if it is none.
 pub fn check(source: &str) -> Result<(), String> {
     let source = jinja::without_generation_marks(source);
@@ -146,60 +101,6 @@ pub fn check(source: &str) -> Result<(), String> {
             .map_or_else(|| kind.to_string(), str::to_owned);
         format!("this is no chat template, in line {line}: {said}")
     })
-}
-
-// === impl TemplateError ===
-
-impl TemplateError {
-    /// The OpenAI field at fault; none: the model's template itself.
-    pub(crate) fn param(&self) -> Option<&'static str> {
-        match self {
-            Self::Compile(_) => None,
-            Self::Read { param, .. } => Some(param),
-            Self::Refuse { cause, .. } | Self::Render { cause, .. } => Some(cause.param()),
-            Self::TooLong { .. } | Self::Stopped | Self::Exhaust => Some("messages"),
-        }
-    }
-
-    fn no_mark() -> Self {
-        Self::Read {
-            param: "messages",
-            reason: "it has every ideograph from U+20000 to U+2A6D6; please leave one out"
-                .to_owned(),
-        }
-    }
-
-    // The error's own text can quote the conversation, its kind and place cannot.
-    fn of_render(error: &minijinja::Error) -> Self {
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            if let Some(jinja::Refused(sentence)) = error.downcast_ref() {
-                return Self::Refuse {
-                    cause: Cause::Messages,
-                    sentence: sentence.clone(),
-                };
-            }
-            cause = error.source();
-        }
-        if error.kind() == ErrorKind::OutOfFuel {
-            return Self::Exhaust;
-        }
-        let place = error
-            .line()
-            .map_or(String::new(), |line| format!(" in line {line}"));
-        Self::Render {
-            cause: Cause::Messages,
-            reason: format!("{}{place}", error.kind()),
-        }
-    }
-
-    fn because_of(self, cause: Cause) -> Self {
-        match self {
-            Self::Refuse { sentence, .. } => Self::Refuse { cause, sentence },
-            Self::Render { reason, .. } => Self::Render { cause, reason },
-            other => other,
-        }
-    }
 }
 
 // === impl ChatTemplate ===
