@@ -1,9 +1,11 @@
 //! The client on a real Redis, behind a proxy that stalls and cuts its connections.
 
 use std::collections::HashSet;
+use std::future::poll_fn;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::task::Poll;
 
 use redis::cmd;
 use tokio::io::copy_bidirectional;
@@ -230,9 +232,12 @@ async fn callers_that_come_together_make_one_connection() {
         let client = client.clone();
         together.spawn(async move { client.ask::<String>(BOUND, &cmd("PING")).await });
     }
-    // Whoever gives up while it connects leaves that to the others.
-    let given_up = timeout(Duration::ZERO, client.live()).await;
-    assert!(given_up.is_err());
+    // A caller that gives up while it connects leaves that to the others. It is polled once: within a
+    // bound in time, however short, a slow machine can connect.
+    let mut connects = Box::pin(client.live());
+    let first = poll_fn(|context| Poll::Ready(connects.as_mut().poll(context))).await;
+    assert!(first.is_pending());
+    drop(connects);
     assert!(together.join_all().await.into_iter().all(|it| it.is_ok()));
     assert!(proxy.connections() <= 2);
 }
