@@ -175,8 +175,8 @@ spec:
     let expected = format!(
         "error: {path}:8: ModelDeployment demo: spec.scaling.replicas: expected a whole number from \
          0 to 1024, found \"two\"\n{path}:9: ModelDeployment demo: spec.replica: unknown field; known \
-         here: accelerators, availability, engine, model, nodeSelector, podTemplate, rollout, scaling, \
-         tolerations or weights\n"
+         here: accelerators, availability, chatTemplate, engine, model, nodeSelector, podTemplate, \
+         rollout, scaling, tolerations or weights\n"
     );
     for arguments in [
         &["up", "-f", path][..],

@@ -182,7 +182,7 @@ fn pod(engine: &Value, template: &Value) -> Value {
 }
 
 fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
-    let mut items = list.as_array().unwrap().iter();
+    let mut items = list.as_array().into_iter().flatten();
     items
         .find(|item| item["name"] == name)
         .unwrap_or(&Value::Null)

@@ -45,20 +45,21 @@ async fn server(kv_tokens: u64, max_running: usize) -> Server {
     .await
 }
 
-/// Longer than the window of 512 tokens; how it goes on is clear.
-fn counting(word: &str, lines: usize) -> wire::GenerateRequest {
+/// A conversation whose prompt has about four tokens for each line; how it goes on is clear.
+fn counting(word: &str, lines: usize, max_tokens: u32) -> wire::GenerateRequest {
     let lines: Vec<String> = (1..=lines)
         .map(|line| format!("{word} number {line}"))
         .collect();
-    let messages = json!([
-        {"role": "user", "content": format!("Say where {word} number 1 is.")},
-        {"role": "assistant", "content": lines.join("\n")},
-        {"role": "user", "content": "Please go on."},
-    ]);
+    let messages = json!([{"role": "user", "content": lines.join("\n")}]);
     wire::GenerateRequest {
-        max_tokens: Some(24),
+        max_tokens: Some(max_tokens),
         ..chat_of(&messages)
     }
+}
+
+/// Longer than the window of 512 tokens.
+fn long(word: &str) -> wire::GenerateRequest {
+    counting(word, 180, 24)
 }
 
 #[tokio::test]
@@ -88,40 +89,73 @@ async fn a_spelled_control_token_is_text() {
     }
 }
 
-#[tokio::test]
-async fn greedy_texts_are_the_same_cold_warm_and_after_eviction() {
-    let words = ["apple", "river", "stone"];
-    let server = server(4_096, 4).await;
-    let mut cold = Vec::new();
-    for word in words {
-        let answer = server.ask(counting(word, 180)).await;
-        assert!(answer.usage.as_ref().unwrap().prompt_tokens > 700);
-        cold.push(answer.only().content);
+/// The greedy texts of these requests, one after the other, each in an empty cache.
+async fn cold(requests: &[wire::GenerateRequest]) -> Vec<String> {
+    let mut texts = Vec::new();
+    for request in requests {
+        let server = server(4_096, 1).await;
+        let answer = server.ask(request.clone()).await;
+        assert_eq!(answer.cached(), 0);
+        texts.push(answer.only().content);
     }
-    assert!(cold.iter().all(|text| !text.trim().is_empty()), "{cold:?}");
-    // Once more, over what is kept; and with a beginning that is shared and a rest that is not.
-    for (word, text) in words.iter().zip(&cold) {
-        let warm = server.ask(counting(word, 180)).await;
-        assert_eq!(warm.only().content, *text);
-        server.ask(counting(word, 150)).await;
-    }
-    let warm = server.ask(counting(words[2], 180)).await;
-    assert!(warm.cached() > 0, "something is kept");
-    assert_eq!(warm.only().content, cold[2]);
+    assert!(
+        texts.iter().all(|text| !text.trim().is_empty()),
+        "{texts:?}"
+    );
+    texts
 }
 
 #[tokio::test]
-async fn greedy_texts_are_the_same_when_cells_run_out() {
-    let words = ["apple", "river", "stone", "cloud"];
-    let roomy = server(8_192, 1).await;
-    let mut alone = Vec::new();
-    for word in words {
-        alone.push(roomy.text(counting(word, 130)).await);
+async fn a_prefix_that_is_kept_or_shared_does_not_change_a_greedy_text() {
+    let requests = [long("apple"), counting("apple", 150, 24)];
+    let texts = cold(&requests).await;
+    let server = server(4_096, 4).await;
+    let [whole, part] = requests;
+    let first = server.ask(whole.clone()).await;
+    let shared = server.ask(part).await;
+    let again = server.ask(whole).await;
+    assert!(first.usage.as_ref().unwrap().prompt_tokens > 700);
+    assert!(
+        shared.cached() > 500,
+        "{} tokens are shared",
+        shared.cached()
+    );
+    assert!(again.cached() > 500, "{} tokens are kept", again.cached());
+    let warm = [first, shared, again].map(|answer| answer.only().content);
+    assert_eq!(warm, [&*texts[0], &*texts[1], &*texts[0]]);
+}
+
+#[tokio::test]
+async fn a_prefix_that_was_evicted_does_not_change_a_greedy_text() {
+    let requests = ["apple", "river", "stone"].map(long);
+    let texts = cold(&requests).await;
+    let server = server(2_048, 4).await;
+    for (request, text) in requests.iter().zip(&texts) {
+        assert_eq!(server.text(request.clone()).await, *text);
     }
-    drop(roomy);
-    // Four of them do not fit together: the youngest gives way and is computed again.
+    let [apple, ..] = requests;
+    let again = server.ask(apple).await;
+    assert!(again.cached() < 100, "{} tokens were kept", again.cached());
+    assert_eq!(again.only().content, texts[0]);
+}
+
+#[tokio::test]
+async fn an_answer_that_gives_way_goes_on_as_it_would_have() {
+    let requests = ["apple", "river", "stone", "cloud"].map(|word| counting(word, 110, 80));
+    let texts = cold(&requests).await;
+    // The four prompts fit together, their answers do not: the youngest gives way and is computed again.
     let narrow = server(2_048, 4).await;
-    let [apple, river, stone, cloud] = words.map(|word| narrow.text(counting(word, 130)));
+    let answers = requests.map(|request| narrow.ask(request));
+    let [apple, river, stone, cloud] = answers;
     let (apple, river, stone, cloud) = tokio::join!(apple, river, stone, cloud);
-    assert_eq!([apple, river, stone, cloud].as_slice(), alone);
+    let answers = [apple, river, stone, cloud];
+    let cells = |answer: &harness::Answer| {
+        let usage = answer.usage.as_ref().unwrap();
+        usage.prompt_tokens + usage.completion_tokens
+    };
+    assert!(answers.iter().map(cells).sum::<u32>() > 2_048 + 100);
+    assert_eq!(
+        answers.map(|answer| answer.only().content).as_slice(),
+        texts
+    );
 }
