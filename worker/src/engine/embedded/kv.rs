@@ -9,6 +9,10 @@ use std::sync::Arc;
 
 use crate::state::PrefixChange;
 
+mod sequence;
+
+use sequence::{Sequence, common_length};
+
 /// A token of the model's vocabulary.
 pub(super) type Token = i32;
 
@@ -60,6 +64,8 @@ pub(super) struct Ledger {
     // Cells that at least one running sequence holds.
     running_cells: usize,
     sequences: Vec<Option<Sequence>>,
+    // Tokens that a layer with a sliding window sees; None: no layer has one, or its length is not known.
+    window: Option<usize>,
     blocks: HashMap<u64, u32>,
     clock: u64,
     actions: Vec<Action>,
@@ -71,16 +77,6 @@ pub(super) struct Ledger {
 struct Cell {
     all: u16,
     running: u16,
-}
-
-struct Sequence {
-    salt: Arc<str>,
-    tokens: Vec<Token>,
-    cells: Vec<u32>,
-    blocks: Arc<[Block]>,
-    blocks_held: usize,
-    // When it was last of use; None while it runs.
-    kept_since: Option<u64>,
 }
 
 // === impl Ledger ===
@@ -96,11 +92,19 @@ impl Ledger {
             most_kept,
             running_cells: 0,
             sequences: (0..sequences).map(|_| None).collect(),
+            window: None,
             blocks: HashMap::new(),
             clock: 0,
             actions: Vec::new(),
             changes: Vec::new(),
         }
+    }
+
+    /// The cache of a model whose layers see all tokens or the newest `window` ones. None: no layer has a
+    /// window, or its length is not known.
+    pub(super) fn with_window(mut self, window: Option<usize>) -> Self {
+        self.window = window;
+        self
     }
 
     /// Cells in use.
@@ -128,6 +132,16 @@ impl Ledger {
         std::mem::take(&mut self.changes)
     }
 
+    /// Asks the real cache for the first token of each sequence that every layer holds. To be called after
+    /// each batch: a cache gives cells that a sliding window has left to the tokens of the batch.
+    pub(super) fn learn_first_held(&mut self, first: impl Fn(SequenceId) -> usize) {
+        for (id, sequence) in self.sequences.iter_mut().enumerate() {
+            if let Some(sequence) = sequence {
+                sequence.first_held = first(id);
+            }
+        }
+    }
+
     /// Looks for the longest beginning of these tokens, but never for all of them: the last one must
     /// be computed to know what follows it.
     pub(super) fn find(&self, salt: &str, tokens: &[Token]) -> Held {
@@ -136,7 +150,10 @@ impl Ledger {
         for (id, sequence) in self.sequences.iter().enumerate() {
             let Some(sequence) = sequence else { continue };
             let length = common_length(&sequence.tokens, wanted);
-            if length > best.length && *sequence.salt == *salt {
+            if length > best.length
+                && *sequence.salt == *salt
+                && sequence.can_be_continued_at(length, self.window)
+            {
                 best = Held {
                     from: Some(id),
                     length,
@@ -162,14 +179,7 @@ impl Ledger {
     /// Opens a running sequence that starts with what `find` has just found.
     pub(super) fn open(&mut self, salt: Arc<str>, blocks: Arc<[Block]>, held: Held) -> SequenceId {
         let id = self.free_sequence(held.from);
-        let mut sequence = Sequence {
-            salt,
-            tokens: Vec::new(),
-            cells: Vec::new(),
-            blocks,
-            blocks_held: 0,
-            kept_since: None,
-        };
+        let mut sequence = Sequence::new(salt, blocks);
         if let Some((from, source)) = held
             .from
             .and_then(|from| Some((from, self.sequences[from].as_mut()?)))
@@ -180,6 +190,7 @@ impl Ledger {
             sequence
                 .cells
                 .extend_from_slice(&source.cells[..held.length]);
+            sequence.first_held = source.first_held;
             if source.kept_since.is_some() {
                 self.clock += 1;
                 source.kept_since = Some(self.clock);
@@ -379,10 +390,6 @@ impl Ledger {
             .as_mut()
             .expect("a running sequence should be in the ledger")
     }
-}
-
-fn common_length(a: &[Token], b: &[Token]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]

@@ -47,7 +47,8 @@ pub(super) fn serve(
         model: &model,
         context,
         batch: LlamaBatch::new(limits.batch_tokens, 1),
-        ledger: Ledger::new(limits.kv_tokens, limits.kept_tokens, limits.sequences),
+        ledger: Ledger::new(limits.kv_tokens, limits.kept_tokens, limits.sequences)
+            .with_window(limits.window),
         requests: Requests::new(config.slow_reader_timeout, Arc::clone(state)),
         sequences: Vec::new(),
         preempted: VecDeque::new(),
@@ -188,6 +189,11 @@ impl Engine<'_> {
         self.context
             .decode(&mut self.batch)
             .map_err(|error| error.to_string())?;
+        let context = &self.context;
+        self.ledger.learn_first_held(|slot| {
+            // -1: it holds nothing yet.
+            usize::try_from(context.kv_cache_seq_pos_min(number(slot))).unwrap_or(0)
+        });
         Ok(rows)
     }
 

@@ -53,6 +53,40 @@ fn another_salt_shares_nothing() {
 }
 
 #[test]
+fn what_a_window_has_left_is_not_begun_with() {
+    let mut ledger = Ledger::new(100, 100, 4).with_window(Some(3));
+    let (id, _) = fill(&mut ledger, "a", &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    ledger.keep(id);
+    let found = |ledger: &Ledger, length: usize| {
+        let mut tokens: Vec<Token> = (1..).take(length).collect();
+        tokens.push(100);
+        ledger.find("a", &tokens).length
+    };
+    assert_eq!(found(&ledger, 2), 2);
+    ledger.learn_first_held(|_| 5);
+    // The token at position 7 sees those at 5 and 6; the one before sees one that is gone.
+    assert_eq!([found(&ledger, 7), found(&ledger, 6)], [7, 0]);
+    // A sequence that begins with it does not hold more.
+    let (other, shared) = fill(&mut ledger, "a", &[1, 2, 3, 4, 5, 6, 7, 10, 11]);
+    assert_eq!(shared, 7);
+    ledger.close(id);
+    assert_eq!([found(&ledger, 7), found(&ledger, 6)], [7, 0]);
+    ledger.learn_first_held(|slot| usize::from(slot == other));
+    assert_eq!([found(&ledger, 3), found(&ledger, 2)], [3, 0]);
+}
+
+#[test]
+fn without_a_known_window_only_what_is_whole_is_begun_with() {
+    let mut ledger = Ledger::new(100, 100, 4);
+    let (id, _) = fill(&mut ledger, "a", &[1, 2, 3, 4]);
+    ledger.keep(id);
+    ledger.learn_first_held(|_| 1);
+    assert_eq!(ledger.find("a", &[1, 2, 3, 4, 5]).length, 0);
+    ledger.learn_first_held(|_| 0);
+    assert_eq!(ledger.find("a", &[1, 2, 3, 4, 5]).length, 4);
+}
+
+#[test]
 fn the_least_recently_used_goes_first() {
     let mut ledger = Ledger::new(6, 6, 8);
     for tokens in [[1, 1], [2, 2], [3, 3]] {

@@ -36,9 +36,9 @@ pub(in crate::engine::embedded) struct Limits {
     pub(in crate::engine::embedded) rows: Rows,
     /// Whether sequences can begin with parts of others (recurrent models cannot).
     pub(in crate::engine::embedded) shares_prefixes: bool,
-    /// Whether layers look at the newest tokens only, in whose cache llama.cpp takes the cells of
-    /// tokens that are out of sight.
-    pub(in crate::engine::embedded) windowed: bool,
+    /// The newest tokens, which are all that some layers see. llama.cpp gives the cells of tokens that are
+    /// out of their sight to others. None: all layers see all tokens, or the file does not say.
+    pub(in crate::engine::embedded) window: Option<usize>,
     /// Threads that compute.
     pub(in crate::engine::embedded) threads: i32,
 }
@@ -91,7 +91,7 @@ impl Limits {
                 Rows::Apart
             },
             shares_prefixes: !llama.is_recurrent() && !llama.is_hybrid(),
-            windowed: is_windowed(llama),
+            window: window(llama),
             threads: threads(config, llama),
         })
     }
@@ -108,11 +108,11 @@ fn kept_part(llama: &LlamaModel) -> u64 {
     }
 }
 
-fn is_windowed(llama: &LlamaModel) -> bool {
+fn window(llama: &LlamaModel) -> Option<usize> {
     let named = |key: &str| llama.meta_val_str(key).ok();
-    named("general.architecture")
-        .and_then(|architecture| named(&format!("{architecture}.attention.sliding_window")))
-        .is_some_and(|window| window != "0")
+    let architecture = named("general.architecture")?;
+    let window = named(&format!("{architecture}.attention.sliding_window"))?;
+    window.parse().ok().filter(|window| *window > 0)
 }
 
 fn threads(config: &Config, llama: &LlamaModel) -> i32 {

@@ -214,7 +214,7 @@ impl Engine<'_> {
     fn empty_cache(&mut self) {
         // llama.cpp takes the lowest free cells first, so that an empty cache is like a new one ...
         self.ledger.forget_kept();
-        if self.model.limits.windowed {
+        if self.model.limits.window.is_some() {
             // ... unless it has a window: then it goes on where it was.
             self.context.clear_kv_cache();
         }
