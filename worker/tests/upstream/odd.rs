@@ -3,6 +3,8 @@
 use inferyard_proto::worker::v1 as wire;
 use wire::FinishReason;
 use wire::failed::Kind;
+use wire::generate_request::Prompt;
+use wire::tool_choice::Mode;
 
 use crate::harness::{Answer, Fixture, chat, vllm};
 use crate::server::{Cut, Play, Server};
@@ -222,4 +224,40 @@ async fn no_answer_is_an_error_that_another_worker_may_mend() {
         answer(&server, &fixture, &events).await.only().reason,
         Some(FinishReason::Stop)
     );
+}
+
+#[tokio::test]
+async fn a_call_that_the_request_does_not_allow_is_no_empty_answer() {
+    let (server, fixture) = vllm().await;
+    let call = r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"g","arguments":"{}"}}]}}]}"#;
+    let end = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#;
+    let tools = r#"[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"g"}}]"#;
+    let only_f = vec!["f".to_owned()];
+    for (mode, names) in [
+        (Mode::Required, only_f.clone()),
+        (Mode::Auto, only_f),
+        (Mode::None, Vec::new()),
+    ] {
+        let ask = async |events: &[&str]| {
+            server.play(stream(events));
+            let mut request = chat("hi");
+            let Some(Prompt::Chat(chat)) = &mut request.prompt else {
+                unreachable!("it is a chat");
+            };
+            chat.tools_json = tools.into();
+            chat.tool_choice = Some(wire::ToolChoice {
+                mode: mode.into(),
+                names: names.clone(),
+            });
+            fixture.ask(request).await
+        };
+        let alone = ask(&[call, end, USAGE, "[DONE]"]).await;
+        assert_eq!(alone.failed.unwrap().kind(), Kind::Internal, "{mode:?}");
+        // Where it said something as well, that is the answer.
+        let text = said("a", "null");
+        let answer = ask(&[&text, call, end, USAGE, "[DONE]"]).await;
+        let choice = answer.only();
+        assert_eq!((choice.content.as_str(), choice.calls.len()), ("a", 0));
+        assert_eq!(choice.reason, Some(FinishReason::Stop), "{mode:?}");
+    }
 }

@@ -13,7 +13,7 @@ use crate::output::{Output, OutputFormat};
 use crate::prompt::ToolFormat;
 use crate::request::check_price;
 
-use choice::Choice;
+use choice::{Came, Choice};
 
 /// Characters of an unknown finish reason that are logged: a longer one may be text of the answer.
 const LONGEST_WORD: usize = 32;
@@ -92,7 +92,11 @@ impl Answer {
 
     /// The engine answered fewer times than it was asked to.
     pub(super) fn lacks_choices(&self) -> bool {
-        let seen = self.choices.iter().filter(|choice| choice.seen).count();
+        let seen = self
+            .choices
+            .iter()
+            .filter(|choice| choice.came > Came::Nothing)
+            .count();
         (1..self.choices.len()).contains(&seen)
     }
 
@@ -150,9 +154,13 @@ impl Answer {
         if !self
             .choices
             .iter()
-            .any(|choice| choice.begun || has_ended(choice))
+            .any(|choice| choice.came > Came::Chunk || has_ended(choice))
         {
             let message = "the engine ended its answer without one";
+            return Err(Failure::new(FailureKind::Internal, message));
+        }
+        if self.choices.iter().any(Choice::only_forbidden_calls) {
+            let message = "the engine called a tool that the request does not allow";
             return Err(Failure::new(FailureKind::Internal, message));
         }
         if self.lacks_choices() {
@@ -253,7 +261,7 @@ impl Answer {
         let Some(choice) = self.choices.get_mut(index).filter(|it| !it.stopped) else {
             return Ok(());
         };
-        choice.seen = true;
+        choice.came = choice.came.max(Came::Chunk);
         let mut delta = Delta {
             choice: number(index),
             ..Delta::default()

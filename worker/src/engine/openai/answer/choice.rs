@@ -21,11 +21,24 @@ pub(super) struct Choice {
     pub(super) logprobs: Vec<TokenLogprob>,
     // The only tool call that may come is complete; the engine goes on for nothing.
     pub(super) stopped: bool,
-    // A chunk of it came, and something of its answer.
-    pub(super) seen: bool,
-    pub(super) begun: bool,
+    // What has come of it.
+    pub(super) came: Came,
     // How it ended, as the engine says. Text that comes after that belongs to it all the same.
     pub(super) reason: Option<FinishReason>,
+}
+
+/// What has come of a choice, at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Came {
+    /// No chunk.
+    #[default]
+    Nothing,
+    /// A chunk with nothing of an answer.
+    Chunk,
+    /// Reasoning, or a call of a tool.
+    Beginning,
+    /// Text that is no reasoning.
+    Content,
 }
 
 // === impl Choice ===
@@ -63,6 +76,7 @@ impl Choice {
         }
         if let Some(content) = content {
             any = Some(false);
+            self.came = Came::Content;
             let content = self.text.push(content);
             self.content(content, delta);
         }
@@ -70,8 +84,15 @@ impl Choice {
             any = Some(false);
             self.calls.push(fragment, reading, &mut delta.tool_calls);
         }
-        self.begun |= any.is_some();
+        if any.is_some() {
+            self.came = self.came.max(Came::Beginning);
+        }
         any
+    }
+
+    /// The engine did nothing but call tools that the request does not allow.
+    pub(super) fn only_forbidden_calls(&self) -> bool {
+        self.calls.only_forbidden() && self.came < Came::Content
     }
 
     fn content(&mut self, content: String, delta: &mut Delta) {
