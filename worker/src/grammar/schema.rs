@@ -1,5 +1,6 @@
 //! A client's JSON Schema becomes one that can be enforced token by token.
 
+mod divisors;
 mod keywords;
 mod numbers;
 mod walk;

@@ -9,7 +9,11 @@ pub(super) enum Keyword {
     Items,
     /// A list of schemas.
     Schemas,
-    /// Schemas by name.
+    /// A list of schemas that all hold.
+    AllOf,
+    /// Schemas by name, of which an answer may have any.
+    Members,
+    /// Schemas by name, to point to.
     Named,
     /// Schemas by the pattern of a name.
     Patterns,
@@ -19,6 +23,8 @@ pub(super) enum Keyword {
     Values,
     /// A number.
     Number,
+    /// A number that the answer must be a multiple of.
+    Divisor,
     /// A number, or (in old drafts) whether the bound beside it is itself allowed.
     Bound,
     /// How many of something.
@@ -71,12 +77,15 @@ impl Keyword {
         match name {
             "additionalProperties" | "additionalItems" => Self::Schema,
             "items" => Self::Items,
-            "anyOf" | "oneOf" | "allOf" | "prefixItems" => Self::Schemas,
-            "properties" | "$defs" | "definitions" => Self::Named,
+            "anyOf" | "oneOf" | "prefixItems" => Self::Schemas,
+            "allOf" => Self::AllOf,
+            "properties" => Self::Members,
+            "$defs" | "definitions" => Self::Named,
             "patternProperties" => Self::Patterns,
             "const" => Self::Value,
             "enum" => Self::Values,
-            "minimum" | "maximum" | "multipleOf" => Self::Number,
+            "minimum" | "maximum" => Self::Number,
+            "multipleOf" => Self::Divisor,
             "exclusiveMinimum" | "exclusiveMaximum" => Self::Bound,
             "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties"
             | "maxProperties" => Self::Count,

@@ -4,10 +4,15 @@ use llguidance::{derivre::RegexBuilder, regex_to_lark};
 use serde_json::{Map, Value};
 
 use super::Unfit;
+use super::divisors::Divisors;
 use super::keywords::{Keyword, is_known_format, is_type};
 
-/// The most alternatives of one `anyOf`: each is tried at every byte that they have in common.
+/// The most alternatives of one `anyOf` or members of one object: each is tried at every byte that they
+/// have in common.
 const MOST_ALTERNATIVES: usize = 1_000;
+
+/// The most regular expressions that one text must match: their automaton grows with the product of theirs.
+const MOST_PATTERNS: usize = 8;
 
 /// Why a limit that no grammar keeps is refused in strict schemas.
 const UNENFORCED: &str = "this keyword cannot be enforced";
@@ -24,6 +29,8 @@ pub(super) fn walk(
         path: root.to_owned(),
         strict,
         rounded,
+        divisors: Divisors::of(schema),
+        patterns: None,
     };
     let whole = schema.clone();
     walk.schema(schema, &whole)
@@ -33,6 +40,9 @@ struct Walk<'a> {
     path: String,
     strict: bool,
     rounded: &'a [String],
+    divisors: Divisors,
+    // Patterns so far in the outermost `allOf`; None: outside of one.
+    patterns: Option<usize>,
 }
 
 // === impl Walk ===
@@ -92,9 +102,16 @@ impl Walk<'_> {
             Keyword::Items if value.is_array() => self.schemas(value, whole)?,
             Keyword::Schema | Keyword::Items => self.schema(value, whole)?,
             Keyword::Schemas => self.schemas(value, whole)?,
+            Keyword::AllOf => return self.all_of(value, whole),
+            Keyword::Members => {
+                let count = value.as_object().map_or(0, Map::len);
+                self.check_count(count)?;
+                self.named(value, whole)?;
+            }
             Keyword::Named => {
                 self.named(value, whole)?;
             }
+            Keyword::Divisor => return self.divisor(value),
             Keyword::Value => self.exact(value)?,
             Keyword::Values => {
                 if !value.is_array() {
@@ -119,21 +136,58 @@ impl Walk<'_> {
 
     fn unenforced(&self, name: &str, value: &Value) -> Result<bool, Unfit> {
         let is_off = name == "uniqueItems" && *value == Value::Bool(false);
-        if self.strict && !is_off {
-            return self.unfit(UNENFORCED);
+        if is_off {
+            return Ok(false);
+        }
+        self.too_much(UNENFORCED)
+    }
+
+    fn pattern(&mut self, value: &Value) -> Result<bool, Unfit> {
+        let Value::String(pattern) = value else {
+            return self.unfit("it must be a string");
+        };
+        if let Some(patterns) = &mut self.patterns {
+            *patterns += 1;
+            if *patterns > MOST_PATTERNS {
+                return self.too_much(format!(
+                    "at most {MOST_PATTERNS} patterns within an 'allOf' can be enforced"
+                ));
+            }
+        }
+        match readable(pattern) {
+            Ok(()) => Ok(true),
+            Err(reason) => self.too_much(reason),
+        }
+    }
+
+    /// A keyword that cannot be enforced: an error, or left out.
+    fn too_much(&self, reason: impl Into<String>) -> Result<bool, Unfit> {
+        if self.strict {
+            return self.unfit(reason);
         }
         Ok(false)
     }
 
-    fn pattern(&self, value: &Value) -> Result<bool, Unfit> {
-        let Value::String(pattern) = value else {
-            return self.unfit("it must be a string");
-        };
-        match readable(pattern) {
-            Ok(()) => Ok(true),
-            Err(reason) if self.strict => self.unfit(reason),
-            Err(_) => Ok(false),
+    fn all_of(&mut self, value: &mut Value, whole: &Value) -> Result<bool, Unfit> {
+        let outside = self.patterns;
+        self.patterns = outside.or(Some(0));
+        let walked = self.schemas(value, whole);
+        if outside.is_none() {
+            self.patterns = None;
         }
+        walked.map(|()| true)
+    }
+
+    fn divisor(&mut self, value: &Value) -> Result<bool, Unfit> {
+        let positive = value.as_f64().filter(|number| *number > 0.0);
+        let (Value::Number(number), Some(_)) = (value, positive) else {
+            return self.unfit("it must be a number above 0");
+        };
+        self.exact(value)?;
+        if self.divisors.add(&number.to_string()) {
+            return Ok(true);
+        }
+        self.too_much("it has too many digits, or too many with the other ones of the schema")
     }
 
     fn format(&self, value: &Value) -> Result<bool, Unfit> {
@@ -164,14 +218,18 @@ impl Walk<'_> {
         let Value::Array(schemas) = value else {
             return self.unfit("it must be an array");
         };
-        let count = schemas.len();
+        self.check_count(schemas.len())?;
+        for (index, schema) in schemas.iter_mut().enumerate() {
+            self.at(&format!("[{index}]"), |walk| walk.schema(schema, whole))?;
+        }
+        Ok(())
+    }
+
+    fn check_count(&self, count: usize) -> Result<(), Unfit> {
         if count > MOST_ALTERNATIVES {
             return self.unfit(format!(
                 "it has {count} schemas; at most {MOST_ALTERNATIVES} can be enforced"
             ));
-        }
-        for (index, schema) in schemas.iter_mut().enumerate() {
-            self.at(&format!("[{index}]"), |walk| walk.schema(schema, whole))?;
         }
         Ok(())
     }

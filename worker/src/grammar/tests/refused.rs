@@ -1,6 +1,6 @@
 //! What is refused, where and in which words; and what is left out of schemas that are not strict.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{answer, grammars, required, status_tool, tool};
 use crate::grammar::{Preamble, Schema, Shape, Tool};
@@ -30,6 +30,7 @@ fn loose(schema: &Value) -> Shape {
 fn a_schema_that_cannot_be_says_why_and_where_strict_or_not() {
     let long = json!({ "const": "x".repeat(300_000) });
     let kind = "it must be the name of a JSON type, or an array of such names";
+    let members: Map<String, Value> = (0..1_001).map(|at| (format!("k{at}"), json!({}))).collect();
     let cases = [
         (json!([1]), "answer", "it is not a JSON object"),
         (json!({ "type": "what" }), "answer.type", kind),
@@ -69,6 +70,16 @@ fn a_schema_that_cannot_be_says_why_and_where_strict_or_not() {
             "answer.pattern",
             "it must be a string",
         ),
+        (
+            json!({ "type": "integer", "multipleOf": 0 }),
+            "answer.multipleOf",
+            "it must be a number above 0",
+        ),
+        (
+            json!({ "properties": members }),
+            "answer.properties",
+            "it has 1001 schemas; at most 1000 can be enforced",
+        ),
         (long, "answer", "it has more than 262144 bytes"),
     ];
     for (schema, path, reason) in cases {
@@ -94,6 +105,11 @@ fn unenforceable() -> Vec<(Value, &'static str, &'static str)> {
             "this format is not known",
         ),
         (text("pattern", json!("(?=a)")), "pattern", look),
+        (
+            json!({ "type": "integer", "multipleOf": 9_999_991 }),
+            "multipleOf",
+            "it has too many digits, or too many with the other ones of the schema",
+        ),
         (
             text("pattern", json!("a\n(")),
             "pattern",
