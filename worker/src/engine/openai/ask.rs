@@ -150,8 +150,8 @@ impl Chat {
     /// The tools that may be called, where the request names them.
     fn allowed(&self) -> Option<Arc<[String]>> {
         match &self.tool_choice {
-            // The engine is shown no tools; one that calls them all the same is not listened to.
-            ToolChoice::None => (!self.tools_json.is_empty()).then(|| [].into()),
+            // The engine is shown no tools; a call that it makes all the same is left out.
+            ToolChoice::None => Some([].into()),
             ToolChoice::Auto(names) | ToolChoice::Required(names) => {
                 (!names.is_empty()).then(|| names.as_slice().into())
             }
