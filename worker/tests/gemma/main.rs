@@ -157,3 +157,24 @@ async fn an_answer_that_gives_way_goes_on_as_it_would_have() {
         texts
     );
 }
+
+#[tokio::test]
+async fn a_prefix_that_the_windows_have_lost_is_computed_anew() {
+    let question = counting("apple", 50, 12);
+    let texts = cold(std::slice::from_ref(&question)).await;
+    let server = server(4_096, 4).await;
+    let short = counting("zebra", 1, 64);
+    server.text(short.clone()).await;
+    server.text(counting("apple", 130, 12)).await;
+    // Its first sequence is freed, which leaves a hole before the long one. The next prompt is longer than the
+    // hole and takes cells behind it that the window of the long one has left.
+    server.text(short).await;
+    server.text(counting("river", 13, 30)).await;
+    let answer = server.ask(question).await;
+    assert!(
+        answer.cached() < 10,
+        "{} tokens were taken",
+        answer.cached()
+    );
+    assert_eq!(answer.only().content, texts[0]);
+}
