@@ -6,8 +6,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 PATIENCE_S = 300
+# Clients that connect and send at a time. A router closes a connection without a head after 10 s, and on a busy
+# machine the one thread of all clients would take longer for thousands of them.
+SENDING = 64
+
+_senders: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 @dataclass
@@ -100,18 +106,24 @@ async def post(
     return answer
 
 
+def _sending() -> asyncio.Semaphore:
+    return _senders.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(SENDING))
+
+
 async def _post(
     answer: Answer, base_url: str, key: str | None, body: Any, leaving: Leaving, headers: dict[str, str]
 ) -> None:
     url = urlsplit(base_url)
-    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    content = json.dumps(body).encode()
+    head = {"host": url.netloc, "content-type": "application/json", "content-length": str(len(content)), "connection": "close"}
+    if key is not None:
+        head["authorization"] = f"Bearer {key}"
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (head | headers).items())
+    request = f"POST {url.path}/chat/completions HTTP/1.1\r\n{lines}\r\n".encode() + content
+    async with _sending():
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        writer.write(request)
     try:
-        content = json.dumps(body).encode()
-        head = {"host": url.netloc, "content-type": "application/json", "content-length": str(len(content)), "connection": "close"}
-        if key is not None:
-            head["authorization"] = f"Bearer {key}"
-        lines = "".join(f"{name}: {value}\r\n" for name, value in (head | headers).items())
-        writer.write(f"POST {url.path}/chat/completions HTTP/1.1\r\n{lines}\r\n".encode() + content)
         await _read(answer, reader, leaving)
     finally:
         writer.close()
