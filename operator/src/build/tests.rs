@@ -188,6 +188,21 @@ fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
         .unwrap_or(&Value::Null)
 }
 
+/// Whether a container is told of the chat template, in all three ways or in none.
+#[track_caller]
+fn is_told(container: &Value, flag: &str, told: bool) {
+    let mount = named(&container["volumeMounts"], "chat-template");
+    let mounts = mount["mountPath"] == "/chat-template" && mount["readOnly"] == true;
+    let from = &named(&container["env"], "INFERYARD_CHAT_TEMPLATE")["valueFrom"];
+    let expect = json!({ "configMapKeyRef": { "name": "chat", "key": "gemma.jinja" } });
+    let args = container["args"].as_array().map_or(&[][..], Vec::as_slice);
+    let file = "/chat-template/template.jinja";
+    let named = args
+        .windows(2)
+        .any(|pair| pair == [json!(flag), json!(file)]);
+    assert_eq!([mounts, *from == expect, named], [told; 3], "{container}");
+}
+
 #[test]
 fn a_chat_template_reaches_whoever_renders() {
     let file = "/chat-template/template.jinja";
@@ -216,24 +231,9 @@ fn a_chat_template_reaches_whoever_renders() {
         );
         let spec = &pod["spec"];
         for (list, name) in [("containers", "worker"), ("initContainers", "engine")] {
-            if spec[list].is_null() {
-                continue;
+            if !spec[list].is_null() {
+                is_told(named(&spec[list], name), flag, name == reads);
             }
-            let container = named(&spec[list], name);
-            let is_reader = name == reads;
-            let mount = named(&container["volumeMounts"], "chat-template");
-            assert_eq!(
-                mount["mountPath"] == "/chat-template" && mount["readOnly"] == true,
-                is_reader
-            );
-            let from = &named(&container["env"], "INFERYARD_CHAT_TEMPLATE")["valueFrom"];
-            let expect = json!({ "configMapKeyRef": { "name": "chat", "key": "gemma.jinja" } });
-            assert_eq!(*from == expect, is_reader, "{engine}: {name}");
-            let args = container["args"].as_array().map_or(&[][..], Vec::as_slice);
-            let told = args
-                .windows(2)
-                .any(|pair| pair == [json!(flag), json!(file)]);
-            assert_eq!(told, is_reader, "{engine}: {name}");
         }
         let expect = json!({ "name": "chat-template", "configMap": {
             "name": "chat", "optional": true, "items": [{ "key": "gemma.jinja", "path": "template.jinja" }],

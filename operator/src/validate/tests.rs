@@ -50,22 +50,24 @@ fn with(fields: &Value) -> Value {
     spec
 }
 
+#[track_caller]
+fn check(spec: &Value, reason: Reason, said: &str) {
+    let refusal = validated(spec).unwrap_err();
+    assert_eq!(refusal.reason, reason, "{spec}");
+    assert!(refusal.message.contains(said), "{}", refusal.message);
+}
+
 #[test]
 fn what_cannot_be_carried_out_says_what_to_write() {
-    let check = |spec: Value, reason: Reason, said: &str| {
-        let refusal = validated(&spec).unwrap_err();
-        assert_eq!(refusal.reason, reason, "{spec}");
-        assert!(refusal.message.contains(said), "{}", refusal.message);
-    };
     let file = json!({ "model": { "source": { "file": { "path": "model.gguf" } } } });
     check(
-        file,
+        &file,
         Reason::Invalid,
         "in a cluster, use huggingFace, http, pvc or image",
     );
     let class = with(&json!({ "accelerators": { "class": "h100", "count": 1 } }));
     check(
-        class,
+        &class,
         Reason::NotFound,
         "there is no class \"h100\"; this operator knows amd, nvidia",
     );
@@ -91,6 +93,17 @@ fn what_cannot_be_carried_out_says_what_to_write() {
             "not a pod template",
         ),
     ];
+    for (overlay, said) in overlays {
+        check(
+            &with(&json!({ "podTemplate": overlay })),
+            Reason::Invalid,
+            said,
+        );
+    }
+}
+
+#[test]
+fn a_chat_template_that_no_server_is_told_of_is_refused() {
     let template = json!({ "inline": "{{ messages }}" });
     let engines = [
         (
@@ -111,14 +124,7 @@ fn what_cannot_be_carried_out_says_what_to_write() {
             "model": { "source": { "huggingFace": { "repo": "a/b" } } },
             "engine": engine, "chatTemplate": template,
         });
-        check(spec, Reason::Invalid, said);
-    }
-    for (overlay, said) in overlays {
-        check(
-            with(&json!({ "podTemplate": overlay })),
-            Reason::Invalid,
-            said,
-        );
+        check(&spec, Reason::Invalid, said);
     }
 }
 

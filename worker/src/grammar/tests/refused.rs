@@ -106,11 +106,6 @@ fn unenforceable() -> Vec<(Value, &'static str, &'static str)> {
         ),
         (text("pattern", json!("(?=a)")), "pattern", look),
         (
-            json!({ "type": "integer", "multipleOf": 9_999_991 }),
-            "multipleOf",
-            "it has too many digits, or too many with the other ones of the schema",
-        ),
-        (
             text("pattern", json!("a\n(")),
             "pattern",
             "regex parse error: unclosed group",
@@ -156,7 +151,12 @@ fn unenforceable() -> Vec<(Value, &'static str, &'static str)> {
 
 #[test]
 fn what_cannot_be_enforced_is_refused_by_path_where_strict_and_left_out_otherwise() {
-    let cases = unenforceable();
+    let divisor = (
+        json!({ "type": "integer", "multipleOf": 9_999_991 }),
+        "multipleOf",
+        "it has too many digits, or too many with the other ones of the schema",
+    );
+    let cases = unenforceable().into_iter().chain([divisor]);
     for (schema, keyword, reason) in cases {
         assert_eq!(refusal(&loose(&schema)), None, "{schema}");
         refused(&answer(&schema), &format!("answer.{keyword}"), reason);

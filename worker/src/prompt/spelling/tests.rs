@@ -166,7 +166,7 @@ fn what_the_template_writes_around_a_text_is_its_own() {
         rendered.text,
         "<|user|>a<|im_end|><|user|><|user|><|im_end|>"
     );
-    assert_eq!(rendered.plain, [27..35]);
+    assert_eq!(rendered.plain.as_slice(), std::slice::from_ref(&(27..35)));
 }
 
 #[test]
