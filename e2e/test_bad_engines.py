@@ -1,10 +1,12 @@
 """Engines that say they are up and fail requests, and a request that ends every engine it reaches."""
 
 import concurrent.futures
+import contextlib
 import json
+import os
+import select
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -35,10 +37,10 @@ class Engine(Server):
         next_mode.write_text(mode)
         next_mode.rename(self.folder / "mode")
 
-    def is_dead(self) -> bool:
-        """Whether its process has ended."""
+    def pidfd(self) -> int:
+        """Tells of the end of its process by becoming readable."""
         assert self.process is not None
-        return self.process.poll() is not None
+        return os.pidfd_open(self.process.pid)
 
 
 class Fleet:
@@ -106,17 +108,23 @@ def greet(client: OpenAI, text: str = "Hi") -> str | None:
     return client.chat.completions.create(model="demo", messages=user(text)).choices[0].message.content
 
 
-def until_dead(engines: list[Engine], count: int) -> None:
-    """Waits until so many have ended: the connections of a process break before the kernel has let go of it."""
-    last = time.monotonic() + START_S
-    while (dead := sum(engine.is_dead() for engine in engines)) < count and time.monotonic() < last:
-        time.sleep(0.01)
-    assert dead == count
+def ended(pidfds: set[int], at_least: int) -> int:
+    """How many processes have ended. Waits for some: connections break before the kernel tells of the end."""
+    alive = set(pidfds)
+    while len(pidfds) - len(alive) < at_least:
+        ready, _, _ = select.select(alive, [], [], START_S)
+        assert ready, "the engine should have ended"
+        alive.difference_update(ready)
+    ready, _, _ = select.select(alive, [], [], 0)
+    return len(pidfds) - len(alive) + len(ready)
 
 
 def test_a_request_that_ends_engines_ends_two_of_eight(fleet: Callable[[int], Fleet]) -> None:
-    engines = (running := fleet(8)).engines
-    with running.openai() as client:
+    running = fleet(8)
+    with running.openai() as client, contextlib.ExitStack() as opened:
+        pidfds = {engine.pidfd() for engine in running.engines}
+        for pidfd in pidfds:
+            opened.callback(os.close, pidfd)
         # Over connections that are kept: the worker asks each second whether its engine is up.
         for _ in range(16):
             assert greet(client) == "Hello"
@@ -124,10 +132,10 @@ def test_a_request_that_ends_engines_ends_two_of_eight(fleet: Callable[[int], Fl
             with pytest.raises(BadRequestError) as refused:
                 greet(client, "POISON")
             assert refused.value.code == "request_crashes_engine"
-            until_dead(engines, 2)
+            assert ended(pidfds, at_least=2) == 2
         for _ in range(16):
             assert greet(client) == "Hello"
-        until_dead(engines, 2)
+        assert ended(pidfds, at_least=2) == 2
 
 
 def crowd(running: Fleet) -> int:
