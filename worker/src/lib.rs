@@ -32,6 +32,7 @@ mod admit;
 mod engine;
 mod output;
 mod event;
+mod decimal;
 mod state;
 mod metrics;
 

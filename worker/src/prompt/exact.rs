@@ -16,6 +16,8 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::decimal::Decimal;
+
 /// A number of so many characters without an exponent is what it was after it was a double.
 const SHORT: usize = 15;
 
@@ -115,8 +117,11 @@ fn kept(number: &str) -> Option<Value> {
     }
     // Of two shortest texts of a double, the two writers may choose different ones.
     let printed = [format!("{read:e}"), serde_json::to_string(&read).ok()?];
-    let written = decimal(number);
-    if printed.iter().all(|printed| decimal(printed) == written) {
+    let written = Decimal::parse(number);
+    if printed
+        .iter()
+        .all(|printed| Decimal::parse(printed) == written)
+    {
         return None;
     }
     let raw = RawValue::from_string(number.to_owned()).ok()?;
@@ -125,30 +130,6 @@ fn kept(number: &str) -> Option<Value> {
 
 fn is_whole(number: &str) -> bool {
     !number.contains(['.', 'e', 'E'])
-}
-
-/// Sign, digits without zeros at either end, and the power of ten that they are multiplied by.
-fn decimal(number: &str) -> (bool, String, i64) {
-    let (is_negative, number) = match number.strip_prefix('-') {
-        Some(number) => (true, number),
-        None => (false, number),
-    };
-    let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let all = [whole, fraction].concat();
-    let digits = all.trim_end_matches('0');
-    // No number that a double holds has an exponent beyond an i64, nor has its text so many digits.
-    let length = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
-    let exponent = exponent.parse().unwrap_or(i64::MAX);
-    let moved = length(&all) - length(digits) - length(fraction);
-    match digits.trim_start_matches('0') {
-        "" => (is_negative, String::new(), 0),
-        digits => (
-            is_negative,
-            digits.to_owned(),
-            exponent.saturating_add(moved),
-        ),
-    }
 }
 
 // === impl Exact ===

@@ -5,26 +5,30 @@
 
 use serde_json::Value;
 
+use crate::decimal::Decimal;
+
 /// The most states that the divisors of one schema may need.
 const MOST_STATES: u64 = 20_000;
 /// A divisor that is at most this, but for zeros at its end, needs few states.
 const SMALL: u64 = 100;
-/// The compiler's own bound of a divisor without its point.
+/// The most that a divisor may be without its point.
 const LARGEST: u64 = 1_000_000_000;
+/// The most digits of a divisor behind its point.
+const MOST_PLACES: i64 = 9;
 
 /// The divisors of one schema.
 #[derive(Debug)]
 pub(super) struct Divisors {
     // Two of them may have to hold for the same number; then they are counted as if all had to.
     combined: bool,
-    known: Vec<(u64, usize)>,
+    known: Vec<Decimal>,
     states: u64,
 }
 
 // === impl Divisors ===
 
 impl Divisors {
-    /// Of a schema of which no divisor has come.
+    /// Starts with none of the divisors of `schema`.
     pub(super) fn of(schema: &Value) -> Self {
         Self {
             combined: combines(schema),
@@ -35,13 +39,14 @@ impl Divisors {
 
     /// Adds one, a positive JSON number. False: it cannot be enforced beside the others.
     pub(super) fn add(&mut self, number: &str) -> bool {
-        let Some(divisor) = parse(number) else {
-            return false;
-        };
+        let divisor = Decimal::parse(number);
         if self.known.contains(&divisor) {
             return true;
         }
-        let states = self.states.saturating_mul(states(divisor.0));
+        let Some(states) = states(&divisor) else {
+            return false;
+        };
+        let states = self.states.saturating_mul(states);
         if states > MOST_STATES {
             return false;
         }
@@ -68,29 +73,13 @@ fn combines(schema: &Value) -> bool {
     }
 }
 
-fn states(digits: u64) -> u64 {
-    let mut short = digits;
-    while short.is_multiple_of(10) {
-        short /= 10;
-    }
-    if short <= SMALL { short } else { digits }
-}
-
-/// The digits as one number, and how many of them stand behind the point.
-fn parse(number: &str) -> Option<(u64, usize)> {
-    let (number, exponent) = match number.split_once(['e', 'E']) {
-        Some((number, exponent)) => (number, exponent.parse::<i32>().ok()?),
-        None => (number, 0),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let fraction = fraction.trim_end_matches('0');
-    let mut digits: u64 = format!("{whole}{fraction}").parse().ok()?;
-    let behind = i32::try_from(fraction.len()).ok()? - exponent;
-    if behind < 0 {
-        digits = digits.checked_mul(10_u64.checked_pow(behind.unsigned_abs())?)?;
-    }
-    let behind = usize::try_from(behind.max(0)).ok()?;
-    ((1..=LARGEST).contains(&digits) && behind <= 9).then_some((digits, behind))
+/// How many states the automaton of a divisor has. None: it is beyond the compiler's own bounds.
+fn states(divisor: &Decimal) -> Option<u64> {
+    let digits: u64 = divisor.digits.parse().ok()?;
+    let zeros = u32::try_from(divisor.exponent.max(0)).ok()?;
+    let all = digits.checked_mul(10_u64.checked_pow(zeros)?)?;
+    let is_held = all <= LARGEST && divisor.exponent >= -MOST_PLACES;
+    is_held.then_some(if digits <= SMALL { digits } else { all })
 }
 
 #[cfg(test)]

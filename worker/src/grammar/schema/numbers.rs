@@ -1,5 +1,7 @@
 //! Finds the numbers of a JSON text that a double cannot hold: a grammar's bounds are doubles.
 
+use crate::decimal::Decimal;
+
 /// Beyond it not every whole number is a double.
 const WHOLE: f64 = 9_007_199_254_740_992.0;
 
@@ -142,8 +144,8 @@ fn is_exact(text: &str) -> bool {
     if !double.is_finite() {
         return false;
     }
-    let wanted = decimal(text);
-    if decimal(&double.to_string()) != wanted {
+    let wanted = Decimal::parse(text);
+    if Decimal::parse(&double.to_string()) != wanted {
         return false;
     }
     #[expect(
@@ -151,30 +153,7 @@ fn is_exact(text: &str) -> bool {
         reason = "what is cut off is what is looked for"
     )]
     let whole = double as i64;
-    double.abs() <= WHOLE || decimal(&whole.to_string()) == wanted
-}
-
-/// A number's sign, its digits without zeros at the ends, and the power of ten of the last one.
-fn decimal(text: &str) -> (bool, String, i64) {
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse().unwrap_or(i64::from(i32::MAX))),
-        None => (text, 0_i64),
-    };
-    let (negative, mantissa) = match mantissa.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, mantissa),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{fraction}");
-    let kept = digits.trim_end_matches('0');
-    let dropped = digits.len() - kept.len();
-    let kept = kept.trim_start_matches('0');
-    if kept.is_empty() {
-        return (false, String::new(), 0);
-    }
-    let places = i64::try_from(dropped).unwrap_or_default()
-        - i64::try_from(fraction.len()).unwrap_or_default();
-    (negative, kept.to_owned(), exponent.saturating_add(places))
+    double.abs() <= WHOLE || Decimal::parse(&whole.to_string()) == wanted
 }
 
 #[cfg(test)]
