@@ -27,7 +27,8 @@ pub struct ConfigMapKey {
     pub key: String,
 }
 
-/// It becomes an annotation of pods, of which 256 KiB are allowed in all; a character has up to four bytes.
+/// The text becomes an annotation of pods. Kubernetes allows 256 KiB for all annotations of a pod, and a character
+/// takes up to four bytes.
 fn text(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": 49_152 })
 }

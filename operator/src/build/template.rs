@@ -1,4 +1,4 @@
-//! The chat template of a model's own in a pod: the volume with its file, and who is told of it.
+//! The chat template of a declaration in a pod: its volume, its mount, and the arguments that name the file.
 
 use inferyard_crds::ChatTemplate;
 use serde_json::{Value, json};
@@ -44,14 +44,14 @@ pub(super) fn volume(model: &Validated) -> Option<Value> {
     })
 }
 
-/// The mount of whoever renders conversations.
+/// The mount of the container that renders conversations.
 pub(super) fn mount(model: &Validated) -> Option<Value> {
     model.chat_template.as_ref()?;
     Some(json!({ "name": VOLUME, "mountPath": FOLDER, "readOnly": true }))
 }
 
-/// A variable that nobody reads: without the ConfigMap or its entry the container is not started, and the
-/// status of the pod says which of them is missing.
+/// A variable that no program reads. It makes the kubelet check the ConfigMap and its entry: where one is missing,
+/// the container is not started, and the status of the pod says which one.
 pub(super) fn variable(model: &Validated) -> Option<Value> {
     let Some(ChatTemplate::ConfigMap(from)) = &model.chat_template else {
         return None;
@@ -62,7 +62,7 @@ pub(super) fn variable(model: &Validated) -> Option<Value> {
     }))
 }
 
-/// What an engine is told of it. A server that the operator does not know is told by its own arguments.
+/// The arguments that name the file to an engine. Arguments of an `openai` engine are the user's own.
 pub(super) fn args(model: &Validated) -> Vec<String> {
     match (&model.chat_template, &model.engine) {
         (None, _) | (_, EngineKind::Server(ServerKind::Openai, _)) => Vec::new(),

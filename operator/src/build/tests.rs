@@ -204,7 +204,7 @@ fn is_told(container: &Value, flag: &str, told: bool) {
 }
 
 #[test]
-fn a_chat_template_reaches_whoever_renders() {
+fn a_chat_template_reaches_the_container_that_renders() {
     let file = "/chat-template/template.jinja";
     let llama = json!(["-m", "/weights/m.gguf", "--chat-template-file", file]);
     for (engine, reads, flag) in [

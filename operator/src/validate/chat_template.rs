@@ -7,7 +7,7 @@ use super::{Refusal, refusal};
 /// Where a chat template of the declaration's own is in the containers that render conversations.
 pub(crate) const CHAT_TEMPLATE_FILE: &str = "/chat-template/template.jinja";
 
-/// Two templates, or one that nobody is told of, would be a surprise.
+/// Checks that the template reaches its engine, and that the arguments of the engine name no other one.
 pub(super) fn chat_template(spec: &ModelDeploymentSpec) -> Result<Option<ChatTemplate>, Refusal> {
     let Some(template) = &spec.chat_template else {
         return Ok(None);

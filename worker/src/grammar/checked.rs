@@ -4,13 +4,13 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-/// So many lists are remembered, eight bytes each.
+/// The most lists that are remembered. A list takes eight bytes.
 const MOST: usize = 1_024;
 
 /// Lists of tools that compiled.
 #[derive(Default)]
 pub(crate) struct Checked {
-    // Keyed by chance: nobody can make up a list that is taken for another one.
+    // Its key is random, so that a client cannot construct a list with the hash of another one.
     hasher: RandomState,
     lists: Mutex<Lists>,
 }

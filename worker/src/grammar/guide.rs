@@ -7,13 +7,13 @@ use toktrie::{SimpleVob, TokEnv, TokTrie};
 
 use super::keys::Keys;
 
-/// A token that would close a key a second time is found among those with so many quotes.
+/// The most quotes that a token needs to close a key: it may end a value, and begin and end a key.
 const MOST_QUOTES: usize = 3;
 
 /// The tokens of a vocabulary that can close a key.
 pub(super) struct Quotes {
     vocabulary: TokEnv,
-    // With at least one quote, two, three.
+    // Index i: the tokens with more than i quotes.
     tokens: [Vec<u32>; MOST_QUOTES],
 }
 

@@ -106,7 +106,7 @@ impl Sampler {
                     return Ok(token);
                 }
                 Some(Err(GuideError::GaveUp)) => return Err(SampleError::Grammar),
-                // Another one is tried, of which there are fewer each time.
+                // The next token is chosen from the others. The loop ends, because each turn excludes a token.
                 Some(Err(GuideError::Repeats)) => {
                     repeats = true;
                     adjusted[token as usize] = f32::NEG_INFINITY;

@@ -11,9 +11,9 @@ pub(super) enum Keyword {
     Schemas,
     /// A list of schemas that all hold.
     AllOf,
-    /// Schemas by name, of which an answer may have any.
+    /// Schemas by the names of the members that they describe.
     Members,
-    /// Schemas by name, to point to.
+    /// Schemas by name, which a `$ref` can point to.
     Named,
     /// Schemas by the pattern of a name.
     Patterns,

@@ -112,19 +112,19 @@ impl Walk<'_> {
                 self.named(value, whole)?;
             }
             Keyword::Divisor => return self.divisor(value),
-            Keyword::Value => self.exact(value)?,
+            Keyword::Value => self.exact()?,
             Keyword::Values => {
                 if !value.is_array() {
                     return self.unfit("it must be an array");
                 }
-                self.exact(value)?;
+                self.exact()?;
             }
             Keyword::Bound if value.is_boolean() => {}
             Keyword::Number | Keyword::Bound => {
                 if !value.is_number() {
                     return self.unfit("it must be a number");
                 }
-                self.exact(value)?;
+                self.exact()?;
             }
             Keyword::Count => self.count(value)?,
             Keyword::Type => self.kind(value)?,
@@ -183,7 +183,7 @@ impl Walk<'_> {
         let (Value::Number(number), Some(_)) = (value, positive) else {
             return self.unfit("it must be a number above 0");
         };
-        self.exact(value)?;
+        self.exact()?;
         if self.divisors.add(&number.to_string()) {
             return Ok(true);
         }
@@ -249,7 +249,7 @@ impl Walk<'_> {
     }
 
     /// Refuses a value with a number in it that would become another one.
-    fn exact(&self, _value: &Value) -> Result<(), Unfit> {
+    fn exact(&self) -> Result<(), Unfit> {
         let inside = |path: &&String| {
             let rest = path.strip_prefix(&self.path);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
@@ -257,7 +257,7 @@ impl Walk<'_> {
         match self.rounded.iter().find(inside) {
             Some(path) => Err(Unfit {
                 path: path.clone(),
-                reason: "a number with so many digits cannot be enforced exactly".to_owned(),
+                reason: "a number with this many digits cannot be enforced exactly".to_owned(),
             }),
             None => Ok(()),
         }

@@ -192,7 +192,7 @@ fn the_rest_of_a_schema_is_enforced_without_what_is_left_out() {
 
 #[test]
 fn numbers_that_would_be_rounded_are_refused_by_path() {
-    let reason = "a number with so many digits cannot be enforced exactly";
+    let reason = "a number with this many digits cannot be enforced exactly";
     let cases = [
         (r#"{"const": 9007199254740993}"#, "answer.const"),
         (
