@@ -223,6 +223,13 @@ def wait_idle(workers: list[Process], within: float = 180) -> None:
             watch.until(idle, within)
 
 
+def listening(worker: subprocess.Popen[bytes], address: str) -> "Lines":
+    """The lines of a worker's stdout after the one that says that it listens: from now on it can be watched."""
+    lines = Lines(worker)
+    assert lines.next(within=START_S).strip() == f"listening on {address}"
+    return lines
+
+
 class Lines:
     """The lines of a process's stdout, read by a thread, so that waiting for one has an end."""
 

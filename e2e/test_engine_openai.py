@@ -11,7 +11,7 @@ import pytest
 from openai import APIStatusError, BadRequestError, OpenAI
 
 from asking import GREETING, STATUS_TOOL, repeat, reply_with, user
-from inferyard import BINARY, MANIFESTS, START_S, STOP_S, Lines, Watch, idle
+from inferyard import BINARY, MANIFESTS, START_S, STOP_S, Lines, Watch, idle, listening
 from keys import new_key
 from servers import Server
 
@@ -49,6 +49,7 @@ class Stack:
             "worker", "--model", "demo", "--engine", "openai", "--engine-url", f"http://127.0.0.1:{self.mlx.port}/v1",
             "--engine-model", "default_model", "--listen", self.address, "--drain-timeout", "5s",
         )  # fmt: skip
+        listening(self.worker, self.address)
         self.key = new_key()
         self.router = self._run(
             "router", "-f", str(MANIFESTS / "demo.yaml"), "--worker", f"demo={self.address}",

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -79,10 +80,10 @@ def missing_of(asked: tuple[str, str | None]) -> tuple[str, int]:
 
 def test_killed_midway_it_asks_for_the_missing_bytes_only(hub: Hub, tmp_path: Path) -> None:
     hub.flows.clear()
-    socket = f"unix:{tmp_path}/s"
-    first = start(hub, tmp_path / "w", "--listen", socket)
+    address = f"unix:{tmp_path}/s"
+    first = start(hub, tmp_path / "w", "--listen", address)
     wait_for(tmp_path / "s")
-    with Watch(socket) as watch:
+    with Watch(address) as watch:
         state = watch.until(lambda state: state["fetch"]["bytes_done"] >= FIRST, within=START_S)
         assert state["phase"] == "LOADING"
         assert state["fetch"]["bytes_total"] == len(MODEL) + 3
@@ -103,10 +104,10 @@ def test_killed_midway_it_asks_for_the_missing_bytes_only(hub: Hub, tmp_path: Pa
 
 def test_a_signal_keeps_what_is_here(hub: Hub, tmp_path: Path) -> None:
     hub.flows.clear()
-    socket = f"unix:{tmp_path}/s"
-    fetch = start(hub, tmp_path / "w", "--listen", socket)
+    address = f"unix:{tmp_path}/s"
+    fetch = start(hub, tmp_path / "w", "--listen", address)
     wait_for(tmp_path / "s")
-    with Watch(socket) as watch:
+    with Watch(address) as watch:
         watch.until(lambda state: state["fetch"]["bytes_done"] >= FIRST, within=START_S)
     fetch.send_signal(signal.SIGTERM)
     status, _, err = finish(fetch)
@@ -117,11 +118,11 @@ def test_a_signal_keeps_what_is_here(hub: Hub, tmp_path: Path) -> None:
 def test_while_nobody_answers_it_says_so_and_goes_on(hub: Hub, tmp_path: Path) -> None:
     hub.server.shutdown()
     hub.server.server_close()
-    socket = f"unix:{tmp_path}/s"
-    fetch = start(hub, tmp_path / "w", "--listen", socket)
+    address = f"unix:{tmp_path}/s"
+    fetch = start(hub, tmp_path / "w", "--listen", address)
     try:
         wait_for(tmp_path / "s")
-        with Watch(socket) as watch:
+        with Watch(address) as watch:
             state = watch.until(lambda state: "retrying" in state.get("note", ""), within=START_S)
         assert "Connection refused" in state["note"]
         assert fetch.poll() is None
@@ -154,8 +155,9 @@ def test_a_folder_with_several_models_is_refused_by_a_worker(tmp_path: Path) -> 
 
 
 def wait_for(path: Path) -> None:
-    """Until a socket is there."""
+    """Until a socket is there and takes connections."""
     deadline = time.monotonic() + START_S
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} does not appear"
-        time.sleep(0.01)
+    with socket.socket(socket.AF_UNIX) as probe:
+        while probe.connect_ex(str(path)) != 0:
+            assert time.monotonic() < deadline, f"nothing listens at {path}"
+            time.sleep(0.01)

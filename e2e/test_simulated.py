@@ -13,7 +13,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 
 from asking import user
-from inferyard import BINARY, MANIFESTS, START_S, STOP_S, Lines, Watch
+from inferyard import BINARY, MANIFESTS, START_S, STOP_S, Lines, Watch, listening
 from keys import new_key
 
 # 4 bytes are a token, 1,024 of them a block that is cached.
@@ -29,8 +29,7 @@ class Stack:
             "worker", "--model", "demo", "--engine", "simulated", "--simulated-instant", "--max-running", "300",
             "--listen", self.address, "--openai-listen", "127.0.0.1:0",
         )  # fmt: skip
-        lines = Lines(self.worker)
-        assert lines.next(within=START_S).strip() == f"listening on {self.address}"
+        lines = listening(self.worker, self.address)
         told = re.fullmatch(r"OpenAI's API is on (http://127\.0\.0\.1:\d+)/v1", lines.next(within=START_S).strip())
         assert told
         self.direct = told[1]

@@ -19,7 +19,7 @@ import pytest
 from asking import user
 from by_hand import Run
 from crowd import Answer, post
-from inferyard import BINARY, MANIFESTS, START_S, STOP_S, Lines
+from inferyard import BINARY, MANIFESTS, START_S, STOP_S, Lines, listening
 from keys import new_key
 
 ASK = {"model": "demo", "messages": user("Hello."), "max_tokens": 4}
@@ -100,7 +100,7 @@ class Router:
 def router(run: Run, folder: Path) -> Iterator[Callable[..., Router]]:
     address = f"unix:{folder}/worker.sock"
     worker = run("worker", "--model", "demo", "--engine", "simulated", "--simulated-instant", "--listen", address)
-    assert Lines(worker).next(within=START_S).strip() == f"listening on {address}"
+    listening(worker, address)
     started: list[Router] = []
 
     def router(*flags: str) -> Router:
