@@ -139,7 +139,7 @@ fn check_one_of(schema: &JSONSchemaProps, node: &Node, path: &str, found: &mut V
         let present = if present.is_empty() {
             "none".to_owned()
         } else {
-            listed(present)
+            present.join(" and ")
         };
         let message = format!("expected exactly one of {}, found {present}", listed(names));
         found.push(violation(node, path, message));

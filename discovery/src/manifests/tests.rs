@@ -172,7 +172,7 @@ fn a_wrong_field_names_its_path_its_line_and_what_was_expected() {
         (
             MODEL.replace("source:\n", "source:\n      file: {path: m.gguf}\n"),
             "folder/q.yaml:9: ModelDeployment demo: spec.model.source: expected exactly one of \
-             builtin, file, http, huggingFace, image or pvc, found builtin or file"
+             builtin, file, http, huggingFace, image or pvc, found builtin and file"
                 .to_owned(),
         ),
         (

@@ -56,6 +56,11 @@ fn what_is_missing_is_named() {
         "spec.chatTemplate: expected exactly one of configMap or inline",
     );
     check(
+        "{inline: x, configMap: {name: chats, key: gemma.jinja}}",
+        CONFIG_MAP,
+        "spec.chatTemplate: expected exactly one of configMap or inline, found configMap and inline",
+    );
+    check(
         "{inline: ''}",
         CONFIG_MAP,
         "spec.chatTemplate.inline: expected",
