@@ -143,6 +143,21 @@ async fn usage_that_is_none_is_counted_here() {
 }
 
 #[tokio::test]
+async fn no_more_of_a_prompt_was_cached_than_it_has() {
+    let (server, fixture) = vllm().await;
+    let usage = r#"{"prompt_tokens":9,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":500}}"#;
+    let last = format!(r#"{{"choices":[],"usage":{usage}}}"#);
+    let answer = answer(
+        &server,
+        &fixture,
+        &[&said("a", r#""stop""#), &last, "[DONE]"],
+    )
+    .await;
+    let usage = answer.usage.unwrap();
+    assert_eq!((usage.prompt_tokens, usage.cached_tokens), (9, 9));
+}
+
+#[tokio::test]
 async fn what_is_said_about_an_answer_does_not_cost_the_answer() {
     let (server, fixture) = vllm().await;
     for (field, value) in [

@@ -193,8 +193,10 @@ impl Answer {
         if let Some(completion) = completion {
             self.usage.completion_tokens = completion;
         }
-        let reasoning = &mut self.usage.reasoning_tokens;
-        *reasoning = (*reasoning).min(self.usage.completion_tokens);
+        // A part is never more than the whole, whatever the engine says.
+        let usage = &mut self.usage;
+        usage.reasoning_tokens = usage.reasoning_tokens.min(usage.completion_tokens);
+        usage.cached_tokens = usage.cached_tokens.min(usage.prompt_tokens);
         if exact.prompt_tokens.is_none() || exact.completion_tokens.is_none() {
             return Counted::ByChunks;
         }
@@ -219,7 +221,7 @@ impl Answer {
         {
             self.prompt_counted = true;
             self.usage.prompt_tokens = prompt;
-            self.usage.cached_tokens = usage.cached_tokens().unwrap_or_default();
+            self.usage.cached_tokens = usage.cached_tokens().unwrap_or_default().min(prompt);
         }
         // Only the last one is about the whole answer. A stream of one choice may have no other.
         if chunk.usage.is_some() && (chunk.choices.is_empty() || self.choices.len() == 1) {

@@ -65,11 +65,13 @@ fn read(line: &[u8]) -> Option<Line<'_>> {
         let value = line.strip_prefix(field)?;
         Some(value.strip_prefix(b" ").unwrap_or(value))
     };
-    match value(b"data:") {
-        None => value(b"error:").map(Line::Error),
-        Some(b"") => None,
-        Some(b"[DONE]") => Some(Line::Done),
-        Some(data) => Some(Line::Data(data)),
+    let Some(data) = value(b"data:") else {
+        return value(b"error:").map(Line::Error);
+    };
+    match data.trim_ascii() {
+        b"" => None,
+        b"[DONE]" => Some(Line::Done),
+        _ => Some(Line::Data(data)),
     }
 }
 
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     const STREAM: &str = ": keepalive 1/1\n\nevent: message\r\nid: 1\ndata: {\"a\":1}\r\n\r\ndata:{\"b\":2}\n\n\
-                          data: \n\nerror: {\"c\":3}\n\ndata: [DONE]\n\n";
+                          data: \n\nerror: {\"c\":3}\n\ndata: [DONE] \n\n";
 
     fn lines(cuts: &[usize]) -> Vec<String> {
         let mut lines = Lines::default();
