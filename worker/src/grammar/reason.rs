@@ -40,7 +40,7 @@ const MEANINGS: [(&str, &str); 12] = [
 pub(super) fn of_schema(error: &str) -> String {
     // The first line is the latest context, the cause stands at the end.
     if let Some((_, reason)) = error.split_once("Unsatisfiable schema: ") {
-        return format!("it allows no value: {}", first_line(reason));
+        return format!("it allows no value: {}", of_unsatisfiable(reason));
     }
     if error.contains("Unsatisfiable") {
         return "it allows no value".to_owned();
@@ -54,6 +54,18 @@ pub(super) fn of_schema(error: &str) -> String {
         None if error.contains("regex parse error") => of_regex(error),
         None => "it uses keywords in a way that cannot be enforced".to_owned(),
     }
+}
+
+/// Why nothing meets a schema. Some of the library's words quote its own regular expressions, or name
+/// keywords that the client may not have written.
+fn of_unsatisfiable(reason: &str) -> String {
+    if reason.contains("Regex is empty") {
+        return "no text meets all of its limits".to_owned();
+    }
+    if reason.contains("anyOf") {
+        return "none of its alternatives can be met".to_owned();
+    }
+    first_line(reason)
 }
 
 /// What is wrong with a regular expression.

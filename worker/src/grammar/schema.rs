@@ -1,6 +1,7 @@
 //! A client's JSON Schema becomes one that can be enforced token by token.
 
 mod divisors;
+mod finite;
 mod keywords;
 mod numbers;
 mod walk;
@@ -26,7 +27,7 @@ pub(crate) struct Schema {
 
 /// What a schema must describe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// Any JSON value.
     Any,
     /// Arguments, which are an object even where the schema does not say so.

@@ -108,6 +108,10 @@ impl Keyword {
             | "dependentSchemas"
             | "unevaluatedItems"
             | "unevaluatedProperties"
+            | "contentEncoding"
+            | "contentMediaType"
+            | "contentSchema"
+            | "nullable"
             | "$dynamicRef"
             | "$recursiveRef" => Self::Unenforced,
             _ => Self::Annotation,

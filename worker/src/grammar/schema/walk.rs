@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::Unfit;
 use super::divisors::Divisors;
+use super::finite;
 use super::keywords::{Keyword, is_known_format, is_type};
 
 /// The most alternatives of one `anyOf` or members of one object: each is tried at every byte that they
@@ -13,6 +14,12 @@ const MOST_ALTERNATIVES: usize = 1_000;
 
 /// The most regular expressions that one text must match: their automaton grows with the product of theirs.
 const MOST_PATTERNS: usize = 8;
+
+/// The most characters, items or members that are counted: more than any context holds.
+const MOST_COUNT: u64 = 1_000_000_000;
+
+/// The most patterns of names in all objects of a schema together: each is compared with the others.
+const MOST_PATTERNS_OF_NAMES: usize = 100;
 
 /// Why a limit that no grammar keeps is refused in strict schemas.
 const UNENFORCED: &str = "this keyword cannot be enforced";
@@ -31,6 +38,7 @@ pub(super) fn walk(
         rounded,
         divisors: Divisors::of(schema),
         patterns: None,
+        patterns_of_names: 0,
     };
     let whole = schema.clone();
     walk.schema(schema, &whole)
@@ -43,6 +51,7 @@ struct Walk<'a> {
     divisors: Divisors,
     // Patterns so far in the outermost `allOf`; None: outside of one.
     patterns: Option<usize>,
+    patterns_of_names: usize,
 }
 
 // === impl Walk ===
@@ -88,6 +97,7 @@ impl Walk<'_> {
             }
             fields.shift_remove(&name);
         }
+        finite::bound_members(fields);
         Ok(())
     }
 
@@ -113,12 +123,13 @@ impl Walk<'_> {
             }
             Keyword::Divisor => return self.divisor(value),
             Keyword::Value => self.exact()?,
-            Keyword::Values => {
-                if !value.is_array() {
-                    return self.unfit("it must be an array");
+            Keyword::Values => match value.as_array() {
+                None => return self.unfit("it must be an array"),
+                Some(values) if values.is_empty() => {
+                    return self.unfit("it must have at least one value");
                 }
-                self.exact()?;
-            }
+                Some(_) => self.exact()?,
+            },
             Keyword::Bound if value.is_boolean() => {}
             Keyword::Number | Keyword::Bound => {
                 if !value.is_number() {
@@ -126,7 +137,7 @@ impl Walk<'_> {
                 }
                 self.exact()?;
             }
-            Keyword::Count => self.count(value)?,
+            Keyword::Count => return self.count(name, value),
             Keyword::Type => self.kind(value)?,
             Keyword::Names => self.names(value)?,
             Keyword::Reference => self.reference(value, whole)?,
@@ -135,7 +146,7 @@ impl Walk<'_> {
     }
 
     fn unenforced(&self, name: &str, value: &Value) -> Result<bool, Unfit> {
-        let is_off = name == "uniqueItems" && *value == Value::Bool(false);
+        let is_off = ["uniqueItems", "nullable"].contains(&name) && *value == Value::Bool(false);
         if is_off {
             return Ok(false);
         }
@@ -201,6 +212,12 @@ impl Walk<'_> {
 
     fn patterns(&mut self, value: &mut Value, whole: &Value) -> Result<bool, Unfit> {
         let patterns = self.named(value, whole)?;
+        self.patterns_of_names += patterns.len();
+        if self.patterns_of_names > MOST_PATTERNS_OF_NAMES {
+            return self.too_much(format!(
+                "at most {MOST_PATTERNS_OF_NAMES} patterns of names can be enforced"
+            ));
+        }
         for pattern in patterns.keys() {
             match readable(pattern) {
                 Err(reason) if self.strict => {
@@ -263,20 +280,22 @@ impl Walk<'_> {
         }
     }
 
-    fn count(&self, value: &mut Value) -> Result<(), Unfit> {
-        if value.is_u64() {
-            return Ok(());
-        }
+    fn count(&self, name: &str, value: &mut Value) -> Result<bool, Unfit> {
         // 2.0 is a whole number as well.
         let whole = value.to_string();
-        let whole = whole.strip_suffix(".0").unwrap_or_default();
-        match whole.parse::<u64>() {
-            Ok(count) => {
-                *value = count.into();
-                Ok(())
-            }
-            Err(_) => self.unfit("it must be a whole number, 0 or more"),
+        let whole = whole.strip_suffix(".0").unwrap_or(&whole);
+        let Ok(count) = whole.parse::<u64>() else {
+            return self.unfit("it must be a whole number, 0 or more");
+        };
+        if count <= MOST_COUNT {
+            *value = count.into();
+            return Ok(true);
         }
+        if name.starts_with("max") {
+            // No answer gets there.
+            return Ok(false);
+        }
+        self.unfit(format!("it must be at most {MOST_COUNT}"))
     }
 
     fn kind(&self, value: &Value) -> Result<(), Unfit> {

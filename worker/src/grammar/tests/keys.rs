@@ -96,3 +96,41 @@ fn a_name_whose_end_is_forced_is_another_one() {
     }
     assert!(guide.is_complete());
 }
+
+#[test]
+fn an_object_ends_behind_its_last_name() {
+    let languages = |least: usize| {
+        answer(&json!({
+            "type": "object", "patternProperties": { "^(de|en)$": { "type": "integer" } },
+            "additionalProperties": false, "minProperties": least,
+        }))
+    };
+    check(
+        &languages(2),
+        &[r#"{"de": 1, "en": 2}"#, r#"{"en": 1, "de": 2}"#],
+        &["{}", r#"{"de": 1}"#, r#"{"de": 1, "de": 2}"#],
+    );
+    let beside = answer(&json!({
+        "type": "object", "properties": { "id": { "type": "integer" } },
+        "patternProperties": { "^(de|en)$": { "type": "integer" } }, "additionalProperties": false,
+    }));
+    check(
+        &beside,
+        &["{}", r#"{"id": 1, "en": 2}"#, r#"{"de": 1, "en": 2}"#],
+        &[r#"{"fr": 1}"#, r#"{"id": 1, "en": 2, "en": 2}"#],
+    );
+    let grammars = grammars();
+    for (shape, begun) in [
+        (languages(0), r#"{"en": 1, "de": 2"#),
+        (languages(2), r#"{"en": 1, "de": 2"#),
+        (beside, r#"{"id": 1, "de": 1, "en": 2"#),
+    ] {
+        let mut guide = grammars.compile(&shape, Preamble::None).unwrap();
+        for byte in begun.bytes() {
+            guide.consume(u32::from(byte)).unwrap();
+        }
+        let allowed = guide.allowed().unwrap();
+        assert!(allowed.is_allowed(u32::from(b'}')), "{begun}");
+        assert!(!allowed.is_allowed(u32::from(b',')), "{begun}");
+    }
+}

@@ -36,6 +36,26 @@ fn a_schema_that_cannot_be_says_why_and_where_strict_or_not() {
         (json!({ "type": "what" }), "answer.type", kind),
         (json!({ "type": ["null", 1] }), "answer.type", kind),
         (
+            json!({ "enum": [] }),
+            "answer.enum",
+            "it must have at least one value",
+        ),
+        (
+            json!({ "type": "string", "minLength": 4_294_967_296_u64 }),
+            "answer.minLength",
+            "it must be at most 1000000000",
+        ),
+        (
+            json!({ "type": "string", "pattern": "^a$", "minLength": 5 }),
+            "answer",
+            "it allows no value: no text meets all of its limits",
+        ),
+        (
+            json!({ "anyOf": [{ "type": "integer", "minimum": 2, "maximum": 1 }, { "type": "string", "minLength": 2, "maxLength": 1 }] }),
+            "answer",
+            "it allows no value: none of its alternatives can be met",
+        ),
+        (
             json!({ "$ref": "#/$defs/none" }),
             "answer.$ref",
             "nothing stands where it points to",
@@ -96,6 +116,10 @@ fn unenforceable() -> Vec<(Value, &'static str, &'static str)> {
     let text = |keyword: &str, value: Value| json!({ "type": "string", keyword: value });
     let object = |keyword: &str, value: Value| json!({ "type": "object", keyword: value });
     let strings = json!({ "type": "string" });
+    let names: Map<String, Value> = (0..101)
+        .map(|at| (format!("^k{at:03}"), json!({})))
+        .collect();
+    let names = names.into();
     vec![
         (text("not", json!({ "const": "a" })), "not", never),
         (text("if", json!({})), "if", never),
@@ -104,6 +128,12 @@ fn unenforceable() -> Vec<(Value, &'static str, &'static str)> {
             "format",
             "this format is not known",
         ),
+        (
+            text("contentEncoding", json!("base64")),
+            "contentEncoding",
+            never,
+        ),
+        (text("nullable", json!(true)), "nullable", never),
         (text("pattern", json!("(?=a)")), "pattern", look),
         (
             text("pattern", json!("a\n(")),
@@ -137,6 +167,11 @@ fn unenforceable() -> Vec<(Value, &'static str, &'static str)> {
             look,
         ),
         (
+            object("patternProperties", names),
+            "patternProperties",
+            "at most 100 patterns of names can be enforced",
+        ),
+        (
             json!({ "type": "object", "properties": { "a": {}, "b": {} }, "minProperties": 1 }),
             "minProperties",
             "members can be counted only where all of 'properties' are 'required'",
@@ -168,8 +203,15 @@ fn what_cannot_be_enforced_is_refused_by_path_where_strict_and_left_out_otherwis
             reason,
         );
     }
-    let off = json!({ "type": "array", "uniqueItems": false });
-    assert_eq!(refusal(&answer(&off)), None);
+    for off in [
+        json!({ "type": "array", "uniqueItems": false }),
+        json!({ "type": "string", "nullable": false }),
+        // No answer is that long.
+        json!({ "type": "string", "maxLength": 4_294_967_296_u64 }),
+        json!({ "type": "array", "maxItems": u64::MAX }),
+    ] {
+        assert_eq!(refusal(&answer(&off)), None, "{off}");
+    }
 }
 
 #[test]
