@@ -28,6 +28,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use failure::Failure;
+
 /// Bodies and answers of all sizes come and go: glibc's allocator would ask the kernel for each large one
 /// anew, and keep what a burst has left in pieces.
 #[global_allocator]
@@ -77,6 +79,9 @@ enum Role {
     Replay(replay::Args),
     Keys(Box<keys::Args>),
     Operator(operator::Args),
+    /// Started by a worker, which tries the schemas of requests in it
+    #[command(hide = true)]
+    CompileSchemas,
 }
 
 fn main() -> ExitCode {
@@ -93,6 +98,9 @@ fn main() -> ExitCode {
         Role::Replay(args) => replay::run(&args),
         Role::Keys(args) => keys::run(*args),
         Role::Operator(args) => operator::run(args),
+        Role::CompileSchemas => {
+            inferyard_worker::compile_schemas().map_err(|error| Failure::Failed(error.into()))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

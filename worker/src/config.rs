@@ -37,6 +37,10 @@ pub struct Config {
     pub batch_tokens: u32,
     /// Threads of the engine. None: by the size of the model and the machine.
     pub threads: Option<usize>,
+    /// The `inferyard` program, in whose subcommand `compile-schemas` the schemas of requests are compiled
+    /// first, within limits of time and memory. None: they are compiled in the worker at once. Only the
+    /// embedded engine compiles schemas.
+    pub schema_sandbox: Option<PathBuf>,
     /// How long running requests may take to finish after shutdown was asked for.
     pub drain_timeout: Duration,
     /// How long a reader may leave its events unread before it is cut off.
@@ -140,6 +144,7 @@ impl Config {
             kv_tokens: None,
             batch_tokens: 512,
             threads: None,
+            schema_sandbox: None,
             drain_timeout: Duration::from_secs(30),
             slow_reader_timeout: Duration::from_secs(30),
             engine_stall_timeout: Duration::from_secs(30),

@@ -20,19 +20,22 @@ mod frame;
 mod guide;
 mod keys;
 mod reason;
+mod sandbox;
 mod schema;
 mod tool;
 
 pub(crate) use checked::Checked;
 pub(crate) use guide::{Guide, GuideError};
-pub(crate) use schema::Schema;
+pub use sandbox::compile_schemas;
+pub(crate) use sandbox::{Sandbox, SandboxError};
+pub(crate) use schema::{Form, Schema};
 pub(crate) use tool::Tool;
 
 use frame::Beside;
 use guide::Quotes;
 use keys::{Keys, Start, Thought};
 use reason::TOO_LARGE;
-use schema::{Form, Unfit};
+use schema::Unfit;
 
 /// The name that the frame knows the schema of the answer by.
 const ANSWER: &str = "answer";
@@ -278,8 +281,7 @@ impl Grammars {
         let matcher = matcher.map_err(|reason| {
             // With several schemas: which of them is it?
             let at_fault = parts.iter().find_map(|part| {
-                let alone = frame::json(self.trie(), Preamble::None);
-                let error = self.matcher(alone, vec![part.grammar(ANSWER)]).err()?;
+                let error = self.matcher_alone(part).err()?;
                 Some(part.unfit(&error))
             });
             match (at_fault, parts.as_slice()) {
@@ -290,6 +292,20 @@ impl Grammars {
         })?;
         let keys = Keys::new(shape.start(), preamble.thought());
         Ok(Guide::new(matcher, keys, Arc::clone(&self.quotes)))
+    }
+
+    /// Compiles one schema, and forgets it.
+    fn compile_alone(&self, schema: &Schema, form: Form) -> Result<(), GrammarError> {
+        let part = Part::new(ANSWER.to_owned(), schema, form)?;
+        match self.matcher_alone(&part) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(part.unfit(&error)),
+        }
+    }
+
+    fn matcher_alone(&self, part: &Part<'_>) -> Result<Matcher, String> {
+        let alone = frame::json(self.trie(), Preamble::None);
+        self.matcher(alone, vec![part.grammar(ANSWER)])
     }
 
     fn matcher(&self, frame: String, parts: Vec<GrammarWithLexer>) -> Result<Matcher, String> {

@@ -42,6 +42,7 @@ pub use engine::LoadError;
 pub use engine::embedded::LoadError as EmbeddedError;
 pub use engine::openai::AttachError;
 pub use engine::simulated::SimulateError;
+pub use grammar::compile_schemas;
 pub use inferyard_listen::{Address, Listen};
 pub use prompt::check as check_chat_template;
 

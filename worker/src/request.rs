@@ -83,6 +83,7 @@ pub(crate) enum TextSource {
 }
 
 /// The shape an answer must have.
+#[derive(Clone)]
 pub(crate) enum ResponseFormat {
     /// Any JSON object.
     JsonObject,

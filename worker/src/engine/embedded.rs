@@ -20,6 +20,7 @@ use crate::admit::{Orders, Queue};
 use crate::config::Config;
 use crate::engine::reply::Events;
 use crate::event::Failure;
+use crate::grammar::Sandbox;
 use crate::request::Request;
 use crate::state::{Capacity, State};
 
@@ -63,7 +64,8 @@ impl Thread {
         ));
         let (load, loaded) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let intake = Intake::new(Arc::clone(&queue), Arc::clone(&state));
+        let sandbox = Sandbox::new(config.schema_sandbox.clone());
+        let intake = Intake::new(Arc::clone(&queue), Arc::clone(&state), sandbox);
         let for_thread = Arc::clone(&queue);
         let last = Last {
             queue: Arc::clone(&queue),

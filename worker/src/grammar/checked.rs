@@ -1,4 +1,4 @@
-//! Remembers which lists of tools compiled: an agent sends the same one with every request.
+//! Remembers which lists of tools or schemas compiled: an agent sends the same one with every request.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 /// The most lists that are remembered. A list takes eight bytes.
 const MOST: usize = 1_024;
 
-/// Lists of tools that compiled.
+/// Lists that compiled, by their JSON text.
 #[derive(Default)]
 pub(crate) struct Checked {
     // Its key is random, so that a client cannot construct a list with the hash of another one.
@@ -24,14 +24,14 @@ struct Lists {
 // === impl Checked ===
 
 impl Checked {
-    pub(crate) fn contains(&self, tools_json: &[u8]) -> bool {
-        let hash = self.hasher.hash_one(tools_json);
+    pub(crate) fn contains(&self, json: &[u8]) -> bool {
+        let hash = self.hasher.hash_one(json);
         let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         lists.known.contains(&hash)
     }
 
-    pub(crate) fn insert(&self, tools_json: &[u8]) {
-        let hash = self.hasher.hash_one(tools_json);
+    pub(crate) fn insert(&self, json: &[u8]) {
+        let hash = self.hasher.hash_one(json);
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         if !lists.known.insert(hash) {
             return;

@@ -12,7 +12,8 @@ use crate::engine::embedded::load::Model;
 use crate::engine::embedded::prepare::{Attempt, Job, Prepared};
 use crate::engine::reply::{Events, Reader, Reply};
 use crate::engine::requests::{cancelled, deadline_passed, draining};
-use crate::event::{Event, Failure, Usage};
+use crate::event::{Event, Failure, FailureKind, Usage};
+use crate::grammar::{Sandbox, SandboxError};
 use crate::request::Request;
 use crate::state::{Outcome, State};
 
@@ -23,6 +24,8 @@ pub(super) struct Intake {
     state: Arc<State>,
     // One permit for each large request that may be prepared at the same time.
     workers: Arc<Semaphore>,
+    // Before they have a permit.
+    sandbox: Arc<Sandbox>,
     // Large requests that are being prepared, or wait for a permit.
     tasks: TaskTracker,
 }
@@ -51,13 +54,14 @@ struct Seat {
 
 impl Intake {
     /// An intake that has taken no request yet.
-    pub(super) fn new(queue: Arc<Queue<Job>>, state: Arc<State>) -> Self {
+    pub(super) fn new(queue: Arc<Queue<Job>>, state: Arc<State>, sandbox: Sandbox) -> Self {
         // The engine's own threads need the processor as well.
         let workers = (num_cpus::get() / 2).max(1);
         Self {
             queue,
             state,
             workers: Arc::new(Semaphore::new(workers)),
+            sandbox: Arc::new(sandbox),
             tasks: TaskTracker::new(),
         }
     }
@@ -88,7 +92,9 @@ impl Intake {
         };
         if request.is_big(model) {
             let (model, workers) = (Arc::clone(model), Arc::clone(&self.workers));
-            self.tasks.spawn(entrant.run(model, request, workers));
+            let sandbox = Arc::clone(&self.sandbox);
+            self.tasks
+                .spawn(entrant.run(model, request, workers, sandbox));
         } else {
             entrant.prepare(model, request);
         }
@@ -126,10 +132,21 @@ impl Entrant {
         }
     }
 
-    /// Prepares a large request once it has a permit.
-    async fn run(self, model: Arc<Model>, request: Request, workers: Arc<Semaphore>) {
+    /// Prepares a large request once its schemas are known to compile and it has a permit.
+    async fn run(
+        self,
+        model: Arc<Model>,
+        request: Request,
+        workers: Arc<Semaphore>,
+        sandbox: Arc<Sandbox>,
+    ) {
+        let turn = async {
+            let schemas = request.schemas();
+            sandbox.admit(&schemas).await.map_err(not_admitted)?;
+            workers.acquire_owned().await.map_err(|_| draining())
+        };
         let turn = tokio::select! {
-            turn = workers.acquire_owned() => turn.map_err(|_| draining()),
+            turn = turn => turn,
             failure = self.over() => Err(failure),
         };
         match turn {
@@ -206,6 +223,14 @@ impl Entrant {
 
     fn fail(self, failure: Failure) {
         end(self.reply, &self.state, failure);
+    }
+}
+
+fn not_admitted(error: SandboxError) -> Failure {
+    let message = error.to_string();
+    match error {
+        SandboxError::TooMuch { path } => Failure::invalid(path, message),
+        SandboxError::Broken(_) => Failure::new(FailureKind::Internal, message),
     }
 }
 

@@ -33,7 +33,7 @@ impl Fixture {
         let state = Arc::new(State::new("demo".to_owned(), 1));
         let queue = Arc::new(Queue::new(max_queued, 0, Arc::clone(&state)));
         let model = Model::load(&config, &gguf, &state, &queue).unwrap();
-        let intake = Intake::new(Arc::clone(&queue), Arc::clone(&state));
+        let intake = Intake::new(Arc::clone(&queue), Arc::clone(&state), Sandbox::new(None));
         Self {
             model: Arc::new(model),
             queue,

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::Attempt;
 use crate::engine::embedded::load::Model;
 use crate::event::{Failure, FailureKind};
-use crate::grammar::{Calls, GrammarError, Guide, Preamble, Schema, Shape, Tool};
+use crate::grammar::{Calls, Form, GrammarError, Guide, Preamble, Schema, Shape, Tool};
 use crate::prompt::ToolFormat;
-use crate::request::{Chat, ResponseFormat, ToolChoice};
+use crate::request::{Chat, Prompt, Request, ResponseFormat, ToolChoice};
 
 /// What a chat asks of its answer.
 #[derive(Default)]
@@ -90,6 +90,23 @@ pub(super) fn schema(format: ResponseFormat) -> Schema {
             path: "response_format.json_schema.schema".to_owned(),
             strict,
         },
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    /// The schemas that a grammar may be made from. Tools that cannot be read are refused later.
+    pub(in crate::engine::embedded) fn schemas(&self) -> Vec<(Form, Schema)> {
+        let answer = self.format.clone().map(schema);
+        let tools = match &self.prompt {
+            Prompt::Chat(chat) if !chat.tools_json.is_empty() => Tool::parse(&chat.tools_json),
+            _ => Ok(Vec::new()),
+        };
+        let tools = tools.unwrap_or_default().into_iter();
+        let arguments = tools.map(|tool| (Form::Object, tool.parameters));
+        let answer = answer.into_iter().map(|schema| (Form::Any, schema));
+        answer.chain(arguments).collect()
     }
 }
 
