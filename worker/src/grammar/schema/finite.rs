@@ -11,9 +11,16 @@ use serde_json::{Map, Value};
 /// The most names that a pattern is written out as.
 const MOST_NAMES: usize = 1_000;
 
+/// All names that the patterns of an object allow.
+struct Names {
+    // Each with the index of the schema of its value.
+    names: Vec<(String, usize)>,
+    schemas: Vec<Value>,
+}
+
 /// Bounds the members of an object whose patterns allow a finite number of names and that allows no others.
 pub(super) fn bound_members(object: &mut Map<String, Value>) {
-    let Some((patterns, names)) = finite_names(object) else {
+    let Some(Names { names, schemas }) = finite_names(object) else {
         return;
     };
     let known = names_of(object.get("properties"));
@@ -38,14 +45,13 @@ pub(super) fn bound_members(object: &mut Map<String, Value>) {
         return;
     };
     for (name, at) in free {
-        properties.insert(name, patterns[at].clone());
+        properties.insert(name, schemas[at].clone());
     }
     object.shift_remove("patternProperties");
 }
 
-/// The schemas of the patterns, and the names that the patterns allow, each with the index of its schema.
-/// None: other names are allowed as well.
-fn finite_names(object: &Map<String, Value>) -> Option<(Vec<Value>, Vec<(String, usize)>)> {
+/// The names that the patterns of an object allow. None: other names are allowed as well.
+fn finite_names(object: &Map<String, Value>) -> Option<Names> {
     if object.get("additionalProperties") != Some(&Value::Bool(false)) {
         return None;
     }
@@ -59,7 +65,8 @@ fn finite_names(object: &Map<String, Value>) -> Option<(Vec<Value>, Vec<(String,
             return None;
         }
     }
-    Some((patterns.values().cloned().collect(), names))
+    let schemas = patterns.values().cloned().collect();
+    Some(Names { names, schemas })
 }
 
 /// All names that a pattern matches. None: there is no end of them, or too many.
