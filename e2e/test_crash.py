@@ -31,6 +31,13 @@ def stream(max_tokens: int | None = None) -> dict[str, Any]:
     return body
 
 
+async def next_chunk(stream: asyncio.Task[Answer], reader: Leaving) -> None:
+    """Waits until one more chunk of a stream has come, which must go on after it."""
+    chunk = asyncio.ensure_future(reader.begun.acquire())
+    await asyncio.wait([stream, chunk], return_when=asyncio.FIRST_COMPLETED)
+    assert not stream.done(), stream.result().how_it_ended()
+
+
 def test_a_killed_router_gives_back_what_it_held_and_bills_what_it_told(
     start: Callable[..., Up],
     redis: Callable[..., Redis],
@@ -50,12 +57,14 @@ def test_a_killed_router_gives_back_what_it_held_and_bills_what_it_told(
     victim, other = up.ready["router_pids"][1], up.base_urls[0]
 
     async def kill_in_the_middle() -> list[Answer]:
-        leaving = Leaving()
-        streams = [asyncio.create_task(post(up.base_urls[1], key, stream(), leaving)) for _ in range(STREAMS)]
+        readers = [Leaving() for _ in range(STREAMS)]
+        streams = [asyncio.create_task(post(up.base_urls[1], key, stream(), reader)) for reader in readers]
+        for one, reader in zip(streams, readers, strict=True):
+            await next_chunk(one, reader)
         begun = time.monotonic()
         # Long enough that every router has told the store how far it is, more than once.
         while time.monotonic() < begun + 1.5 * LEASE_S:
-            await leaving.begun.acquire()
+            await next_chunk(streams[0], readers[0])
         assert all(not one.done() for one in streams)
         denied = await post(other, key, stream(1))
         assert denied.status == 429, "all places are taken"
