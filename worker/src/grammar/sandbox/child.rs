@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 
-use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
 use toktrie::ApproximateTokEnv;
 
 use super::Draft;
@@ -12,7 +12,7 @@ use crate::grammar::schema::{Form, Schema};
 
 /// Seconds of processor time for all schemas of a request.
 const CPU_SECONDS: u64 = 2;
-/// Bytes of memory, of which about 300 MB are the program itself.
+/// Bytes of memory that is written to.
 const MEMORY: u64 = 1 << 30;
 /// How much later than the engine's threads it is served.
 const NICE: i32 = 10;
@@ -50,16 +50,25 @@ pub fn compile_schemas() -> io::Result<()> {
 }
 
 fn limit() -> io::Result<()> {
-    let most = |most| Rlimit {
-        current: Some(most),
-        maximum: Some(most),
-    };
     // A core file would hold the schemas, which are a client's.
-    setrlimit(Resource::Core, most(0))?;
-    setrlimit(Resource::Cpu, most(CPU_SECONDS))?;
-    setrlimit(Resource::As, most(MEMORY))?;
+    lower(Resource::Core, 0)?;
+    lower(Resource::Cpu, CPU_SECONDS)?;
+    // Not the address space: libraries of a GPU map more than that of it.
+    lower(Resource::Data, MEMORY)?;
     // Where processor and memory are short, the worker is to have them. Both may be forbidden or unknown here.
     let _ = nice(NICE);
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     Ok(())
+}
+
+/// Sets a limit, unless a lower one is set already, which this process may not raise.
+fn lower(resource: Resource, most: u64) -> io::Result<()> {
+    let most = getrlimit(resource)
+        .maximum
+        .map_or(most, |hard| hard.min(most));
+    let limit = Rlimit {
+        current: Some(most),
+        maximum: Some(most),
+    };
+    Ok(setrlimit(resource, limit)?)
 }
