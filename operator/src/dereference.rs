@@ -27,7 +27,10 @@ pub(crate) struct Dereferenced {
     pub(crate) taken: Option<(String, String)>,
     /// What exists under the names of its children, whoever made it.
     pub(crate) live: BTreeMap<Kind, Arc<DynamicObject>>,
+    /// The pods that are or will be workers.
     pub(crate) pods: Vec<Arc<Pod>>,
+    /// Pods that have ended for good, by an eviction for instance. Kubernetes keeps them for a while.
+    pub(crate) over: Vec<Arc<Pod>>,
 }
 
 // === impl Caches ===
@@ -59,12 +62,23 @@ pub(crate) fn dereference(resource: &Arc<ModelDeployment>, caches: &Caches) -> D
     };
     let mut pods = caches.pods.state_filter(own);
     pods.sort_by_key(|pod| pod.name_any());
+    let (over, pods) = pods.into_iter().partition(|pod| is_over(pod));
     Dereferenced {
         taken: taken(resource, &caches.models),
         resource: Arc::clone(resource),
         live: live.collect(),
         pods,
+        over,
     }
+}
+
+/// Whether a pod has ended for good: the ReplicaSet has another one in its place.
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 /// The names by which callers reach a model.
@@ -93,4 +107,42 @@ fn taken(
         Some((same??.to_owned(), other.name_any()))
     });
     older.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::{reflector, watcher};
+    use serde_json::json;
+
+    use super::*;
+    use crate::validate::tests::resource;
+
+    #[test]
+    fn a_pod_that_has_ended_for_good_is_no_worker() {
+        let (models, _) = reflector::store();
+        let (pods, mut writer) = reflector::store();
+        for (name, phase) in [
+            ("evicted", "Failed"),
+            ("done", "Succeeded"),
+            ("serves", "Running"),
+            ("waits", "Pending"),
+        ] {
+            let pod = json!({
+                "metadata": { "name": name, "namespace": "models", "labels": { OWNER_LABEL: "demo" } },
+                "status": { "phase": phase },
+            });
+            let pod = serde_json::from_value(pod).unwrap();
+            writer.apply_watcher_event(&watcher::Event::Apply(pod));
+        }
+        let caches = Caches {
+            models,
+            children: BTreeMap::new(),
+            pods,
+        };
+        let spec = json!({ "model": { "source": { "builtin": { "name": "demo" } } } });
+        let found = dereference(&Arc::new(resource(&spec)), &caches);
+        let names = |pods: &[Arc<Pod>]| pods.iter().map(|pod| pod.name_any()).collect::<Vec<_>>();
+        assert_eq!(names(&found.pods), ["serves", "waits"]);
+        assert_eq!(names(&found.over), ["done", "evicted"]);
+    }
 }

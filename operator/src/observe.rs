@@ -28,6 +28,8 @@ const AT_ONCE: usize = 32;
 pub(crate) struct Observed {
     pub(crate) deployment: Option<Arc<DynamicObject>>,
     pub(crate) pods: Vec<Arc<Pod>>,
+    /// Pods that have ended for good.
+    pub(crate) over: Vec<Arc<Pod>>,
     /// What those workers say that are not ready, by pod.
     pub(crate) reports: BTreeMap<String, WorkerState>,
     /// What a volume waits for, if it is known.
@@ -59,6 +61,7 @@ pub(crate) async fn observe(
         deployment: (applied.and_then(|applied| applied.deployment.clone()))
             .or_else(|| found.live.get(&Kind::Deployment).cloned()),
         pods: found.pods.clone(),
+        over: found.over.clone(),
         reports,
         volume,
     }

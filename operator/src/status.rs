@@ -90,6 +90,7 @@ pub(crate) fn is_failure(reason: &str) -> bool {
         Reason::StorageClassMissing,
         Reason::ImagePull,
         Reason::ContainerConfig,
+        Reason::ContainerFailed,
         Reason::FetchFailed,
         Reason::EngineFailed,
     ]
@@ -134,10 +135,12 @@ fn conditions(
     let ready = match (refused, worst) {
         (Some(message), _) => no(Reason::Refused, &message),
         (None, Some(finding)) => no(finding.reason, &finding.text()),
-        (None, None) if deployment.is_none() || answering < model.replicas => no(
-            Reason::Creating,
-            &format!("{answering} of {} workers answer", model.replicas),
-        ),
+        (None, None) if deployment.is_none() || answering < model.replicas => {
+            let lost =
+                diagnosis::lost(observed).map_or_else(String::new, |lost| format!("; {lost}"));
+            let message = format!("{answering} of {} workers answer{lost}", model.replicas);
+            no(Reason::Creating, &message)
+        }
         (None, None) if rollout.status != "True" => no(rollout.reason, &rollout.message),
         (None, None) if model.replicas == 0 => yes(
             Reason::ScaledToZero,

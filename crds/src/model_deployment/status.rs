@@ -65,116 +65,95 @@ pub struct Loading {
     pub remaining: Option<String>,
 }
 
-/// What conditions speak of: a closed set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ConditionType {
-    /// All wanted workers answer, and run what is declared.
-    Ready,
-    /// The declaration can be carried out.
-    Accepted,
-    /// Every worker has a node.
-    Scheduled,
-    /// Every worker has the weights.
-    WeightsAvailable,
-    /// Every worker runs what is declared now.
-    RolloutComplete,
-}
-
-/// Why a condition is what it is: a closed set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// Accepted: nothing is wrong with it.
-    Valid,
-    /// Something in it cannot be carried out; the message says what to write instead.
-    Invalid,
-    /// Another, older ModelDeployment has the name or an alias.
-    NameTaken,
-    /// It names something that does not exist.
-    NotFound,
-    /// The API server refuses what belongs to it: a quota, a policy, or missing permissions.
-    Refused,
-    /// Every worker answers.
-    AllReady,
-    /// No worker is wanted.
-    ScaledToZero,
-    /// Its resources are being made.
-    Creating,
-    /// Every worker has a node.
-    AllScheduled,
-    /// No node has room, or none fits; the message says for which resource.
-    NoNodeFits,
-    /// The storage class of its volume does not exist.
-    StorageClassMissing,
-    /// Its volume is not there yet.
-    VolumePending,
-    /// An image cannot be pulled.
-    ImagePull,
-    /// A container cannot be made: its Secret is missing, or its settings are refused.
-    ContainerConfig,
-    /// The containers are starting.
-    Starting,
-    /// The weights are being fetched.
-    Fetching,
-    /// The weights cannot be fetched; the message has the last words.
-    FetchFailed,
-    /// The engine reads the weights.
-    Loading,
-    /// The engine or the worker ended, or the engine fails requests; the message says how. Last words are
-    /// those of the worker only.
-    EngineFailed,
-    /// Every worker has the weights.
-    Available,
-    /// Old workers are being replaced.
-    RollingOut,
-    /// Every worker runs what is declared.
-    Complete,
-}
-
-// === impl ConditionType ===
-
-impl ConditionType {
-    /// As the status has it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "Ready",
-            Self::Accepted => "Accepted",
-            Self::Scheduled => "Scheduled",
-            Self::WeightsAvailable => "WeightsAvailable",
-            Self::RolloutComplete => "RolloutComplete",
+/// An enum whose variants are written as they are named, and the list of them.
+macro_rules! closed_set {
+    ($(#[$about:meta])* $name:ident { $($(#[$of:meta])* $variant:ident,)+ }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $($(#[$of])* $variant,)+
         }
+
+        impl $name {
+            /// All of them, in the order in which they are declared.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// As the status has it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => stringify!($variant),)+
+                }
+            }
+        }
+    };
+}
+
+closed_set! {
+    /// The types of conditions: a closed set.
+    ConditionType {
+        /// All wanted workers answer, and run what is declared.
+        Ready,
+        /// The declaration can be carried out.
+        Accepted,
+        /// Every worker has a node.
+        Scheduled,
+        /// Every worker has the weights.
+        WeightsAvailable,
+        /// Every worker runs what is declared now.
+        RolloutComplete,
     }
 }
 
-// === impl Reason ===
-
-impl Reason {
-    /// As the status has it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Valid => "Valid",
-            Self::Invalid => "Invalid",
-            Self::NameTaken => "NameTaken",
-            Self::NotFound => "NotFound",
-            Self::Refused => "Refused",
-            Self::AllReady => "AllReady",
-            Self::ScaledToZero => "ScaledToZero",
-            Self::Creating => "Creating",
-            Self::AllScheduled => "AllScheduled",
-            Self::NoNodeFits => "NoNodeFits",
-            Self::StorageClassMissing => "StorageClassMissing",
-            Self::VolumePending => "VolumePending",
-            Self::ImagePull => "ImagePull",
-            Self::ContainerConfig => "ContainerConfig",
-            Self::Starting => "Starting",
-            Self::Fetching => "Fetching",
-            Self::FetchFailed => "FetchFailed",
-            Self::Loading => "Loading",
-            Self::EngineFailed => "EngineFailed",
-            Self::Available => "Available",
-            Self::RollingOut => "RollingOut",
-            Self::Complete => "Complete",
-        }
+closed_set! {
+    /// Why a condition is what it is: a closed set.
+    Reason {
+        /// Accepted: nothing is wrong with it.
+        Valid,
+        /// Something in it cannot be carried out; the message says what to write instead.
+        Invalid,
+        /// Another, older ModelDeployment has the name or an alias.
+        NameTaken,
+        /// It names something that does not exist.
+        NotFound,
+        /// The API server refuses what belongs to it: a quota, a policy, or missing permissions.
+        Refused,
+        /// Every worker answers.
+        AllReady,
+        /// No worker is wanted.
+        ScaledToZero,
+        /// Its resources are being made.
+        Creating,
+        /// Every worker has a node.
+        AllScheduled,
+        /// No node has room, or none fits; the message says for which resource.
+        NoNodeFits,
+        /// The storage class of its volume does not exist.
+        StorageClassMissing,
+        /// Its volume is not there yet.
+        VolumePending,
+        /// An image cannot be pulled.
+        ImagePull,
+        /// A container cannot be made: its Secret is missing, or its settings are refused.
+        ContainerConfig,
+        /// A container that is not Inferyard's fails.
+        ContainerFailed,
+        /// The containers are starting.
+        Starting,
+        /// The weights are being fetched.
+        Fetching,
+        /// The weights cannot be fetched; the message has the last words.
+        FetchFailed,
+        /// The engine reads the weights.
+        Loading,
+        /// The engine or the worker ended, or the engine fails requests; the message says how. Last words are
+        /// those of the worker only.
+        EngineFailed,
+        /// Every worker has the weights.
+        Available,
+        /// Old workers are being replaced.
+        RollingOut,
+        /// Every worker runs what is declared.
+        Complete,
     }
 }

@@ -16,6 +16,10 @@ use crate::observe::{Observed, Volume, is_ready};
 const LAST_WORDS: usize = 800;
 /// Containers whose log holds no prompt and no answer. An engine's log may: its last words are not shown.
 const OWN: [&str; 2] = ["worker", "fetch"];
+/// Containers that the operator makes. All others are the user's, or injected, by a service mesh for instance.
+const MADE: [&str; 3] = ["worker", "fetch", "engine"];
+/// What the kubelet says of a container that it does not start at once, because it has ended before.
+const BACK_OFF: &str = "CrashLoopBackOff";
 
 /// Why a pod does not answer. The least of several is what has to be mended first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +52,20 @@ pub(super) fn diagnose(observed: &Observed) -> Vec<Finding> {
         }
     });
     findings.collect()
+}
+
+/// What became of the pod that was lost last, for instance to an eviction.
+pub(super) fn lost(observed: &Observed) -> Option<String> {
+    let last = (observed.over.iter()).max_by_key(|pod| pod.creation_timestamp())?;
+    let status = last.status.as_ref()?;
+    let said = [&status.reason, &status.message];
+    let said: Vec<_> = said.into_iter().flatten().map(String::as_str).collect();
+    Some(format!(
+        "{} has ended: {}",
+        last.name_any(),
+        said.join(": ")
+    ))
+    .filter(|_| !said.is_empty())
 }
 
 type Why = (Reason, String);
@@ -108,9 +126,11 @@ fn no_node(said: &str) -> String {
 /// A container that cannot be started, or that ended.
 fn stuck(pod: &Pod) -> Option<Why> {
     let status = pod.status.as_ref()?;
-    let before = status.init_container_statuses.iter().flatten();
-    let mut all = before.chain(status.container_statuses.iter().flatten());
-    all.find_map(|container| {
+    let init = status.init_container_statuses.iter().flatten();
+    let init = init.map(|container| (container, runs_to_its_end(pod, &container.name)));
+    let beside = status.container_statuses.iter().flatten();
+    let mut all = init.chain(beside.map(|container| (container, false)));
+    all.find_map(|(container, completes)| {
         let waiting = container
             .state
             .as_ref()
@@ -139,13 +159,27 @@ fn stuck(pod: &Pod) -> Option<Why> {
                 Reason::ContainerConfig,
                 format!("{name} cannot be started: {said}"),
             )),
-            _ => ended(container),
+            _ => ended(container, completes, word == BACK_OFF),
         }
     })
 }
 
-/// A container that ended otherwise than it should; one of our own with its last words.
-fn ended(container: &ContainerStatus) -> Option<Why> {
+/// Whether an init container is done when it ends: a sidecar, which is one too, should run as long as its pod.
+fn runs_to_its_end(pod: &Pod, name: &str) -> bool {
+    let init = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.init_containers.as_ref());
+    let declared = init
+        .into_iter()
+        .flatten()
+        .find(|declared| declared.name == name);
+    declared.is_none_or(|declared| declared.restart_policy.as_deref() != Some("Always"))
+}
+
+/// A container that ended otherwise than it should; one of our own with its last words. `completes`: it is meant to
+/// end. `backs_off`: it has ended several times.
+fn ended(container: &ContainerStatus, completes: bool, backs_off: bool) -> Option<Why> {
     let terminated = |state: Option<&ContainerState>| state?.terminated.clone();
     let running = container
         .state
@@ -153,24 +187,31 @@ fn ended(container: &ContainerStatus) -> Option<Why> {
         .is_some_and(|state| state.running.is_some());
     let end = terminated(container.state.as_ref())
         .or_else(|| terminated(container.last_state.as_ref()).filter(|_| !running))?;
-    if end.exit_code == 0 && container.name == "fetch" {
+    let name = &container.name;
+    let made = MADE.contains(&&**name);
+    // What is not ours and ends well is started again, if it has to be, without anybody's help.
+    if end.exit_code == 0 && (completes || !made && !backs_off) {
         return None;
     }
     let words = end.message.as_deref().map(last_words);
-    let words = words.filter(|words| !words.is_empty() && OWN.contains(&&*container.name));
+    let words = words.filter(|words| !words.is_empty() && OWN.contains(&&**name));
     let cause = end.reason.as_deref().unwrap_or("Error");
-    let name = &container.name;
     let mut message = format!("{name} ended with exit code {} ({cause})", end.exit_code);
-    if container.restart_count > 0 {
-        message = format!("{message}, {} restarts", container.restart_count);
+    match container.restart_count {
+        0 => {}
+        1 => message.push_str(", 1 restart"),
+        count => message = format!("{message}, {count} restarts"),
+    }
+    if end.exit_code == 0 && !made {
+        message.push_str("; it has to run as long as its pod");
     }
     if let Some(words) = words {
         message = format!("{message}: {words}");
     }
-    let reason = if name == "fetch" {
-        Reason::FetchFailed
-    } else {
-        Reason::EngineFailed
+    let reason = match &**name {
+        "fetch" => Reason::FetchFailed,
+        _ if made => Reason::EngineFailed,
+        _ => Reason::ContainerFailed,
     };
     Some((reason, message))
 }
@@ -238,7 +279,7 @@ impl Finding {
     }
 
     fn rank(&self) -> usize {
-        const FIRST: [Reason; 11] = [
+        const FIRST: [Reason; 12] = [
             Reason::NotFound,
             Reason::StorageClassMissing,
             Reason::NoNodeFits,
@@ -246,6 +287,7 @@ impl Finding {
             Reason::ContainerConfig,
             Reason::FetchFailed,
             Reason::EngineFailed,
+            Reason::ContainerFailed,
             Reason::VolumePending,
             Reason::Fetching,
             Reason::Loading,

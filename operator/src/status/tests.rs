@@ -1,5 +1,7 @@
 //! Pods as clusters show them, and what is said of them.
 
+mod containers;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -232,15 +234,15 @@ fn who_ended_has_the_last_words() {
 
 #[test]
 fn the_log_of_an_engine_is_shown_nowhere() {
-    for (list, name) in [
-        ("initContainerStatuses", "engine"),
-        ("containerStatuses", "engine"),
-        ("initContainerStatuses", "istio-init"),
+    for (list, name, reason) in [
+        ("initContainerStatuses", "engine", "EngineFailed"),
+        ("containerStatuses", "engine", "EngineFailed"),
+        ("initContainerStatuses", "istio-init", "ContainerFailed"),
     ] {
         let log = "ERROR prompt: 'my SECRET' | error: my SECRET";
         let seen = observed(&crashed(list, name, log));
         let words = format!("{name} ended with exit code 1 (Error), 3 restarts");
-        check(&seen, "EngineFailed", None, &[&words]);
+        check(&seen, reason, None, &[&words]);
         let status = serde_json::to_string(&said(&seen, 1)).unwrap();
         assert!(!status.contains("SECRET"), "{status}");
     }

@@ -36,6 +36,7 @@ pub(crate) fn dereferenced(resource: ModelDeployment) -> Dereferenced {
         taken: None,
         live: BTreeMap::new(),
         pods: Vec::new(),
+        over: Vec::new(),
     }
 }
 
