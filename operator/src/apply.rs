@@ -5,10 +5,13 @@
 //! something is to be removed or added; and of every applied field with the live object, which tells that
 //! somebody has changed one. Fields that others add are theirs.
 
+mod refusal;
+
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use inferyard_crds::Reason;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
@@ -26,6 +29,8 @@ use crate::validate::Refusal;
 pub(crate) const MANAGER: &str = "inferyard-operator";
 /// What was applied, as a hash.
 const APPLIED: &str = "inferyard.dev/applied";
+/// How long an answer of the API server may take: longer than its admission webhooks usually may.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What an API server writes otherwise than it was sent (a quantity, in its own form) differs for ever. A
 /// patch that changed nothing proves it, and is remembered by what differed.
@@ -35,8 +40,8 @@ pub(crate) struct Settled(Mutex<HashMap<(String, Kind, String), u64>>);
 /// What was done.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
-    /// What was made or changed, for the event.
-    pub(crate) changed: Vec<(Kind, Change)>,
+    /// What was made, changed or removed, by kind and name, for the events.
+    pub(crate) changed: Vec<(Kind, String, Change)>,
     /// The Deployment as it is now, if it was made or changed: the watch may not know it yet.
     pub(crate) deployment: Option<Arc<DynamicObject>>,
 }
@@ -55,24 +60,23 @@ pub(crate) enum ApplyError {
     /// The API server says that it never will be.
     #[error("{}", .0.message)]
     Refused(Refusal),
-    /// It was not reached, or could not now.
-    #[error("cannot apply {kind}: {source}", kind = .kind.as_str())]
-    Failed {
-        kind: Kind,
-        #[source]
-        source: kube::Error,
-    },
+    /// The API server was not reached, or could not do it now.
+    #[error("{0}")]
+    Failed(String),
 }
 
-/// Applies what differs.
+/// Applies what differs. `applied` has what was done, also if the rest was not.
 pub(crate) async fn apply(
     client: &Client,
     found: &Dereferenced,
     wanted: &Wanted,
     settled: &Settled,
-) -> Result<Applied, ApplyError> {
+    applied: &mut Applied,
+) -> Result<(), ApplyError> {
     let namespace = found.resource.namespace().unwrap_or_default();
-    let mut applied = Applied::default();
+    let fails = |child: &Child, error: &kube::Error| {
+        refusal::read(&found.resource, child.kind, &child.name, error)
+    };
     for child in &wanted.children {
         let resource = child.kind.resource();
         let api = Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, &resource);
@@ -82,8 +86,8 @@ pub(crate) async fn apply(
             Some(&**live)
         } else {
             // The watch shows only what has the operator's label: what has it not would be overwritten.
-            unseen = api.get_opt(&child.name).await;
-            (unseen.as_ref().map_err(|error| failed(child, error))?).as_ref()
+            unseen = in_time(api.get_opt(&child.name)).await;
+            (unseen.as_ref().map_err(|error| fails(child, error))?).as_ref()
         };
         if let Some(live) = live {
             check_owner(found, child, live)?;
@@ -93,23 +97,30 @@ pub(crate) async fn apply(
             continue;
         }
         let params = PatchParams::apply(MANAGER).force();
-        let patched = api
-            .patch(&child.name, &params, &Patch::Apply(&desired))
-            .await;
-        let patched = patched.map_err(|error| failed(child, &error))?;
+        let patch = Patch::Apply(&desired);
+        let patched = in_time(api.patch(&child.name, &params, &patch)).await;
+        let patched = patched.map_err(|error| fails(child, &error))?;
         settled.note(&namespace, child, live, &patched, &desired);
         let change = if live.is_some() {
             Change::Changed
         } else {
             Change::Created
         };
-        applied.changed.push((child.kind, change));
+        (applied.changed).push((child.kind, child.name.clone(), change));
         if child.kind == Kind::Deployment {
             applied.deployment = Some(Arc::new(patched));
         }
     }
-    delete_orphans(client, found, wanted, &namespace, &mut applied).await?;
-    Ok(applied)
+    delete_orphans(client, found, wanted, &namespace, applied).await
+}
+
+/// Gives up a request that hangs.
+async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    let answered = tokio::time::timeout(PATIENCE, request).await;
+    answered.unwrap_or_else(|_| {
+        let message = format!("no answer within {} s", PATIENCE.as_secs());
+        Err(kube::Error::Service(message.into()))
+    })
 }
 
 /// What was wanted once, and is not any more.
@@ -134,15 +145,11 @@ async fn delete_orphans(
             }),
             ..DeleteParams::background()
         };
-        match api.delete(&live.name_any(), &params).await {
-            Ok(_) => applied.changed.push((*kind, Change::Deleted)),
+        let name = live.name_any();
+        match in_time(api.delete(&name, &params)).await {
+            Ok(_) => applied.changed.push((*kind, name, Change::Deleted)),
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            Err(source) => {
-                return Err(ApplyError::Failed {
-                    kind: *kind,
-                    source,
-                });
-            }
+            Err(error) => return Err(refusal::read(&found.resource, *kind, &name, &error)),
         }
     }
     Ok(())
@@ -172,31 +179,6 @@ fn check_owner(
         reason: Reason::Refused,
         message,
     }))
-}
-
-/// A refusal that will not pass by itself is said to the user; everything else is tried again.
-fn failed(child: &Child, error: &kube::Error) -> ApplyError {
-    match error {
-        kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
-            ApplyError::Refused(Refusal {
-                reason: Reason::Refused,
-                message: format!(
-                    "the API server refuses {} {}: {}",
-                    child.kind.as_str(),
-                    child.name,
-                    status.message
-                ),
-            })
-        }
-        kube::Error::Api(status) => ApplyError::Failed {
-            kind: child.kind,
-            source: kube::Error::Api(status.clone()),
-        },
-        other => ApplyError::Failed {
-            kind: child.kind,
-            source: kube::Error::Service(other.to_string().into()),
-        },
-    }
 }
 
 /// The object with the hash of itself.
@@ -254,6 +236,12 @@ impl Settled {
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
         let mut known = self.0.lock().expect("no holder of this lock should panic");
         known.retain(|(of, _, child), _| of != namespace || child != name);
+    }
+
+    /// Forgets all that is not to be kept, by namespace and name.
+    pub(crate) fn keep(&self, keep: impl Fn(&str, &str) -> bool) {
+        let mut known = self.0.lock().expect("no holder of this lock should panic");
+        known.retain(|(namespace, _, child), _| keep(namespace, child));
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) const WORKER: &str = "inferyard-worker";
 pub(crate) const OWNER_LABEL: &str = "inferyard.dev/model-deployment";
 /// Who made it.
 pub(crate) const MANAGED_BY: &str = "inferyard-operator";
+/// The end of the names of everything that belongs to a ModelDeployment.
+const SUFFIX: &str = "-worker";
 /// The user that everything runs as: the one of the image.
 const USER: i64 = 65532;
 /// Where workers, and what fetches for them, speak gRPC.
@@ -101,7 +103,12 @@ pub(crate) fn build(model: &Validated) -> Wanted {
 
 /// The name of everything that belongs to a ModelDeployment of this name.
 pub(crate) fn child_name(model: &str) -> String {
-    format!("{model}-worker")
+    format!("{model}{SUFFIX}")
+}
+
+/// The name of the ModelDeployment to which something of this name belongs.
+pub(crate) fn owner_name(child: &str) -> Option<&str> {
+    child.strip_suffix(SUFFIX)
 }
 
 /// An object with its envelope: name, labels, and the owner with which it goes.

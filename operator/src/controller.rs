@@ -1,11 +1,11 @@
 //! What makes a model be reconciled: itself, what belongs to it, and who wants the same names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, SelectAll};
@@ -14,7 +14,7 @@ use inferyard_crds::ModelDeployment;
 use kube::api::DynamicObject;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action, Config as ControllerConfig};
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
@@ -24,7 +24,9 @@ use crate::app::Shared;
 use crate::apply::{MANAGER, Settled};
 use crate::build::{MANAGED_BY, OWNER_LABEL, WORKER};
 use crate::dereference::{Caches, names};
+use crate::events::Events;
 use crate::kind::Kind;
+use crate::memory::Memory;
 use crate::reconcile::{Context, ReconcileError, reconcile};
 use crate::{keys, plans};
 
@@ -34,6 +36,8 @@ const CONCURRENCY: u16 = 8;
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// How soon a failed reconcile is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often what is remembered of models that are gone is forgotten, if their end was not seen.
+const SWEEP: Duration = Duration::from_mins(10);
 
 /// A ModelDeployment that may be unreadable: one that is must not keep the others from being seen.
 pub(crate) type Model = DeserializeGuard<ModelDeployment>;
@@ -70,10 +74,9 @@ pub(crate) async fn run(shared: &Shared, namespace: Option<&str>) {
             pods,
         },
         settled: Settled::default(),
-        recorder: Recorder::new(shared.client.clone(), reporter),
+        events: Events::new(shared.client.clone(), reporter),
         metrics: Arc::clone(&shared.metrics),
-        written: Mutex::new(HashMap::new()),
-        queued: Mutex::new(HashMap::new()),
+        memory: Memory::default(),
     });
     let (first, second) = tee(model_changes);
     triggers.push(rivals(first, Arc::clone(&context)).boxed());
@@ -89,20 +92,28 @@ async fn work(context: Arc<Context>, triggers: Triggers) {
     let store = context.caches.models.clone();
     let marking = Arc::clone(&context);
     let queue = triggers.map(move |model| {
-        marking.enqueue(&model);
+        marking.memory.enqueue(&model, &marking.caches.models);
         Ok::<_, Infallible>(model)
     });
     let config = ControllerConfig::default()
         .concurrency(CONCURRENCY)
         .debounce(DEBOUNCE);
     let reconciler = |model, context| Box::pin(reconcile(model, context));
-    let done = controller::applier(reconciler, retry, context, store, queue, config);
+    let applied = Arc::clone(&context);
+    let done = controller::applier(reconciler, retry, applied, store, queue, config);
     let mut done = pin!(done);
-    while let Some(result) = done.next().await {
-        match result {
-            // It is gone.
-            Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-            Err(error) => tracing::warn!(%error, "a reconcile failed and is tried again"),
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            result = done.next() => match result {
+                // It is gone.
+                Some(Ok(_) | Err(controller::Error::ObjectNotFound(_))) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "a reconcile failed and is tried again");
+                }
+                None => return,
+            },
+            _ = sweep.tick() => context.sweep(),
         }
     }
 }

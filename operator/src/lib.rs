@@ -9,6 +9,7 @@ mod client;
 mod lease;
 mod controller;
 mod reconcile;
+mod memory;
 mod dereference;
 mod validate;
 mod build;

@@ -46,11 +46,7 @@ pub(crate) enum Volume {
 }
 
 /// Looks at all of it.
-pub(crate) async fn observe(
-    client: &Client,
-    found: &Dereferenced,
-    applied: Option<&Applied>,
-) -> Observed {
+pub(crate) async fn observe(client: &Client, found: &Dereferenced, applied: &Applied) -> Observed {
     let waiting: Vec<_> = (found.pods.iter()).filter(|pod| !is_ready(pod)).collect();
     let reports = reports(&waiting, PATIENCE).await;
     let volume = match found.live.get(&Kind::PersistentVolumeClaim) {
@@ -58,7 +54,7 @@ pub(crate) async fn observe(
         _ => None,
     };
     Observed {
-        deployment: (applied.and_then(|applied| applied.deployment.clone()))
+        deployment: (applied.deployment.clone())
             .or_else(|| found.live.get(&Kind::Deployment).cloned()),
         pods: found.pods.clone(),
         over: found.over.clone(),

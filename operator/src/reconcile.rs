@@ -1,7 +1,7 @@
 //! From a declaration to what runs and what is said of it: the table of contents.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use inferyard_crds::{ModelDeployment, ModelDeploymentStatus, Reason};
@@ -9,8 +9,6 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
-use kube::runtime::events::Recorder;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
@@ -19,17 +17,21 @@ use crate::apply::{self, Applied, ApplyError, MANAGER, Settled};
 use crate::build;
 use crate::config::Config;
 use crate::dereference::{self, Caches};
-use crate::events;
+use crate::events::Events;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::observe;
 use crate::scale_down;
-use crate::status;
+use crate::status::{self, Outcome};
 use crate::validate;
 
 /// How often progress is looked at and written.
 const PROGRESS: Duration = Duration::from_secs(10);
 /// How soon something is tried again that the API server refused: a quota may have grown.
 const REFUSED: Duration = Duration::from_mins(1);
+/// How long the API server may fail to take something before the status says so. Less than the pause before the
+/// second try, so that it is said then at the latest.
+const PASSING: Duration = Duration::from_secs(4);
 
 /// What a reconcile needs beside the declaration.
 pub(crate) struct Context {
@@ -37,20 +39,17 @@ pub(crate) struct Context {
     pub(crate) config: Arc<Config>,
     pub(crate) caches: Caches,
     pub(crate) settled: Settled,
-    pub(crate) recorder: Recorder,
+    pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
-    /// When a status was last written, by uid.
-    pub(crate) written: Mutex<HashMap<String, Instant>>,
-    /// Since when a change waits, by namespace and name.
-    pub(crate) queued: Mutex<HashMap<(String, String), Instant>>,
+    pub(crate) memory: Memory,
 }
 
 /// Why a reconcile did not come to its end; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReconcileError {
     /// What was built could not be applied now.
-    #[error(transparent)]
-    Apply(ApplyError),
+    #[error("{0}")]
+    Apply(String),
     /// The status could not be written.
     #[error("cannot write the status: {0}")]
     WriteStatus(#[source] kube::Error),
@@ -87,34 +86,50 @@ async fn carry_out(
     resource: &Arc<ModelDeployment>,
     context: &Context,
 ) -> Result<Action, ReconcileError> {
+    let began = Instant::now();
     let client = &context.client;
     context.caches.ready().await;
     let found = dereference::dereference(resource, &context.caches);
     let mut accepted = validate::validate(&found, &context.config);
-    let mut applied = None;
+    let mut applied = Applied::default();
+    let mut failed = None;
     if let Ok(model) = &accepted {
         let wanted = build::build(model);
         scale_down::mark_least_busy(client, &found, wanted.replicas).await;
-        match apply::apply(client, &found, &wanted, &context.settled).await {
-            Ok(done) => applied = Some(done),
+        match apply::apply(client, &found, &wanted, &context.settled, &mut applied).await {
+            Ok(()) => {}
             Err(ApplyError::Refused(refusal)) => accepted = Err(refusal),
-            Err(error) => return Err(ReconcileError::Apply(error)),
+            Err(ApplyError::Failed(why)) => failed = Some(why),
         }
     }
-    let observed = observe::observe(client, &found, applied.as_ref()).await;
-    let status = status::status(resource, accepted.as_ref(), &observed, Timestamp::now());
-    write(resource, context, applied.as_ref(), &status).await?;
-    Ok(next(&status))
+    context.events.applied(resource, &applied).await;
+    let memory = &context.memory;
+    let outcome = match (&accepted, &failed) {
+        (Ok(model), None) => Outcome::Applied(model),
+        (Err(refusal), _) => Outcome::Refused(refusal),
+        (Ok(_), Some(why)) if memory.failed(resource, began).elapsed() < PASSING => {
+            return Err(ReconcileError::Apply(why.clone()));
+        }
+        (Ok(model), Some(why)) => Outcome::Failing(model, why),
+    };
+    if failed.is_none() {
+        memory.succeeded(resource);
+    }
+    let observed = observe::observe(client, &found, &applied).await;
+    let status = status::status(resource, outcome, &observed, Timestamp::now());
+    write(resource, context, &status).await?;
+    match failed {
+        Some(why) => Err(ReconcileError::Apply(why)),
+        None => Ok(next(&status)),
+    }
 }
 
-/// Writes the status if it says something new, and the events that go with it.
+/// Writes the status if it says something new, and then the event that goes with it.
 async fn write(
     resource: &ModelDeployment,
     context: &Context,
-    applied: Option<&Applied>,
     status: &ModelDeploymentStatus,
 ) -> Result<(), ReconcileError> {
-    events::publish(&context.recorder, resource, applied, status).await;
     let before = resource.status.as_ref();
     if before == Some(status)
         || before.is_some_and(|before| context.too_soon(resource, before, status))
@@ -135,17 +150,18 @@ async fn write(
         .await;
     match written {
         // It is gone, or another one has its name by now.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(error) => Err(ReconcileError::WriteStatus(error)),
-        Ok(_) => {
-            let mut written = context
-                .written
-                .lock()
-                .expect("no holder of this lock should panic");
-            written.insert(resource.uid().unwrap_or_default(), Instant::now());
-            Ok(())
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return Ok(()),
+        Err(error) => return Err(ReconcileError::WriteStatus(error)),
+        Ok(_) => context.memory.written(resource),
+    }
+    if let Some(ready) = status::ready(status) {
+        let before = before.and_then(status::ready);
+        let before = before.map(|before| before.reason.as_str());
+        if context.memory.tells(resource, before, &ready.reason) {
+            context.events.ready(resource, ready).await;
         }
     }
+    Ok(())
 }
 
 /// When to look again, if nothing happens. What workers say is not watched: while one loads, it is asked.
@@ -154,7 +170,7 @@ fn next(status: &ModelDeploymentStatus) -> Action {
     let is = |reason: Reason| ready == Some(reason.as_str());
     if is(Reason::AllReady) || is(Reason::ScaledToZero) {
         Action::requeue(Duration::from_hours(1))
-    } else if is(Reason::Refused) || is(Reason::NameTaken) {
+    } else if is(Reason::Refused) || is(Reason::Invalid) || is(Reason::NameTaken) {
         Action::requeue(REFUSED)
     } else {
         Action::requeue(PROGRESS)
@@ -164,30 +180,10 @@ fn next(status: &ModelDeploymentStatus) -> Action {
 // === impl Context ===
 
 impl Context {
-    /// A change begins to wait.
-    pub(crate) fn enqueue(&self, model: &ObjectRef<DeserializeGuard<ModelDeployment>>) {
-        let key = (
-            model.namespace.clone().unwrap_or_default(),
-            model.name.clone(),
-        );
-        let mut queued = self
-            .queued
-            .lock()
-            .expect("no holder of this lock should panic");
-        queued.entry(key).or_insert_with(Instant::now);
-    }
-
     /// When this reconcile began. Counts how long its change has waited.
     fn dequeue(&self, resource: &DeserializeGuard<ModelDeployment>) -> Instant {
-        let key = (
-            resource.namespace().unwrap_or_default(),
-            resource.name_any(),
-        );
-        let mut queued = self
-            .queued
-            .lock()
-            .expect("no holder of this lock should panic");
-        if let Some(since) = queued.remove(&key) {
+        let namespace = resource.namespace().unwrap_or_default();
+        if let Some(since) = self.memory.dequeue(namespace, resource.name_any()) {
             self.metrics
                 .queue_seconds
                 .observe(since.elapsed().as_secs_f64());
@@ -210,11 +206,7 @@ impl Context {
             }
             status
         };
-        let written = self
-            .written
-            .lock()
-            .expect("no holder of this lock should panic");
-        let last = written.get(&resource.uid().unwrap_or_default());
+        let last = self.memory.last_written(resource);
         last.is_some_and(|last| last.elapsed() < PROGRESS)
             && without_progress(before) == without_progress(status)
     }
@@ -226,15 +218,20 @@ impl Context {
             resource.name_any(),
         );
         self.settled.forget(&namespace, &build::child_name(&name));
-        let mut written = self
-            .written
-            .lock()
-            .expect("no holder of this lock should panic");
-        written.remove(&resource.uid().unwrap_or_default());
-        let mut queued = self
-            .queued
-            .lock()
-            .expect("no holder of this lock should panic");
-        queued.remove(&(namespace, name));
+        self.memory.forget(&namespace, &name);
+    }
+
+    /// Forgets all models that are gone, also those whose end was not seen.
+    pub(crate) fn sweep(&self) {
+        let models = self.caches.models.state();
+        let all: HashSet<_> = (models.iter())
+            .map(|model| (model.namespace().unwrap_or_default(), model.name_any()))
+            .collect();
+        let exists =
+            |namespace: &str, name: &str| all.contains(&(namespace.to_owned(), name.to_owned()));
+        self.memory.keep(exists);
+        self.settled.keep(|namespace, child| {
+            build::owner_name(child).is_some_and(|model| exists(namespace, model))
+        });
     }
 }

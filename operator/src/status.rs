@@ -24,10 +24,20 @@ struct Said {
     message: String,
 }
 
+/// What became of a declaration.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Outcome<'a> {
+    Applied(&'a Validated),
+    /// It cannot be carried out as it is.
+    Refused(&'a Refusal),
+    /// It could not be carried out yet, and why.
+    Failing(&'a Validated, &'a str),
+}
+
 /// The status of a model that is carried out, or of one that is not.
 pub(crate) fn status(
     resource: &ModelDeployment,
-    accepted: Result<&Validated, &Refusal>,
+    outcome: Outcome<'_>,
     observed: &Observed,
     now: Timestamp,
 ) -> ModelDeploymentStatus {
@@ -36,16 +46,22 @@ pub(crate) fn status(
     let updated = count(deployment, "updatedReplicas");
     let answering = observed.pods.iter().filter(|pod| is_ready(pod)).count();
     let findings = diagnosis::diagnose(observed);
-    let engine = match accepted {
-        Ok(model) => Some(engine_name(&model.engine).to_owned()),
-        Err(_) => resource
+    let engine = match outcome {
+        Outcome::Applied(model) | Outcome::Failing(model, _) => {
+            Some(engine_name(&model.engine).to_owned())
+        }
+        Outcome::Refused(_) => resource
             .status
             .as_ref()
             .and_then(|status| status.engine.clone()),
     };
-    let said = match accepted {
-        Ok(model) => conditions(model, observed, &findings),
-        Err(refusal) => vec![
+    let said = match outcome {
+        Outcome::Applied(model) => conditions(model, observed, &findings),
+        Outcome::Failing(_, why) => vec![
+            (ConditionType::Ready, no(Reason::ApplyFailed, why)),
+            (ConditionType::Accepted, unknown(Reason::ApplyFailed, why)),
+        ],
+        Outcome::Refused(refusal) => vec![
             (ConditionType::Ready, no(refusal.reason, &refusal.message)),
             (
                 ConditionType::Accepted,
@@ -86,6 +102,7 @@ pub(crate) fn is_failure(reason: &str) -> bool {
         Reason::NameTaken,
         Reason::NotFound,
         Reason::Refused,
+        Reason::ApplyFailed,
         Reason::NoNodeFits,
         Reason::StorageClassMissing,
         Reason::ImagePull,
@@ -119,7 +136,9 @@ fn conditions(
     };
     let scheduled = match (of(Step::Scheduling), observed.pods.len()) {
         (Some(finding), _) => no(finding.reason, &finding.text()),
-        (None, pods) if clamp(pods) < model.replicas => unknown("not all pods exist yet"),
+        (None, pods) if clamp(pods) < model.replicas => {
+            unknown(Reason::Creating, "not all pods exist yet")
+        }
         (None, _) => yes(Reason::AllScheduled, "every worker has a node"),
     };
     let weights = match (
@@ -129,7 +148,7 @@ fn conditions(
     ) {
         (Some(finding), ..) => no(finding.reason, &finding.text()),
         (None, None, false) => yes(Reason::Available, "every worker has the weights"),
-        (None, ..) => unknown("the workers are not that far yet"),
+        (None, ..) => unknown(Reason::Creating, "the workers are not that far yet"),
     };
     let answering = clamp(observed.pods.iter().filter(|pod| is_ready(pod)).count());
     let ready = match (refused, worst) {
@@ -232,10 +251,10 @@ fn no(reason: Reason, message: &str) -> Said {
     }
 }
 
-fn unknown(message: &str) -> Said {
+fn unknown(reason: Reason, message: &str) -> Said {
     Said {
         status: "Unknown",
-        reason: Reason::Creating,
+        reason,
         message: message.to_owned(),
     }
 }

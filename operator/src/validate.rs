@@ -1,6 +1,7 @@
 //! Whether a declaration can be carried out, and what it means in full.
 
 mod chat_template;
+mod pod_template;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +10,6 @@ use inferyard_crds::{
     AccessMode, ChatTemplate, Engine, ModelDeployment, Reason, ServerEngine, Source, Storage,
     Toleration,
 };
-use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use serde_json::Value;
@@ -119,6 +119,10 @@ pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validate
     let (max_surge, max_unavailable) = rolling(resource);
     let rollout = spec.rollout.as_ref();
     let drain = rollout.and_then(|rollout| rollout.drain_timeout.as_deref());
+    let engine = engine(spec.engine.as_ref());
+    let overlay = spec.pod_template.as_ref();
+    let overlay = overlay.map(|template| pod_template::check(template, &weights, &engine));
+    let overlay = overlay.transpose()?;
     Ok(Validated {
         name: resource.name_any(),
         namespace: resource.namespace().unwrap_or_default(),
@@ -128,7 +132,7 @@ pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validate
         replicas: spec.scaling.replicas,
         weights,
         storage: (spec.weights.as_ref()).and_then(|weights| weights.storage.clone()),
-        engine: engine(spec.engine.as_ref()),
+        engine,
         chat_template: chat_template::chat_template(spec)?,
         accelerators,
         node_selector,
@@ -139,7 +143,7 @@ pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validate
         budget,
         priority_class: (spec.availability.as_ref())
             .and_then(|availability| availability.priority_class_name.clone()),
-        overlay: spec.pod_template.clone().map(overlay).transpose()?,
+        overlay,
         scraper_namespaces: config.scraper_namespaces.clone(),
         note,
     })
@@ -322,47 +326,6 @@ fn time(text: &str) -> Result<Duration, Refusal> {
         refusal(Reason::Invalid, message)
     })?;
     Ok(Duration::from_secs(seconds))
-}
-
-/// A template that is laid over the operator's own may not undo what the operator answers for.
-fn overlay(template: Value) -> Result<Value, Refusal> {
-    let invalid =
-        |message: String| refusal(Reason::Invalid, format!("spec.podTemplate: {message}"));
-    let fields = template.as_object().into_iter().flatten();
-    for (name, _) in fields {
-        if !matches!(name.as_str(), "metadata" | "spec") {
-            return Err(invalid(format!("expected metadata and spec, found {name}")));
-        }
-    }
-    for field in [
-        "restartPolicy",
-        "terminationGracePeriodSeconds",
-        "ephemeralContainers",
-    ] {
-        if !template["spec"][field].is_null() {
-            let instead = match field {
-                "terminationGracePeriodSeconds" => ": set spec.rollout.drainTimeout",
-                _ => "",
-            };
-            return Err(invalid(format!("spec.{field} is the operator's{instead}")));
-        }
-    }
-    let labels = template["metadata"]["labels"].as_object();
-    for (label, _) in labels.into_iter().flatten() {
-        if label.starts_with("inferyard.dev/") || label.starts_with("app.kubernetes.io/") {
-            return Err(invalid(format!("the label {label} is the operator's")));
-        }
-    }
-    // A patch of a container needs no more than its name, and so does the type.
-    let mut typed = template.clone();
-    if let Some(spec) = typed["spec"].as_object_mut() {
-        spec.entry("containers")
-            .or_insert_with(|| Value::Array(Vec::new()));
-    }
-    if let Err(error) = serde_json::from_value::<PodTemplateSpec>(typed) {
-        return Err(invalid(format!("not a pod template: {error}")));
-    }
-    Ok(template)
 }
 
 #[cfg(test)]

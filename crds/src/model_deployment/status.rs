@@ -118,6 +118,9 @@ closed_set! {
         NotFound,
         /// The API server refuses what belongs to it: a quota, a policy, or missing permissions.
         Refused,
+        /// The API server fails to take what belongs to it, such as when an admission webhook is down; it is tried
+        /// again.
+        ApplyFailed,
         /// Every worker answers.
         AllReady,
         /// No worker is wanted.

@@ -49,7 +49,7 @@ fn said(observed: &Observed, replicas: i32) -> ModelDeploymentStatus {
     let model = validated(&spec).unwrap();
     status(
         &resource(&spec),
-        Ok(&model),
+        Outcome::Applied(&model),
         observed,
         Timestamp::UNIX_EPOCH,
     )
@@ -391,9 +391,19 @@ fn a_condition_keeps_its_date_while_its_status_stays() {
     let model = validated(&spec).unwrap();
     let later = Timestamp::from_second(1000).unwrap();
     resource.status = Some(said(&observed(&running("False")), 1));
-    let again = status(&resource, Ok(&model), &observed(&running("False")), later);
+    let again = status(
+        &resource,
+        Outcome::Applied(&model),
+        &observed(&running("False")),
+        later,
+    );
     assert_eq!(resource.status, Some(again));
-    let ready = status(&resource, Ok(&model), &observed(&running("True")), later);
+    let ready = status(
+        &resource,
+        Outcome::Applied(&model),
+        &observed(&running("True")),
+        later,
+    );
     assert_eq!(of(&ready, "Ready").last_transition_time.0, later);
     assert_eq!(
         of(&ready, "Accepted").last_transition_time.0,

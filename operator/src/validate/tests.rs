@@ -93,6 +93,20 @@ fn what_cannot_be_carried_out_says_what_to_write() {
             json!({ "spec": { "containers": [{ "args": "x" }] } }),
             "not a pod template",
         ),
+        (
+            json!({ "spec": { "containers": [{ "name": "workr", "env": [] }] } }),
+            "spec.podTemplate.spec.containers: there is no container \"workr\" to change; the operator's are worker, \
+             and one of your own needs an image",
+        ),
+        (
+            json!({ "spec": { "containers": [{ "name": "engine", "tty": true }] } }),
+            "there is no container \"engine\" to change",
+        ),
+        (
+            json!({ "spec": { "initContainers": [{ "name": "worker" }] } }),
+            "spec.podTemplate.spec.initContainers: there is no container \"worker\" to change; the operator's are \
+             none here",
+        ),
     ];
     for (overlay, said) in overlays {
         check(
@@ -101,6 +115,23 @@ fn what_cannot_be_carried_out_says_what_to_write() {
             said,
         );
     }
+}
+
+#[test]
+fn containers_that_exist_are_changed_and_others_are_added() {
+    let template = json!({ "spec": {
+        "containers": [
+            { "name": "worker", "tty": true }, { "name": "engine", "tty": true }, { "name": "fetch", "tty": true },
+            { "name": "mine", "image": "i" },
+        ],
+        "initContainers": [{ "name": "engine", "tty": true }, { "name": "prepare", "image": "i" }],
+    } });
+    let spec = json!({
+        "model": { "source": { "huggingFace": { "repo": "a/b" } } },
+        "engine": { "vllm": { "image": "v" } },
+        "podTemplate": template,
+    });
+    assert_eq!(validated(&spec).unwrap().overlay, Some(template));
 }
 
 #[test]

@@ -12,8 +12,9 @@ use inferyard_operator::{Config, StartError};
 use inferyard_test_ports::Port;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, ResourceExt};
@@ -125,6 +126,43 @@ impl Cluster {
             .await
             .unwrap();
         operator(&self.namespace, &name, &self.kubeconfig)
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The texts of the events of an object with this reason.
+    pub(crate) async fn events(&self, name: &str, reason: &str) -> Vec<String> {
+        let all = self.api::<Event>().list(&ListParams::default()).await;
+        let of = all.unwrap().items.into_iter().filter(|event| {
+            let regarding = event.regarding.as_ref();
+            event.reason.as_deref() == Some(reason)
+                && regarding.is_some_and(|found| found.name.as_deref() == Some(name))
+        });
+        of.filter_map(|event| event.note).collect()
+    }
+
+    /// Waits until the API server refuses any change of an object.
+    pub(crate) async fn until_refused<K>(&self, api: &Api<K>, name: &str)
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let refused = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(50));
+            for round in 0_u32.. {
+                ticks.tick().await;
+                let patch =
+                    json!({ "metadata": { "annotations": { "round": round.to_string() } } });
+                let params = PatchParams::default();
+                if (api.patch(name, &params, &Patch::Merge(&patch)).await).is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(BOUND, refused)
+            .await
+            .expect("the change should be refused");
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>

@@ -1,0 +1,191 @@
+//! What an error of the API server means for a declaration.
+
+use inferyard_crds::{ModelDeployment, Reason};
+use serde_json::Value;
+
+use super::ApplyError;
+use crate::kind::Kind;
+use crate::validate::Refusal;
+
+/// Before an object that does not fit its schema. The API server answers with status 500 to it.
+const NOT_TYPED: &str = "failed to create typed patch object";
+/// Of a field that no version of the schema has.
+const UNKNOWN_FIELD: &str = "field not declared in schema";
+
+/// A refusal that will not pass by itself is the user's; everything else is tried again.
+pub(super) fn read(
+    resource: &ModelDeployment,
+    kind: Kind,
+    name: &str,
+    error: &kube::Error,
+) -> ApplyError {
+    let (kind, status) = match error {
+        kube::Error::Api(status) => (kind.as_str(), status),
+        other => {
+            return ApplyError::Failed(format!("cannot apply {} {name}: {other}", kind.as_str()));
+        }
+    };
+    if let Some(mistakes) = mistakes(&status.message) {
+        return ApplyError::Refused(untyped(resource, kind, name, &mistakes));
+    }
+    let said = &status.message;
+    if matches!(status.code, 400 | 403 | 422) || said.contains("denied the request") {
+        return ApplyError::Refused(Refusal {
+            reason: Reason::Refused,
+            message: format!("the API server refuses {kind} {name}: {said}"),
+        });
+    }
+    ApplyError::Failed(format!(
+        "the API server fails to take {kind} {name} (status {}): {said}",
+        status.code
+    ))
+}
+
+/// What does not fit the schema, each with its path.
+fn mistakes(said: &str) -> Option<Vec<&str>> {
+    let (_, mistakes) = said.split_once(NOT_TYPED)?.1.split_once("): ")?;
+    let several = mistakes.strip_prefix("errors:");
+    let lines = several.unwrap_or(mistakes).lines().map(str::trim);
+    Some(lines.filter(|line| !line.is_empty()).collect())
+}
+
+/// Where all of them are in the user's pod template, they are said by its paths.
+fn untyped(resource: &ModelDeployment, kind: &str, name: &str, mistakes: &[&str]) -> Refusal {
+    let template = resource.spec.pod_template.as_ref();
+    let own = |mistake: &&str| {
+        let (path, said) = mistake.strip_prefix(".spec.template.")?.split_once(": ")?;
+        let field = path.rsplit(['.', ']']).next().unwrap_or(path);
+        let is_own =
+            field.is_empty() || template.is_some_and(|template| has_field(template, field));
+        let said = if said == UNKNOWN_FIELD {
+            "the API server knows no such field"
+        } else {
+            said
+        };
+        is_own.then(|| format!("spec.podTemplate.{path}: {said}"))
+    };
+    let owned: Option<Vec<_>> = mistakes.iter().map(own).collect();
+    match owned {
+        Some(owned) => Refusal {
+            reason: Reason::Invalid,
+            message: owned.join("; "),
+        },
+        None => Refusal {
+            reason: Reason::Refused,
+            message: format!(
+                "the API server refuses {kind} {name}: {}",
+                mistakes.join("; ")
+            ),
+        },
+    }
+}
+
+/// Whether a field of this name is somewhere in it.
+fn has_field(value: &Value, name: &str) -> bool {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(field, value)| field == name || has_field(value, name)),
+        Value::Array(items) => items.iter().any(|item| has_field(item, name)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(template: &Value, code: u16, said: &str, expected: Result<&str, (Reason, &str)>) {
+        let spec = json!({
+            "model": { "source": { "builtin": { "name": "demo" } } },
+            "podTemplate": template,
+        });
+        let resource = crate::validate::tests::resource(&spec);
+        let status = Status::failure(said, "").with_code(code);
+        let error = kube::Error::Api(status.boxed());
+        match (
+            read(&resource, Kind::Deployment, "demo-worker", &error),
+            expected,
+        ) {
+            (ApplyError::Failed(message), Ok(told)) => assert_eq!(message, told),
+            (ApplyError::Refused(refusal), Err((reason, told))) => {
+                assert_eq!((refusal.reason, refusal.message.as_str()), (reason, told));
+            }
+            (found, expected) => unreachable!("{found:?} is not {expected:?}"),
+        }
+    }
+
+    /// As Kubernetes 1.34 says it.
+    #[test]
+    fn a_field_that_kubernetes_does_not_have_is_said_by_its_path() {
+        let typo = json!({ "spec": { "nodeSelectr": { "a": "b" } } });
+        let object =
+            "failed to create typed patch object (models/demo-worker; apps/v1, Kind=Deployment): ";
+        check(
+            &typo,
+            500,
+            &format!("{object}.spec.template.spec.nodeSelectr: field not declared in schema"),
+            Err((
+                Reason::Invalid,
+                "spec.podTemplate.spec.nodeSelectr: the API server knows no such field",
+            )),
+        );
+        let deep = json!({ "spec": { "containers": [{ "name": "worker", "env": [{ "name": "A", "valu": "b" }] }] } });
+        let several = format!(
+            "{object}errors:\n  .spec.template.spec.containers[name=\"worker\"].env[name=\"A\"].valu: field not \
+             declared in schema\n  .spec.template.spec.containers[name=\"worker\"].env: duplicate entries for key \
+             [name=\"A\"]"
+        );
+        check(
+            &deep,
+            500,
+            &several,
+            Err((
+                Reason::Invalid,
+                "spec.podTemplate.spec.containers[name=\"worker\"].env[name=\"A\"].valu: the API server knows no \
+                 such field; spec.podTemplate.spec.containers[name=\"worker\"].env: duplicate entries for key \
+                 [name=\"A\"]",
+            )),
+        );
+    }
+
+    /// An older Kubernetes may not have what the operator itself writes.
+    #[test]
+    fn a_field_of_the_operator_is_not_called_the_users() {
+        check(
+            &json!({ "spec": { "hostname": "h" } }),
+            500,
+            "failed to create typed patch object (n/demo-worker; apps/v1, Kind=Deployment): \
+             .spec.template.spec.volumes[name=\"weights\"].image: field not declared in schema",
+            Err((
+                Reason::Refused,
+                "the API server refuses Deployment demo-worker: .spec.template.spec.volumes[name=\"weights\"].image: \
+                 field not declared in schema",
+            )),
+        );
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        let webhook = "Internal error occurred: failed calling webhook \"a.b\": connection refused";
+        check(
+            &Value::Null,
+            500,
+            webhook,
+            Ok(&format!(
+                "the API server fails to take Deployment demo-worker (status 500): {webhook}"
+            )),
+        );
+        for (code, said) in [
+            (403, "exceeded quota"),
+            (422, "Invalid value"),
+            (500, "admission webhook \"a.b\" denied the request: no"),
+        ] {
+            let told = format!("the API server refuses Deployment demo-worker: {said}");
+            check(&Value::Null, code, said, Err((Reason::Refused, &told)));
+        }
+    }
+}
