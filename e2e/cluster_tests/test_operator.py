@@ -54,7 +54,8 @@ def test_from_the_quickstart_to_nothing(namespace: Namespace, operator: Operator
     namespace.apply(EXAMPLES / "quickstart.yaml")
     namespace.until("mdep", "demo", ready(1))
     measured("operator: kubectl apply to a worker that answers", f"{time.monotonic() - began:.1f} s")
-    assert {"READY": "True", "WORKERS": "1/1", "ENGINE": "embedded", "REASON": "AllReady"}.items() <= row(namespace).items()
+    shown = {"READY": "True", "AVAILABLE": "True", "WORKERS": "1/1", "UP-TO-DATE": "1", "ENGINE": "embedded", "REASON": "AllReady"}
+    assert shown.items() <= row(namespace).items()
     (first,) = pods(namespace)
 
     before = operator.settled()
@@ -145,7 +146,7 @@ STALLS: list[tuple[Resource, str, tuple[str, ...]]] = [
     (
         {"model": {"source": {"pvc": {"claimName": "none"}}}},
         "NotFound",
-        ('persistentvolumeclaim "none" not found',),
+        ('there is no PersistentVolumeClaim "none"',),
     ),
     (
         {

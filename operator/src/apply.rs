@@ -17,10 +17,8 @@ use inferyard_crds::Reason;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::build::overlay_key;
-use crate::build::{Child, Wanted};
+use crate::build::{Child, Wanted, digest, overlay_key};
 use crate::dereference::Dereferenced;
 use crate::kind::Kind;
 use crate::validate::Refusal;
@@ -183,12 +181,8 @@ fn check_owner(
 
 /// The object with the hash of itself.
 fn stamped(object: &Value) -> Value {
-    let digest = Sha256::digest(object.to_string().as_bytes());
-    let hash = digest
-        .first_chunk()
-        .map(|half| format!("{:016x}", u64::from_be_bytes(*half)));
     let mut stamped = object.clone();
-    stamped["metadata"]["annotations"][APPLIED] = json!(hash);
+    stamped["metadata"]["annotations"][APPLIED] = json!(digest(object));
     stamped
 }
 

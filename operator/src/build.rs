@@ -10,6 +10,7 @@ mod overlay;
 pub(crate) use overlay::key as overlay_key;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::kind::Kind;
 use crate::validate::{Budget, Validated};
@@ -18,6 +19,8 @@ use crate::validate::{Budget, Validated};
 pub(crate) const WORKER: &str = "inferyard-worker";
 /// The label of everything that belongs to a ModelDeployment.
 pub(crate) const OWNER_LABEL: &str = "inferyard.dev/model-deployment";
+/// The digest of the template that a pod was made of: it tells new workers from old ones.
+pub(crate) const TEMPLATE_ANNOTATION: &str = "inferyard.dev/template";
 /// Who made it.
 pub(crate) const MANAGED_BY: &str = "inferyard-operator";
 /// The end of the names of everything that belongs to a ModelDeployment.
@@ -34,6 +37,8 @@ const METRICS_PORT: u16 = 9090;
 pub(crate) struct Wanted {
     pub(crate) children: Vec<Child>,
     pub(crate) replicas: i32,
+    /// The digest of the pods' template.
+    pub(crate) template: String,
 }
 
 /// An object that should exist.
@@ -46,6 +51,7 @@ pub(crate) struct Child {
 
 /// Builds all of it.
 pub(crate) fn build(model: &Validated) -> Wanted {
+    let (template, digest) = deployment::template(model);
     let mut children = vec![
         child(
             model,
@@ -60,7 +66,7 @@ pub(crate) fn build(model: &Validated) -> Wanted {
         child(
             model,
             Kind::Deployment,
-            json!({ "spec": deployment::spec(model) }),
+            json!({ "spec": deployment::spec(model, &template) }),
         ),
     ];
     if let Some(storage) = &model.storage {
@@ -98,7 +104,15 @@ pub(crate) fn build(model: &Validated) -> Wanted {
     Wanted {
         children,
         replicas: model.replicas,
+        template: digest,
     }
+}
+
+/// What tells one object from another that was written otherwise.
+pub(crate) fn digest(object: &Value) -> String {
+    let digest = Sha256::digest(object.to_string().as_bytes());
+    let half = digest.first_chunk().copied().unwrap_or_default();
+    format!("{:016x}", u64::from_be_bytes(half))
 }
 
 /// The name of everything that belongs to a ModelDeployment of this name.

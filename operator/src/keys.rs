@@ -63,7 +63,7 @@ fn status(
             let message = format!("spec.plan: there is no Plan {}", key.spec.plan);
             Err((Reason::NotFound, message))
         }
-        Ok(_) => Ok(format!("callers with it are on the plan {}", key.spec.plan)),
+        Ok(_) => Ok(format!("its callers are on the Plan {}", key.spec.plan)),
     };
     // A Secret that cannot be read now does not lock anybody out.
     let kept = || before.and_then(|before| before.hash.clone());

@@ -27,6 +27,8 @@ const AT_ONCE: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     pub(crate) deployment: Option<Arc<DynamicObject>>,
+    /// The digest of the template that is declared, if one can be made.
+    pub(crate) template: Option<String>,
     pub(crate) pods: Vec<Arc<Pod>>,
     /// Pods that have ended for good.
     pub(crate) over: Vec<Arc<Pod>>,
@@ -46,7 +48,12 @@ pub(crate) enum Volume {
 }
 
 /// Looks at all of it.
-pub(crate) async fn observe(client: &Client, found: &Dereferenced, applied: &Applied) -> Observed {
+pub(crate) async fn observe(
+    client: &Client,
+    found: &Dereferenced,
+    applied: &Applied,
+    template: Option<String>,
+) -> Observed {
     let waiting: Vec<_> = (found.pods.iter()).filter(|pod| !is_ready(pod)).collect();
     let reports = reports(&waiting, PATIENCE).await;
     let volume = match found.live.get(&Kind::PersistentVolumeClaim) {
@@ -56,6 +63,7 @@ pub(crate) async fn observe(client: &Client, found: &Dereferenced, applied: &App
     Observed {
         deployment: (applied.deployment.clone())
             .or_else(|| found.live.get(&Kind::Deployment).cloned()),
+        template,
         pods: found.pods.clone(),
         over: found.over.clone(),
         reports,

@@ -92,7 +92,7 @@ async fn carry_out(
     let found = dereference::dereference(resource, &context.caches);
     let mut accepted = validate::validate(&found, &context.config);
     let mut applied = Applied::default();
-    let mut failed = None;
+    let (mut failed, mut template) = (None, None);
     if let Ok(model) = &accepted {
         let wanted = build::build(model);
         scale_down::mark_least_busy(client, &found, wanted.replicas).await;
@@ -101,6 +101,7 @@ async fn carry_out(
             Err(ApplyError::Refused(refusal)) => accepted = Err(refusal),
             Err(ApplyError::Failed(why)) => failed = Some(why),
         }
+        template = Some(wanted.template);
     }
     context.events.applied(resource, &applied).await;
     let memory = &context.memory;
@@ -115,7 +116,7 @@ async fn carry_out(
     if failed.is_none() {
         memory.succeeded(resource);
     }
-    let observed = observe::observe(client, &found, &applied).await;
+    let observed = observe::observe(client, &found, &applied, template).await;
     let status = status::status(resource, outcome, &observed, Timestamp::now());
     write(resource, context, &status).await?;
     match failed {

@@ -3,6 +3,9 @@
 mod accepted;
 mod diagnosis;
 mod progress;
+mod rollout;
+mod available;
+mod conditions;
 
 pub(crate) use accepted::{accepted, write_accepted};
 
@@ -13,9 +16,12 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 
 use crate::build::{OWNER_LABEL, WORKER};
-use crate::observe::{Observed, is_ready};
+use crate::observe::Observed;
 use crate::validate::{EngineKind, Refusal, Validated};
-use diagnosis::{Finding, Step};
+use rollout::Rollout;
+
+/// What is said of a model that wants no worker.
+const STOPPED: &str = "no worker is wanted: spec.scaling.replicas is 0";
 
 /// What is said of a condition.
 struct Said {
@@ -42,10 +48,8 @@ pub(crate) fn status(
     now: Timestamp,
 ) -> ModelDeploymentStatus {
     let wanted = resource.spec.scaling.replicas;
-    let deployment = observed.deployment.as_deref();
-    let updated = count(deployment, "updatedReplicas");
-    let answering = observed.pods.iter().filter(|pod| is_ready(pod)).count();
-    let findings = diagnosis::diagnose(observed);
+    let rollout = Rollout::new(wanted, observed);
+    let answering = rollout.answering;
     let engine = match outcome {
         Outcome::Applied(model) | Outcome::Failing(model, _) => {
             Some(engine_name(&model.engine).to_owned())
@@ -55,20 +59,9 @@ pub(crate) fn status(
             .as_ref()
             .and_then(|status| status.engine.clone()),
     };
-    let said = match outcome {
-        Outcome::Applied(model) => conditions(model, observed, &findings),
-        Outcome::Failing(_, why) => vec![
-            (ConditionType::Ready, no(Reason::ApplyFailed, why)),
-            (ConditionType::Accepted, unknown(Reason::ApplyFailed, why)),
-        ],
-        Outcome::Refused(refusal) => vec![
-            (ConditionType::Ready, no(refusal.reason, &refusal.message)),
-            (
-                ConditionType::Accepted,
-                no(refusal.reason, &refusal.message),
-            ),
-        ],
-    };
+    let (required, available) = available::available(resource, answering);
+    let mut said = conditions::conditions(outcome, observed, &rollout, now);
+    said.insert(1, (ConditionType::Available, available));
     let generation = resource.metadata.generation.unwrap_or(0);
     let before = resource.status.as_ref();
     let before = before.map_or(&[][..], |status| status.conditions.as_slice());
@@ -77,8 +70,13 @@ pub(crate) fn status(
         model: Some(resource.model_name().to_owned()),
         engine,
         replicas: clamp(observed.pods.len()),
-        ready_replicas: clamp(answering),
-        updated_replicas: updated,
+        ready_replicas: answering,
+        updated_replicas: match outcome {
+            Outcome::Applied(_) => rollout.updated,
+            Outcome::Failing(..) => rollout.new,
+            Outcome::Refused(_) => 0,
+        },
+        required_replicas: required,
         workers: Some(format!("{answering}/{wanted}")),
         selector: Some(format!(
             "app.kubernetes.io/name={WORKER},{OWNER_LABEL}={}",
@@ -104,6 +102,7 @@ pub(crate) fn is_failure(reason: &str) -> bool {
         Reason::Refused,
         Reason::ApplyFailed,
         Reason::NoNodeFits,
+        Reason::RolloutWaits,
         Reason::StorageClassMissing,
         Reason::ImagePull,
         Reason::ContainerConfig,
@@ -113,102 +112,6 @@ pub(crate) fn is_failure(reason: &str) -> bool {
     ]
     .iter()
     .any(|failure| failure.as_str() == reason)
-}
-
-fn conditions(
-    model: &Validated,
-    observed: &Observed,
-    findings: &[Finding],
-) -> Vec<(ConditionType, Said)> {
-    let deployment = observed.deployment.as_deref();
-    let note = model
-        .note
-        .as_deref()
-        .unwrap_or("the declaration is carried out");
-    let refused = deployment.and_then(replica_failure);
-    let worst = findings.iter().min();
-    let rollout = rollout(model, deployment);
-    let of = |step: Step| {
-        findings
-            .iter()
-            .filter(move |finding| finding.step() == step)
-            .min()
-    };
-    let scheduled = match (of(Step::Scheduling), observed.pods.len()) {
-        (Some(finding), _) => no(finding.reason, &finding.text()),
-        (None, pods) if clamp(pods) < model.replicas => {
-            unknown(Reason::Creating, "not all pods exist yet")
-        }
-        (None, _) => yes(Reason::AllScheduled, "every worker has a node"),
-    };
-    let weights = match (
-        of(Step::Fetching),
-        of(Step::Scheduling),
-        observed.pods.is_empty(),
-    ) {
-        (Some(finding), ..) => no(finding.reason, &finding.text()),
-        (None, None, false) => yes(Reason::Available, "every worker has the weights"),
-        (None, ..) => unknown(Reason::Creating, "the workers are not that far yet"),
-    };
-    let answering = clamp(observed.pods.iter().filter(|pod| is_ready(pod)).count());
-    let ready = match (refused, worst) {
-        (Some(message), _) => no(Reason::Refused, &message),
-        (None, Some(finding)) => no(finding.reason, &finding.text()),
-        (None, None) if deployment.is_none() || answering < model.replicas => {
-            let lost =
-                diagnosis::lost(observed).map_or_else(String::new, |lost| format!("; {lost}"));
-            let message = format!("{answering} of {} workers answer{lost}", model.replicas);
-            no(Reason::Creating, &message)
-        }
-        (None, None) if rollout.status != "True" => no(rollout.reason, &rollout.message),
-        (None, None) if model.replicas == 0 => yes(
-            Reason::ScaledToZero,
-            "no worker is wanted: spec.scaling.replicas is 0",
-        ),
-        (None, None) => yes(
-            Reason::AllReady,
-            &format!("{answering} of {answering} workers answer"),
-        ),
-    };
-    vec![
-        (ConditionType::Ready, ready),
-        (ConditionType::Accepted, yes(Reason::Valid, note)),
-        (ConditionType::Scheduled, scheduled),
-        (ConditionType::WeightsAvailable, weights),
-        (ConditionType::RolloutComplete, rollout),
-    ]
-}
-
-/// Whether all workers run what is declared, and no others do.
-fn rollout(model: &Validated, deployment: Option<&DynamicObject>) -> Said {
-    let generation = deployment
-        .and_then(|live| live.metadata.generation)
-        .unwrap_or(0);
-    let observed = deployment.and_then(|live| live.data["status"]["observedGeneration"].as_i64());
-    let updated = count(deployment, "updatedReplicas");
-    let all = count(deployment, "replicas");
-    let complete = deployment.is_some()
-        && observed.is_some_and(|observed| observed >= generation)
-        && updated == model.replicas
-        && all == updated;
-    if complete {
-        return yes(Reason::Complete, "every worker runs what is declared");
-    }
-    let old = all.saturating_sub(updated);
-    let message = format!(
-        "{updated} of {} workers run what is declared; {old} old ones are to go",
-        model.replicas
-    );
-    no(Reason::RollingOut, &message)
-}
-
-/// What keeps pods from being made at all: a quota, a policy.
-fn replica_failure(deployment: &DynamicObject) -> Option<String> {
-    let conditions = deployment.data["status"]["conditions"].as_array()?;
-    let failure = conditions
-        .iter()
-        .find(|found| found["type"] == "ReplicaFailure" && found["status"] == "True")?;
-    Some(failure["message"].as_str().unwrap_or_default().to_owned())
 }
 
 /// A condition keeps its date as long as its status stays.
@@ -269,6 +172,15 @@ fn engine_name(engine: &EngineKind) -> &'static str {
 fn count(deployment: Option<&DynamicObject>, field: &str) -> i32 {
     let value = deployment.and_then(|live| live.data["status"][field].as_i64());
     value.and_then(|value| value.try_into().ok()).unwrap_or(0)
+}
+
+/// `1 worker`, `2 workers`.
+fn plural(count: i32, name: &str) -> String {
+    if count == 1 {
+        format!("1 {name}")
+    } else {
+        format!("{count} {name}s")
+    }
 }
 
 fn clamp(count: usize) -> i32 {

@@ -145,7 +145,7 @@ pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validate
             .and_then(|availability| availability.priority_class_name.clone()),
         overlay,
         scraper_namespaces: config.scraper_namespaces.clone(),
-        note,
+        note: note.or_else(|| outage(resource)),
     })
 }
 
@@ -283,7 +283,7 @@ fn budget(resource: &ModelDeployment) -> (Option<Budget>, Option<String>) {
 }
 
 /// As Kubernetes counts budgets: shares are rounded up.
-fn share(value: &IntOrString, of: i32) -> i32 {
+pub(crate) fn share(value: &IntOrString, of: i32) -> i32 {
     match value {
         IntOrString::Int(count) => *count,
         IntOrString::String(share) => {
@@ -300,7 +300,8 @@ fn text(value: &IntOrString) -> String {
     }
 }
 
-/// Surge and gap of a rollout. A second pod of a volume for one node might wait for ever elsewhere.
+/// Surge and gap of a rollout. A second pod of a volume for one node might wait for ever elsewhere, and so might one
+/// that needs accelerators, all of which the workers before it have.
 fn rolling(resource: &ModelDeployment) -> (IntOrString, IntOrString) {
     let spec = &resource.spec;
     let storage = spec
@@ -309,13 +310,24 @@ fn rolling(resource: &ModelDeployment) -> (IntOrString, IntOrString) {
         .and_then(|weights| weights.storage.as_ref());
     let one_node = storage.is_some_and(|storage| storage.access_mode == AccessMode::ReadWriteOnce);
     let declared = spec.rollout.clone().unwrap_or_default();
-    let usual = IntOrString::Int(i32::from(!one_node));
+    let usual = IntOrString::Int(i32::from(!one_node && spec.accelerators.is_none()));
     let surge = declared.max_surge.unwrap_or(usual);
     let gap = declared.max_unavailable.unwrap_or_else(|| {
         let none = matches!(text(&surge).as_str(), "0" | "0%");
         IntOrString::Int(i32::from(none))
     });
     (surge, gap)
+}
+
+/// What a rollout of the only worker means, where its owner has not decided it.
+fn outage(resource: &ModelDeployment) -> Option<String> {
+    let spec = &resource.spec;
+    let declared = spec.rollout.as_ref();
+    let open = declared
+        .is_none_or(|rollout| rollout.max_surge.is_none() && rollout.max_unavailable.is_none());
+    let note = "a rollout ends the only worker before it starts the new one, and none answers meanwhile; with \
+                spec.rollout.maxSurge: 1 the new one starts first, and needs accelerators that are free";
+    (open && spec.accelerators.is_some() && spec.scaling.replicas == 1).then(|| note.to_owned())
 }
 
 /// `1h30m`, `90s`: the schema has checked the form.

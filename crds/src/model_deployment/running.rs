@@ -131,8 +131,8 @@ pub enum AccessMode {
 }]))]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// Workers, or a share of them, that run beyond the wanted number meanwhile; absent: 1, or 0 where a
-    /// volume for weights lets only one pod in.
+    /// Workers, or a share of them, that run beyond the wanted number meanwhile; absent: 1, or 0 where workers
+    /// have accelerators, or a volume for weights lets only one pod in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number_or_share")]
     pub max_surge: Option<IntOrString>,

@@ -27,6 +27,9 @@ pub struct ModelDeploymentStatus {
     /// Workers that run what is declared now.
     #[serde(default)]
     pub updated_replicas: i32,
+    /// Workers that have to answer for the condition `Available`.
+    #[serde(default)]
+    pub required_replicas: i32,
     /// Ready of wanted workers, such as `2/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<String>,
@@ -36,7 +39,7 @@ pub struct ModelDeploymentStatus {
     /// How far the worker is that has loaded least; absent: none is loading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loading: Option<Loading>,
-    /// `Ready`, `Accepted`, `Scheduled`, `WeightsAvailable`, `RolloutComplete`.
+    /// `Ready`, `Available`, `Progressing`, `Accepted`, `Scheduled`, `WeightsAvailable`, `RolloutComplete`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::condition::conditions")]
     pub conditions: Vec<Condition>,
@@ -94,6 +97,10 @@ closed_set! {
     ConditionType {
         /// All wanted workers answer, and run what is declared.
         Ready,
+        /// As many workers answer as `spec.availability` asks for.
+        Available,
+        /// What is declared is being carried out, or is carried out; False: somebody has to act.
+        Progressing,
         /// The declaration can be carried out.
         Accepted,
         /// Every worker has a node.
@@ -125,12 +132,20 @@ closed_set! {
         AllReady,
         /// No worker is wanted.
         ScaledToZero,
+        /// As many workers answer as have to.
+        EnoughWorkers,
+        /// Fewer workers answer than have to.
+        TooFewWorkers,
         /// Its resources are being made.
         Creating,
         /// Every worker has a node.
         AllScheduled,
+        /// The scheduling gates of the pods are not open yet, such as that of a queue.
+        SchedulingGated,
         /// No node has room, or none fits; the message says for which resource.
         NoNodeFits,
+        /// A rollout waits for room on a node while the workers before it serve.
+        RolloutWaits,
         /// The storage class of its volume does not exist.
         StorageClassMissing,
         /// Its volume is not there yet.

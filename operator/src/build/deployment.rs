@@ -3,19 +3,15 @@
 use serde_json::{Value, json};
 
 use super::{
-    GRPC_PORT, METRICS_PORT, USER, child_name, engine, labels, overlay, selector, template as chat,
-    weights,
+    GRPC_PORT, METRICS_PORT, TEMPLATE_ANNOTATION, USER, child_name, digest, engine, labels,
+    overlay, selector, template as chat, weights,
 };
 use crate::validate::{EngineKind, Validated};
 
 /// What a worker has beyond its drain timeout for its own end.
 const GRACE: u64 = 15;
 
-pub(super) fn spec(model: &Validated) -> Value {
-    let mut template = template(model);
-    if let Some(over) = &model.overlay {
-        overlay::lay_over(&mut template, over);
-    }
+pub(super) fn spec(model: &Validated, template: &Value) -> Value {
     json!({
         "replicas": model.replicas,
         "revisionHistoryLimit": 3,
@@ -30,7 +26,18 @@ pub(super) fn spec(model: &Validated) -> Value {
     })
 }
 
-fn template(model: &Validated) -> Value {
+/// The template of the pods, with its digest.
+pub(super) fn template(model: &Validated) -> (Value, String) {
+    let mut template = own_template(model);
+    if let Some(over) = &model.overlay {
+        overlay::lay_over(&mut template, over);
+    }
+    let digest = digest(&template);
+    template["metadata"]["annotations"][TEMPLATE_ANNOTATION] = json!(digest);
+    (template, digest)
+}
+
+fn own_template(model: &Validated) -> Value {
     let mut before: Vec<Value> = Vec::new();
     before.extend(weights::fetch(model));
     before.extend(engine::sidecar(model));

@@ -239,8 +239,36 @@ fn a_chat_template_reaches_the_container_that_renders() {
             "name": "chat", "optional": true, "items": [{ "key": "gemma.jinja", "path": "template.jinja" }],
         } });
         assert_eq!(*named(&spec["volumes"], "chat-template"), expect);
-        assert_eq!(pod["metadata"]["annotations"], Value::Null);
+        let text = &pod["metadata"]["annotations"]["inferyard.dev/chat-template"];
+        assert_eq!(*text, Value::Null);
     }
+}
+
+/// By this digest the status tells new workers from old ones.
+#[test]
+fn the_digest_of_a_template_is_that_of_what_pods_are_made_of() {
+    let digest = |fields: &Value| {
+        let mut spec = json!({ "model": { "source": { "builtin": { "name": "demo" } } } });
+        spec.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        let wanted = build(&validated(&spec).unwrap());
+        let deployment = wanted.children.into_iter();
+        let mut deployment = deployment.filter(|child| child.kind == Kind::Deployment);
+        let template = deployment.next().unwrap().object["spec"]["template"].take();
+        assert_eq!(
+            template["metadata"]["annotations"][TEMPLATE_ANNOTATION],
+            wanted.template
+        );
+        wanted.template
+    };
+    let plain = digest(&json!({}));
+    assert_eq!(digest(&json!({ "scaling": { "replicas": 5 } })), plain);
+    assert_eq!(digest(&json!({ "rollout": { "maxSurge": 2 } })), plain);
+    assert_ne!(digest(&json!({ "nodeSelector": { "a": "b" } })), plain);
+    let overlaid =
+        json!({ "podTemplate": { "metadata": { "annotations": { TEMPLATE_ANNOTATION: "x" } } } });
+    assert_ne!(digest(&overlaid), "x");
 }
 
 #[test]
@@ -248,8 +276,8 @@ fn another_inline_chat_template_is_another_pod_template() {
     let inline = |text: &str| pod(&json!({ "embedded": {} }), &json!({ "inline": text }));
     let (one, other) = (inline("{{ messages }}"), inline("{{ messages }} "));
     assert_ne!(one, other);
-    let annotations = json!({ "inferyard.dev/chat-template": "{{ messages }}" });
-    assert_eq!(one["metadata"]["annotations"], annotations);
+    let text = &one["metadata"]["annotations"]["inferyard.dev/chat-template"];
+    assert_eq!(*text, "{{ messages }}");
     let expect = json!({ "name": "chat-template", "downwardAPI": { "items": [{
         "path": "template.jinja",
         "fieldRef": { "fieldPath": "metadata.annotations['inferyard.dev/chat-template']" },

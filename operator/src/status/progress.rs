@@ -41,10 +41,10 @@ pub(super) fn fetching(report: Option<&WorkerState>) -> String {
 
 /// Reading the weights, in words; what the worker says comes first.
 pub(super) fn reading(report: &WorkerState) -> String {
-    if report.note.is_empty() {
-        format!("loading the model, {} %", percent(report.load_progress))
-    } else {
-        report.note.clone()
+    match percent(report.load_progress) {
+        _ if !report.note.is_empty() => report.note.clone(),
+        100.. => "the model is loaded and about to answer".to_owned(),
+        percent => format!("loading the model: {percent} %"),
     }
 }
 

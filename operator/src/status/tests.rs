@@ -1,6 +1,9 @@
 //! Pods as clusters show them, and what is said of them.
 
+mod available;
 mod containers;
+mod rollout;
+mod unscheduled;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +12,6 @@ use inferyard_proto::worker::v1::{FetchProgress, WorkerState};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::observe::Volume;
 use crate::validate::tests::{resource, validated};
 
 fn spec(replicas: i32) -> Value {
@@ -95,55 +97,6 @@ fn waiting(list: &str, name: &str, reason: &str, message: &str) -> Value {
             "state": { "waiting": { "reason": reason, "message": message } },
         }],
     })
-}
-
-#[test]
-fn no_node_fits_and_which_resource_is_short() {
-    let message = "0/3 nodes are available: 1 node(s) had untolerated taint {gpu: }, 2 Insufficient \
-                   nvidia.com/gpu. preemption: 0/3 nodes are available: 3 Preemption is not helpful \
-                   for scheduling.";
-    let words = ["no node has enough nvidia.com/gpu", "demo-worker-1"];
-    check(
-        &observed(&unschedulable(message)),
-        "NoNodeFits",
-        Some("Scheduled"),
-        &words,
-    );
-    let message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
-    let words = ["no node fits: 0/1 nodes", "affinity/selector"];
-    check(
-        &observed(&unschedulable(message)),
-        "NoNodeFits",
-        Some("Scheduled"),
-        &words,
-    );
-}
-
-#[test]
-fn a_missing_storage_class_is_named() {
-    // As Kubernetes 1.34 says it.
-    let message =
-        "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found";
-    let mut seen = observed(&unschedulable(message));
-    seen.volume = Some(Volume::ClassMissing(Some("fast".to_owned())));
-    check(
-        &seen,
-        "StorageClassMissing",
-        Some("Scheduled"),
-        &["\"fast\""],
-    );
-    seen.volume = Some(Volume::ClassMissing(None));
-    let words = ["set spec.weights.storage.storageClassName"];
-    check(&seen, "StorageClassMissing", Some("Scheduled"), &words);
-    seen.volume = Some(Volume::Pending("demo-worker".to_owned()));
-    check(&seen, "VolumePending", Some("Scheduled"), &["demo-worker"]);
-    let gone = unschedulable("persistentvolumeclaim \"models\" not found");
-    check(
-        &observed(&gone),
-        "NotFound",
-        Some("Scheduled"),
-        &["\"models\" not found"],
-    );
 }
 
 #[test]
@@ -320,7 +273,16 @@ fn a_worker_that_loads_says_why_it_does_not_serve() {
     };
     seen.reports
         .insert("demo-worker-1".to_owned(), report.clone());
-    check(&seen, "Loading", None, &["50 %"]);
+    check(&seen, "Loading", None, &["loading the model: 50 %"]);
+    report.load_progress = 1.0;
+    seen.reports
+        .insert("demo-worker-1".to_owned(), report.clone());
+    check(
+        &seen,
+        "Loading",
+        None,
+        &["the model is loaded and about to answer"],
+    );
     report.note = "the engine does not answer: connection refused".to_owned();
     seen.reports.insert("demo-worker-1".to_owned(), report);
     check(&seen, "Loading", None, &["connection refused"]);
@@ -329,14 +291,8 @@ fn a_worker_that_loads_says_why_it_does_not_serve() {
 #[test]
 fn all_ready() {
     let status = said(&observed(&running("True")), 1);
-    for type_ in [
-        "Ready",
-        "Accepted",
-        "Scheduled",
-        "WeightsAvailable",
-        "RolloutComplete",
-    ] {
-        assert_eq!(of(&status, type_).status, "True", "{type_}");
+    for type_ in ConditionType::ALL {
+        assert_eq!(of(&status, type_.as_str()).status, "True", "{type_:?}");
     }
     assert_eq!(of(&status, "Ready").reason, "AllReady");
     assert_eq!(status.workers.as_deref(), Some("1/1"));
@@ -347,18 +303,6 @@ fn all_ready() {
             status.observed_generation
         ),
         (1, 1, 3)
-    );
-}
-
-#[test]
-fn a_rollout_under_way_is_not_ready() {
-    let mut seen = observed(&running("True"));
-    seen.deployment = Some(deployment(2, 1));
-    check(
-        &seen,
-        "RollingOut",
-        Some("RolloutComplete"),
-        &["1 of 1 workers", "1 old ones"],
     );
 }
 

@@ -224,6 +224,30 @@ fn a_rollout_can_always_begin() {
     check(json!({ "rollout": { "maxSurge": 0 } }), 0, 1);
     check(storage("ReadWriteOnce"), 0, 1);
     check(storage("ReadWriteMany"), 1, 0);
+    // All that there are may be taken.
+    check(json!({ "accelerators": { "class": "nvidia" } }), 0, 1);
+    check(
+        json!({ "accelerators": { "class": "nvidia" }, "rollout": { "maxSurge": 1 } }),
+        1,
+        0,
+    );
+}
+
+#[test]
+fn a_rollout_of_the_only_worker_is_announced() {
+    let noted = |fields: &Value| validated(&with(fields)).unwrap().note.is_some();
+    let class = json!({ "class": "nvidia" });
+    assert!(noted(&json!({ "accelerators": class })));
+    assert!(!noted(&json!({})));
+    assert!(!noted(
+        &json!({ "accelerators": class, "scaling": { "replicas": 2 } })
+    ));
+    for field in ["maxSurge", "maxUnavailable"] {
+        assert!(
+            !noted(&json!({ "accelerators": class, "rollout": { field: 1 } })),
+            "{field}"
+        );
+    }
 }
 
 #[test]
