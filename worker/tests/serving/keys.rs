@@ -79,11 +79,34 @@ async fn names_of_a_pattern_come_once_at_any_temperature() {
 }
 
 #[tokio::test]
-async fn where_no_name_is_left_the_answer_fails_and_says_why() {
+async fn more_names_than_a_pattern_has_are_refused_before_the_answer() {
     let server = Server::start().await;
     let failed = server
         .failure(shaped(&numbered("01", 3), sampling(0.0, 0)))
         .await;
+    assert_eq!(failed.kind(), Kind::InvalidRequest);
+    assert_eq!(failed.param, "response_format.json_schema.schema");
+    assert!(
+        failed.message.contains("it allows no value"),
+        "{}",
+        failed.message
+    );
+    server.wait_idle().await;
+}
+
+#[tokio::test]
+async fn where_no_name_is_left_the_answer_fails_and_says_why() {
+    let server = Server::start().await;
+    // Too long to be counted as names.
+    let schema = json!({
+        "type": "object", "patternProperties": { "^x{101}[01]$": { "const": 1 } },
+        "additionalProperties": false, "minProperties": 3, "maxProperties": 3,
+    });
+    let request = wire::GenerateRequest {
+        max_tokens: Some(2_000),
+        ..shaped(&schema, sampling(0.0, 0))
+    };
+    let failed = server.failure(request).await;
     assert_eq!(
         (
             failed.kind(),
