@@ -3,6 +3,7 @@
 import subprocess
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster import Cluster, Refused, image
@@ -11,11 +12,11 @@ from pods import IMAGE, pod
 from resources import Resource
 
 
-def worker(name: str) -> Resource:
-    """A worker that is ready when its probe says so."""
+def worker(name: str, **fields: Any) -> Resource:
+    """A worker that is ready when its probe says so. It runs until it is ended."""
     metrics = ("--metrics-listen", "0.0.0.0:9090")
     args = ("worker", "--model", "demo", "--builtin", "demo", "--listen", "0.0.0.0:50051", *metrics)
-    made = pod(name, IMAGE, *args, readinessProbe={"grpc": {"port": 50051}, "periodSeconds": 1})
+    made = pod(name, IMAGE, *args, readinessProbe={"grpc": {"port": 50051}, "periodSeconds": 1}, **fields)
     made["metadata"]["labels"] = {"app": name}
     return made
 
@@ -40,9 +41,8 @@ def test_gpus_can_be_faked(
 ) -> None:
     cluster.fake_gpus(2, "example.com/gpu")
     for name, count in (("fits", 2), ("too-much", 1)):
-        namespace.apply(
-            pod(name, inferyard_image, "worker", "--help", resources={"limits": {"example.com/gpu": count}})
-        )
+        # One that had ended would have given them back.
+        namespace.apply(worker(name, resources={"limits": {"example.com/gpu": count}}))
         if name == "fits":
             namespace.until("pod", "fits", lambda pod: pod["spec"].get("nodeName") == node)
     condition = namespace.until(
