@@ -13,12 +13,14 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::place::{Fleet, Standing};
 
+mod by_model;
 mod connections;
 mod limits;
 mod line;
 mod lines;
 mod scrape;
 
+use by_model::{ByModel, OfModel};
 pub(crate) use limits::LimitMetrics;
 use line::LineMetrics;
 use lines::Lines;
@@ -39,10 +41,10 @@ pub(crate) struct Telemetry {
     pub(crate) connections: Counts,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
-    tokens: Family<TokenLabels, Counter>,
-    first_token: Family<ModelLabel, Histogram, fn() -> Histogram>,
-    placements: Family<PlacementLabels, Counter>,
-    retries: Family<RetryLabels, Counter>,
+    tokens: ByModel<TokenLabels, Counter>,
+    first_token: ByModel<ModelLabel, Histogram>,
+    placements: ByModel<PlacementLabels, Counter>,
+    retries: ByModel<RetryLabels, Counter>,
     workers: Family<WorkerLabels, Gauge>,
     worker_requests: Family<ModelLabel, Gauge>,
     pub(crate) limits: LimitMetrics,
@@ -91,6 +93,25 @@ struct WorkerLabels {
     state: &'static str,
 }
 
+/// One more.
+fn count_one(counter: &Counter) {
+    counter.inc();
+}
+
+// === impl OfModel ===
+
+macro_rules! of_model {
+    ($($labels:ty),+) => {
+        $(impl OfModel for $labels {
+            fn model(&self) -> &Arc<str> {
+                &self.model
+            }
+        })+
+    };
+}
+
+of_model!(ModelLabel, TokenLabels, PlacementLabels, RetryLabels);
+
 // === impl Telemetry ===
 
 impl Telemetry {
@@ -107,10 +128,10 @@ impl Telemetry {
             connections: Counts::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(request_seconds),
-            tokens: Family::default(),
-            first_token: Family::new_with_constructor(first_token),
-            placements: Family::default(),
-            retries: Family::default(),
+            tokens: ByModel::counters(),
+            first_token: ByModel::new(Family::new_with_constructor(first_token)),
+            placements: ByModel::counters(),
+            retries: ByModel::counters(),
             workers: Family::default(),
             worker_requests: Family::default(),
         };
@@ -142,14 +163,14 @@ impl Telemetry {
         let help = "From the head of a request to the last byte of its answer";
         registry.register_with_unit("request", help, Unit::Seconds, seconds);
         let help = "Tokens of prompts, of their cached part, and of answers as produced";
-        registry.register("tokens", help, self.tokens.clone());
+        registry.register("tokens", help, self.tokens.family());
         let help = "From the head of a request to its first token";
-        let first_token = self.first_token.clone();
+        let first_token = self.first_token.family();
         registry.register_with_unit("time_to_first_token", help, Unit::Seconds, first_token);
         let help = "Placed requests, by whether the worker held a part of the prompt";
-        registry.register("placements", help, self.placements.clone());
+        registry.register("placements", help, self.placements.family());
         let help = "Failures before the first token, after which another worker was looked for";
-        registry.register("retries", help, self.retries.clone());
+        registry.register("retries", help, self.retries.family());
         let help = "Workers by what this router knows of them";
         registry.register("workers", help, self.workers.clone());
         let help = "Requests of this router that are with workers";
@@ -177,7 +198,9 @@ impl Telemetry {
         let add = |kind, count: u32| {
             let model = Arc::clone(model);
             let labels = TokenLabels { model, kind };
-            self.tokens.get_or_create(&labels).inc_by(u64::from(count));
+            self.tokens.with(&labels, |tokens| {
+                tokens.inc_by(u64::from(count));
+            });
         };
         add("prompt", usage.prompt_tokens);
         add("cached", usage.cached_tokens);
@@ -185,7 +208,8 @@ impl Telemetry {
         if let Some(seconds) = first_token {
             let model = Arc::clone(model);
             let labels = ModelLabel { model };
-            self.first_token.get_or_create(&labels).observe(seconds);
+            self.first_token
+                .with(&labels, |first| first.observe(seconds));
         }
     }
 
@@ -194,7 +218,7 @@ impl Telemetry {
             model: Arc::clone(model),
             prefix: if cached { "held" } else { "new" },
         };
-        self.placements.get_or_create(&labels).inc();
+        self.placements.with(&labels, count_one);
     }
 
     pub(crate) fn retried(&self, model: &Arc<str>, reason: &'static str) {
@@ -202,7 +226,7 @@ impl Telemetry {
             model: Arc::clone(model),
             reason,
         };
-        self.retries.get_or_create(&labels).inc();
+        self.retries.with(&labels, count_one);
     }
 
     fn show(&self, model: &Arc<str>, running: u32, standing: &Standing) {
@@ -232,6 +256,12 @@ impl Telemetry {
         self.workers.clear();
         self.worker_requests.clear();
         self.line.clear();
+        let exists = |model: &Arc<str>| fleet.crew(model).is_some();
+        self.tokens.keep(exists);
+        self.first_token.keep(exists);
+        self.placements.keep(exists);
+        self.retries.keep(exists);
+        self.line.keep(exists);
         fleet.each(|model, crew| {
             self.line.show(model, &crew.waiting());
             for (worker, standing) in crew.standings() {

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::by_model::{ByModel, OfModel};
 use crate::error::PlaceError;
 use crate::place::{Placed, Seeker};
 
@@ -21,8 +22,8 @@ const WAIT_SECONDS: [f64; 14] = [
 #[derive(Debug)]
 pub(crate) struct LineMetrics {
     waiting: Family<LineLabels, Gauge>,
-    waits: Family<LineLabels, Histogram, fn() -> Histogram>,
-    refusals: Family<RefusalLabels, Counter>,
+    waits: ByModel<LineLabels, Histogram>,
+    refusals: ByModel<RefusalLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,6 +39,20 @@ struct RefusalLabels {
     reason: &'static str,
 }
 
+// === impl OfModel ===
+
+impl OfModel for LineLabels {
+    fn model(&self) -> &Arc<str> {
+        &self.model
+    }
+}
+
+impl OfModel for RefusalLabels {
+    fn model(&self) -> &Arc<str> {
+        &self.model
+    }
+}
+
 // === impl LineMetrics ===
 
 impl LineMetrics {
@@ -45,15 +60,15 @@ impl LineMetrics {
         let seconds: fn() -> Histogram = || Histogram::new(WAIT_SECONDS);
         let metrics = Self {
             waiting: Family::default(),
-            waits: Family::new_with_constructor(seconds),
-            refusals: Family::default(),
+            waits: ByModel::new(Family::new_with_constructor(seconds)),
+            refusals: ByModel::counters(),
         };
         let help = "Requests that wait for a worker with room, by the priority of their plans";
         registry.register("waiting_requests", help, metrics.waiting.clone());
         let help = "How long those waited that were not placed at once";
-        registry.register_with_unit("wait", help, Unit::Seconds, metrics.waits.clone());
+        registry.register_with_unit("wait", help, Unit::Seconds, metrics.waits.family());
         let help = "Requests that found the line full, or whose time in it was over";
-        registry.register("wait_refusals", help, metrics.refusals.clone());
+        registry.register("wait_refusals", help, metrics.refusals.family());
         metrics
     }
 
@@ -65,7 +80,7 @@ impl LineMetrics {
             Ok(placed) => {
                 let labels = LineLabels { model, priority };
                 let seconds = placed.decided.waited.as_secs_f64();
-                return self.waits.get_or_create(&labels).observe(seconds);
+                return self.waits.with(&labels, |waits| waits.observe(seconds));
             }
             Err(PlaceError::QueueFull { .. }) => "queue_full",
             Err(PlaceError::WaitOver { .. }) => "wait_over",
@@ -78,7 +93,15 @@ impl LineMetrics {
             priority,
             reason,
         };
-        self.refusals.get_or_create(&labels).inc();
+        self.refusals.with(&labels, |refusals| {
+            refusals.inc();
+        });
+    }
+
+    /// Drops what was counted of all other models.
+    pub(super) fn keep(&self, exists: impl Fn(&Arc<str>) -> bool) {
+        self.waits.keep(&exists);
+        self.refusals.keep(&exists);
     }
 
     pub(super) fn clear(&self) {
