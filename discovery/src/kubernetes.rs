@@ -245,6 +245,7 @@ impl Kubernetes {
         let Linked {
             catalog,
             complaints,
+            ..
         } = link(&state.known);
         for complaint in complaints.difference(&state.complaints) {
             tracing::warn!("{complaint}");

@@ -13,6 +13,9 @@ from cluster import Cluster, Refused
 from inferyard import Watch
 from installed import QUICKSTART, Installed
 from logs import RouterLog
+from openai import OpenAI
+from operators import ready
+from resources import resource
 from steady import Steady, Window
 
 CLIENTS = 20
@@ -106,6 +109,28 @@ def test_a_rollout_is_not_noticed(node: str, demo: Installed, steady: Steady, me
     assert not before & uids(after)
     assert all("200" in pod["spec"]["containers"][0]["args"] for pod in after)
     unharmed(window, measured)
+
+
+def test_a_renamed_model_is_served_under_its_old_name_meanwhile(node: str, demo: Installed) -> None:
+    model = {"name": "first", "source": {"builtin": {"name": "demo"}}}
+    demo.namespace.apply(resource("ModelDeployment", "renamed", {"model": model}))
+    demo.namespace.until("mdep", "renamed", ready(1))
+    with demo.openai() as client:
+
+        def ask(openai: OpenAI, name: str) -> None:
+            answer = openai.chat.completions.create(model=name, messages=reply_with("payload verified."), temperature=0)
+            assert answer.choices[0].message.content == "payload verified."
+
+        # The router may hear of it a moment later.
+        ask(client.with_options(max_retries=10), "first")
+        impatient = client.with_options(max_retries=0)
+        changed = {**model, "name": "second", "aliases": ["first"]}
+        demo.namespace.apply(resource("ModelDeployment", "renamed", {"model": changed}))
+        while not ready(1)(demo.namespace.get("mdep", "renamed")):
+            ask(impatient, "first")
+        ask(impatient, "first")
+        ask(client.with_options(max_retries=10), "second")
+    demo.namespace.kubectl("delete", "mdep", "renamed")
 
 
 def test_an_upgrade_restarts_no_worker(node: str, demo: Installed, steady: Steady, measured: Any) -> None:

@@ -190,6 +190,28 @@ def test_why_it_is_not_ready(namespace: Namespace, operator: Operator, measured:
     namespace.until("mdep", "m0", ready(1))
 
 
+def test_a_meshed_model_and_a_typo(namespace: Namespace, operator: Operator, inferyard_image: str) -> None:
+    """What a service mesh would put before the worker is done, and is no failure. What Kubernetes does not know is said."""
+    model = demo()
+    confined = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+    prepare = {"name": "prepare", "image": inferyard_image, "imagePullPolicy": "Never", "args": ["--version"]}
+    model["spec"]["podTemplate"] = {"spec": {"initContainers": [{**prepare, "securityContext": confined}]}}
+    namespace.apply(model)
+    namespace.until("mdep", "demo", ready(1))
+    told = namespace.get("events")["items"]
+    reasons = {event["reason"] for event in told if event["involvedObject"]["kind"] == "ModelDeployment"}
+    assert not reasons & {"EngineFailed", "ContainerFailed"}
+
+    serving = set(pods(namespace))
+    model["spec"]["podTemplate"]["spec"]["nodeSelectr"] = {"a": "b"}
+    namespace.apply(model)
+    found = namespace.until("mdep", "demo", lambda mdep: condition(mdep).get("reason") == "Invalid")
+    assert condition(found)["message"].startswith("spec.podTemplate.spec.nodeSelectr: ")
+    assert condition(found, "Available")["status"] == "True"
+    assert (row(namespace)["READY"], row(namespace)["AVAILABLE"]) == ("False", "True")
+    assert set(pods(namespace)) == serving
+
+
 class Load:
     """A router of its own in front of one worker, and streams through it, one after the other, until the end.
 

@@ -20,7 +20,8 @@ pub struct Catalog {
     pub pending: bool,
     /// Served models, by canonical name.
     pub models: BTreeMap<Arc<str>, Arc<Model>>,
-    /// Canonical names by alias; no alias is also the name of a model.
+    /// Canonical names by alias. An alias goes before a model of the same name: that one ends what it has begun, and
+    /// gets nothing new.
     pub aliases: BTreeMap<Arc<str>, Arc<str>>,
     /// Keys, by the SHA-256 of their text.
     pub keys: BTreeMap<KeyHash, Arc<Key>>,
@@ -80,9 +81,8 @@ impl Catalog {
     /// The model of this name or alias.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
-        self.models
-            .get(name)
-            .or_else(|| self.models.get(self.aliases.get(name)?))
+        let aliased = self.aliases.get(name);
+        self.models.get(aliased.map_or(name, |name| name))
     }
 }
 

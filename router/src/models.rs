@@ -32,9 +32,8 @@ pub(crate) fn list(caller: &Caller, owner: &str) -> Bytes {
         .aliases
         .iter()
         .filter_map(|(alias, name)| Some((alias, catalog.models.get(name)?)));
-    let mut data: Vec<_> = catalog
-        .models
-        .iter()
+    let models = (catalog.models.iter()).filter(|(name, _)| !catalog.aliases.contains_key(*name));
+    let mut data: Vec<_> = models
         .chain(aliases)
         .filter(|(_, model)| may_use(caller, model))
         .map(|(id, model)| entry(id, model, owner))

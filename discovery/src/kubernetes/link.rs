@@ -1,6 +1,8 @@
 //! What is known becomes a catalog: names find each other, and where two claim the same name, the older
 //! one has it.
 
+mod former;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -11,12 +13,15 @@ use super::known::Known;
 use super::meaning::{Meaning, ModelNames};
 use super::object::{Id, Kind};
 use crate::manifests::key;
+use former::{Former, Workers};
 
 /// A catalog, and why it is not all that is declared.
 #[derive(Debug, Default)]
 pub(super) struct Linked {
     pub(super) catalog: Catalog,
     pub(super) complaints: BTreeSet<String>,
+    /// Models that are one for a plan, because workers still serve the name before the last.
+    alike: HashMap<Arc<str>, Vec<Arc<str>>>,
 }
 
 /// Links what is known.
@@ -25,11 +30,18 @@ pub(super) fn link(known: &Known) -> Linked {
     linked.report_problems(known);
     let mut workers = workers(known);
     let mut owners = HashMap::new();
+    let mut formers = Vec::new();
     for (id, entry) in known.by_age(Kind::Models) {
         if let Some(Meaning::Model(names)) = &entry.meaning {
-            let workers = workers.remove(id).unwrap_or_default();
-            linked.add_model(id, names, entry.object.created, workers, &mut owners);
+            let declared = names.name.as_deref().unwrap_or(&id.name);
+            let mut workers = workers.remove(id).unwrap_or_default();
+            let own = workers.take(declared);
+            formers.extend(workers.former(id, declared, entry.object.created, &own));
+            linked.add_model(id, names, entry.object.created, own.endpoints, &mut owners);
         }
+    }
+    for former in formers {
+        linked.keep(former, &mut owners);
     }
     let mut preview = None;
     let mut plans = HashMap::new();
@@ -61,18 +73,18 @@ pub(super) fn link(known: &Known) -> Linked {
 }
 
 /// Where the workers of each `ModelDeployment` listen.
-fn workers(known: &Known) -> HashMap<Id, BTreeSet<Endpoint>> {
-    let mut workers: HashMap<Id, BTreeSet<Endpoint>> = HashMap::new();
+fn workers(known: &Known) -> HashMap<Id, Workers> {
+    let mut workers: HashMap<Id, Workers> = HashMap::new();
     for (id, entry) in known.entries(Kind::Workers) {
         let Some(Meaning::Worker(pod)) = &entry.meaning else {
             continue;
         };
-        if let (Some(model), Some(endpoint)) = (&pod.model, pod.endpoint()) {
+        if let Some(model) = &pod.model {
             let model = Id {
                 namespace: id.namespace.clone(),
                 name: model.clone(),
             };
-            workers.entry(model).or_default().insert(endpoint);
+            workers.entry(model).or_default().add(pod);
         }
     }
     workers
@@ -140,12 +152,40 @@ impl Linked {
         self.catalog.models.insert(name, Arc::new(model));
     }
 
+    /// Keeps the model of a name that is not declared any longer, as long as its workers are there. Where the name is
+    /// an alias now, it leads to them as long as more of them are ready than of the new ones.
+    fn keep(&mut self, former: Former, owners: &mut HashMap<Arc<str>, Id>) {
+        let declared = owners.get(&former.declared) == Some(&former.owner);
+        let owner = owners.entry(Arc::clone(&former.name));
+        if *owner.or_insert_with(|| former.owner.clone()) != former.owner {
+            return;
+        }
+        if former.is_ahead {
+            self.catalog.aliases.remove(&former.name);
+        }
+        if declared {
+            let mut alike = |one: &Arc<str>, other: &Arc<str>| {
+                let of = self.alike.entry(Arc::clone(one)).or_default();
+                of.push(Arc::clone(other));
+            };
+            alike(&former.declared, &former.name);
+            alike(&former.name, &former.declared);
+        }
+        let model = Model {
+            name: Arc::clone(&former.name),
+            created: former.created,
+            workers: former.workers.into_iter().collect(),
+        };
+        self.catalog.models.insert(former.name, Arc::new(model));
+    }
+
     /// The canonical names of the models that a plan names.
     fn canonical(&mut self, id: &Id, names: &[String]) -> Vec<Arc<str>> {
         let mut canonical = Vec::with_capacity(names.len());
         for name in names {
             if let Some(model) = self.catalog.model(name) {
                 canonical.push(Arc::clone(&model.name));
+                canonical.extend(self.alike.get(&model.name).into_iter().flatten().cloned());
             } else {
                 let message =
                     format!("spec.models: no ModelDeployment serves a model named {name:?}");

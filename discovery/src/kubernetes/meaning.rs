@@ -47,6 +47,11 @@ struct ModelSpec {
 pub(super) struct WorkerPod {
     /// The `ModelDeployment`, in the pod's own namespace.
     pub(super) model: Option<String>,
+    /// The name that its worker serves; `None`: the declared one.
+    #[serde(default)]
+    pub(super) serves: Option<String>,
+    #[serde(default)]
+    pub(super) ready: bool,
     ip: Option<IpAddr>,
     running: bool,
     leaving: bool,

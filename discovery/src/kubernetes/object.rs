@@ -13,6 +13,9 @@ pub(super) const WORKERS: &str = "app.kubernetes.io/name=inferyard-worker";
 /// The label that names the `ModelDeployment` whose model a pod serves.
 const MODEL_LABEL: &str = "inferyard.dev/model-deployment";
 
+/// The annotation that names the model whose worker a pod runs: after a new name was declared, the one before it.
+const SERVES: &str = "inferyard.dev/model";
+
 /// What is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -101,8 +104,11 @@ impl Object {
             Kind::Keys => hashed(data),
             Kind::Workers => {
                 let labels = metadata.labels.unwrap_or_default();
+                let annotations = metadata.annotations.unwrap_or_default();
                 json!({
                     "model": labels.get(MODEL_LABEL),
+                    "serves": annotations.get(SERVES),
+                    "ready": is_ready(&data["status"]),
                     "ip": data["status"]["podIP"].take(),
                     "running": data["status"]["phase"] == "Running",
                     "leaving": metadata.deletion_timestamp.is_some(),
@@ -127,6 +133,13 @@ impl Object {
             name: self.name.clone(),
         }
     }
+}
+
+/// Whether a pod takes requests, as Kubernetes sees it.
+fn is_ready(status: &Value) -> bool {
+    let conditions = status["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|said| said["type"] == "Ready" && said["status"] == "True")
 }
 
 /// The `spec` of a key. The hash that the operator made of a Secret counts as if it were declared.

@@ -4,6 +4,7 @@ mod api;
 mod cluster;
 mod followed;
 mod linked;
+mod renamed;
 
 use std::collections::BTreeMap;
 

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    GRPC_PORT, METRICS_PORT, TEMPLATE_ANNOTATION, USER, child_name, digest, engine, labels,
-    overlay, selector, template as chat, weights,
+    GRPC_PORT, METRICS_PORT, MODEL_ANNOTATION, TEMPLATE_ANNOTATION, USER, child_name, digest,
+    engine, labels, overlay, selector, template as chat, weights,
 };
 use crate::validate::{EngineKind, Validated};
 
@@ -32,6 +32,7 @@ pub(super) fn template(model: &Validated) -> (Value, String) {
     if let Some(over) = &model.overlay {
         overlay::lay_over(&mut template, over);
     }
+    template["metadata"]["annotations"][MODEL_ANNOTATION] = json!(model.model);
     let digest = digest(&template);
     template["metadata"]["annotations"][TEMPLATE_ANNOTATION] = json!(digest);
     (template, digest)

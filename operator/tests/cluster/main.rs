@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod refusals;
+mod rollouts;
 mod support;
 
 use inferyard_crds::{ApiKey, ModelDeployment, Plan};

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Nothing here takes longer, on however busy a machine.
-const BOUND: Duration = Duration::from_mins(2);
+pub(crate) const BOUND: Duration = Duration::from_mins(2);
 
 /// A namespace with an operator.
 pub(crate) struct Cluster {
@@ -65,6 +65,11 @@ fn condition<'a>(found: &'a ModelDeployment, type_: &str) -> Option<&'a Conditio
 /// The reason of a condition.
 pub(crate) fn reason<'a>(found: &'a ModelDeployment, type_: &str) -> Option<&'a str> {
     condition(found, type_).map(|said| said.reason.as_str())
+}
+
+/// The status of a condition.
+pub(crate) fn status<'a>(found: &'a ModelDeployment, type_: &str) -> Option<&'a str> {
+    condition(found, type_).map(|said| said.status.as_str())
 }
 
 /// The message of a condition.

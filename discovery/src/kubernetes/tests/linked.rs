@@ -23,7 +23,7 @@ fn put(known: &mut Known, object: Value) -> bool {
     )
 }
 
-fn linked(objects: impl IntoIterator<Item = Value>) -> Linked {
+pub(super) fn linked(objects: impl IntoIterator<Item = Value>) -> Linked {
     let mut known = Known::new(true);
     for object in objects {
         put(&mut known, object);

@@ -1,0 +1,120 @@
+//! A model with a new name: the one before it is served until the new workers answer.
+
+use serde_json::{Value, json};
+
+use super::linked::linked;
+use super::{addresses, named_model, plan, pod, with};
+
+/// A pod whose worker serves this name.
+fn serving(pod: Value, name: &str, ready: &str) -> Value {
+    let conditions = json!([{"type": "Ready", "status": ready}]);
+    let pod = with(pod, "/status/conditions", conditions);
+    with(
+        pod,
+        "/metadata/annotations",
+        json!({"inferyard.dev/model": name}),
+    )
+}
+
+fn old(ready: &str) -> Value {
+    serving(pod("old-0", "m", "10.0.0.1"), "before", ready)
+}
+
+fn new(ready: &str) -> Value {
+    serving(pod("new-0", "m", "10.0.0.2"), "after", ready)
+}
+
+const OLD: &str = "10.0.0.1:50051";
+const NEW: &str = "10.0.0.2:50051";
+
+#[test]
+fn old_workers_serve_the_old_name_and_new_ones_the_new_name() {
+    let renamed = named_model("m", 1, &json!({"name": "after"}));
+    let begun = linked([renamed.clone(), old("True")]);
+    let workers = [("after", vec![]), ("before", vec![OLD.into()])];
+    assert_eq!(addresses(&begun.catalog), workers.into());
+    assert!(begun.complaints.is_empty(), "{:?}", begun.complaints);
+
+    let both = linked([renamed.clone(), old("True"), new("True")]);
+    let workers = [("after", vec![NEW.into()]), ("before", vec![OLD.into()])];
+    assert_eq!(addresses(&both.catalog), workers.into());
+
+    let leaving = with(
+        old("True"),
+        "/metadata/deletionTimestamp",
+        json!("2024-01-01T00:00:00Z"),
+    );
+    let done = linked([renamed, leaving, new("True")]);
+    assert_eq!(
+        addresses(&done.catalog),
+        [("after", vec![NEW.into()])].into()
+    );
+}
+
+#[test]
+fn an_alias_leads_to_the_old_workers_until_as_many_new_ones_answer() {
+    let spec = json!({"name": "after", "aliases": ["before"]});
+    let renamed = || named_model("m", 1, &spec);
+    for answers in ["False", "True"] {
+        let linked = linked([renamed(), old("True"), new(answers)]);
+        let model = linked.catalog.model("before").unwrap();
+        let (name, worker) = if answers == "True" {
+            ("after", NEW)
+        } else {
+            ("before", OLD)
+        };
+        assert_eq!(
+            (&*model.name, model.workers[0].to_string().as_str()),
+            (name, worker)
+        );
+        assert!(linked.complaints.is_empty(), "{:?}", linked.complaints);
+        // Requests that wait for an old worker, or run there, are not cut off.
+        assert_eq!(addresses(&linked.catalog)["before"], [OLD]);
+    }
+    let second = serving(pod("old-1", "m", "10.0.0.3"), "before", "True");
+    let linked = linked([renamed(), old("True"), second, new("True")]);
+    let model = linked.catalog.model("before").unwrap();
+    assert_eq!((&*model.name, model.workers.len()), ("before", 2));
+}
+
+#[test]
+fn a_plan_that_allows_the_new_name_allows_the_old_one_meanwhile() {
+    let renamed = named_model("m", 1, &json!({"name": "after", "aliases": ["before"]}));
+    for named in ["after", "before"] {
+        let plan = plan("p", 1, &json!({"models": [named]}));
+        let linked = linked([renamed.clone(), old("True"), plan]);
+        let models = linked.catalog.plans["p"].models.clone().unwrap();
+        let mut models: Vec<_> = models.iter().map(|name| &**name).collect();
+        models.sort_unstable();
+        assert_eq!(models, ["after", "before"], "{named}");
+        assert!(linked.complaints.is_empty(), "{:?}", linked.complaints);
+    }
+}
+
+#[test]
+fn a_name_that_another_model_declares_is_not_kept() {
+    let linked = linked([
+        named_model("m", 2, &json!({"name": "after"})),
+        named_model("other", 1, &json!({"name": "before"})),
+        old("True"),
+        pod("other-0", "other", "10.0.0.9"),
+    ]);
+    let workers = [("after", vec![]), ("before", vec!["10.0.0.9:50051".into()])];
+    assert_eq!(addresses(&linked.catalog), workers.into());
+}
+
+/// Its new name belongs to another model: the operator leaves its workers as they are.
+#[test]
+fn a_model_that_may_not_have_its_new_name_keeps_the_old_one() {
+    let linked = linked([
+        named_model("other", 2, &json!({"name": "after"})),
+        named_model("m", 1, &json!({"name": "after"})),
+        pod("other-0", "other", "10.0.0.9"),
+        old("True"),
+    ]);
+    let workers = [
+        ("after", vec!["10.0.0.9:50051".into()]),
+        ("before", vec![OLD.into()]),
+    ];
+    assert_eq!(addresses(&linked.catalog), workers.into());
+}
