@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use inferyard_operator::{AcceleratorClass, Config};
+use inferyard_operator::{AcceleratorClass, Config, ReleaseName};
 use tokio::runtime;
 
 use crate::failure::Failure;
@@ -21,8 +21,9 @@ Exit codes: 0 stopped by a signal, 1 failed, 2 wrong command line.";
 
 /// Run the operator of a cluster: it makes workers of ModelDeployments, and says why where it cannot
 ///
-/// In a pod it uses the pod's service account, elsewhere KUBECONFIG. Any number of operators may run: one
-/// of them works, the others wait for its Lease.
+/// In a pod it uses the pod's service account, elsewhere KUBECONFIG. Any number of operators of one release may
+/// run: one of them works, the others wait for its Lease. A namespace that an operator of another release looks
+/// after is left alone.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -40,7 +41,12 @@ pub(crate) struct Args {
     /// [default: all]
     #[arg(long = "scraper-namespace", value_name = "NAME")]
     scraper_namespaces: Vec<String>,
-    /// The namespace of the Lease that decides which of several operators works
+    /// The release that this operator belongs to. Together with the namespace of its Lease it is what this
+    /// operator is known by in `status.managedBy` of ModelDeployments
+    #[arg(long, value_name = "NAME", default_value = "inferyard")]
+    release: ReleaseName,
+    /// The namespace of the Lease, called `RELEASE-operator`, that decides which of several operators of the
+    /// release works
     #[arg(
         long,
         value_name = "NAME",
@@ -86,6 +92,8 @@ async fn work(args: Args) -> anyhow::Result<()> {
         image: args.image,
         classes,
         scraper_namespaces: args.scraper_namespaces,
+        release: args.release.within(&args.leader_election_namespace),
+        lease_name: args.release.lease(),
         lease_namespace: args.leader_election_namespace,
         identity,
         kubeconfig: args.kubeconfig,

@@ -87,7 +87,7 @@ def _is_yes(namespace: Namespace, *question: str) -> bool:
 class Operator:
     """One operator for one namespace. Started inside the cluster's network, it reaches the pods."""
 
-    def __init__(self, namespace: Namespace, image: str, folder: Path) -> None:
+    def __init__(self, namespace: Namespace, image: str, folder: Path, release: str = "inferyard") -> None:
         cluster = namespace.cluster
         access = json.loads(cluster.kubectl("config", "view", "--raw", "-o", "json"))
         access["users"] = [{"name": "admin", "user": {"token": account(namespace)}}]
@@ -99,7 +99,7 @@ class Operator:
         self._log = folder / "operator.log"
         command = ["setpriv", "--pdeathsig", "KILL", "--", BINARY, "operator"]
         command += ["--namespace", namespace.name, "--leader-election-namespace", namespace.name]
-        command += ["--image", image, "--kubeconfig", str(kubeconfig), "--metrics-listen", self._address]
+        command += ["--release", release, "--image", image, "--kubeconfig", str(kubeconfig), "--metrics-listen", self._address]
         with cluster.inside(), self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
         self._cluster = cluster
@@ -125,6 +125,14 @@ class Operator:
     def log(self) -> str:
         """What it has written so far."""
         return self._log.read_text(errors="replace")
+
+    def until_logged(self, words: str) -> None:
+        """Returns once it has written these words."""
+        deadline = time.monotonic() + START_S
+        # A file has no event.
+        while words not in self.log():
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Asks it to end, and waits for that."""

@@ -315,6 +315,28 @@ def test_another_operator_takes_over(
         second.kill()
 
 
+def test_another_release_leaves_the_models_alone(namespace: Namespace, operator: Operator, tmp_path: Path) -> None:
+    namespace.apply(demo())
+    namespace.until("mdep", "demo", ready(1))
+    serving, generation = set(pods(namespace)), namespace.get("deployment", "demo-worker")["metadata"]["generation"]
+    folder = tmp_path / "second"
+    folder.mkdir()
+    second = Operator(namespace, "registry.invalid/second:1", folder, release="second")
+    try:
+        second.until_logged("another release looks after this namespace")
+        namespace.kubectl("label", "mdep/demo", "touched=yes")
+        operator.settled()
+        assert writes(second.settled()).keys() <= {"create events", "patch events"}
+        second.stop()
+    finally:
+        second.kill()
+    assert set(pods(namespace)) == serving
+    assert namespace.get("deployment", "demo-worker")["metadata"]["generation"] == generation
+    assert namespace.get("mdep", "demo")["status"]["managedBy"] == f"{namespace.name}/inferyard"
+    told = [event for event in namespace.get("events.events.k8s.io")["items"] if event["reason"] == "ManagedElsewhere"]
+    assert [event["regarding"]["name"] for event in told] == ["demo"]
+
+
 def test_a_chat_template_of_the_users(namespace: Namespace, operator: Operator) -> None:
     template = "{{ bos_token }}{% for m in messages %}<|user|>{{ m.content }}<|im_end|>{% endfor %}<|assistant|>"
     model = demo()

@@ -12,9 +12,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::client::ConnectError;
 use crate::config::Config;
-use crate::lease::Candidate;
+use crate::lease::{Candidate, Slot};
 use crate::metrics::{self, Metrics};
-use crate::{client, controller};
+use crate::{claims, client, controller};
 
 /// What all controllers share.
 pub(crate) struct Shared {
@@ -72,11 +72,12 @@ async fn lead(shared: &Shared, stop: &CancellationToken) {
     let config = &shared.config;
     let mut candidate = Candidate::new(
         shared.client.clone(),
-        &config.lease_namespace,
+        Slot::of_operators(&config.lease_namespace, &config.lease_name),
         config.identity.clone(),
     );
     while candidate.acquire(stop).await {
-        tracing::info!(identity = config.identity, "leading");
+        let (identity, release) = (&config.identity, &config.release);
+        tracing::info!(identity, release, "leading");
         shared.metrics.leading.set(1);
         // Whatever is under way when the lease is lost is dropped with it.
         tokio::select! {
@@ -92,13 +93,22 @@ async fn lead(shared: &Shared, stop: &CancellationToken) {
     }
 }
 
-/// All namespaces.
+/// All namespaces, as far as no other release looks after them.
 async fn work(shared: &Shared) {
+    let (claims, keeper) = claims::of(&shared.client, &shared.config.release);
     let namespaces = &shared.config.namespaces;
-    if namespaces.is_empty() {
-        controller::run(shared, None).await;
+    for namespace in namespaces {
+        claims.standing(namespace);
+    }
+    let scopes: Vec<Option<&str>> = if namespaces.is_empty() {
+        vec![None]
     } else {
-        let each = namespaces.iter();
-        join_all(each.map(|namespace| controller::run(shared, Some(namespace)))).await;
+        (namespaces.iter().map(|name| Some(name.as_str()))).collect()
+    };
+    let controllers = scopes.into_iter();
+    let controllers = join_all(controllers.map(|scope| controller::run(shared, &claims, scope)));
+    tokio::select! {
+        () = keeper.keep() => {}
+        _ = controllers => {}
     }
 }

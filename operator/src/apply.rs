@@ -29,6 +29,8 @@ pub(crate) const MANAGER: &str = "inferyard-operator";
 const APPLIED: &str = "inferyard.dev/applied";
 /// How long an answer of the API server may take: longer than its admission webhooks usually may.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The release whose operator has applied it.
+const RELEASE: &str = "inferyard.dev/operator";
 
 /// What an API server writes otherwise than it was sent (a quantity, in its own form) differs for ever. A
 /// patch that changed nothing proves it, and is remembered by what differed.
@@ -66,6 +68,7 @@ pub(crate) enum ApplyError {
 /// Applies what differs. `applied` has what was done, also if the rest was not.
 pub(crate) async fn apply(
     client: &Client,
+    release: &str,
     found: &Dereferenced,
     wanted: &Wanted,
     settled: &Settled,
@@ -90,7 +93,7 @@ pub(crate) async fn apply(
         if let Some(live) = live {
             check_owner(found, child, live)?;
         }
-        let desired = stamped(&child.object);
+        let desired = stamped(&child.object, release);
         if live.is_some_and(|live| settled.is_current(&namespace, child, live, &desired)) {
             continue;
         }
@@ -179,10 +182,11 @@ fn check_owner(
     }))
 }
 
-/// The object with the hash of itself.
-fn stamped(object: &Value) -> Value {
+/// The object with the hash of itself, and whose it is.
+fn stamped(object: &Value, release: &str) -> Value {
     let mut stamped = object.clone();
     stamped["metadata"]["annotations"][APPLIED] = json!(digest(object));
+    stamped["metadata"]["annotations"][RELEASE] = json!(release);
     stamped
 }
 

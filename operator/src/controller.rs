@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use crate::app::Shared;
 use crate::apply::{MANAGER, Settled};
 use crate::build::{MANAGED_BY, OWNER_LABEL, WORKER};
+use crate::claims::Claims;
 use crate::dereference::{Caches, names};
 use crate::events::Events;
 use crate::kind::Kind;
@@ -45,8 +46,12 @@ pub(crate) type Model = DeserializeGuard<ModelDeployment>;
 type Triggers = SelectAll<BoxStream<'static, ObjectRef<Model>>>;
 
 /// Looks after one namespace, or all, until it is dropped.
-pub(crate) async fn run(shared: &Shared, namespace: Option<&str>) {
-    let scope = Scope { shared, namespace };
+pub(crate) async fn run(shared: &Shared, claims: &Arc<Claims>, namespace: Option<&str>) {
+    let scope = Scope {
+        shared,
+        claims,
+        namespace,
+    };
     let mut triggers = SelectAll::new();
     let (models, model_changes) = scope.reflect(scope.api::<Model>(), watcher::Config::default());
     let model_changes = model_changes.boxed();
@@ -68,6 +73,7 @@ pub(crate) async fn run(shared: &Shared, namespace: Option<&str>) {
     let context = Arc::new(Context {
         client: shared.client.clone(),
         config: Arc::clone(&shared.config),
+        claims: Arc::clone(claims),
         caches: Caches {
             models: models.clone(),
             children,
@@ -78,6 +84,7 @@ pub(crate) async fn run(shared: &Shared, namespace: Option<&str>) {
         metrics: Arc::clone(&shared.metrics),
         memory: Memory::default(),
     });
+    triggers.push(decided(claims, models.clone()));
     let (first, second) = tee(model_changes);
     triggers.push(rivals(first, Arc::clone(&context)).boxed());
     let accounts = accounts(scope, models, second);
@@ -130,11 +137,13 @@ async fn accounts(scope: Scope<'_>, models: Store<Model>, of_models: BoxStream<'
         of_plans.map(|_| ()).boxed(),
         of_keys.map(|_| ()).boxed(),
         of_models,
+        scope.claims.changes().map(|_| ()).boxed(),
     ]
     .into_iter()
     .collect();
     let client = &scope.shared.client;
     let metrics = &scope.shared.metrics;
+    let claims = scope.claims;
     // Secrets are not watched: whoever may watch them may read them all.
     let mut again = tokio::time::interval(keys::AGAIN);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -162,8 +171,8 @@ async fn accounts(scope: Scope<'_>, models: Store<Model>, of_models: BoxStream<'
             Some(_) = changes.next() => {}
             _ = again.tick() => {}
         }
-        plans::check_all(client, metrics, &plans, &models).await;
-        keys::check_all(client, metrics, &keys, &plans).await;
+        plans::check_all(client, metrics, claims, &plans, &models).await;
+        keys::check_all(client, metrics, claims, &keys, &plans).await;
     }
 }
 
@@ -180,6 +189,15 @@ where
         std::future::ready(name.map(|name| ObjectRef::new(&name).within(&namespace)))
     });
     owners.boxed()
+}
+
+/// All models of a namespace when it is decided which release looks after it.
+fn decided(claims: &Claims, models: Store<Model>) -> BoxStream<'static, ObjectRef<Model>> {
+    let touched = claims.changes().map(move |changed| {
+        let there = models.state_filter(|model| changed.is_none() || model.namespace() == changed);
+        stream::iter(there.into_iter().map(|model| ObjectRef::from_obj(&*model)))
+    });
+    touched.flatten().boxed()
 }
 
 /// A model that has changed, and those that want a name that it has.
@@ -232,6 +250,7 @@ fn tee(
 #[derive(Clone, Copy)]
 struct Scope<'a> {
     shared: &'a Shared,
+    claims: &'a Claims,
     namespace: Option<&'a str>,
 }
 

@@ -45,6 +45,20 @@ impl Events {
         }
     }
 
+    /// Tells that another release looks after the model.
+    pub(crate) async fn left(&self, resource: &ModelDeployment, own: &str, other: &str) {
+        let note = format!(
+            "release {other} looks after this namespace, so the operator of release {own} leaves this \
+             ModelDeployment alone: give each release namespaces of its own (clusterScope, watchNamespaces)"
+        );
+        let told = Told {
+            type_: EventType::Warning,
+            reason: "ManagedElsewhere".to_owned(),
+            note,
+        };
+        self.publish(resource, told).await;
+    }
+
     /// A recorder counts an event as a repetition of one with the same reason, whatever its text is. So each event
     /// has a recorder of its own.
     async fn publish(&self, resource: &ModelDeployment, mut told: Told) {

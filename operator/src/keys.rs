@@ -11,6 +11,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt};
 
+use crate::claims::Claims;
 use crate::metrics::Metrics;
 use crate::status::{accepted, write_accepted};
 
@@ -25,6 +26,7 @@ type Refused = (Reason, String);
 pub(crate) async fn check_all(
     client: &Client,
     metrics: &Metrics,
+    claims: &Claims,
     keys: &Store<DeserializeGuard<ApiKey>>,
     plans: &Store<DeserializeGuard<Plan>>,
 ) {
@@ -32,6 +34,9 @@ pub(crate) async fn check_all(
     for key in keys.state() {
         let Ok(key) = &key.0 else { continue };
         let namespace = key.namespace().unwrap_or_default();
+        if !claims.is_ours(&namespace) {
+            continue;
+        }
         let known: BTreeSet<String> = (plans.iter())
             .filter(|plan| plan.namespace().as_deref() == Some(&namespace))
             .map(|plan| plan.name_any())

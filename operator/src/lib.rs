@@ -7,6 +7,7 @@ mod config;
 mod app;
 mod client;
 mod lease;
+mod claims;
 mod controller;
 mod reconcile;
 mod memory;
@@ -25,4 +26,4 @@ mod metrics;
 
 pub use app::{StartError, run};
 pub use client::ConnectError;
-pub use config::{AcceleratorClass, Config};
+pub use config::{AcceleratorClass, Config, ReleaseName};

@@ -28,6 +28,8 @@ struct Entry {
     failing: Option<Instant>,
     /// The reason of `Ready` that the last event had.
     told: Option<String>,
+    /// The other release that an event has told to look after the model.
+    left: Option<String>,
 }
 
 // === impl Memory ===
@@ -91,6 +93,14 @@ impl Memory {
             let differs = entry.told.as_deref().or(before) != Some(reason);
             entry.told = Some(reason.to_owned());
             differs
+        })
+    }
+
+    /// Another release looks after the model. Whether that is news.
+    pub(crate) fn leaves(&self, model: &ModelDeployment, release: &str) -> bool {
+        self.with(model, |entry| {
+            let left = entry.left.replace(release.to_owned());
+            left.as_deref() != Some(release)
         })
     }
 

@@ -8,6 +8,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt};
 
+use crate::claims::Claims;
 use crate::dereference::names;
 use crate::metrics::Metrics;
 use crate::status::{accepted, write_accepted};
@@ -16,6 +17,7 @@ use crate::status::{accepted, write_accepted};
 pub(crate) async fn check_all(
     client: &Client,
     metrics: &Metrics,
+    claims: &Claims,
     plans: &Store<DeserializeGuard<Plan>>,
     models: &Store<DeserializeGuard<ModelDeployment>>,
 ) {
@@ -23,6 +25,9 @@ pub(crate) async fn check_all(
     for plan in plans.state() {
         let Ok(plan) = &plan.0 else { continue };
         let namespace = plan.namespace();
+        if !claims.is_ours(namespace.as_deref().unwrap_or_default()) {
+            continue;
+        }
         let served: BTreeSet<&str> = (models.iter())
             .filter_map(|model| model.0.as_ref().ok())
             .filter(|model| model.namespace() == namespace)

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::apply::{self, Applied, ApplyError, MANAGER, Settled};
 use crate::build;
+use crate::claims::{Claims, Standing};
 use crate::config::Config;
 use crate::dereference::{self, Caches};
 use crate::events::Events;
@@ -27,6 +28,8 @@ use crate::validate;
 
 /// How often progress is looked at and written.
 const PROGRESS: Duration = Duration::from_secs(10);
+/// A reconcile that takes longer makes room for other models, and is tried again.
+const LONGEST: Duration = Duration::from_mins(1);
 /// How soon something is tried again that the API server refused: a quota may have grown.
 const REFUSED: Duration = Duration::from_mins(1);
 /// How long the API server may fail to take something before the status says so. Less than the pause before the
@@ -37,6 +40,7 @@ const PASSING: Duration = Duration::from_secs(4);
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) config: Arc<Config>,
+    pub(crate) claims: Arc<Claims>,
     pub(crate) caches: Caches,
     pub(crate) settled: Settled,
     pub(crate) events: Events,
@@ -53,6 +57,9 @@ pub(crate) enum ReconcileError {
     /// The status could not be written.
     #[error("cannot write the status: {0}")]
     WriteStatus(#[source] kube::Error),
+    /// All of it together took too long.
+    #[error("it was not done within {0:?}")]
+    TookTooLong(Duration),
 }
 
 /// One reconcile: what is declared becomes what runs.
@@ -66,7 +73,20 @@ pub(crate) async fn reconcile(
             // What belongs to it goes with it: the API server follows the owner references.
             Ok(Action::await_change())
         }
-        Ok(resource) => carry_out(&Arc::new(resource.clone()), &context).await,
+        Ok(resource) => match context
+            .claims
+            .standing(&resource.namespace().unwrap_or_default())
+        {
+            Standing::Ours => {
+                within(LONGEST, carry_out(&Arc::new(resource.clone()), &context)).await
+            }
+            // The decision makes it be reconciled again.
+            Standing::Undecided => Ok(Action::await_change()),
+            Standing::Theirs(release) => {
+                leave(resource, &context, &release).await;
+                Ok(Action::await_change())
+            }
+        },
         Err(invalid) => {
             let name = resource.name_any();
             tracing::error!(name, error = %invalid, "a stored ModelDeployment cannot be read");
@@ -80,6 +100,23 @@ pub(crate) async fn reconcile(
         .reconcile_seconds
         .observe(began.elapsed().as_secs_f64());
     done
+}
+
+async fn within(
+    limit: Duration,
+    work: impl Future<Output = Result<Action, ReconcileError>>,
+) -> Result<Action, ReconcileError> {
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or(Err(ReconcileError::TookTooLong(limit)))
+}
+
+/// Says once that another release looks after the model. Nothing is written into its status, which is that of
+/// the other one.
+async fn leave(resource: &ModelDeployment, context: &Context, release: &str) {
+    if context.memory.leaves(resource, release) {
+        let own = &context.config.release;
+        context.events.left(resource, own, release).await;
+    }
 }
 
 async fn carry_out(
@@ -96,7 +133,9 @@ async fn carry_out(
     if let Ok(model) = &accepted {
         let wanted = build::build(model);
         scale_down::mark_least_busy(client, &found, wanted.replicas).await;
-        match apply::apply(client, &found, &wanted, &context.settled, &mut applied).await {
+        let release = &context.config.release;
+        let settled = &context.settled;
+        match apply::apply(client, release, &found, &wanted, settled, &mut applied).await {
             Ok(()) => {}
             Err(ApplyError::Refused(refusal)) => accepted = Err(refusal),
             Err(ApplyError::Failed(why)) => failed = Some(why),
@@ -117,7 +156,8 @@ async fn carry_out(
         memory.succeeded(resource);
     }
     let observed = observe::observe(client, &found, &applied, template).await;
-    let status = status::status(resource, outcome, &observed, Timestamp::now());
+    let mut status = status::status(resource, outcome, &observed, Timestamp::now());
+    status.managed_by = Some(context.config.release.clone());
     write(resource, context, &status).await?;
     match failed {
         Some(why) => Err(ReconcileError::Apply(why)),

@@ -67,6 +67,7 @@ pub(crate) fn status(
     let before = before.map_or(&[][..], |status| status.conditions.as_slice());
     ModelDeploymentStatus {
         observed_generation: generation,
+        managed_by: None,
         model: Some(resource.model_name().to_owned()),
         engine,
         replicas: clamp(observed.pods.len()),

@@ -12,6 +12,9 @@ pub struct ModelDeploymentStatus {
     /// The generation that the rest speaks of.
     #[serde(default)]
     pub observed_generation: i64,
+    /// The release whose operator looks after it, as `namespace/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_by: Option<String>,
     /// What callers put into the field `model` of a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

@@ -37,13 +37,13 @@ fn wanted() -> Value {
 
 fn is_current(stored: &Value) -> bool {
     let child = child(wanted());
-    let desired = stamped(&child.object);
+    let desired = stamped(&child.object, "a/first");
     Settled::default().is_current("n", &child, &live(stored, "1"), &desired)
 }
 
 #[test]
 fn what_others_add_is_theirs() {
-    let mut stored = stamped(&wanted());
+    let mut stored = stamped(&wanted(), "a/first");
     stored["metadata"]["labels"]["b"] = json!("2");
     stored["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = json!("1");
     stored["spec"]["revisionHistoryLimit"] = json!(10);
@@ -69,10 +69,17 @@ fn what_somebody_changed_is_applied_again() {
         ("/metadata/labels", json!({})),
     ];
     for (pointer, value) in pointers {
-        let mut stored = stamped(&wanted());
+        let mut stored = stamped(&wanted(), "a/first");
         *stored.pointer_mut(pointer).unwrap() = value;
         assert!(!is_current(&stored), "{pointer}");
     }
+}
+
+/// Another release that takes a model over signs what it applies.
+#[test]
+fn what_another_release_applied_is_applied_again() {
+    assert!(is_current(&stamped(&wanted(), "a/first")));
+    assert!(!is_current(&stamped(&wanted(), "b/second")));
 }
 
 /// A field that is applied no longer leaves the live object as it is: only the hash tells.
@@ -80,13 +87,13 @@ fn what_somebody_changed_is_applied_again() {
 fn what_is_no_longer_wanted_is_applied() {
     let mut before = wanted();
     before["spec"]["template"]["spec"]["nodeSelector"] = json!({ "zone": "a" });
-    assert!(!is_current(&stamped(&before)));
+    assert!(!is_current(&stamped(&before, "a/first")));
 }
 
 #[test]
 fn what_the_api_server_rewrites_is_sent_once() {
     let child = child(wanted());
-    let desired = stamped(&child.object);
+    let desired = stamped(&child.object, "a/first");
     let mut stored = desired.clone();
     stored["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"] = json!("1");
     let settled = Settled::default();

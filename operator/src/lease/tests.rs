@@ -11,26 +11,35 @@ use tokio::time;
 
 use super::*;
 
+const NAME: &str = "inferyard-operator";
+
 /// An API server that knows one Lease.
 #[derive(Clone, Default)]
-struct Server(Arc<Mutex<Stored>>);
+pub(crate) struct Server(Arc<Mutex<Stored>>);
 
 #[derive(Default)]
 struct Stored {
     lease: Option<Value>,
     version: u64,
     away: bool,
+    /// It takes requests and never answers.
+    hanging: bool,
+    /// It refuses every request with this code.
+    refusing: Option<u16>,
     writes: BTreeMap<String, u32>,
 }
 
 impl Server {
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let server = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let server = server.clone();
             async move {
                 let (head, body) = request.into_parts();
                 let body = body.collect().await?.to_bytes();
+                if server.0.lock().unwrap().hanging {
+                    std::future::pending::<()>().await;
+                }
                 if server.0.lock().unwrap().away {
                     return Err("connection refused".into());
                 }
@@ -45,6 +54,9 @@ impl Server {
 
     fn answer(&self, method: &Method, body: &[u8]) -> (StatusCode, Value) {
         let mut stored = self.0.lock().unwrap();
+        if let Some(code) = stored.refusing {
+            return failure(StatusCode::from_u16(code).unwrap());
+        }
         if method == Method::GET {
             return match &stored.lease {
                 Some(lease) => (StatusCode::OK, lease.clone()),
@@ -73,7 +85,7 @@ impl Server {
         (StatusCode::OK, lease)
     }
 
-    fn holder(&self) -> String {
+    pub(crate) fn holder(&self) -> String {
         let stored = self.0.lock().unwrap();
         let lease = stored.lease.as_ref();
         let holder = lease.and_then(|lease| lease["spec"]["holderIdentity"].as_str());
@@ -81,15 +93,24 @@ impl Server {
     }
 
     fn candidate(&self, name: &str) -> Candidate {
-        Candidate::new(self.client(), "inferyard", name.to_owned())
+        let slot = Slot::of_operators("inferyard", NAME);
+        Candidate::new(self.client(), slot, name.to_owned())
+    }
+
+    pub(crate) fn away(&self, away: bool) {
+        self.0.lock().unwrap().away = away;
+    }
+
+    pub(crate) fn refusing(&self, code: Option<u16>) {
+        self.0.lock().unwrap().refusing = code;
     }
 }
 
 fn failure(status: StatusCode) -> (StatusCode, Value) {
-    let reason = if status == StatusCode::NOT_FOUND {
-        "NotFound"
-    } else {
-        "Conflict"
+    let reason = match status {
+        StatusCode::NOT_FOUND => "NotFound",
+        StatusCode::FORBIDDEN => "Forbidden",
+        _ => "Conflict",
     };
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure",
@@ -144,11 +165,41 @@ async fn who_cannot_renew_stops_before_another_takes_over() {
     let stop = CancellationToken::new();
     let mut first = server.candidate("a");
     assert!(first.acquire(&stop).await);
-    server.0.lock().unwrap().away = true;
+    server.away(true);
     let began = Instant::now();
     first.keep(&stop).await;
     let held = began.elapsed();
     assert!(held < DURATION, "{held:?}");
+}
+
+/// A connection of which the other end is gone without a word.
+#[tokio::test(start_paused = true)]
+async fn who_gets_no_answer_asks_again() {
+    let server = Server::default();
+    let stop = CancellationToken::new();
+    server.0.lock().unwrap().hanging = true;
+    let mut candidate = server.candidate("a");
+    let acquired = async {
+        let healed = async {
+            time::sleep(ANSWER / 2).await;
+            server.0.lock().unwrap().hanging = false;
+        };
+        tokio::join!(candidate.acquire(&stop), healed).0
+    };
+    let acquired = time::timeout(Duration::from_mins(1), acquired).await;
+    assert!(acquired.expect("the request that hangs should be given up"));
+
+    // And whoever is asked to stop does not wait for one.
+    server.0.lock().unwrap().hanging = true;
+    let mut candidate = server.candidate("b");
+    let began = Instant::now();
+    let stopping = async {
+        time::sleep(ANSWER / 10).await;
+        stop.cancel();
+    };
+    let (acquired, ()) = tokio::join!(candidate.acquire(&stop), stopping);
+    assert!(!acquired);
+    assert!(began.elapsed() < ANSWER, "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

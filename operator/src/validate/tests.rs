@@ -13,6 +13,8 @@ pub(crate) fn config() -> Config {
         image: "inferyard:1".to_owned(),
         classes: Config::usual_classes(),
         scraper_namespaces: Vec::new(),
+        release: "n/first".to_owned(),
+        lease_name: "first-operator".to_owned(),
         lease_namespace: "inferyard".to_owned(),
         identity: "me".to_owned(),
         kubeconfig: None,

@@ -9,7 +9,9 @@ mod support;
 
 use inferyard_crds::{ApiKey, ModelDeployment, Plan};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
@@ -147,7 +149,7 @@ async fn two_operators_do_no_harm() {
     };
     let models = cluster.api::<ModelDeployment>();
     let deployments = cluster.api::<Deployment>();
-    let second = cluster.another_operator("elsewhere").await;
+    let second = cluster.another_operator();
     models
         .create(&PostParams::default(), &quickstart("demo"))
         .await
@@ -161,7 +163,7 @@ async fn two_operators_do_no_harm() {
     // Whatever either of them looks at, neither finds anything to do.
     for round in 0..5 {
         let before = (
-            cluster.operator.reconciles().await,
+            cluster.operator().reconciles().await,
             second.reconciles().await,
         );
         let label = json!({ "metadata": { "labels": { "round": round.to_string() } } });
@@ -170,7 +172,7 @@ async fn two_operators_do_no_harm() {
             .patch("demo", &params, &Patch::Merge(&label))
             .await
             .unwrap();
-        cluster.operator.until_reconciled(before.0).await;
+        cluster.operator().until_reconciled(before.0).await;
         second.until_reconciled(before.1).await;
     }
     let after = deployments.get("demo-worker").await.unwrap();
@@ -182,7 +184,7 @@ async fn two_operators_do_no_harm() {
     // Both carry out a change, and it is one change.
     let scale = json!({ "spec": { "replicas": 2 } });
     let before = (
-        cluster.operator.reconciles().await,
+        cluster.operator().reconciles().await,
         second.reconciles().await,
     );
     let params = PatchParams::default();
@@ -190,7 +192,7 @@ async fn two_operators_do_no_harm() {
         .patch_scale("demo", &params, &Patch::Merge(scale))
         .await
         .unwrap();
-    cluster.operator.until_reconciled(before.0).await;
+    cluster.operator().until_reconciled(before.0).await;
     second.until_reconciled(before.1).await;
     let scaled = |found: &Deployment| found.spec.as_ref().unwrap().replicas == Some(2);
     let scaled = cluster.until(&deployments, "demo-worker", scaled).await;
@@ -200,4 +202,73 @@ async fn two_operators_do_no_harm() {
     );
     second.end().await;
     cluster.end().await;
+}
+
+/// The release that looks after a model, by its status.
+fn manager(found: &ModelDeployment) -> Option<&str> {
+    found.status.as_ref()?.managed_by.as_deref()
+}
+
+/// The first one that is there has the models; the other one says so, and leaves them alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_releases_do_not_fight_over_a_namespace() {
+    let Some(mut cluster) = Cluster::start("releases").await else {
+        return;
+    };
+    let models = cluster.api::<ModelDeployment>();
+    let deployments = cluster.api::<Deployment>();
+    let (first, params) = (cluster.release(), PostParams::default());
+    models.create(&params, &quickstart("demo")).await.unwrap();
+    let by_first = |found: &ModelDeployment| manager(found) == Some(&first);
+    cluster.until(&models, "demo", by_first).await;
+    let made = deployments.get("demo-worker").await.unwrap();
+
+    let image = "inferyard.invalid/second:1";
+    let second = cluster.another_release(image);
+    let events = cluster.api::<Event>();
+    let told = |event: &Event| {
+        let note = event.note.as_deref().unwrap_or_default();
+        event.reason.as_deref() == Some("ManagedElsewhere") && note.contains(&first)
+    };
+    cluster.until_any(&events, told).await;
+    for round in 0..3 {
+        let before = (
+            cluster.operator().reconciles().await,
+            second.reconciles().await,
+        );
+        let label = json!({ "metadata": { "labels": { "round": round.to_string() } } });
+        let patch = Patch::Merge(&label);
+        models
+            .patch("demo", &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+        cluster.operator().until_reconciled(before.0).await;
+        second.until_reconciled(before.1).await;
+    }
+    let after = deployments.get("demo-worker").await.unwrap();
+    assert_eq!(
+        after.metadata.generation, made.metadata.generation,
+        "they fight"
+    );
+    assert_eq!(worker_image(&after), worker_image(&made));
+    assert!(by_first(&models.get("demo").await.unwrap()));
+
+    // The first one is gone, and its Lease has run out.
+    cluster.end_operator().await;
+    let leases = cluster.api::<Lease>();
+    let params = DeleteParams::default();
+    leases.delete("inferyard-owner", &params).await.unwrap();
+    let taken = |found: &ModelDeployment| {
+        manager(found).is_some_and(|release| release.ends_with("/second"))
+    };
+    cluster.until(&models, "demo", taken).await;
+    let after = deployments.get("demo-worker").await.unwrap();
+    assert_eq!(worker_image(&after), Some(image));
+    second.end().await;
+    cluster.end().await;
+}
+
+fn worker_image(deployment: &Deployment) -> Option<&str> {
+    let pod = deployment.spec.as_ref()?.template.spec.as_ref()?;
+    pod.containers.first()?.image.as_deref()
 }

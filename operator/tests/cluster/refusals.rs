@@ -118,8 +118,8 @@ async fn a_webhook_that_is_down_is_said_and_told_once() {
     let message = support::message(&found, "Ready").unwrap();
     assert!(message.contains("nobody.inferyard.dev"), "{message}");
     assert_eq!(support::reason(&found, "Accepted"), Some("ApplyFailed"));
-    let before = cluster.operator.reconciles().await;
-    cluster.operator.until_reconciled(before + 1).await;
+    let before = cluster.operator().reconciles().await;
+    cluster.operator().until_reconciled(before + 1).await;
     assert_eq!(cluster.events("demo", "ApplyFailed").await.len(), 1);
     webhooks
         .delete(cluster.namespace(), &DeleteParams::default())

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use inferyard_crds::{Condition, ModelDeployment};
@@ -17,6 +18,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{await_condition, conditions};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -31,7 +33,7 @@ pub(crate) struct Cluster {
     pub(crate) client: Client,
     namespace: String,
     kubeconfig: PathBuf,
-    pub(crate) operator: Operator,
+    operator: Option<Operator>,
 }
 
 /// An operator in this process.
@@ -107,30 +109,47 @@ impl Cluster {
             .create(&kube::api::PostParams::default(), &object)
             .await
             .unwrap();
-        let operator = operator(&namespace, &namespace, &kubeconfig);
+        let operator = operator(settings(&namespace, &kubeconfig));
         let cluster = Self {
             client,
             namespace,
             kubeconfig,
-            operator,
+            operator: Some(operator),
         };
         let leads = |text: &str| text.contains("inferyard_operator_leading 1");
-        cluster.operator.until(leads).await;
+        cluster.operator().until(leads).await;
         Some(cluster)
     }
 
-    /// An operator that looks for its Lease in another namespace.
-    pub(crate) async fn another_operator(&self, lease: &str) -> Operator {
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        let name = format!("{}-{lease}", self.namespace);
-        let object =
-            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
-        let params = PatchParams::apply("test");
-        namespaces
-            .patch(&name, &params, &Patch::Apply(&object))
-            .await
-            .unwrap();
-        operator(&self.namespace, &name, &self.kubeconfig)
+    pub(crate) fn operator(&self) -> &Operator {
+        self.operator.as_ref().expect("it should run")
+    }
+
+    /// Another operator of the release, which competes for another Lease: as if that had failed.
+    pub(crate) fn another_operator(&self) -> Operator {
+        let config = settings(&self.namespace, &self.kubeconfig);
+        operator(Config {
+            lease_name: "elsewhere".to_owned(),
+            identity: "another".to_owned(),
+            ..config
+        })
+    }
+
+    /// The operator of another release, which has another image of workers.
+    pub(crate) fn another_release(&self, image: &str) -> Operator {
+        let config = settings(&self.namespace, &self.kubeconfig);
+        operator(Config {
+            release: format!("{}/second", self.namespace),
+            lease_name: "second-operator".to_owned(),
+            identity: "second".to_owned(),
+            image: image.to_owned(),
+            ..config
+        })
+    }
+
+    /// What the operator's release is called.
+    pub(crate) fn release(&self) -> String {
+        format!("{}/first", self.namespace)
     }
 
     pub(crate) fn namespace(&self) -> &str {
@@ -192,10 +211,37 @@ impl Cluster {
         found.unwrap().unwrap()
     }
 
+    /// Waits until some object is as asked.
+    pub(crate) async fn until_any<K>(&self, api: &Api<K>, is: impl Fn(&K) -> bool)
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let changes = watcher(api.clone(), watcher::Config::default()).applied_objects();
+        let found = async {
+            let mut changes = std::pin::pin!(changes);
+            while !changes
+                .try_next()
+                .await
+                .unwrap()
+                .is_some_and(|found| is(&found))
+            {}
+        };
+        let found = tokio::time::timeout(BOUND, found).await;
+        found.expect("there should be such an object");
+    }
+
+    /// Ends the operator alone.
+    pub(crate) async fn end_operator(&mut self) {
+        let operator = self.operator.take().expect("it should run");
+        operator.end().await;
+    }
+
     /// Ends the operator and the namespace.
     pub(crate) async fn end(self) {
         let namespaces = Api::<Namespace>::all(self.client.clone());
-        self.operator.end().await;
+        if let Some(operator) = self.operator {
+            operator.end().await;
+        }
         namespaces
             .delete(&self.namespace, &DeleteParams::background())
             .await
@@ -259,17 +305,26 @@ impl Operator {
     }
 }
 
-fn operator(namespace: &str, lease_namespace: &str, kubeconfig: &std::path::Path) -> Operator {
-    let metrics = Port::take();
-    let config = Config {
+fn settings(namespace: &str, kubeconfig: &std::path::Path) -> Config {
+    Config {
         namespaces: vec![namespace.to_owned()],
         image: "inferyard.invalid/none:1".to_owned(),
         classes: Config::usual_classes(),
         scraper_namespaces: Vec::new(),
-        lease_namespace: lease_namespace.to_owned(),
-        identity: format!("{lease_namespace}-test"),
+        release: format!("{namespace}/first"),
+        lease_namespace: namespace.to_owned(),
+        lease_name: "first-operator".to_owned(),
+        identity: "first".to_owned(),
         kubeconfig: Some(kubeconfig.to_owned()),
+        metrics: None,
+    }
+}
+
+fn operator(config: Config) -> Operator {
+    let metrics = Port::take();
+    let config = Config {
         metrics: Some((Ipv4Addr::LOCALHOST, metrics.number()).into()),
+        ..config
     };
     let stop = CancellationToken::new();
     let running = tokio::spawn(inferyard_operator::run(config, stop.clone()));
