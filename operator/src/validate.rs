@@ -1,6 +1,7 @@
 //! Whether a declaration can be carried out, and what it means in full.
 
 mod chat_template;
+mod parallel;
 mod pod_template;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ pub(crate) struct Validated {
     pub(crate) engine: EngineKind,
     pub(crate) chat_template: Option<ChatTemplate>,
     pub(crate) accelerators: Option<(String, i32)>,
+    /// Tensor-parallel ranks that the engine's arguments leave open.
+    pub(crate) tensor_ranks: Option<i32>,
     pub(crate) node_selector: BTreeMap<String, String>,
     pub(crate) tolerations: Vec<Toleration>,
     pub(crate) max_surge: IntOrString,
@@ -116,10 +119,13 @@ pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validate
     let weights = weights(&spec.model.source)?;
     let (accelerators, node_selector) = accelerators(resource, config)?;
     let (budget, note) = budget(resource);
+    let engine = engine(spec.engine.as_ref());
+    let ranks = parallel::ranks(&engine, accelerators.as_ref().map(|(_, count)| *count));
+    let note = note.or_else(|| outage(resource));
+    let notes: Vec<_> = [note, ranks.note].into_iter().flatten().collect();
     let (max_surge, max_unavailable) = rolling(resource);
     let rollout = spec.rollout.as_ref();
     let drain = rollout.and_then(|rollout| rollout.drain_timeout.as_deref());
-    let engine = engine(spec.engine.as_ref());
     let overlay = spec.pod_template.as_ref();
     let overlay = overlay.map(|template| pod_template::check(template, &weights, &engine));
     let overlay = overlay.transpose()?;
@@ -135,6 +141,7 @@ pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validate
         engine,
         chat_template: chat_template::chat_template(spec)?,
         accelerators,
+        tensor_ranks: ranks.tensor,
         node_selector,
         tolerations: spec.tolerations.clone(),
         max_surge,
@@ -145,7 +152,7 @@ pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validate
             .and_then(|availability| availability.priority_class_name.clone()),
         overlay,
         scraper_namespaces: config.scraper_namespaces.clone(),
-        note: note.or_else(|| outage(resource)),
+        note: (!notes.is_empty()).then(|| notes.join("; ")),
     })
 }
 

@@ -95,35 +95,25 @@ fn command(model: &Validated, kind: ServerKind, own: &[String]) -> Command {
     let at = |flag: &str, value: &str| [flag.to_owned(), value.to_owned()];
     let path = weights::path(model);
     let name = served_name(model);
-    let (command, mut args, ranks) = match kind {
+    let (command, mut args) = match kind {
         ServerKind::Openai => return (None, own.to_vec()),
         ServerKind::Vllm => {
             let mut args = vec![path];
             args.extend(at("--served-model-name", name));
-            (vec!["vllm", "serve"], args, "--tensor-parallel-size")
+            (vec!["vllm", "serve"], args)
         }
         ServerKind::Sglang => {
             let mut args = Vec::from(at("--model-path", &path));
             args.extend(at("--served-model-name", name));
             args.push("--enable-metrics".to_owned());
             let command = vec!["python3", "-m", "sglang.launch_server"];
-            (command, args, "--tensor-parallel-size")
+            (command, args)
         }
     };
     args.extend(at("--host", HOST));
     args.extend(at("--port", PORT));
-    let count = model.accelerators.as_ref().map_or(1, |(_, count)| *count);
-    let parallel = [
-        "--tensor-parallel-size",
-        "--tp",
-        "-tp",
-        "--tp-size",
-        "--pipeline-parallel-size",
-    ];
-    let chosen =
-        (own.iter()).any(|arg| parallel.contains(&arg.split('=').next().unwrap_or_default()));
-    if count > 1 && !chosen {
-        args.extend(at(ranks, &count.to_string()));
+    if let Some(ranks) = model.tensor_ranks {
+        args.extend(at("--tensor-parallel-size", &ranks.to_string()));
     }
     args.extend(template::args(model));
     args.extend(own.iter().cloned());
