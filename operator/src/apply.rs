@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use inferyard_crds::Reason;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
@@ -27,8 +26,6 @@ use crate::validate::Refusal;
 pub(crate) const MANAGER: &str = "inferyard-operator";
 /// What was applied, as a hash.
 const APPLIED: &str = "inferyard.dev/applied";
-/// How long an answer of the API server may take: longer than its admission webhooks usually may.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// The release whose operator has applied it.
 const RELEASE: &str = "inferyard.dev/operator";
 
@@ -87,7 +84,7 @@ pub(crate) async fn apply(
             Some(&**live)
         } else {
             // The watch shows only what has the operator's label: what has it not would be overwritten.
-            unseen = in_time(api.get_opt(&child.name)).await;
+            unseen = api.get_opt(&child.name).await;
             (unseen.as_ref().map_err(|error| fails(child, error))?).as_ref()
         };
         if let Some(live) = live {
@@ -99,7 +96,7 @@ pub(crate) async fn apply(
         }
         let params = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&desired);
-        let patched = in_time(api.patch(&child.name, &params, &patch)).await;
+        let patched = api.patch(&child.name, &params, &patch).await;
         let patched = patched.map_err(|error| fails(child, &error))?;
         settled.note(&namespace, child, live, &patched, &desired);
         let change = if live.is_some() {
@@ -113,15 +110,6 @@ pub(crate) async fn apply(
         }
     }
     delete_orphans(client, found, wanted, &namespace, applied).await
-}
-
-/// Gives up a request that hangs.
-async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    let answered = tokio::time::timeout(PATIENCE, request).await;
-    answered.unwrap_or_else(|_| {
-        let message = format!("no answer within {} s", PATIENCE.as_secs());
-        Err(kube::Error::Service(message.into()))
-    })
 }
 
 /// What was wanted once, and is not any more.
@@ -147,7 +135,7 @@ async fn delete_orphans(
             ..DeleteParams::background()
         };
         let name = live.name_any();
-        match in_time(api.delete(&name, &params)).await {
+        match api.delete(&name, &params).await {
             Ok(_) => applied.changed.push((*kind, name, Change::Deleted)),
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             Err(error) => return Err(refusal::read(&found.resource, *kind, &name, &error)),

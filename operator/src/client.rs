@@ -1,8 +1,11 @@
-//! The connection to the API server; every request over it is counted.
+//! The connection to the API server: every request over it is counted, and none waits for ever.
+
+mod limited;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Method, Request};
 use kube::client::ClientBuilder;
@@ -10,7 +13,17 @@ use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigEr
 use kube::{Client, Config};
 use tower::{Layer, Service};
 
+use self::limited::Limit;
 use crate::metrics::{ApiRequest, Metrics};
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long bytes may wait to be taken by the other end.
+const WRITE: Duration = Duration::from_secs(15);
+/// How long a request may take, its answer included: longer than an admission webhook usually may, and short enough
+/// that a refusal reaches the status within 30 seconds. (The answer of a watch may take as long as it likes: the watcher
+/// notices when it is silent for too long.)
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// The cluster cannot be found, or its settings are wrong.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +44,7 @@ pub(crate) async fn connect(
     kubeconfig: Option<&Path>,
     metrics: Arc<Metrics>,
 ) -> Result<Client, ConnectError> {
-    let config = match kubeconfig {
+    let mut config = match kubeconfig {
         None => Config::infer().await.map_err(ConnectError::Infer)?,
         Some(path) => {
             let refuse = |error| ConnectError::Read(path.to_owned(), error);
@@ -42,8 +55,11 @@ pub(crate) async fn connect(
                 .map_err(refuse)?
         }
     };
+    config.connect_timeout = Some(CONNECT);
+    config.write_timeout = Some(WRITE);
     let builder = ClientBuilder::try_from(config).map_err(ConnectError::Build)?;
-    Ok(builder.with_layer(&Count(metrics)).build())
+    let limited = builder.with_layer(&Limit(ANSWER));
+    Ok(limited.with_layer(&Count(metrics)).build())
 }
 
 /// Counts requests.
@@ -89,6 +105,11 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Counting<S> {
     }
 }
 
+/// Whether its answer has no end.
+fn is_watch(query: &str) -> bool {
+    query.contains("watch=true")
+}
+
 /// What a request is counted as: the words of RBAC.
 fn counted(method: &Method, path: &str, query: &str) -> ApiRequest {
     let mut steps = path.trim_matches('/').split('/');
@@ -104,7 +125,7 @@ fn counted(method: &Method, path: &str, query: &str) -> ApiRequest {
         resource = format!("{resource}/{part}");
     }
     let verb = match (method.as_str(), named) {
-        ("GET", false) if query.contains("watch=true") => "watch",
+        ("GET", false) if is_watch(query) => "watch",
         ("GET", false) => "list",
         ("GET", true) => "get",
         ("POST", _) => "create",

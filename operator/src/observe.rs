@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use inferyard_proto::worker::v1::worker_client::WorkerClient;
 use inferyard_proto::worker::v1::{WatchRequest, WorkerState};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::DynamicObject;
 use kube::{Api, Client, ResourceExt};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Endpoint;
 
 use crate::apply::Applied;
@@ -18,10 +19,12 @@ use crate::build::GRPC_PORT;
 use crate::dereference::Dereferenced;
 use crate::kind::Kind;
 
-/// A worker that does not answer so soon is asked the next time.
+/// Workers that do not answer so soon, all together, are asked the next time.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Workers that are asked at once.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 256;
+/// Where there are more, each may take this part of the time, so that those that hang leave some of it for others.
+const PART: u32 = 2;
 
 /// What is to be seen of a model.
 #[derive(Debug, Default)]
@@ -84,17 +87,40 @@ pub(crate) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a str> {
 }
 
 /// What workers say of themselves, by the names of their pods. One that does not answer in time is left out.
+/// However many there are, it takes no longer than `patience`.
 pub(crate) async fn reports(
     pods: &[&Arc<Pod>],
     patience: Duration,
 ) -> BTreeMap<String, WorkerState> {
+    let pods = pods.iter().map(|pod| Arc::clone(pod));
+    reports_by(
+        pods.collect(),
+        patience,
+        |pod| async move { ask(&pod).await },
+    )
+    .await
+}
+
+async fn reports_by<A: Future<Output = Option<WorkerState>>>(
+    pods: Vec<Arc<Pod>>,
+    patience: Duration,
+    ask: impl Fn(Arc<Pod>) -> A,
+) -> BTreeMap<String, WorkerState> {
+    let deadline = Instant::now() + patience;
+    let each = if pods.len() > AT_ONCE {
+        patience / PART
+    } else {
+        patience
+    };
+    let asked = pods.into_iter().map(|pod| {
+        let name = pod.name_any();
+        let answer = ask(pod);
+        async move { Some((name, timeout(each, answer).await.ok()??)) }
+    });
+    let mut answers = stream::iter(asked).buffer_unordered(AT_ONCE);
     let mut reports = BTreeMap::new();
-    for group in pods.chunks(AT_ONCE) {
-        let answers = group.iter().map(|pod| async {
-            let answer = tokio::time::timeout(patience, ask(pod)).await;
-            Some((pod.name_any(), answer.ok().flatten()?))
-        });
-        reports.extend(join_all(answers).await.into_iter().flatten());
+    while let Ok(Some(answer)) = timeout_at(deadline, answers.next()).await {
+        reports.extend(answer);
     }
     reports
 }
@@ -132,5 +158,40 @@ async fn volume(client: &Client, claim: &DynamicObject) -> Option<Volume> {
             tracing::debug!(%error, "the storage class could not be looked up");
             pending
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pods(count: usize) -> Vec<Arc<Pod>> {
+        let named = |number| {
+            let mut pod = Pod::default();
+            pod.metadata.name = Some(format!("w-{number:04}"));
+            Arc::new(pod)
+        };
+        (0..count).map(named).collect()
+    }
+
+    /// A network that swallows everything must not hold up other models.
+    #[tokio::test(start_paused = true)]
+    async fn however_many_hang_it_takes_no_longer() {
+        let began = Instant::now();
+        let found = reports_by(pods(2_000), PATIENCE, |_| std::future::pending()).await;
+        assert!(found.is_empty());
+        assert!(began.elapsed() <= PATIENCE, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_answers_is_heard_beside_those_who_hang() {
+        let hang = AT_ONCE;
+        let found = reports_by(pods(hang + 10), PATIENCE, |pod| async move {
+            if pod.name_any() < format!("w-{hang:04}") {
+                std::future::pending::<()>().await;
+            }
+            Some(WorkerState::default())
+        });
+        assert_eq!(found.await.len(), 10);
     }
 }

@@ -1,7 +1,9 @@
 //! Before workers are removed: marks the least busy pods, so that Kubernetes removes them first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use inferyard_proto::worker::v1::WorkerState;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
@@ -16,6 +18,8 @@ use crate::observe::{is_ready, reports};
 /// How long a worker may take to tell how busy it is. A busy worker on a busy node is slow to answer, and the
 /// one that does not answer goes first.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Pods that are marked at once.
+const AT_ONCE: usize = 16;
 /// The ReplicaSet controller removes the pods with the lowest cost first; without the annotation it is 0.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
@@ -30,11 +34,15 @@ pub(crate) async fn mark_least_busy(client: &Client, found: &Dereferenced, wante
     }
     let ready: Vec<_> = (found.pods.iter()).filter(|pod| is_ready(pod)).collect();
     let reports = reports(&ready, PATIENCE).await;
-    for pod in ready {
+    let costs = ready.into_iter().map(|pod| {
         // One that does not answer is not worth keeping.
         let cost = reports.get(&pod.name_any()).map_or(0, deletion_cost);
-        mark(client, pod, cost).await;
-    }
+        (Arc::clone(pod), cost)
+    });
+    let costs: Vec<_> = costs.collect();
+    let marks =
+        stream::iter(costs).map(|(pod, cost)| async move { mark(client, &pod, cost).await });
+    marks.buffer_unordered(AT_ONCE).collect::<()>().await;
 }
 
 /// How busy a worker is, in tokens: what it computed within the last minute, what waits to be computed, and
