@@ -7,6 +7,7 @@
 mod object;
 mod meaning;
 mod follow;
+mod lists;
 mod known;
 mod link;
 mod cache;
@@ -31,6 +32,7 @@ use self::cache::Cache;
 use self::follow::{Change, Pace, Source};
 use self::known::Known;
 use self::link::{Linked, link};
+use self::lists::{List, Lists};
 pub use self::metrics::Metrics;
 use self::object::Kind;
 
@@ -99,8 +101,7 @@ pub struct Kubernetes {
 /// What is known and what of it is still to be told.
 struct State {
     known: Known,
-    /// Lists that have not arrived yet.
-    awaited: BTreeSet<(Kind, Option<Arc<str>>)>,
+    lists: Lists,
     /// A catalog may be made of what is known.
     complete: bool,
     complaints: BTreeSet<String>,
@@ -179,7 +180,7 @@ impl Kubernetes {
         tasks.wait().await;
     }
 
-    fn lists(&self) -> impl Iterator<Item = (Kind, Option<Arc<str>>)> {
+    fn lists(&self) -> impl Iterator<Item = List> {
         let scopes = self.scopes.iter();
         scopes.flat_map(|scope| Kind::ALL.map(|kind| (kind, scope.clone())))
     }
@@ -214,39 +215,52 @@ impl Kubernetes {
     }
 
     fn take(&self, state: &mut State, change: Change) {
-        let changed = match change {
-            Change::Listed {
-                kind,
-                scope,
-                objects,
-            } => {
-                let changed = state.known.replace(kind, scope.as_deref(), objects);
-                let arrived = state.awaited.remove(&(kind, scope)) && state.awaited.is_empty();
-                if arrived {
-                    state.complete = true;
-                    self.metrics.from_cache.set(0);
-                }
-                changed || arrived
+        let was_settled = state.lists.settled();
+        let (mut changed, said) = match change {
+            Change::Listed { list, objects } => {
+                let (kind, scope) = &list;
+                let changed = state.known.replace(*kind, scope.as_deref(), objects);
+                (changed, state.lists.given(&list))
             }
-            Change::Put(kind, object) => state.known.put(kind, object),
-            Change::Gone(kind, id) => state.known.remove(kind, &id),
+            Change::Refused { list, why } => (false, state.lists.refused(list, why)),
+            Change::Put(kind, object) => (state.known.put(kind, object), false),
+            Change::Gone(kind, id) => (state.known.remove(kind, &id), false),
         };
-        if changed && state.complete {
-            let now = Instant::now();
-            state.publish.get_or_insert(now + SETTLE);
-            if self.cache.is_some() && state.awaited.is_empty() {
-                state.save.get_or_insert(now + BEFORE_CACHING);
+        if !was_settled && state.lists.settled() {
+            // What an earlier life knew of namespaces that may not be read any more is no longer in force.
+            for (kind, scope) in state.lists.missing() {
+                state.known.replace(*kind, scope.as_deref(), Vec::new());
             }
+            (changed, state.complete) = (true, true);
+            self.metrics.from_cache.set(0);
+        }
+        let now = Instant::now();
+        if said || changed && state.complete {
+            state.publish.get_or_insert(now + SETTLE);
+        }
+        if changed && self.cache.is_some() && state.lists.settled() {
+            state.save.get_or_insert(now + BEFORE_CACHING);
         }
     }
 
     fn publish(&self, state: &mut State, catalogs: &watch::Sender<Arc<Catalog>>) {
         state.publish = None;
+        let unread = state.lists.unread();
+        self.metrics.unread.set(as_count(unread.len()));
+        if !state.complete {
+            let pending = Catalog {
+                unread,
+                ..Catalog::pending()
+            };
+            catalogs.send_replace(Arc::new(pending));
+            return;
+        }
         let Linked {
-            catalog,
+            mut catalog,
             complaints,
             ..
         } = link(&state.known);
+        catalog.unread = unread;
         for complaint in complaints.difference(&state.complaints) {
             tracing::warn!("{complaint}");
         }
@@ -299,7 +313,7 @@ impl State {
         let one = matches!(cluster.scopes.as_slice(), [Some(_)]);
         Self {
             known: Known::new(one),
-            awaited: cluster.lists().collect(),
+            lists: Lists::new(cluster.lists()),
             complete: false,
             complaints: BTreeSet::new(),
             publish: None,

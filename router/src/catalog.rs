@@ -27,6 +27,8 @@ pub struct Catalog {
     pub keys: BTreeMap<KeyHash, Arc<Key>>,
     /// Plans, by name: for keys that a key store holds.
     pub plans: BTreeMap<Arc<str>, Arc<Plan>>,
+    /// Namespaces that cannot be read, and why: for who runs the router.
+    pub unread: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// A model and where it runs.

@@ -47,6 +47,9 @@ struct Details<'a> {
     ready: Vec<&'a str>,
     /// Models without one.
     missing: Vec<Missing<'a>>,
+    /// Namespaces that cannot be read: nothing that is declared there is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unread: Vec<Unread<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'static str>,
 }
@@ -56,6 +59,12 @@ struct Missing<'a> {
     model: &'a str,
     message: String,
     workers: Vec<WorkerReadiness>,
+}
+
+#[derive(Serialize)]
+struct Unread<'a> {
+    namespace: &'a str,
+    message: &'a str,
 }
 
 #[derive(Serialize)]
@@ -118,11 +127,14 @@ pub(crate) fn details(app: &App, needed: Needed) -> (StatusCode, Bytes) {
     } else {
         None
     };
+    let unread = catalog.unread.iter();
+    let unread = unread.map(|(namespace, message)| Unread { namespace, message });
     let serves = complete && !catalog.pending && standstill.is_none();
     let details = Details {
         status: if serves { "ready" } else { "not_ready" },
         ready,
         missing,
+        unread: unread.collect(),
         message,
     };
     let status = if serves {

@@ -12,6 +12,7 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::lists::List;
 use super::metrics::Metrics;
 use super::object::{Id, Kind, Object, WORKERS};
 
@@ -33,9 +34,13 @@ pub(super) struct Pace {
 pub(super) enum Change {
     /// All there is.
     Listed {
-        kind: Kind,
-        scope: Option<Arc<str>>,
+        list: List,
         objects: Vec<Object>,
+    },
+    /// The API server does not give it: the right is missing, or there is no such kind.
+    Refused {
+        list: List,
+        why: String,
     },
     Put(Kind, Object),
     Gone(Kind, Id),
@@ -48,8 +53,11 @@ pub(super) struct Source {
     scope: Option<Arc<str>>,
     pace: Pace,
     metrics: Metrics,
-    /// The version of the newest list: a server that lags behind it is waited for.
+    /// The newest version that was seen: a server that lags behind it is waited for. None: nothing was seen yet, or
+    /// the server does not know it any more.
     version: Option<String>,
+    /// It was listed once.
+    listed: bool,
 }
 
 /// Why following broke.
@@ -90,6 +98,21 @@ impl Pace {
     };
 }
 
+// === impl FollowError ===
+
+impl FollowError {
+    /// What the API server says, if it will not give the list. (A token that it does not take, and its own
+    /// troubles, pass.)
+    fn refusal(&self) -> Option<String> {
+        match self {
+            Self::List(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
+                Some(status.message.clone())
+            }
+            _ => None,
+        }
+    }
+}
+
 // === impl Source ===
 
 impl Source {
@@ -112,6 +135,7 @@ impl Source {
             pace,
             metrics,
             version: None,
+            listed: false,
         }
     }
 
@@ -131,6 +155,12 @@ impl Source {
                 Err(FollowError::Unheard) => return,
                 Err(error) => {
                     self.failed(&error, &mut failing);
+                    if let Some(why) = error.refusal() {
+                        let list = (self.kind, self.scope.clone());
+                        if tell(&changes, Change::Refused { list, why }).await.is_err() {
+                            return;
+                        }
+                    }
                     sleep(between(pause / 2, pause)).await;
                     pause = (pause * 2).min(longest);
                 }
@@ -146,18 +176,22 @@ impl Source {
             self.version = None;
         }
         let kind = self.kind.plural();
+        let namespace = self.scope.as_deref().unwrap_or("*");
         let cause = causes(error);
         if *failing {
-            tracing::debug!(kind, %error, cause, "still cannot follow the cluster");
+            tracing::debug!(kind, namespace, %error, cause, "still cannot follow the cluster");
+        } else if self.listed {
+            tracing::warn!(kind, namespace, %error, cause, "cannot follow the cluster; what was known stays");
         } else {
-            tracing::warn!(kind, %error, cause, "cannot follow the cluster; the last catalog stays");
-            *failing = true;
+            tracing::warn!(kind, namespace, %error, cause, "cannot read the cluster yet");
         }
+        *failing = true;
     }
 
     /// Lists, and watches until it is time to list again.
     async fn pass(&mut self, changes: &mpsc::Sender<Change>) -> Result<(), FollowError> {
         let mut version = self.list(changes).await?;
+        self.listed = true;
         let end = Instant::now() + between(self.pace.relist.0, self.pace.relist.1);
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -191,8 +225,7 @@ impl Source {
         self.version = Some(version.clone());
         let objects = list.items.into_iter();
         let change = Change::Listed {
-            kind: self.kind,
-            scope: self.scope.clone(),
+            list: (self.kind, self.scope.clone()),
             objects: objects
                 .map(|object| Object::cut(self.kind, object))
                 .collect(),
@@ -203,7 +236,7 @@ impl Source {
 
     /// Tells what a watch says, until the server ends it.
     async fn watch(
-        &self,
+        &mut self,
         mut events: impl Stream<Item = kube::Result<WatchEvent<DynamicObject>>> + Unpin,
         version: &mut String,
         changes: &mpsc::Sender<Change>,
@@ -215,13 +248,13 @@ impl Source {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
                 WatchEvent::Deleted(object) => (object, true),
                 WatchEvent::Bookmark(bookmark) => {
-                    *version = bookmark.metadata.resource_version;
+                    self.saw(version, bookmark.metadata.resource_version);
                     continue;
                 }
                 WatchEvent::Error(status) => return Err(FollowError::Ended(status)),
             };
-            if let Some(newer) = &object.metadata.resource_version {
-                version.clone_from(newer);
+            if let Some(newer) = object.metadata.resource_version.clone() {
+                self.saw(version, newer);
             }
             let object = Object::cut(self.kind, object);
             let change = if gone {
@@ -234,13 +267,21 @@ impl Source {
         Ok(())
     }
 
-    /// From the server's own cache, which costs it little; at least as new as the list before, so that a
-    /// server that lags behind brings no revoked key back to life.
+    fn saw(&mut self, version: &mut String, newer: String) {
+        self.version = Some(newer.clone());
+        *version = newer;
+    }
+
+    /// From the server's own cache, which costs it little; at least as new as all that was seen, so that a server
+    /// that lags behind brings no revoked key back to life. Where nothing was seen, or what was seen is no measure
+    /// any more, the list is that of the store itself: a cache might be as old as it likes.
     fn list_params(&self) -> ListParams {
-        let version = self.version.as_deref().unwrap_or("0");
-        let params = ListParams::default()
-            .at(version)
-            .matching(VersionMatch::NotOlderThan);
+        let params = match self.version.as_deref() {
+            Some(version) => ListParams::default()
+                .at(version)
+                .matching(VersionMatch::NotOlderThan),
+            None => ListParams::default(),
+        };
         match self.kind {
             Kind::Workers => params.labels(WORKERS),
             _ => params,

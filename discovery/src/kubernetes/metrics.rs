@@ -18,6 +18,7 @@ pub struct Metrics {
     errors: Family<KindLabel, Counter>,
     pub(super) from_cache: Gauge,
     pub(super) mistakes: Gauge,
+    pub(super) unread: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,6 +44,8 @@ impl Metrics {
         registry.register("discovery_catalog_from_cache", help, cached);
         let help = "Mistakes in resources of the cluster; the log names them";
         registry.register("discovery_mistakes", help, self.mistakes.clone());
+        let help = "Namespaces that the API server does not let it read; /readyz on the metrics port names them";
+        registry.register("discovery_unread_namespaces", help, self.unread.clone());
     }
 
     /// The API server spoke.

@@ -23,3 +23,27 @@ async fn nobody_is_refused_before_keys_are_known() {
     assert_eq!(router.ask("GET", "/v1/models", "").await.head.status, 200);
     router.end().await;
 }
+
+/// Such as one that was deleted: the others are served, and whoever runs the router learns why this one is not.
+#[tokio::test]
+async fn a_namespace_that_cannot_be_read_is_named_on_the_metrics_port_alone() {
+    let unread = |catalog: Catalog| Catalog {
+        unread: [("team-x".into(), "cannot list plans: forbidden".into())].into(),
+        ..catalog
+    };
+    let router = TestRouter::unready(unread(Catalog::pending()), |_| ()).await;
+    let named = r#""unread":[{"namespace":"team-x","message":"cannot list plans: forbidden"}]"#;
+    let told = async || router.probe("/readyz?router").await.text().contains(named);
+    eventually(told).await;
+    assert_eq!(router.probe("/readyz?router").await.head.status, 503);
+
+    router
+        .catalog
+        .send_replace(Arc::new(unread(catalog(vec![]))));
+    eventually(async || router.probe("/readyz?router").await.head.status == 200).await;
+    let details = router.probe("/readyz?router").await.text();
+    assert!(details.contains(named), "{details}");
+    let public = router.ask("GET", "/readyz?router", "").await.text();
+    assert!(!public.contains("team-x"), "{public}");
+    router.end().await;
+}

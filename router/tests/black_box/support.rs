@@ -217,6 +217,7 @@ pub(crate) fn catalog(workers: Vec<Endpoint>) -> Catalog {
         aliases: BTreeMap::from([("alias".into(), "m".into())]),
         keys,
         plans: BTreeMap::from([("plan".into(), plan(None))]),
+        unread: BTreeMap::new(),
     }
 }
 

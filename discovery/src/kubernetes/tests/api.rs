@@ -1,6 +1,6 @@
 //! An API server in memory: it lists and watches, and fails as it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -39,6 +39,10 @@ struct Inner {
     objects: BTreeMap<Place, Value>,
     events: Vec<Event>,
     watchers: Vec<Watcher>,
+    /// What its cache has: lists that a caller takes from there are of then.
+    cached: Option<(u64, BTreeMap<Place, Value>)>,
+    /// Namespaces that nobody may read.
+    forbidden: BTreeSet<String>,
     pub(super) lists: usize,
 }
 
@@ -67,6 +71,8 @@ impl TestApi {
             objects: BTreeMap::new(),
             events: Vec::new(),
             watchers: Vec::new(),
+            cached: None,
+            forbidden: BTreeSet::new(),
             lists: 0,
         })))
     }
@@ -107,6 +113,22 @@ impl TestApi {
     /// Whether those who watch hear of nothing from now on.
     pub(super) fn lossy(&self, lossy: bool) {
         self.inner().lossy = lossy;
+    }
+
+    /// Its cache stands still from now on: it lags behind the store.
+    pub(super) fn lag(&self) {
+        let mut inner = self.inner();
+        inner.cached = Some((inner.version, inner.objects.clone()));
+    }
+
+    /// Whether the namespace may be read.
+    pub(super) fn forbid(&self, namespace: &str, forbidden: bool) {
+        let mut inner = self.inner();
+        if forbidden {
+            inner.forbidden.insert(namespace.to_owned());
+        } else {
+            inner.forbidden.remove(namespace);
+        }
     }
 
     /// Connections that are open break, unless it hangs.
@@ -193,9 +215,21 @@ impl Inner {
             let selector = query.get("labelSelector").map(String::as_str);
             assert_eq!(selector, Some("app.kubernetes.io/name=inferyard-worker"));
         }
+        if (namespace.as_ref()).is_some_and(|namespace| self.forbidden.contains(namespace)) {
+            let message = format!("{plural} is forbidden");
+            return Ok(refusal(StatusCode::FORBIDDEN, &message));
+        }
         let version = query.get("resourceVersion").map(|text| text.parse::<u64>());
-        let version = version.and_then(Result::ok).unwrap_or(0);
-        if version > self.version {
+        let version = version.and_then(Result::ok);
+        // A list at no version is of the store, and a watch goes on from what its caller has.
+        let cached = version.filter(|_| !query.contains_key("watch"));
+        let cached = cached.and(self.cached.as_ref());
+        let (newest, objects) = cached
+            .map_or((self.version, &self.objects), |(version, objects)| {
+                (*version, objects)
+            });
+        let version = version.unwrap_or(0);
+        if version > newest {
             return Ok(refusal(
                 StatusCode::GATEWAY_TIMEOUT,
                 "Too large resource version",
@@ -205,13 +239,13 @@ impl Inner {
             return Ok(self.watch(plural.to_owned(), namespace, version));
         }
         self.lists += 1;
-        let objects = self.objects.iter().filter(|((kind, of, _), _)| {
+        let objects = objects.iter().filter(|((kind, of, _), _)| {
             kind == plural && namespace.as_ref().is_none_or(|namespace| namespace == of)
         });
         let items: Vec<_> = objects.map(|(_, object)| object).collect();
         let list = json!({
             "kind": "List", "apiVersion": "v1", "items": items,
-            "metadata": {"resourceVersion": self.version.to_string()},
+            "metadata": {"resourceVersion": newest.to_string()},
         });
         Ok(whole(StatusCode::OK, &list))
     }

@@ -226,6 +226,104 @@ async fn a_store_that_was_put_back_is_followed_again() {
     followed.end().await;
 }
 
+/// A key that was revoked before the router started is in the cache of an API server that lags behind.
+#[tokio::test]
+async fn a_revoked_key_does_not_come_from_an_old_cache_at_the_start() {
+    let api = api();
+    api.lag();
+    api.delete(&key("k", 1, "p", '1'));
+    let mut followed = Followed::start(&api);
+    followed.until(|catalog| !catalog.pending).await;
+    assert!(followed.catalogs.borrow().keys.is_empty());
+    followed.end().await;
+}
+
+/// The router has seen it go; no list that follows brings it back, whether by routine or after an error.
+#[tokio::test]
+async fn a_revoked_key_does_not_come_back_from_an_old_cache() {
+    for expires in [false, true] {
+        let api = api();
+        let mut followed = Followed::start(&api);
+        followed.until(|catalog| catalog.keys.len() == 1).await;
+        api.lag();
+        api.delete(&key("k", 1, "p", '1'));
+        followed.until(|catalog| catalog.keys.is_empty()).await;
+        followed.catalogs.mark_unchanged();
+        if expires {
+            api.expire();
+        }
+        // Several rounds of lists of four kinds.
+        let lists = api.lists();
+        eventually(|| api.lists() >= lists + 4 * 4).await;
+        assert!(!followed.catalogs.has_changed().unwrap(), "{expires}");
+        followed.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_that_may_not_be_read_does_not_hold_up_the_others() {
+    let api = api();
+    api.put(resource("Plan", "gone", "p", 1, &json!({})));
+    api.forbid("gone", true);
+    let both = Namespaces::Listed(vec!["gone".to_owned(), "n".to_owned()]);
+    let mut followed = Followed::with(&api, both, None);
+    followed.until_workers(&["10.0.0.1"]).await;
+    let catalog = followed.catalogs.borrow().clone();
+    assert_eq!(catalog.keys.len(), 1);
+    let why = catalog.unread.get("gone").map(|why| &**why);
+    assert!(
+        why.is_some_and(|why| why.contains("is forbidden")),
+        "{why:?}"
+    );
+    assert!(
+        followed
+            .scrape()
+            .contains("discovery_unread_namespaces 1\n")
+    );
+    // Once it may, it is served too.
+    api.forbid("gone", false);
+    followed
+        .until(|catalog| catalog.unread.is_empty() && catalog.plans.len() == 2)
+        .await;
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn where_nothing_may_be_read_it_waits_and_says_why() {
+    let api = api();
+    api.forbid("n", true);
+    let mut followed = Followed::start(&api);
+    followed.until(|catalog| catalog.unread.len() == 1).await;
+    assert!(followed.catalogs.borrow().pending);
+    api.forbid("n", false);
+    followed.until_workers(&["10.0.0.1"]).await;
+    assert!(followed.catalogs.borrow().unread.is_empty());
+    followed.end().await;
+}
+
+/// A namespace that was deleted while no router ran: its keys are no longer good.
+#[tokio::test]
+async fn what_was_kept_of_a_namespace_that_may_not_be_read_any_more_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("catalog");
+    let api = api();
+    api.put(resource("Plan", "gone", "p", 1, &json!({})));
+    let spec = json!({"plan": "p", "hash": hash('9')});
+    api.put(resource("ApiKey", "gone", "k", 1, &spec));
+    let both = Namespaces::Listed(vec!["gone".to_owned(), "n".to_owned()]);
+    let mut first = Followed::with(&api, both.clone(), Some(file.clone()));
+    first.until(|catalog| catalog.keys.len() == 2).await;
+    written(&file, &hash('9')).await;
+    first.end().await;
+    api.forbid("gone", true);
+    let mut second = Followed::with(&api, both, Some(file.clone()));
+    second.until(|catalog| catalog.keys.len() == 1).await;
+    // And the file forgets it with them.
+    eventually(|| std::fs::read_to_string(&file).is_ok_and(|text| !text.contains(&hash('9'))))
+        .await;
+    second.end().await;
+}
+
 #[tokio::test]
 async fn nothing_is_handed_out_before_every_list_has_arrived() {
     let api = api();
