@@ -84,12 +84,12 @@ fn a_wrong_engine_ends_with_code_2_and_says_what_was_expected() {
 
 #[test]
 fn the_embedded_engine_has_a_bound_of_its_own() {
-    let too_many = ["--max-running", "256"];
+    let too_many = ["--max-running", "255"];
     let demo = ["worker", "--model", "m", "--builtin", "demo"];
     let output = inferyard(&[&demo[..], &too_many].concat());
     assert_eq!(output.status.code(), Some(2));
     let said = stderr(&output);
-    let expected = "--max-running: 256 is not in 1..=255";
+    let expected = "--max-running: 255 is not in 1..=254";
     assert!(said.contains(expected), "{said}");
 }
 

@@ -42,6 +42,6 @@ mod telemetry;
 
 pub use app::{BindError, Router, RunError};
 pub use config::{Config, CorsOrigins, Network, NetworkError};
-pub use limit::{LimitStore, LimiterError, LimitsConfig, SpoolError};
+pub use limit::{LimitStore, LimiterError, LimitsConfig, Routers, SpoolError};
 pub use place::RecordError;
 pub use tls::{TlsError, TlsFiles};

@@ -47,7 +47,7 @@ mod pool;
 mod clock;
 
 pub(crate) use backlog::NoRoom;
-pub use config::{LimitStore, LimitsConfig};
+pub use config::{LimitStore, LimitsConfig, Routers};
 pub(crate) use refusals::{MOST as MOST_REFUSALS, TurnedAway};
 pub(crate) use reservation::{Hold, Reservation, Settling};
 pub use spool::SpoolError;
@@ -202,7 +202,7 @@ impl Limiter {
         calls: Calls,
         backlog: Backlog,
         lease_time: Duration,
-        routers: Option<u32>,
+        routers: Routers,
         telemetry: Arc<Telemetry>,
     ) -> Self {
         let interval = INTERVAL.min(lease_time / 4);

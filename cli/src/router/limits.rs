@@ -10,7 +10,7 @@ use clap::ArgGroup;
 use inferyard_keys::KeyStore;
 use inferyard_proto::outbox::Entry;
 use inferyard_router::catalog::{Endpoint, KeyHash};
-use inferyard_router::{LimitStore, LimitsConfig, Network};
+use inferyard_router::{LimitStore, LimitsConfig, Network, Routers};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
@@ -60,6 +60,10 @@ pub(crate) struct Args {
     /// share; more, if more were last seen [default: as many as were last seen]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) routers: Option<u32>,
+    /// At most so many: a router that starts while Redis cannot be reached has heard of no other, and takes the
+    /// share of one of these [default: that of --routers]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_routers: Option<u32>,
     /// Keep the usage of requests in this SQLite file: the ledger runs in this process
     #[arg(long, value_name = "FILE", conflicts_with = "redis")]
     pub(crate) sqlite: Option<PathBuf>,
@@ -129,7 +133,10 @@ impl Args {
         Ok(LimitsConfig {
             store,
             lease_time: self.lease_time,
-            routers: self.routers,
+            routers: Routers {
+                least: self.routers,
+                most: self.max_routers,
+            },
         })
     }
 

@@ -14,10 +14,18 @@ pub struct LimitsConfig {
     pub store: LimitStore,
     /// What a router that dies held is free again after so long.
     pub lease_time: Duration,
-    /// At least so many routers share the limits while Redis cannot be reached; more, if more were
-    /// last heard of. Without it, a router that has not heard from Redis since its start refuses
-    /// requests of plans that then enforce a share.
-    pub routers: Option<u32>,
+    /// How many routers share the limits while Redis cannot be reached.
+    pub routers: Routers,
+}
+
+/// How many routers share the limits, as far as that is known beforehand. Without either number, a router that has
+/// not heard from Redis since its start refuses requests of plans that then enforce a share.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Routers {
+    /// At least so many; more, if more were last heard of.
+    pub least: Option<u32>,
+    /// As many as these, as long as nothing was heard; `None`: as many as `least`.
+    pub most: Option<u32>,
 }
 
 /// Where the meters are.
@@ -48,7 +56,7 @@ impl Default for LimitsConfig {
         Self {
             store: LimitStore::Memory { outbox: None },
             lease_time: Duration::from_secs(30),
-            routers: None,
+            routers: Routers::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
+use super::config::Routers;
 use super::memory::Memory;
 use super::seen::Seen;
 use super::share::{Share, limits};
@@ -18,7 +19,9 @@ pub(super) struct Local {
     memory: ArcSwap<Memory>,
     pub(super) seen: Seen,
     /// At least so many routers share.
-    at_least: Option<u64>,
+    least: Option<u64>,
+    /// So many are assumed before this one has heard of others.
+    unheard: Option<u64>,
     heard: Mutex<Option<Share>>,
 }
 
@@ -36,11 +39,14 @@ pub(super) struct UnknownShare;
 // === impl Local ===
 
 impl Local {
-    pub(super) fn new(at_least: Option<u32>) -> Self {
+    pub(super) fn new(routers: Routers) -> Self {
+        let Routers { least, most } = routers;
+        let count = |routers: u32| u64::from(routers).max(1);
         Self {
             memory: ArcSwap::from_pointee(Memory::new(None)),
             seen: Seen::default(),
-            at_least: at_least.map(|routers| u64::from(routers).max(1)),
+            least: least.map(count),
+            unheard: most.max(least).map(count),
             heard: Mutex::default(),
         }
     }
@@ -72,9 +78,9 @@ impl Local {
 
     fn share(&self) -> Option<Share> {
         let heard = *self.lock();
-        match (heard, self.at_least) {
-            (Some(share), at_least) => Some(Share {
-                routers: share.routers.max(at_least.unwrap_or(1)),
+        match (heard, self.unheard) {
+            (Some(share), _) => Some(Share {
+                routers: share.routers.max(self.least.unwrap_or(1)),
                 ..share
             }),
             (None, Some(routers)) => Some(Share {

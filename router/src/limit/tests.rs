@@ -184,6 +184,7 @@ pub(super) struct Setting<'a> {
     pub(super) backlog: u64,
     pub(super) lease_time: Duration,
     pub(super) routers: Option<u32>,
+    pub(super) most_routers: Option<u32>,
 }
 
 impl Default for Setting<'_> {
@@ -193,6 +194,7 @@ impl Default for Setting<'_> {
             backlog: BACKLOG,
             lease_time: Duration::from_secs(30),
             routers: None,
+            most_routers: None,
         }
     }
 }
@@ -219,7 +221,10 @@ impl Bench {
             calls,
             backlog,
             setting.lease_time,
-            setting.routers,
+            Routers {
+                least: setting.routers,
+                most: setting.most_routers,
+            },
             telemetry,
         );
         let limiter = Arc::new(limiter);

@@ -149,7 +149,7 @@ async fn who_was_let_in_without_the_store_is_counted_by_it_from_when_it_is_back(
 async fn several_routers_together_admit_a_limit_and_not_more() {
     for (limit, routers) in [(10, 3), (2, 5), (1, 2), (7, 7)] {
         let local = plan(OnLoss::Local, requests_total(limit));
-        let shared = Local::new(None);
+        let shared = Local::new(Routers::default());
         let names: Vec<_> = (0..routers).map(|number| number.to_string()).collect();
         let mut admitted = 0;
         for name in &names {
@@ -207,6 +207,34 @@ async fn a_router_that_does_not_know_its_share_waits_for_the_store() {
     assert!(is_denied(
         &bench.limiter.reserve(wanted(&limited, "acme")).await
     ));
+}
+
+/// An autoscaler may have made any number of them: one that has heard of none takes the smallest share, and one
+/// that knows how many there are takes its own.
+#[tokio::test(start_paused = true)]
+async fn a_router_that_has_heard_of_no_other_takes_the_share_of_the_most_there_can_be() {
+    let limited = plan(OnLoss::Local, requests_total(20));
+    let told = Setting {
+        routers: Some(2),
+        most_routers: Some(10),
+        ..Setting::default()
+    };
+    let new = Bench::with(told, |flaky| flaky.set(Fault::Away));
+    let known = Bench::with(told, |flaky| {
+        *flaky.others.lock().unwrap() = (0..3).map(|name| name.to_string()).collect();
+    });
+    known
+        .until(|bench| bench.limiter.shared.local.routers() == Some(4))
+        .await;
+    for (bench, share) in [(new, 2), (known, 5)] {
+        bench.lose(Fault::Away).await;
+        for _ in 0..share {
+            let admitted = bench.limiter.reserve(wanted(&limited, "acme")).await;
+            assert!(admitted.is_ok(), "{share}");
+        }
+        let more = bench.limiter.reserve(wanted(&limited, "acme")).await;
+        assert!(is_denied(&more), "{share}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,7 +33,7 @@ impl Router {
                 timeout: TIMEOUT,
             },
             lease_time,
-            routers: None,
+            routers: Routers::default(),
         };
         Self {
             limiter: Limiter::new(config, Arc::new(Telemetry::new())).unwrap(),
