@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What is spoken of.
+    /// What the condition is about.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 316))]
     pub type_: String,
@@ -30,7 +30,7 @@ pub struct Condition {
     pub observed_generation: Option<i64>,
 }
 
-/// What the operator says of a plan.
+/// The state of a plan, which the operator writes.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanStatus {
@@ -43,7 +43,7 @@ pub struct PlanStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// What the operator says of a key.
+/// The state of a key, which the operator writes.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiKeyStatus {

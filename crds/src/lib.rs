@@ -10,6 +10,8 @@ mod price;
 mod api_key;
 mod condition;
 mod exactly_one;
+mod explain;
+mod near;
 mod time;
 
 pub use api_key::{ApiKey, ApiKeySpec, HALF_A_ROTATION, HASH_OR_SECRET, SAME_HASH};
@@ -17,6 +19,7 @@ pub use condition::{ApiKeyStatus, Condition, PlanStatus};
 pub use exactly_one::exactly_one_of;
 pub use limits::{Limits, NO_BUDGET};
 pub use model_deployment::*;
+pub use near::nearest;
 pub use plan::{Plan, PlanSpec, Preview, Queue, WAIT_RANGE, WhenRedisIsLost};
 pub use price::{HALF_A_PRICE, Price, TWO_PRICES};
 pub use time::seconds;
@@ -50,7 +53,8 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
             }]);
         }
     }
-    vec![models, Plan::crd(), ApiKey::crd()]
+    let definitions = vec![models, Plan::crd(), ApiKey::crd()];
+    definitions.into_iter().map(explain::on_one_line).collect()
 }
 
 /// What a name is told from which none could be made for pods.

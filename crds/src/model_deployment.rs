@@ -6,7 +6,9 @@ mod running;
 mod template;
 mod status;
 
-pub use engine::{EmbeddedEngine, Engine, RESERVED_VARIABLE, ServerEngine, VARIABLE_NAME};
+pub use engine::{
+    EmbeddedEngine, Engine, MOST_RUNNING, RESERVED_VARIABLE, ServerEngine, VARIABLE_NAME,
+};
 pub use running::{
     Accelerators, AccessMode, Availability, CLASS_OR_RESOURCE, EXISTS_WITH_VALUE, NO_WAY_TO_ROLL,
     Rollout, Scaling, Storage, TIME_RANGE, TWO_BUDGETS, TaintEffect, Toleration,
@@ -121,7 +123,7 @@ pub struct ModelDeploymentSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "labels")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints of nodes that do not keep the workers away. Only in a cluster.
+    /// Taints that workers tolerate: nodes with these taints may run them. Only in a cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
@@ -131,7 +133,7 @@ pub struct ModelDeploymentSpec {
     /// How workers are replaced when something about them changes. Only in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
-    /// What may be taken away while nodes are emptied. Only in a cluster.
+    /// How many workers may be evicted at the same time while nodes are drained. Only in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability: Option<Availability>,
     /// A pod template (`metadata`, `spec`) that is laid over the operator's own, for what has no field

@@ -57,7 +57,7 @@ use crate::{Limits, PlanStatus, Price};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PlanSpec {
-    /// Names of the models that may be used; absent: all. An alias is open with its model.
+    /// Names of the models that may be used; absent: all. A model may be called by any of its aliases, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::model_names")]
     pub models: Option<Vec<String>>,
@@ -92,7 +92,7 @@ pub struct PlanSpec {
     /// Limits are counted and reported, but refuse nothing: to try them out before they bind.
     #[serde(default)]
     pub shadow: bool,
-    /// Opens the plan to callers without a key. At most one plan may be.
+    /// Opens the plan to callers without a key. Only one plan may have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<Preview>,
 }

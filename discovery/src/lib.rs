@@ -11,7 +11,6 @@ mod yaml;
 mod schema;
 mod manifests;
 mod mistake;
-mod near;
 mod catalog;
 mod text;
 mod kubernetes;

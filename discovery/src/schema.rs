@@ -4,13 +4,12 @@
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use inferyard_crds::exactly_one_of;
+use inferyard_crds::{exactly_one_of, nearest};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use regex::Regex;
 
-use crate::near;
 use crate::yaml::{Node, Value};
 
 /// Something that the schema does not allow.
@@ -97,7 +96,7 @@ fn check_fields(
                 _ => {
                     let known = known.into_iter().flatten().map(|(name, _)| name.as_str());
                     let known: Vec<_> = known.collect();
-                    let meant = near::nearest(name, known.iter().copied())
+                    let meant = nearest(name, known.iter().copied())
                         .map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
                     let message = format!("unknown field{meant}; known here: {}", listed(known));
                     found.push(Violation {

@@ -72,6 +72,8 @@ pub(crate) struct Keeper {
 struct Entry {
     candidate: Candidate,
     due: Instant,
+    /// The last request failed.
+    failing: bool,
 }
 
 /// Claims of a release, called `namespace/name`, and who keeps them.
@@ -184,8 +186,12 @@ impl Keeper {
                     duration: DURATION,
                 };
                 let candidate = Candidate::new(self.client.clone(), slot, self.release.clone());
-                let due = Instant::now();
-                self.namespaces.insert(namespace, Entry { candidate, due });
+                let entry = Entry {
+                    candidate,
+                    due: Instant::now(),
+                    failing: false,
+                };
+                self.namespaces.insert(namespace, entry);
             }
             self.look().await;
         }
@@ -198,14 +204,14 @@ impl Keeper {
         let looks = due.map(|(namespace, mut entry)| async move {
             let began = Instant::now();
             let holder = entry.candidate.attempt().await;
-            (namespace, entry.candidate, began, holder)
+            (namespace, entry, began, holder)
         });
         let looks: Vec<_> = looks.collect();
         let mut looks = stream::iter(looks).buffer_unordered(CONCURRENCY);
-        while let Some((namespace, candidate, began, holder)) = looks.next().await {
-            if let Some(again) = self.take(&namespace, began, holder) {
-                let due = Instant::now() + again;
-                self.namespaces.insert(namespace, Entry { candidate, due });
+        while let Some((namespace, mut entry, began, holder)) = looks.next().await {
+            if let Some(again) = self.take(&namespace, &mut entry.failing, began, holder) {
+                entry.due = Instant::now() + again;
+                self.namespaces.insert(namespace, entry);
             }
         }
     }
@@ -214,9 +220,11 @@ impl Keeper {
     fn take(
         &self,
         namespace: &str,
+        failing: &mut bool,
         began: Instant,
         holder: Result<Holder, LeaseError>,
     ) -> Option<Duration> {
+        let was_failing = std::mem::replace(failing, false);
         match holder {
             Ok(Holder::This) => {
                 let until = began + DURATION.checked_sub(MARGIN).unwrap_or_default();
@@ -245,8 +253,14 @@ impl Keeper {
                 self.claims.decide(namespace, Known::Ours(None));
                 Some(RENEW)
             }
+            // Another one was faster.
+            Err(LeaseError::Api(kube::Error::Api(status))) if status.code == 409 => Some(RETRY),
             Err(error) => {
-                tracing::debug!(namespace, %error, "the Lease of the namespace was not written");
+                if !was_failing {
+                    // Nothing is done there as long as it is not known whose the namespace is.
+                    tracing::warn!(namespace, %error, "the Lease {NAME} of the namespace was not written; it is tried again");
+                }
+                *failing = true;
                 Some(RETRY)
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use inferyard_crds::{ModelDeployment, Plan, PlanStatus, Reason};
+use inferyard_crds::{ModelDeployment, Plan, PlanStatus, Reason, nearest};
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
@@ -51,9 +51,17 @@ fn status(plan: &Plan, served: &BTreeSet<&str>, now: Timestamp) -> PlanStatus {
     let said = if missing.is_empty() {
         Ok("every model that it names exists".to_owned())
     } else {
+        let named = missing.iter().map(|name| {
+            let near = nearest(name, served.iter().copied());
+            near.map_or_else(
+                || (*name).to_owned(),
+                |near| format!("{name} (did you mean {near}?)"),
+            )
+        });
+        let named: Vec<_> = named.collect();
         let message = format!(
             "spec.models: no ModelDeployment serves {}",
-            missing.join(", ")
+            named.join(", ")
         );
         Err((Reason::NotFound, message))
     };
@@ -65,5 +73,40 @@ fn status(plan: &Plan, served: &BTreeSet<&str>, now: Timestamp) -> PlanStatus {
     PlanStatus {
         observed_generation: generation,
         conditions: accepted(said, before, generation, now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_model_that_nobody_serves_may_be_a_slip() {
+        let plan = |models: &[&str]| {
+            let plan = json!({
+                "apiVersion": inferyard_crds::API_VERSION, "kind": "Plan",
+                "metadata": { "name": "p" }, "spec": { "models": models },
+            });
+            serde_json::from_value::<Plan>(plan).unwrap()
+        };
+        let served = BTreeSet::from(["demo", "qwen3-8b"]);
+        let table: [(&[&str], &str); 3] = [
+            (
+                &["dmeo"],
+                "no ModelDeployment serves dmeo (did you mean demo?)",
+            ),
+            (
+                &["demo", "other", "qwen3-8"],
+                "no ModelDeployment serves other, qwen3-8 (did you mean qwen3-8b?)",
+            ),
+            (&["demo"], "every model that it names exists"),
+        ];
+        for (models, expected) in table {
+            let status = status(&plan(models), &served, Timestamp::UNIX_EPOCH);
+            let said = &status.conditions[0].message;
+            assert!(said.ends_with(expected), "{said}");
+        }
     }
 }

@@ -12,6 +12,9 @@ mod url;
 
 pub use url::{EngineUrl, EngineUrlError};
 
+/// Sequences that the embedded engine can run together: llama.cpp tells 256 apart, and two are left for prefixes.
+pub const MOST_EMBEDDED: u16 = 254;
+
 /// Everything a worker needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -26,7 +29,7 @@ pub struct Config {
     /// Tokens of one sequence, prompt and answer together. None: as many as the model was trained
     /// for, if the KV cache holds them; of a server beside the worker, as many as it says.
     pub context_length: Option<u32>,
-    /// Sequences that run together; 1 to 255 in the embedded engine.
+    /// Sequences that run together; at most [`MOST_EMBEDDED`] in the embedded engine.
     pub max_running: usize,
     /// Requests that wait.
     pub max_queued: usize,

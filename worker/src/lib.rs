@@ -37,7 +37,9 @@ mod state;
 mod metrics;
 
 pub use app::{BindError, RunError, Worker};
-pub use config::{Config, Engine, EngineUrl, EngineUrlError, Simulated, Upstream, UpstreamKind};
+pub use config::{
+    Config, Engine, EngineUrl, EngineUrlError, MOST_EMBEDDED, Simulated, Upstream, UpstreamKind,
+};
 pub use engine::LoadError;
 pub use engine::embedded::LoadError as EmbeddedError;
 pub use engine::openai::AttachError;

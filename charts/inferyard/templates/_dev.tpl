@@ -51,6 +51,10 @@ spec:
       {{- include "inferyard.selector" (list $root .which) | nindent 6 }}
   template:
     metadata:
+      {{- with $values.password }}
+      annotations:
+        inferyard.dev/connections: {{ include "inferyard.changed" (list .) }}
+      {{- end }}
       labels:
         {{- include "inferyard.labels" (list $root .which) | nindent 8 }}
     spec:

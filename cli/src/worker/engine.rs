@@ -1,12 +1,12 @@
 //! Settings of the engine as flags, read by a worker and written by `up`.
 
 use inferyard_discovery::EngineSettings;
-use inferyard_worker::Config;
+use inferyard_worker::{Config, MOST_EMBEDDED};
 
 use crate::failure::Failure;
 
-/// Answers that the embedded engine can compute at the same time.
-const MOST_EMBEDDED: u16 = 255;
+/// The contract with users and the engine know nothing of each other, and must not differ in this.
+const _: () = assert!(inferyard_crds::MOST_RUNNING == MOST_EMBEDDED);
 
 /// Settings of the engine.
 #[derive(clap::Args, Debug)]

@@ -21,6 +21,9 @@ pub enum Engine {
     Openai(ServerEngine),
 }
 
+/// Answers that the embedded engine can compute at the same time.
+pub const MOST_RUNNING: u16 = 254;
+
 /// Settings of the embedded engine; what is absent is chosen from the model and the machine.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -31,7 +34,7 @@ pub struct EmbeddedEngine {
     pub context_length: Option<i32>,
     /// Answers that one worker computes at the same time; absent: 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 255))]
+    #[schemars(range(min = 1, max = MOST_RUNNING))]
     pub max_running: Option<i32>,
     /// Requests that wait in one worker before it refuses more; absent: 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,8 +57,9 @@ pub struct ServerEngine {
     /// Its image.
     #[schemars(length(min = 1, max = 1024))]
     pub image: String,
-    /// Arguments of the server. For vLLM and SGLang they follow those that the operator sets: model,
-    /// served name, address, and as many tensor-parallel ranks as there are accelerators.
+    /// Arguments of the server. For vLLM and SGLang they follow those that the operator sets: model, served name,
+    /// address, and the tensor-parallel ranks that they do not name: as many as the accelerators of a worker,
+    /// divided by the data-parallel and pipeline-parallel sizes in them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "arguments")]
     pub args: Vec<String>,

@@ -151,7 +151,7 @@ pub struct Rollout {
 pub const NO_WAY_TO_ROLL: &str =
     "expected maxSurge or maxUnavailable above 0: with both at 0 no worker could ever be replaced";
 
-/// What may be taken away from a model while nodes are emptied.
+/// How many workers of a model may be evicted while nodes are drained.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.maxUnavailable) || !has(self.minAvailable)",
@@ -159,7 +159,7 @@ pub const NO_WAY_TO_ROLL: &str =
 }]))]
 #[serde(rename_all = "camelCase")]
 pub struct Availability {
-    /// Workers, or a share of them, that may be away at the same time; absent, as `minAvailable`: 1.
+    /// Workers, or a share of them, that may be evicted at the same time; absent, as `minAvailable`: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number_or_share")]
     pub max_unavailable: Option<IntOrString>,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Condition;
 
-/// What the operator says of a model.
+/// The state of a model, which the operator writes.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelDeploymentStatus {
@@ -36,10 +36,10 @@ pub struct ModelDeploymentStatus {
     /// Ready of wanted workers, such as `2/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<String>,
-    /// Labels of the workers' pods, for what scales by them.
+    /// A selector of the workers' pods by label, which autoscalers read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// How far the worker is that has loaded least; absent: none is loading.
+    /// Progress of the worker that has loaded least; absent: no worker is loading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loading: Option<Loading>,
     /// `Ready`, `Available`, `Progressing`, `Accepted`, `Scheduled`, `WeightsAvailable`, `RolloutComplete`.

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use inferyard_crds::{
     ApiKey, BuiltinModel, ChatTemplate, Engine, ModelDeployment, Plan as PlanResource, Source,
-    UNFIT_NAME,
+    UNFIT_NAME, nearest,
 };
 use inferyard_router::catalog::Plan;
 
@@ -16,7 +16,6 @@ use super::document::{CONFIG_MAP, Document, Resource};
 use super::key::{self, DeclaredKey};
 use super::{EngineSettings, Manifests, ModelManifest, Weights, plan};
 use crate::mistake::Mistake;
-use crate::near;
 use crate::schema::listed;
 
 /// Links the documents. What has a mistake is left out; the mistakes say so.
@@ -251,7 +250,7 @@ fn models(
 fn instead<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 8;
     let known: Vec<_> = known.collect();
-    match near::nearest(name, known.iter().copied()) {
+    match nearest(name, known.iter().copied()) {
         Some(near) => format!(": did you mean {near:?}?"),
         None if known.is_empty() => String::new(),
         None if known.len() <= SHOWN => format!(": expected {}", listed(known)),

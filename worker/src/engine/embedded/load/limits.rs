@@ -3,7 +3,7 @@
 use llama_cpp_2::model::LlamaModel;
 
 use super::LoadError;
-use crate::config::Config;
+use crate::config::{Config, MOST_EMBEDDED};
 use crate::engine::embedded::schedule::Rows;
 
 /// llama.cpp holds the sequences of a cell in a bit set of this size.
@@ -47,11 +47,10 @@ pub(in crate::engine::embedded) struct Limits {
 
 impl Limits {
     pub(super) fn new(config: &Config, llama: &LlamaModel) -> Result<Self, LoadError> {
-        if !(1..MAX_SEQUENCES - 1).contains(&config.max_running) {
+        if !(1..=usize::from(MOST_EMBEDDED)).contains(&config.max_running) {
             return Err(LoadError::Config(format!(
-                "max_running is {}; it must be 1 to {}",
-                config.max_running,
-                MAX_SEQUENCES - 2
+                "max_running is {}; it must be 1 to {MOST_EMBEDDED}",
+                config.max_running
             )));
         }
         let trained = llama.n_ctx_train();

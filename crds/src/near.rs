@@ -4,10 +4,8 @@
 const MAX_CHARACTERS: usize = 128;
 
 /// Of the known names, the one that `written` is a slip of, if there is one.
-pub(crate) fn nearest<'a>(
-    written: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written = folded(written);
     if written.is_empty() || written.len() > MAX_CHARACTERS {
         return None;
