@@ -125,6 +125,14 @@ impl ApiKey {
     }
 }
 
+impl ApiKeySpec {
+    /// The hashes that callers' keys are compared with, as far as they are declared here.
+    pub fn hashes(&self) -> impl Iterator<Item = &str> {
+        let hashes = [&self.hash, &self.previous_hash].into_iter().flatten();
+        hashes.map(String::as_str)
+    }
+}
+
 /// Schema of a hash.
 pub(crate) fn sha256(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({

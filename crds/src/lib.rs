@@ -13,15 +13,19 @@ mod exactly_one;
 mod explain;
 mod near;
 mod time;
+mod decimal;
+mod tenancy;
 
 pub use api_key::{ApiKey, ApiKeySpec, HALF_A_ROTATION, HASH_OR_SECRET, SAME_HASH};
 pub use condition::{ApiKeyStatus, Condition, PlanStatus};
+pub use decimal::{OF_A_DOLLAR, OF_A_PRICE, decimal};
 pub use exactly_one::exactly_one_of;
 pub use limits::{Limits, NO_BUDGET};
 pub use model_deployment::*;
 pub use near::nearest;
-pub use plan::{Plan, PlanSpec, Preview, Queue, WAIT_RANGE, WhenRedisIsLost};
-pub use price::{HALF_A_PRICE, Price, TWO_PRICES};
+pub use plan::{NamespaceSelector, Plan, PlanSpec, Preview, Queue, WAIT_RANGE, WhenRedisIsLost};
+pub use price::{DEFAULT_PRICE, HALF_A_PRICE, Price, TWO_PRICES};
+pub use tenancy::{Claimant, Others, Platform, Reach, owners};
 pub use time::seconds;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{

@@ -57,11 +57,17 @@ use crate::{Limits, PlanStatus, Price};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PlanSpec {
-    /// Names of the models that may be used; absent: all. A model may be called by any of its aliases, too.
+    /// Names of the models that may be used; absent: all that the plan reaches. A model may be called by any of its
+    /// aliases, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::model_names")]
     pub models: Option<Vec<String>>,
-    /// Where requests of several plans wait for the same model, the higher priority goes first.
+    /// Namespaces whose models are reached beside those of the plan's own namespace; absent: none. Only for plans in
+    /// a namespace of the platform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<NamespaceSelector>,
+    /// Where requests of several plans wait for the same model, the higher priority goes first. Above 0 only for
+    /// plans in a namespace of the platform.
     #[serde(default)]
     #[schemars(range(min = -1000, max = 1000))]
     pub priority: i32,
@@ -76,7 +82,8 @@ pub struct PlanSpec {
     /// How much an account may use, over all its keys on this plan; absent: without limit.
     #[serde(default)]
     pub limits: Limits,
-    /// What tokens cost; absent: 5 dollars per million tokens.
+    /// What tokens cost; absent: 5 dollars per million tokens. Less than that only for plans in a namespace of
+    /// the platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
     /// Tokens that are held for the answer of a request that sets no maximum, until the answer ends
@@ -92,9 +99,20 @@ pub struct PlanSpec {
     /// Limits are counted and reported, but refuse nothing: to try them out before they bind.
     #[serde(default)]
     pub shadow: bool,
-    /// Opens the plan to callers without a key. Only one plan may have it.
+    /// Opens the plan to callers without a key. Only one plan may have it, in a namespace of the platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<Preview>,
+}
+
+/// Namespaces, as the Prometheus operator selects them: all, or by their names.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[schemars(transform = crate::exactly_one::exactly_one)]
+#[serde(rename_all = "camelCase")]
+pub enum NamespaceSelector {
+    /// Whether all namespaces are meant.
+    Any(bool),
+    /// The names of the namespaces. A model's name is looked up in this order.
+    MatchNames(#[schemars(schema_with = "crate::plan::namespaces")] Vec<String>),
 }
 
 /// How requests of a plan wait where all workers of their model are full.
@@ -174,6 +192,20 @@ impl Default for Queue {
             max_wait: Self::usual_wait(),
         }
     }
+}
+
+/// Schema of a list of namespaces.
+fn namespaces(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "maxItems": 64,
+        "items": {
+            "type": "string",
+            "maxLength": 63,
+            "pattern": r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+            "title": "the name of a namespace: lower-case letters, digits and -",
+        },
+    })
 }
 
 /// Schema of how long a request waits.

@@ -42,6 +42,9 @@ pub struct Price {
     pub per_million_output_tokens: Option<String>,
 }
 
+/// Dollars per million tokens where a plan says nothing.
+pub const DEFAULT_PRICE: &str = "5";
+
 /// What a price in both forms is told.
 pub const TWO_PRICES: &str = "two prices: expected perMillionTokens alone, or \
                               perMillionInputTokens and perMillionOutputTokens without it";

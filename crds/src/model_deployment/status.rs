@@ -122,10 +122,12 @@ closed_set! {
         Valid,
         /// Something in it cannot be carried out; the message says what to write instead.
         Invalid,
-        /// Another, older ModelDeployment has the name or an alias.
+        /// Another, older resource has the name, the alias, the preview or the hash.
         NameTaken,
         /// It names something that does not exist.
         NotFound,
+        /// It does what only a resource in a namespace of the platform may do; the message says which field.
+        NotAllowed,
         /// The API server refuses what belongs to it: a quota, a policy, or missing permissions.
         Refused,
         /// The API server fails to take what belongs to it, such as when an admission webhook is down; it is tried
