@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash, Model};
+use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash, Model, ONE_SCOPE};
 
 use crate::manifests::Manifests;
 
@@ -24,14 +24,11 @@ impl Manifests {
         catalog.keys.extend(more_keys);
         for manifest in &self.models {
             let model = Model {
-                name: manifest.name.clone(),
-                created: manifest.created,
                 workers: workers.get(&manifest.name).cloned().unwrap_or_default(),
+                ..Model::new(&manifest.name, manifest.created)
             };
-            for alias in &manifest.aliases {
-                catalog.aliases.insert(alias.clone(), model.name.clone());
-            }
-            catalog.models.insert(model.name.clone(), Arc::new(model));
+            let names = [&manifest.name].into_iter().chain(&manifest.aliases);
+            catalog.add(&ONE_SCOPE.into(), model, names.cloned());
         }
         catalog
     }

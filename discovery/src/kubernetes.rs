@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use inferyard_crds::Platform;
 use inferyard_router::catalog::Catalog;
 use kube::config::{InferConfigError, KubeConfigOptions, KubeconfigError};
 use kube::{Client, Config};
@@ -49,6 +50,9 @@ const ROOM: usize = 256;
 pub struct Settings {
     /// The namespaces whose resources and pods count.
     pub namespaces: Namespaces,
+    /// The namespaces of the platform; none: the only namespace that counts, or else that of the pod or of the context
+    /// of the kubeconfig.
+    pub platform: Vec<String>,
     /// A kubeconfig file; `None`: the one that kubectl would take, or the pod's service account.
     pub kubeconfig: Option<PathBuf>,
     /// A file that keeps what was known, for a start while the API server is away.
@@ -93,6 +97,7 @@ pub struct Kubernetes {
     client: Client,
     /// One for each namespace that is watched; `None`: all.
     scopes: Vec<Option<Arc<str>>>,
+    platform: Platform,
     cache: Option<Cache>,
     metrics: Metrics,
     pace: Pace,
@@ -141,9 +146,16 @@ impl Kubernetes {
                 names.into_iter().map(|name| Some(name.into())).collect()
             }
         };
+        let platform = if settings.platform.is_empty() {
+            let watched = scopes.iter().flatten().map(ToString::to_string);
+            Platform::usual(&watched.collect::<Vec<_>>(), client.default_namespace())
+        } else {
+            Platform::new(settings.platform)
+        };
         Self {
             client,
             scopes,
+            platform,
             cache: settings.cache.map(Cache::new),
             metrics,
             pace,
@@ -276,10 +288,11 @@ impl Kubernetes {
         if changed {
             let catalog = catalogs.borrow();
             let workers = catalog.models.values().map(|model| model.workers.len());
+            let plans: BTreeSet<_> = catalog.plans.values().map(|plan| &plan.name).collect();
             tracing::info!(
                 models = catalog.models.len(),
                 workers = workers.sum::<usize>(),
-                plans = catalog.plans.len(),
+                plans = plans.len(),
                 keys = catalog.keys.len(),
                 "a new catalog"
             );
@@ -310,9 +323,8 @@ async fn at(moment: Option<Instant>) {
 
 impl State {
     fn new(cluster: &Kubernetes) -> Self {
-        let one = matches!(cluster.scopes.as_slice(), [Some(_)]);
         Self {
-            known: Known::new(one),
+            known: Known::new(cluster.platform.clone()),
             lists: Lists::new(cluster.lists()),
             complete: false,
             complaints: BTreeSet::new(),

@@ -39,6 +39,9 @@ pub(crate) async fn authenticate(
         return Err(unknown());
     }
     let hash = KeyHash::of(text);
+    if let Some(why) = planless(&catalog, &hash) {
+        return Err(why);
+    }
     let key = match (declared(&catalog, &hash), stored) {
         (Some(key), _) => key,
         (None, None) => return Err(unknown()),
@@ -51,13 +54,18 @@ pub(crate) async fn authenticate(
             Err(Away) => return Err(AuthenticateError::StoreAway),
         },
     };
-    if key.disabled {
+    ended(key.disabled, key.expires)?;
+    Ok(Caller { key, catalog })
+}
+
+fn ended(disabled: bool, expires: Option<SystemTime>) -> Result<(), AuthenticateError> {
+    if disabled {
         return Err(AuthenticateError::Disabled);
     }
-    if key.expires.is_some_and(|end| end <= SystemTime::now()) {
+    if expires.is_some_and(|end| end <= SystemTime::now()) {
         return Err(AuthenticateError::Expired);
     }
-    Ok(Caller { key, catalog })
+    Ok(())
 }
 
 /// The key of this hash that a manifest declares.
@@ -66,6 +74,23 @@ fn declared(catalog: &Catalog, hash: &KeyHash) -> Option<Arc<Key>> {
     // hash that is stored; that alone leads to no key. The decision is the comparison below.
     let (declared, key) = catalog.keys.get_key_value(hash)?;
     bool::from(declared.0.ct_eq(&hash.0)).then(|| Arc::clone(key))
+}
+
+/// Why a key is refused that is declared on a plan that cannot be used.
+fn planless(catalog: &Catalog, hash: &KeyHash) -> Option<AuthenticateError> {
+    let (declared, key) = catalog.keys_without_plan.get_key_value(hash)?;
+    if !bool::from(declared.0.ct_eq(&hash.0)) {
+        return None;
+    }
+    if let Err(ended) = ended(key.disabled, key.expires) {
+        return Some(ended);
+    }
+    let plan = key.plan.to_string();
+    Some(if key.is_refused {
+        AuthenticateError::PlanRefused { plan }
+    } else {
+        AuthenticateError::NoPlan { plan }
+    })
 }
 
 /// What may be shown of a key that nobody knows.
@@ -90,7 +115,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&[u8], AuthenticateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Plan;
+    use crate::catalog::{KeyWithoutPlan, Plan};
     use std::time::Duration;
 
     fn catalog(change: impl FnOnce(&mut Key)) -> Arc<Catalog> {
@@ -157,6 +182,37 @@ mod tests {
             let result = attempt(catalog(|_| ()), &format!("Bearer {key}")).await;
             assert!(matches!(result, Err(AuthenticateError::UnknownKey { .. })));
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_without_a_plan_hears_which_one_is_missing() {
+        let key = |change: fn(&mut KeyWithoutPlan)| {
+            let mut key = KeyWithoutPlan {
+                plan: "gold".into(),
+                is_refused: false,
+                expires: None,
+                disabled: false,
+            };
+            change(&mut key);
+            let mut catalog = Catalog::default();
+            let hash = KeyHash::of(b"My API Key");
+            catalog.keys_without_plan.insert(hash, key);
+            attempt(Arc::new(catalog), "Bearer My API Key")
+        };
+        let missing = key(|_| ()).await;
+        assert!(
+            matches!(&missing, Err(AuthenticateError::NoPlan { plan }) if plan == "gold"),
+            "{missing:?}"
+        );
+        let refused = key(|key| key.is_refused = true).await;
+        assert!(
+            matches!(&refused, Err(AuthenticateError::PlanRefused { plan }) if plan == "gold"),
+            "{refused:?}"
+        );
+        let disabled = key(|key| key.disabled = true).await;
+        assert!(matches!(disabled, Err(AuthenticateError::Disabled)));
+        let expired = key(|key| key.expires = Some(SystemTime::UNIX_EPOCH)).await;
+        assert!(matches!(expired, Err(AuthenticateError::Expired)));
     }
 
     #[tokio::test]

@@ -8,9 +8,14 @@ use std::time::SystemTime;
 
 pub use inferyard_keys::KeyHash;
 
+mod model;
 mod plan;
 
+pub use model::{Model, Stopped};
 pub use plan::{Limits, OnLoss, Plan, Preview, Price, Queue};
+
+/// The scope of names where all models are of one scope: where manifests in files declare them.
+pub const ONE_SCOPE: &str = "";
 
 /// Models, plans and keys at one moment. A new one replaces the old one whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,28 +23,19 @@ pub struct Catalog {
     /// Nothing is known yet: nobody is refused for what this catalog lacks, and all are asked to come
     /// back. Only a router's first catalog may say so.
     pub pending: bool,
-    /// Served models, by canonical name.
+    /// Declared models, by id.
     pub models: BTreeMap<Arc<str>, Arc<Model>>,
-    /// Canonical names by alias. An alias goes before a model of the same name: that one ends what it has begun, and
-    /// gets nothing new.
-    pub aliases: BTreeMap<Arc<str>, Arc<str>>,
+    /// The names and aliases by which callers reach models, by scope: ids of models. A plan says in which scopes its
+    /// callers' names are looked up.
+    pub names: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<str>>>,
     /// Keys, by the SHA-256 of their text.
     pub keys: BTreeMap<KeyHash, Arc<Key>>,
-    /// Plans, by name: for keys that a key store holds.
+    /// Keys that are good, but whose plan cannot be used, by the SHA-256 of their text.
+    pub keys_without_plan: BTreeMap<KeyHash, KeyWithoutPlan>,
+    /// Plans, by every name that keys of a key store may give: for those, and for callers without a key.
     pub plans: BTreeMap<Arc<str>, Arc<Plan>>,
     /// Namespaces that cannot be read, and why: for who runs the router.
     pub unread: BTreeMap<Arc<str>, Arc<str>>,
-}
-
-/// A model and where it runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Model {
-    /// Canonical name.
-    pub name: Arc<str>,
-    /// When it was declared, in seconds since the Unix epoch (OpenAI's `created`).
-    pub created: u64,
-    /// Its workers, ready or not; their own state says which.
-    pub workers: Vec<Endpoint>,
 }
 
 /// Where a worker listens for gRPC.
@@ -68,6 +64,19 @@ pub struct Key {
     pub limits: Option<Limits>,
 }
 
+/// What is known of a key whose plan cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyWithoutPlan {
+    /// Name of the plan.
+    pub plan: Arc<str>,
+    /// Whether the plan is there, and is refused because it grants what only the platform's plans may.
+    pub is_refused: bool,
+    /// From then on the key is refused anyway.
+    pub expires: Option<SystemTime>,
+    /// The key is refused anyway.
+    pub disabled: bool,
+}
+
 // === impl Catalog ===
 
 impl Catalog {
@@ -80,11 +89,40 @@ impl Catalog {
         }
     }
 
-    /// The model of this name or alias.
+    /// Adds a model, and the names by which it is reached in a scope. Its own name is one only if it is listed.
+    pub fn add(
+        &mut self,
+        scope: &Arc<str>,
+        model: Model,
+        names: impl IntoIterator<Item = Arc<str>>,
+    ) {
+        let scope = self.names.entry(Arc::clone(scope)).or_default();
+        scope.extend(names.into_iter().map(|name| (name, Arc::clone(&model.id))));
+        self.models.insert(Arc::clone(&model.id), Arc::new(model));
+    }
+
+    /// The model that a caller on this plan reaches by a name or alias. What the plan does not allow is as unknown as
+    /// what does not exist.
     #[must_use]
-    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
-        let aliased = self.aliases.get(name);
-        self.models.get(aliased.map_or(name, |name| name))
+    pub fn model(&self, plan: &Plan, name: &str) -> Option<&Arc<Model>> {
+        let mut scopes = plan.scopes.iter();
+        let id = scopes.find_map(|scope| self.names.get(scope)?.get(name))?;
+        self.models.get(id).filter(|model| plan.allows(model))
+    }
+
+    /// All names and aliases by which a caller on this plan reaches models, sorted.
+    #[must_use]
+    pub fn reached(&self, plan: &Plan) -> BTreeMap<&Arc<str>, &Arc<Model>> {
+        let scopes = plan.scopes.iter().filter_map(|scope| self.names.get(scope));
+        let mut ids = BTreeMap::new();
+        for (name, id) in scopes.flatten() {
+            // The first scope that has a name decides, also where the plan does not allow what it finds.
+            ids.entry(name).or_insert(id);
+        }
+        let models = ids
+            .into_iter()
+            .filter_map(|(name, id)| Some((name, self.models.get(id)?)));
+        models.filter(|(_, model)| plan.allows(model)).collect()
     }
 }
 
@@ -128,3 +166,6 @@ impl std::str::FromStr for Endpoint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

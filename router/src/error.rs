@@ -1,28 +1,28 @@
 //! The error table: here alone a step's failure gets a status, a type, a code and a public text.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::limit::Reading;
 use crate::read::ReadError;
 
 mod accept;
+mod authenticate;
 mod limits;
 mod place;
 mod read;
 mod row;
 mod steps;
+mod stopped;
 
 use row::Row;
 pub(crate) use steps::{
     AcceptError, AuthenticateError, OrganizationError, PlaceError, ReceiveError, ReserveError,
     StreamError, Unreadable,
 };
+pub(crate) use stopped::StoppedError;
 
-/// What the key page of the documentation says to everybody without a key.
-const SET_THE_KEY: &str = "Check that your API key is set and sent as a Bearer token, in the header \
-                           `Authorization: Bearer YOUR_KEY`.";
 /// The longest text of a worker that goes on to the caller.
 const LONGEST_MESSAGE: usize = 1_000;
 
@@ -38,6 +38,8 @@ pub(crate) enum Error {
     Receive(#[from] ReceiveError),
     /// The body is not a request that can be served.
     Read(#[from] ReadError),
+    /// The model gets no workers.
+    Stopped(#[from] StoppedError),
     /// A limit does not allow it.
     Reserve(#[from] ReserveError),
     /// No worker can take it.
@@ -73,9 +75,11 @@ impl Error {
         match self {
             Self::Receive(_) | Self::Read(_) | Self::Reserve(_) => true,
             Self::Stream(error) => error.is_of_the_caller(),
-            Self::Accept(_) | Self::Authenticate(_) | Self::Place(_) | Self::Organization(_) => {
-                false
-            }
+            Self::Accept(_)
+            | Self::Authenticate(_)
+            | Self::Stopped(_)
+            | Self::Place(_)
+            | Self::Organization(_) => false,
         }
     }
 
@@ -100,75 +104,15 @@ impl Error {
     fn row(&self) -> Row<'_> {
         match self {
             Self::Accept(error) => accept::row(error),
-            Self::Authenticate(error) => authenticate(error),
+            Self::Authenticate(error) => authenticate::row(error),
             Self::Receive(error) => receive(error),
             Self::Read(error) => read::row(error),
+            Self::Stopped(error) => stopped::row(error),
             Self::Reserve(error) => limits::reserve(error),
             Self::Place(error) => place::row(error),
             Self::Stream(error) => stream(error),
             Self::Organization(error) => organization(error),
         }
-    }
-}
-
-fn authenticate(error: &AuthenticateError) -> Row<'_> {
-    const WRONG: Option<&str> = Some("invalid_api_key");
-    let (code, label, message) = match error {
-        AuthenticateError::NoKey => (
-            None,
-            "no_key",
-            format!(
-                "You didn't provide an API key. You need to provide your API key in an \
-                 Authorization header using Bearer auth. {SET_THE_KEY}"
-            ),
-        ),
-        AuthenticateError::NotBearer => (
-            None,
-            "not_bearer",
-            format!("The Authorization header does not hold a Bearer token. {SET_THE_KEY}"),
-        ),
-        AuthenticateError::UnknownKey { masked } => (
-            WRONG,
-            "unknown_key",
-            format!("Incorrect API key provided: {masked}. {SET_THE_KEY}"),
-        ),
-        AuthenticateError::Expired => (
-            WRONG,
-            "expired_key",
-            "Your API key has expired. Ask whoever gave it to you for a new one.".to_owned(),
-        ),
-        AuthenticateError::Disabled => (
-            WRONG,
-            "disabled_key",
-            "Your API key is disabled. Ask whoever gave it to you why.".to_owned(),
-        ),
-        AuthenticateError::NoPlan { plan } => (
-            WRONG,
-            "no_plan",
-            format!(
-                "Your API key is on the plan '{plan}', which does not exist any more. Ask whoever \
-                 gave it to you for one on another plan."
-            ),
-        ),
-        AuthenticateError::StoreAway => {
-            return Row::unavailable(
-                "key_store_unavailable",
-                "1",
-                "Your API key cannot be checked at the moment. Try again in a second.",
-            );
-        }
-        AuthenticateError::Pending => {
-            return Row::unavailable(
-                "router_starting",
-                "1",
-                "The router has just started and does not know yet what is declared. Try again in a second.",
-            );
-        }
-    };
-    Row {
-        code,
-        header: Some((WWW_AUTHENTICATE, "Bearer")),
-        ..Row::invalid(StatusCode::UNAUTHORIZED, label, message)
     }
 }
 

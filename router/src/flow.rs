@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::authenticate::{Caller, authenticate};
 use crate::begin::Beginning;
 use crate::collect::{collect, discard};
-use crate::error::{AcceptError, AuthenticateError, Error, PlaceError, StreamError};
+use crate::error::{AcceptError, AuthenticateError, Error, PlaceError, StoppedError, StreamError};
 use crate::meter::{Content, Meter, Metered};
 use crate::read::{Api, Generation, read};
 use crate::reply::{self, EventBody};
@@ -109,7 +109,8 @@ async fn generate(
             return Err(error);
         }
     };
-    meter.asks_for(&generation.model.name);
+    meter.asks_for(&generation.model.id);
+    StoppedError::check(&generation.model, &generation.requested_model)?;
     let mut generation = address(generation, &caller, accepted);
     let key = &caller.key;
     let suspect = match app.quarantine.admit(&key.account, &generation.request) {

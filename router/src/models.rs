@@ -1,13 +1,11 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`: what the caller's plan may use.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::authenticate::Caller;
 use crate::catalog::Model;
-use crate::error::AcceptError;
+use crate::error::{AcceptError, Error, StoppedError};
 
 /// OpenAI's `list` object.
 #[derive(Serialize)]
@@ -25,35 +23,25 @@ struct Entry<'a> {
     owned_by: &'a str,
 }
 
-/// All models and aliases of the caller, by name.
+/// All models and aliases of the caller, by name. A model that nobody will answer for is left out: clients let people
+/// choose from this list.
 pub(crate) fn list(caller: &Caller, owner: &str) -> Bytes {
-    let catalog = &caller.catalog;
-    let aliases = catalog
-        .aliases
+    let reached = caller.catalog.reached(&caller.key.plan);
+    let data = reached
         .iter()
-        .filter_map(|(alias, name)| Some((alias, catalog.models.get(name)?)));
-    let models = (catalog.models.iter()).filter(|(name, _)| !catalog.aliases.contains_key(*name));
-    let mut data: Vec<_> = models
-        .chain(aliases)
-        .filter(|(_, model)| may_use(caller, model))
+        .filter(|(_, model)| model.halt().is_none())
         .map(|(id, model)| entry(id, model, owner))
         .collect();
-    data.sort_unstable_by_key(|entry| entry.id);
     let object = "list";
     json(&List { object, data })
 }
 
 /// One model of the caller; another's is as unknown as one that does not exist.
-pub(crate) fn one(caller: &Caller, id: &str, owner: &str) -> Result<Bytes, AcceptError> {
-    match caller.catalog.model(id) {
-        Some(model) if may_use(caller, model) => Ok(json(&entry(id, model, owner))),
-        _ => Err(AcceptError::UnknownModel { id: id.to_owned() }),
-    }
-}
-
-fn may_use(caller: &Caller, model: &Arc<Model>) -> bool {
-    let allowed = caller.key.plan.models.as_ref();
-    allowed.is_none_or(|names| names.contains(&model.name))
+pub(crate) fn one(caller: &Caller, id: &str, owner: &str) -> Result<Bytes, Error> {
+    let model = caller.catalog.model(&caller.key.plan, id);
+    let model = model.ok_or_else(|| AcceptError::UnknownModel { id: id.to_owned() })?;
+    StoppedError::check(model, id)?;
+    Ok(json(&entry(id, model, owner)))
 }
 
 fn entry<'a>(id: &'a str, model: &Model, owner: &'a str) -> Entry<'a> {

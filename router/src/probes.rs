@@ -1,7 +1,7 @@
 //! `/healthz` says that the process answers; `/readyz` says whether it can serve, and on the metrics port what is
 //! missing until then.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::catalog::{Catalog, Model, Stopped};
 use crate::place::{Fleet, Standing};
 
 /// How old an answer about models may be.
@@ -18,7 +19,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// What must be there for a router to be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needed {
-    /// A ready worker for every model.
+    /// A ready worker for every model of which workers are wanted.
     EveryModel,
     /// `?any`: a ready worker for one model, so that a model in trouble does not take the healthy ones
     /// out of a load balancer.
@@ -106,9 +107,9 @@ pub(crate) fn details(app: &App, needed: Needed) -> (StatusCode, Bytes) {
     let (catalog, fleet) = (app.catalog(), &app.fleet);
     let mut ready = Vec::new();
     let mut missing = Vec::new();
-    for name in catalog.models.keys() {
-        match missing_workers(fleet, name) {
-            None => ready.push(&**name),
+    for model in wanted(&catalog) {
+        match missing_workers(fleet, model) {
+            None => ready.push(&*model.id),
             Some(model) => missing.push(model),
         }
     }
@@ -157,11 +158,14 @@ impl Readiness {
             return ready;
         }
         let catalog = app.catalog();
-        let mut models = catalog.models.keys();
-        let is_ready = |name: &Arc<str>| app.fleet.crew(name).is_some_and(|crew| crew.is_ready());
+        let is_ready = |model: &Model| {
+            let crew = app.fleet.crew(&model.id);
+            crew.is_some_and(|crew| crew.is_ready())
+        };
+        let any_model = wanted(&catalog).any(is_ready);
         let ready = Ready {
-            every_model: !catalog.models.is_empty() && models.clone().all(is_ready),
-            any_model: models.any(is_ready),
+            every_model: any_model && wanted(&catalog).all(is_ready),
+            any_model,
         };
         *last = Some((Instant::now(), ready));
         ready
@@ -181,9 +185,15 @@ impl Needed {
     }
 }
 
+/// The models that should be served: one that is scaled to 0 is not missing.
+fn wanted(catalog: &Catalog) -> impl Iterator<Item = &Model> {
+    let models = catalog.models.values().map(|model| &**model);
+    models.filter(|model| model.halt() != Some(&Stopped::ScaledToZero))
+}
+
 /// What the workers of a model are doing, unless one is ready.
-fn missing_workers<'a>(fleet: &Fleet, model: &'a str) -> Option<Missing<'a>> {
-    let standings = fleet.crew(model).map(|crew| crew.standings());
+fn missing_workers<'a>(fleet: &Fleet, model: &'a Model) -> Option<Missing<'a>> {
+    let standings = fleet.crew(&model.id).map(|crew| crew.standings());
     let workers: Vec<_> = standings
         .into_iter()
         .flatten()
@@ -195,11 +205,14 @@ fn missing_workers<'a>(fleet: &Fleet, model: &'a str) -> Option<Missing<'a>> {
     let progress = workers.iter().filter_map(|worker| worker.progress);
     let message = match progress.max_by(f32::total_cmp) {
         Some(progress) => format!("loading, {:.0} % done", progress * 100.0),
-        None if workers.is_empty() => "no workers are declared".to_owned(),
-        None => "no worker is ready".to_owned(),
+        None => match model.halt() {
+            Some(Stopped::Refused { reason }) => format!("its declaration is refused: {reason}"),
+            _ if workers.is_empty() => "no workers are declared".to_owned(),
+            _ => "no worker is ready".to_owned(),
+        },
     };
     Some(Missing {
-        model,
+        model: &model.id,
         message,
         workers,
     })

@@ -129,11 +129,7 @@ fn model(
             param: Param::new("model"),
         })?
     };
-    let model = catalog.model(&name).filter(|model| {
-        let allowed = plan.models.as_ref();
-        allowed.is_none_or(|allowed| allowed.contains(&model.name))
-    });
-    match model {
+    match catalog.model(plan, &name) {
         Some(model) => Ok((name.into(), Arc::clone(model))),
         None => Err(ReadError::UnknownModel { model: name }),
     }

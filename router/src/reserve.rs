@@ -56,10 +56,10 @@ pub(crate) async fn reserve(
     if key.is_visitor() && !app.limiter.pool(&key.plan) {
         return Err(pool_exhausted(&key.plan));
     }
-    let model = &generation.model.name;
-    let (lengths, estimates) = (app.fleet.lengths(model), &app.estimates);
+    let model = &generation.model;
+    let (lengths, estimates) = (app.fleet.lengths(&model.id), &app.estimates);
     let template = lengths.template.unwrap_or(0);
-    let estimate = estimates.of(&generation.request, &key.account, model, template);
+    let estimate = estimates.of(&generation.request, &key.account, &model.id, template);
     let mut need = Need::of(&generation.request, &estimate, lengths, key);
     let wanted = Wanted {
         event: beginning(accepted, key, generation).encode_to_vec().into(),
@@ -69,13 +69,13 @@ pub(crate) async fn reserve(
         ..nothing(accepted, key)
     };
     let reservation = app.limiter.reserve(wanted).await;
-    let reservation = reservation.map_err(|error| refused(error, key, model))?;
+    let reservation = reservation.map_err(|error| refused(error, key, &model.name))?;
     need.grant(reservation.money(), &mut generation.request);
     let recount = need.may_be_counted().then(|| Recount {
         need,
         hold: reservation.hold(),
         key: Arc::clone(key),
-        model: Arc::clone(model),
+        model: Arc::clone(&model.name),
     });
     let bill = Bill::new(reservation, Arc::clone(&key.plan), need, estimate);
     Ok(Reserved { bill, recount })
@@ -146,7 +146,7 @@ fn beginning(accepted: &Accepted, key: &Key, generation: &Generation) -> UsageEv
         account: key.account.to_string(),
         key: key.name.to_string(),
         plan: key.plan.name.to_string(),
-        model: generation.model.name.to_string(),
+        model: generation.model.id.to_string(),
         endpoint: accepted.label.to_owned(),
         stream: generation.stream.is_some(),
         price: Some(Price {

@@ -18,13 +18,22 @@ pub(crate) struct Args {
     /// Serve what a cluster declares, and the worker pods in it, instead of manifests in files
     #[arg(long, conflicts_with_all = ["files", "workers", "key_hashes"])]
     pub(super) kubernetes: bool,
-    /// A namespace to serve; with several, plans, keys and accounts are called `namespace/name`
-    /// [default: that of the pod, or of the kubeconfig's context]
+    /// A namespace to serve [default: that of the pod, or of the kubeconfig's context]
     #[arg(long = "namespace", value_name = "NAME", requires = "kubernetes")]
     namespaces: Vec<String>,
     /// Serve all namespaces
     #[arg(long, requires = "kubernetes", conflicts_with = "namespaces")]
     all_namespaces: bool,
+    /// A namespace of those who run the platform; given several times, several. Only Plans there may open other
+    /// namespaces or the preview, set a priority above 0 or a price below the default. Elsewhere plans, keys and
+    /// accounts are called `namespace/name`, which also holds for all of these but the first
+    /// [default: the only namespace that is served, else that of the pod or of the kubeconfig's context]
+    #[arg(
+        long = "platform-namespace",
+        value_name = "NAME",
+        requires = "kubernetes"
+    )]
+    platform_namespaces: Vec<String>,
     /// How to reach the cluster [default: KUBECONFIG, ~/.kube/config or the pod's service account]
     #[arg(long, value_name = "FILE", requires = "kubernetes")]
     kubeconfig: Option<PathBuf>,
@@ -52,6 +61,7 @@ impl Args {
                 (false, true) => Namespaces::Own,
                 (false, false) => Namespaces::Listed(self.namespaces.clone()),
             },
+            platform: self.platform_namespaces.clone(),
             kubeconfig: self.kubeconfig.clone(),
             cache: self.catalog_cache.clone(),
         }

@@ -15,7 +15,7 @@ use super::known::Known;
 use super::object::{Kind, Object};
 
 /// Another layout has another number.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// A file above this size is none of ours.
 const MAX_BYTES: u64 = 1 << 30;
 

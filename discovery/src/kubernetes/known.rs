@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use inferyard_crds::{Claimant, Platform};
+
 use super::meaning::Meaning;
 use super::object::{Id, Kind, Object};
 
 /// Every object that was seen and not seen to go.
 #[derive(Debug)]
 pub(super) struct Known {
-    /// All is in one namespace, so that names need none before them.
-    one_namespace: bool,
+    pub(super) platform: Platform,
     kinds: BTreeMap<Kind, BTreeMap<Id, Entry>>,
 }
 
@@ -26,26 +27,16 @@ pub(super) struct Entry {
 // === impl Known ===
 
 impl Known {
-    pub(super) fn new(one_namespace: bool) -> Self {
+    pub(super) fn new(platform: Platform) -> Self {
         Self {
-            one_namespace,
+            platform,
             kinds: BTreeMap::new(),
-        }
-    }
-
-    /// What plans, accounts and keys are called: two namespaces may use the same name.
-    pub(super) fn called(&self, namespace: &str, name: &str) -> String {
-        if self.one_namespace {
-            name.to_owned()
-        } else {
-            format!("{namespace}/{name}")
         }
     }
 
     /// Takes a version of an object. Whether anything differs now.
     pub(super) fn put(&mut self, kind: Kind, object: Object) -> bool {
         let id = object.id();
-        let called = self.called(&object.namespace, &object.name);
         let entries = self.kinds.entry(kind).or_default();
         let old = entries.get_mut(&id);
         if old
@@ -54,7 +45,7 @@ impl Known {
         {
             return false;
         }
-        match (Meaning::read(kind, &object, &called), old) {
+        match (Meaning::read(kind, &object, &self.platform), old) {
             (Err(problem), Some(old)) if old.stays(kind, &object) => {
                 let problem = Some(problem);
                 let differs = old.problem != problem;
@@ -107,18 +98,23 @@ impl Known {
     pub(super) fn entries(&self, kind: Kind) -> impl Iterator<Item = (&Id, &Entry)> {
         self.kinds.get(&kind).into_iter().flatten()
     }
-
-    /// The oldest first: where two claim the same, it wins.
-    pub(super) fn by_age(&self, kind: Kind) -> Vec<(&Id, &Entry)> {
-        let mut entries: Vec<_> = self.entries(kind).collect();
-        entries.sort_by_key(|(id, entry)| (entry.object.created, *id));
-        entries
-    }
 }
 
 // === impl Entry ===
 
 impl Entry {
+    /// Who it is where several claim the same.
+    pub(super) fn claimant(&self, rank: usize) -> Claimant<'_> {
+        let leaving = matches!(&self.meaning, Some(Meaning::Model(model)) if model.leaving);
+        Claimant {
+            rank,
+            leaving,
+            created: i64::try_from(self.object.created).unwrap_or(i64::MAX),
+            namespace: &self.object.namespace,
+            name: &self.object.name,
+        }
+    }
+
     fn is_well(&self) -> bool {
         self.problem.is_none() && self.meaning.is_some()
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use inferyard_crds::{ApiKeySpec, PlanSpec};
+use inferyard_crds::{ApiKeySpec, PlanSpec, Platform, Reach};
 use inferyard_router::catalog::{Endpoint, Plan};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -18,28 +18,42 @@ const WORKER_PORT: u16 = 50051;
 /// An object that can be linked.
 #[derive(Debug)]
 pub(super) enum Meaning {
-    Model(ModelNames),
+    Model(DeclaredModel),
     Plan {
-        /// Without its models.
+        /// Without its models and scopes.
         plan: Box<Plan>,
         /// As they are written: names or aliases.
         models: Option<Vec<String>>,
+        reach: Reach,
+        /// Why it may not be used.
+        refusal: Option<String>,
     },
     Key(Box<ApiKeySpec>),
     Worker(WorkerPod),
 }
 
-/// What callers name a model.
+/// What counts of a model.
 #[derive(Debug, Deserialize)]
-pub(super) struct ModelNames {
-    pub(super) name: Option<String>,
-    #[serde(default)]
-    pub(super) aliases: Option<Vec<String>>,
+pub(super) struct DeclaredModel {
+    model: ModelNames,
+    scaling: Scaling,
+    /// Why the operator does not carry it out.
+    pub(super) refused: Option<String>,
+    /// It is being deleted.
+    pub(super) leaving: bool,
 }
 
-#[derive(Deserialize)]
-struct ModelSpec {
-    model: ModelNames,
+/// What callers name a model.
+#[derive(Debug, Deserialize)]
+struct ModelNames {
+    name: Option<String>,
+    #[serde(default)]
+    aliases: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Scaling {
+    replicas: Option<i64>,
 }
 
 /// A pod with a worker in it.
@@ -60,8 +74,8 @@ pub(super) struct WorkerPod {
 // === impl Meaning ===
 
 impl Meaning {
-    /// Reads an object; every mistake in it is in the error. `name` is what a plan is called.
-    pub(super) fn read(kind: Kind, object: &Object, name: &str) -> Result<Self, String> {
+    /// Reads an object; every mistake in it is in the error.
+    pub(super) fn read(kind: Kind, object: &Object, platform: &Platform) -> Result<Self, String> {
         match kind {
             Kind::Models => {
                 let mut violations = check_spec(kind.singular(), &object.spec);
@@ -71,22 +85,45 @@ impl Meaning {
                         || found.path.starts_with("spec.model.aliases")
                 });
                 well(violations.into_iter().map(|it| (it.path, it.message)))?;
-                typed(&object.spec).map(|spec: ModelSpec| Self::Model(spec.model))
+                typed(&object.spec).map(Self::Model)
             }
             Kind::Plans => {
                 let spec: PlanSpec = checked(kind, &object.spec)?;
                 let mut mistakes = Vec::new();
                 let mut report = |path: &str, message| mistakes.push((path.to_owned(), message));
-                let plan = plan::plan(name, &spec, None, &mut report);
+                let namespace = &object.namespace;
+                let name = platform.called(namespace, &object.name);
+                let plan = plan::plan(&name, &spec, None, &mut report);
                 well(mistakes)?;
                 Ok(Self::Plan {
                     plan: Box::new(plan),
+                    reach: platform.reach(namespace, &spec),
+                    refusal: platform.refusal(namespace, &spec),
                     models: spec.models,
                 })
             }
             Kind::Keys => checked(kind, &object.spec).map(|spec| Self::Key(Box::new(spec))),
             Kind::Workers => typed(&object.spec).map(Self::Worker),
         }
+    }
+}
+
+// === impl DeclaredModel ===
+
+impl DeclaredModel {
+    /// The canonical name; `own` is that of the resource.
+    pub(super) fn name<'a>(&'a self, own: &'a str) -> &'a str {
+        self.model.name.as_deref().unwrap_or(own)
+    }
+
+    pub(super) fn aliases(&self) -> impl Iterator<Item = &str> {
+        let aliases = self.model.aliases.iter().flatten();
+        aliases.map(String::as_str)
+    }
+
+    /// Whether no worker is wanted.
+    pub(super) fn is_scaled_to_zero(&self) -> bool {
+        self.scaling.replicas == Some(0)
     }
 }
 

@@ -96,10 +96,15 @@ impl Object {
             metadata, mut data, ..
         } = object;
         let spec = match kind {
-            Kind::Models => json!({"model": {
-                "name": data["spec"]["model"]["name"].take(),
-                "aliases": data["spec"]["model"]["aliases"].take(),
-            }}),
+            Kind::Models => json!({
+                "model": {
+                    "name": data["spec"]["model"]["name"].take(),
+                    "aliases": data["spec"]["model"]["aliases"].take(),
+                },
+                "scaling": {"replicas": data["spec"]["scaling"]["replicas"].take()},
+                "refused": refused(metadata.generation, &data["status"]),
+                "leaving": metadata.deletion_timestamp.is_some(),
+            }),
             Kind::Plans => data["spec"].take(),
             Kind::Keys => hashed(data),
             Kind::Workers => {
@@ -140,6 +145,17 @@ fn is_ready(status: &Value) -> bool {
     let conditions = status["conditions"].as_array();
     let mut conditions = conditions.into_iter().flatten();
     conditions.any(|said| said["type"] == "Ready" && said["status"] == "True")
+}
+
+/// Why the operator does not carry out what a model declares now.
+fn refused(generation: Option<i64>, status: &Value) -> Option<&str> {
+    if status["observedGeneration"].as_i64() != generation {
+        return None;
+    }
+    let mut conditions = status["conditions"].as_array()?.iter();
+    let refused =
+        conditions.find(|said| said["type"] == "Accepted" && said["status"] == "False")?;
+    refused["reason"].as_str()
 }
 
 /// The `spec` of a key. The hash that the operator made of a Secret counts as if it were declared.

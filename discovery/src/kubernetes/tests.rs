@@ -5,11 +5,43 @@ mod cluster;
 mod followed;
 mod linked;
 mod renamed;
+mod tenants;
 
 use std::collections::BTreeMap;
 
+use inferyard_crds::Platform;
 use inferyard_router::catalog::Catalog;
 use serde_json::{Value, json};
+
+use super::known::Known;
+use super::link::{Linked, link};
+use super::object::{Kind, Object};
+
+/// Nothing yet, of a cluster whose platform is the namespace `n`.
+fn known() -> Known {
+    Known::new(Platform::new(vec!["n".to_owned()]))
+}
+
+fn put(known: &mut Known, object: Value) -> bool {
+    let kind = match object["kind"].as_str().unwrap() {
+        "ModelDeployment" => Kind::Models,
+        "Plan" => Kind::Plans,
+        "ApiKey" => Kind::Keys,
+        _ => Kind::Workers,
+    };
+    known.put(
+        kind,
+        Object::cut(kind, serde_json::from_value(object).unwrap()),
+    )
+}
+
+fn linked(objects: impl IntoIterator<Item = Value>) -> Linked {
+    let mut known = known();
+    for object in objects {
+        put(&mut known, object);
+    }
+    link(&known)
+}
 
 /// A hash of a key, one for each digit.
 fn hash(digit: char) -> String {

@@ -5,26 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferyard_crds::{
-    HALF_A_PRICE, Limits as LimitsResource, NO_BUDGET, PlanSpec, Preview as PreviewResource,
-    Price as PriceResource, Queue as QueueResource, TWO_PRICES, WAIT_RANGE, WhenRedisIsLost,
-    seconds,
+    HALF_A_PRICE, Limits as LimitsResource, NO_BUDGET, OF_A_DOLLAR, OF_A_PRICE, PlanSpec,
+    Preview as PreviewResource, Price as PriceResource, Queue as QueueResource, TWO_PRICES,
+    WAIT_RANGE, WhenRedisIsLost, seconds,
 };
-use inferyard_router::catalog::{Limits, OnLoss, Plan, Preview, Price, Queue};
+use inferyard_router::catalog::{Limits, ONE_SCOPE, OnLoss, Plan, Preview, Price, Queue};
 
 use crate::mistake::Report;
-
-/// Decimals of a dollar down to a nano-dollar.
-const OF_A_DOLLAR: usize = 9;
-
-/// Decimals of a price per million tokens down to a nano-dollar per token.
-const OF_A_PRICE: usize = 3;
 
 /// Seconds that a request may wait at most.
 const LONGEST_WAITS: std::ops::RangeInclusive<u64> = 1..=600;
 
 const IN_RANGE: &str = "should be in the range of the schema";
 
-/// A plan, with the canonical names of its models.
+/// A plan, with the ids of its models. Where there are several scopes, whoever knows them sets its own.
 pub(crate) fn plan(
     name: &str,
     spec: &PlanSpec,
@@ -41,6 +35,7 @@ pub(crate) fn plan(
     };
     Plan {
         name: name.into(),
+        scopes: vec![ONE_SCOPE.into()],
         models,
         priority: spec.priority,
         weight: spec.weight.try_into().expect(IN_RANGE),
@@ -123,12 +118,8 @@ fn price(plan: &str, declared: &PriceResource) -> Result<Price, &'static str> {
     }
 }
 
-/// A decimal number times ten to the power of `decimals`, exactly. The schema's pattern has bound its
-/// digits on both sides of the point.
 fn decimal(text: &str, decimals: usize) -> u64 {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    format!("{whole}{fraction:0<decimals$}")
-        .parse()
+    inferyard_crds::decimal(text, decimals)
         .expect("a decimal should match the pattern of the schema")
 }
 
@@ -137,20 +128,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn money_is_exact() {
-        for (text, decimals, expected) in [
-            ("25.00", OF_A_DOLLAR, 25_000_000_000),
-            ("25", OF_A_DOLLAR, 25_000_000_000),
-            ("0.1", OF_A_DOLLAR, 100_000_000),
-            ("0.000000001", OF_A_DOLLAR, 1),
-            ("9999999.999999999", OF_A_DOLLAR, 9_999_999_999_999_999),
-            ("0.00", OF_A_DOLLAR, 0),
-            ("5", OF_A_PRICE, 5_000),
-            ("0.30", OF_A_PRICE, 300),
-            ("0.001", OF_A_PRICE, 1),
-            ("999999.999", OF_A_PRICE, 999_999_999),
-        ] {
-            assert_eq!(decimal(text, decimals), expected, "{text}");
-        }
+    fn the_price_that_tenants_must_ask_is_the_default_one() {
+        let declared = decimal(inferyard_crds::DEFAULT_PRICE, OF_A_PRICE);
+        assert_eq!(declared, Price::DEFAULT);
     }
 }

@@ -86,7 +86,13 @@ fn resources_become_models_plans_and_keys() {
         Some(UNIX_EPOCH + Duration::from_hours(525_960))
     );
     let catalog = manifests.catalog(&BTreeMap::new(), []);
-    assert_eq!(catalog.model("other").unwrap().name, model.name);
+    assert_eq!(
+        catalog
+            .model(&manifests.default_plan(), "other")
+            .unwrap()
+            .name,
+        model.name
+    );
 }
 
 #[test]

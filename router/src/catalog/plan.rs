@@ -4,12 +4,16 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{Model, ONE_SCOPE};
+
 /// What the keys of a plan may do. Its limits bind an account, over all its keys on this plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Name of the plan.
     pub name: Arc<str>,
-    /// Canonical names of the models it may use; `None`: all.
+    /// The scopes in which names of models are looked up, one after the other.
+    pub scopes: Vec<Arc<str>>,
+    /// Ids of the models it may use; `None`: all in its scopes.
     pub models: Option<Vec<Arc<str>>>,
     /// Whose requests wait less, in the router and in a worker: the higher goes first.
     pub priority: i32,
@@ -150,6 +154,7 @@ impl Plan {
         let price = Price::DEFAULT;
         Self {
             name: name.into(),
+            scopes: vec![ONE_SCOPE.into()],
             models: None,
             priority: 0,
             weight: 100,
@@ -161,6 +166,12 @@ impl Plan {
             shadow: false,
             preview: None,
         }
+    }
+
+    /// Whether a model in its scopes may be used.
+    pub(crate) fn allows(&self, model: &Model) -> bool {
+        let allowed = self.models.as_ref();
+        allowed.is_none_or(|ids| ids.contains(&model.id))
     }
 }
 

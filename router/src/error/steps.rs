@@ -93,6 +93,12 @@ pub(crate) enum AuthenticateError {
         /// Its name.
         plan: String,
     },
+    /// The key is good, but its plan grants what only the platform's plans may.
+    #[error("a key on the plan {plan}, which is refused")]
+    PlanRefused {
+        /// Its name.
+        plan: String,
+    },
     /// Whether there is such a key cannot be found out at the moment.
     #[error("the key store cannot be reached")]
     StoreAway,

@@ -9,6 +9,7 @@ use inferyard_proto::worker::v1::{Failed, Usage};
 use serde_json::Value;
 
 use super::*;
+use crate::catalog::{Model, Stopped};
 
 const ID: &str = "req_0123456789abcdef0123456789abcdef";
 
@@ -101,7 +102,16 @@ fn the_key() {
     check(AuthenticateError::Expired, wrong, bearer, "has expired");
     check(AuthenticateError::Disabled, wrong, bearer, "is disabled");
     let plan = "gold".to_owned();
-    check(AuthenticateError::NoPlan { plan }, wrong, bearer, "'gold'");
+    let missing = "'gold', which does not exist any more";
+    check(AuthenticateError::NoPlan { plan }, wrong, bearer, missing);
+    let plan = "gold".to_owned();
+    let refused = "'gold', which is refused here";
+    check(
+        AuthenticateError::PlanRefused { plan },
+        wrong,
+        bearer,
+        refused,
+    );
 }
 
 #[test]
@@ -165,6 +175,34 @@ fn no_worker() {
         Some(("retry-after", "1")),
         "",
     );
+}
+
+#[test]
+fn a_model_that_waits_for_a_change_is_not_asked_again() {
+    let never = Some(("x-should-retry", "false"));
+    for (why, code, said) in [
+        (
+            Stopped::ScaledToZero,
+            "model_stopped",
+            "scaled to 0 workers",
+        ),
+        (
+            Stopped::Refused {
+                reason: "NameTaken".into(),
+            },
+            "model_refused",
+            "`qwen` is not served, because its declaration is refused (NameTaken)",
+        ),
+    ] {
+        let model = Model {
+            stopped: Some(why),
+            ..Model::new("m", 0)
+        };
+        let error = || StoppedError::check(&model, "qwen").unwrap_err();
+        check(error(), (503, UNAVAILABLE, Some(code), None), never, said);
+        let response = Error::from(error()).response(ID);
+        assert!(!response.headers().contains_key("retry-after"));
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::recorder::Recorder;
 use super::worker::Worker;
-use crate::catalog::Endpoint;
+use crate::catalog::{Endpoint, Model};
 use crate::error::PlaceError;
 
 mod line;
@@ -22,7 +22,10 @@ use line::Waiting;
 
 /// The workers of one model.
 pub(crate) struct Crew {
+    /// The id of the model.
     model: Arc<str>,
+    /// What the workers call it.
+    name: Arc<str>,
     began: Instant,
     recorder: Option<Arc<Recorder>>,
     inner: Mutex<Inner>,
@@ -51,23 +54,29 @@ struct Inner {
 impl Crew {
     /// Nobody yet; moments are counted from `began`.
     pub(super) fn new(
-        model: Arc<str>,
+        model: &Model,
         began: Instant,
         seed: u64,
         recorder: Option<Arc<Recorder>>,
     ) -> Self {
         let inner = Inner {
-            pool: Pool::new(Arc::clone(&model), Weights::default(), seed),
+            pool: Pool::new(Arc::clone(&model.id), Weights::default(), seed),
             workers: HashMap::new(),
             line: Line::default(),
             waiting: HashMap::new(),
         };
         Self {
-            model,
+            model: Arc::clone(&model.id),
+            name: Arc::clone(&model.name),
             began,
             recorder,
             inner: Mutex::new(inner),
         }
+    }
+
+    /// Whether it is of this model, and its workers still call it by the same name.
+    pub(super) fn serves(&self, model: &Model) -> bool {
+        (&self.model, &self.name) == (&model.id, &model.name)
     }
 
     /// Takes in new workers, and lets go of those that are not named any longer: their answers go on.
@@ -113,7 +122,11 @@ impl Crew {
     }
 
     /// A worker said how it is.
-    pub(super) fn state(&self, worker: WorkerId, state: State) -> Result<(), Gap> {
+    pub(super) fn state(&self, worker: WorkerId, mut state: State) -> Result<(), Gap> {
+        if *state.model == *self.name {
+            // The pool, and recordings of it, know models by their ids.
+            (*self.model).clone_into(&mut state.model);
+        }
         let mut inner = self.lock();
         let now = self.now();
         self.record(now, |recorder| Event::State {

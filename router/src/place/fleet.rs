@@ -19,7 +19,7 @@ use crate::catalog::Catalog;
 
 type Crews = HashMap<Arc<str>, Arc<Crew>>;
 
-/// Every worker, by the model it is named for.
+/// Every worker, by the id of the model it is named for.
 pub(crate) struct Fleet {
     by_model: ArcSwap<Crews>,
     began: Instant,
@@ -57,11 +57,11 @@ impl Fleet {
     pub(crate) fn update(&self, catalog: &Catalog) {
         let old = self.by_model.load();
         let mut crews = Crews::with_capacity(catalog.models.len());
-        for (name, model) in &catalog.models {
-            let crew = old.get(name).cloned();
+        for (id, model) in &catalog.models {
+            let crew = old.get(id).filter(|crew| crew.serves(model)).cloned();
             let new = || {
                 let recorder = self.recorder.clone();
-                Arc::new(Crew::new(Arc::clone(name), self.began, self.seed, recorder))
+                Arc::new(Crew::new(model, self.began, self.seed, recorder))
             };
             let crew = crew.unwrap_or_else(new);
             crew.update(&model.workers, |crew, id, endpoint| {
@@ -73,10 +73,10 @@ impl Fleet {
                     .spawn(async move { following.run_until_cancelled(task).await });
                 worker
             });
-            crews.insert(Arc::clone(name), crew);
+            crews.insert(Arc::clone(id), crew);
         }
-        for (name, crew) in old.iter() {
-            if !crews.contains_key(name) {
+        for (id, crew) in old.iter() {
+            if !crews.get(id).is_some_and(|kept| Arc::ptr_eq(kept, crew)) {
                 crew.disband();
             }
         }

@@ -15,6 +15,7 @@ use crate::reserve::Estimate;
 /// A request that looks for a worker.
 pub(crate) struct Seeker {
     pub(super) request: RequestId,
+    /// Its id.
     pub(super) model: Arc<str>,
     pub(super) work: Work,
     pub(super) claim: Arc<Claim>,
@@ -46,7 +47,7 @@ impl Seeker {
         };
         Self {
             request,
-            model: Arc::clone(&generation.model.name),
+            model: Arc::clone(&generation.model.id),
             work: work(&generation.request, estimate),
             claim: Arc::new(claim),
             max_wait: plan.queue.max_wait,

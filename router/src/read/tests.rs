@@ -9,23 +9,16 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::catalog::ONE_SCOPE;
 use crate::error::Error;
 
 fn catalog() -> Catalog {
-    let model = |name: &str| {
-        let model = Model {
-            name: name.into(),
-            created: 0,
-            workers: Vec::new(),
-        };
-        (name.into(), Arc::new(model))
-    };
-    Catalog {
-        pending: false,
-        models: [model("demo"), model("other")].into(),
-        aliases: [("alias".into(), "demo".into())].into(),
-        ..Catalog::default()
+    let mut catalog = Catalog::default();
+    for (model, names) in [("demo", &["demo", "alias"][..]), ("other", &["other"])] {
+        let names = names.iter().map(|&name| name.into());
+        catalog.add(&ONE_SCOPE.into(), Model::new(model, 0), names);
     }
+    catalog
 }
 
 fn plan(models: Option<&[&str]>) -> Plan {

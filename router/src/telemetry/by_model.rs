@@ -82,13 +82,8 @@ mod tests {
 
     fn catalog(names: &[&str]) -> Catalog {
         let models = names.iter().map(|name| {
-            let name: Arc<str> = (*name).into();
-            let model = Model {
-                name: Arc::clone(&name),
-                created: 0,
-                workers: Vec::new(),
-            };
-            (name, Arc::new(model))
+            let model = Model::new(name, 0);
+            (Arc::clone(&model.id), Arc::new(model))
         });
         Catalog {
             models: models.collect(),

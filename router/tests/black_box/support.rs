@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash, Model, Plan};
+use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash, Model, ONE_SCOPE, Plan};
 use inferyard_router::{Config, LimitStore, Router, RunError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -177,14 +177,6 @@ pub(crate) fn request_with(key: &str, method: &str, path: &str, body: &str) -> V
 
 /// The model `m` (alias `alias`) on these workers, and `org/other` on none.
 pub(crate) fn catalog(workers: Vec<Endpoint>) -> Catalog {
-    let model = |name: &str, workers| {
-        let model = Model {
-            name: name.into(),
-            created: 1_700_000_000,
-            workers,
-        };
-        (Arc::from(name), Arc::new(model))
-    };
     let plan = |models| {
         Arc::new(Plan {
             models,
@@ -211,14 +203,17 @@ pub(crate) fn catalog(workers: Vec<Endpoint>) -> Catalog {
     key(EXPIRED_KEY, plan(None), |key| {
         key.expires = Some(std::time::UNIX_EPOCH);
     });
-    Catalog {
-        pending: false,
-        models: BTreeMap::from([model("m", workers)]),
-        aliases: BTreeMap::from([("alias".into(), "m".into())]),
+    let mut catalog = Catalog {
         keys,
         plans: BTreeMap::from([("plan".into(), plan(None))]),
-        unread: BTreeMap::new(),
-    }
+        ..Catalog::default()
+    };
+    let model = Model {
+        workers,
+        ..Model::new("m", 1_700_000_000)
+    };
+    catalog.add(&ONE_SCOPE.into(), model, ["m".into(), "alias".into()]);
+    catalog
 }
 
 /// Adds a key of its own account, on a plan of its own.
@@ -254,12 +249,8 @@ fn replan(catalog: &mut Catalog, change: impl FnOnce(&mut Plan)) {
 /// The same with a second model that has no workers.
 pub(crate) fn two_models(workers: Vec<Endpoint>) -> Catalog {
     let mut catalog = catalog(workers);
-    let other = Model {
-        name: "org/other".into(),
-        created: 1_700_000_001,
-        workers: vec![],
-    };
-    catalog.models.insert("org/other".into(), Arc::new(other));
+    let other = Model::new("org/other", 1_700_000_001);
+    catalog.add(&ONE_SCOPE.into(), other, ["org/other".into()]);
     catalog
 }
 

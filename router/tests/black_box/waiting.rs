@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferyard_proto::worker::v1::generate_request::Prompt;
-use inferyard_router::catalog::Model;
+use inferyard_router::catalog::{Model, ONE_SCOPE};
 
 use crate::support::{
     Call, Connection, STREAMED, ScriptedWorker, TestRouter, WHOLE, add_key, catalog, eventually,
@@ -227,13 +227,9 @@ async fn nobody_waits_for_a_model_that_is_gone() {
     waiting(&router, 7, 1).await;
     let mut without = catalog(vec![]);
     without.models.clear();
-    let other = Model {
-        name: "another".into(),
-        created: 1,
-        workers: vec![],
-    };
-    without.models.insert("another".into(), Arc::new(other));
-    without.aliases.clear();
+    without.names.clear();
+    let other = Model::new("another", 1);
+    without.add(&ONE_SCOPE.into(), other, ["another".into()]);
     router.catalog.send_replace(Arc::new(without));
     let answer = client.answer().await;
     let (status, code, _) = answer.error();

@@ -1,15 +1,17 @@
-//! The workers of a `ModelDeployment` by the name that they serve: after a new name was declared, old workers go on
-//! with the one before it.
+//! A model that got a new name: as long as workers from before it are there, the old name leads to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use inferyard_router::catalog::Endpoint;
+use inferyard_crds::Claimant;
+use inferyard_router::catalog::{Endpoint, Model};
 
-use super::super::meaning::WorkerPod;
-use super::super::object::Id;
+use super::Linked;
+use super::models::Owners;
+use crate::kubernetes::known::Known;
+use crate::kubernetes::meaning::WorkerPod;
 
-/// The workers of one `ModelDeployment`; without a name: of the declared one.
+/// The workers of one `ModelDeployment` by the name that they serve; without a name: the declared one.
 #[derive(Debug, Default)]
 pub(super) struct Workers(BTreeMap<Option<String>, Served>);
 
@@ -22,15 +24,15 @@ pub(super) struct Served {
 
 /// A name that is not declared any longer, and whose workers are there still.
 #[derive(Debug)]
-pub(super) struct Former {
-    pub(super) owner: Id,
-    pub(super) name: Arc<str>,
+pub(super) struct Former<'a> {
+    /// The `ModelDeployment`.
+    owner: Claimant<'a>,
+    name: String,
     /// The name in its place.
-    pub(super) declared: Arc<str>,
-    pub(super) created: u64,
-    pub(super) workers: BTreeSet<Endpoint>,
+    declared: &'a str,
+    workers: BTreeSet<Endpoint>,
     /// More of its workers are ready than of the declared name.
-    pub(super) is_ahead: bool,
+    is_ahead: bool,
 }
 
 // === impl Workers ===
@@ -57,22 +59,77 @@ impl Workers {
     }
 
     /// What is left: names from before.
-    pub(super) fn former(
+    pub(super) fn former<'a>(
         self,
-        owner: &Id,
-        declared: &str,
-        created: u64,
+        owner: Claimant<'a>,
+        declared: &'a str,
         own: &Served,
-    ) -> impl Iterator<Item = Former> {
+    ) -> impl Iterator<Item = Former<'a>> {
         self.0.into_iter().filter_map(move |(name, served)| {
             Some(Former {
-                owner: owner.clone(),
-                name: name?.into(),
-                declared: declared.into(),
-                created,
+                owner,
+                name: name?,
+                declared,
                 workers: served.endpoints,
                 is_ahead: served.ready > own.ready,
             })
         })
+    }
+}
+
+// === impl Linked ===
+
+impl Linked {
+    /// Keeps the models of former names: what another model declares by now is not kept, and of several former ones
+    /// the first has the name.
+    pub(super) fn keep(&mut self, known: &Known, mut former: Vec<Former<'_>>, owners: &Owners<'_>) {
+        former.sort_by_key(|former| former.owner);
+        for former in former {
+            self.keep_one(known, former, owners);
+        }
+    }
+
+    /// Where the name is an alias now, it leads to the old workers as long as more of them are ready than of the new
+    /// ones.
+    fn keep_one(&mut self, known: &Known, former: Former<'_>, owners: &Owners<'_>) {
+        let Claimant {
+            namespace, name, ..
+        } = former.owner;
+        let declared_by = owners.get(&(namespace, former.name.as_str()));
+        if declared_by.is_some_and(|owner| !owner.is(namespace, name)) {
+            return;
+        }
+        let is_alias = declared_by.is_some();
+        let namespace: Arc<str> = namespace.into();
+        let names = self
+            .catalog
+            .names
+            .entry(Arc::clone(&namespace))
+            .or_default();
+        if !is_alias && names.contains_key(former.name.as_str()) {
+            return;
+        }
+        let called: Arc<str> = former.name.as_str().into();
+        let id: Arc<str> = known.platform.model_id(&namespace, &former.name).into();
+        let own = owners[&(former.owner.namespace, former.declared)];
+        if own.is(&namespace, name)
+            && let Some(declared) = names.get(former.declared)
+        {
+            for (one, other) in [(declared, &id), (&id, declared)] {
+                let alike = self.alike.entry(Arc::clone(one)).or_default();
+                alike.push(Arc::clone(other));
+            }
+        }
+        if !is_alias {
+            self.former
+                .push((Arc::clone(&namespace), Arc::clone(&called)));
+        }
+        let leads = !is_alias || former.is_ahead;
+        let model = Model {
+            workers: former.workers.into_iter().collect(),
+            id,
+            ..Model::new(&called, u64::try_from(former.owner.created).unwrap_or(0))
+        };
+        self.catalog.add(&namespace, model, leads.then_some(called));
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inferyard_router::catalog::Catalog;
+use inferyard_router::catalog::{Catalog, KeyHash, Stopped};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{addresses, key, model, plan, pod, with};
+use super::{addresses, hash, key, model, plan, pod, with};
 use crate::kubernetes::follow::Pace;
 use crate::kubernetes::object::Kind;
 use crate::kubernetes::{Kubernetes, Metrics, Namespaces, Settings};
@@ -176,17 +176,72 @@ async fn until_workers(catalogs: &mut watch::Receiver<Arc<Catalog>>, ips: &[&str
     begin.elapsed()
 }
 
-#[tokio::test]
-async fn a_real_cluster_is_followed_over_a_cut_and_a_stale_connection() {
+/// How to reach the cluster; `None`: there is none, which is said.
+async fn config() -> Option<Config> {
     let Some(path) = std::env::var_os("INFERYARD_TEST_KUBECONFIG") else {
         eprintln!("SKIPPED: INFERYARD_TEST_KUBECONFIG names no cluster");
-        return;
+        return None;
     };
     let file = Kubeconfig::read_from(PathBuf::from(path)).unwrap();
     let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(file, &options)
-        .await
-        .unwrap();
+    let config = Config::from_custom_kubeconfig(file, &options).await;
+    Some(config.unwrap())
+}
+
+#[tokio::test]
+async fn two_namespaces_of_a_real_cluster_keep_their_names() {
+    let Some(config) = config().await else {
+        return;
+    };
+    let client = Client::try_from(config).unwrap();
+    let home = Cluster::prepare(client.clone()).await;
+    let team = Cluster::prepare(client.clone()).await;
+    for (cluster, digit) in [(&home, '1'), (&team, '2')] {
+        cluster.create(Kind::Models, demo()).await;
+        cluster.create(Kind::Plans, plan("p", 1, &json!({}))).await;
+        cluster.create(Kind::Keys, key("k", 1, "p", digit)).await;
+    }
+    let greedy = json!({"priority": 1000, "namespaceSelector": {"any": true}});
+    team.create(Kind::Plans, plan("top", 1, &greedy)).await;
+    team.create(Kind::Keys, key("greedy", 1, "top", '3')).await;
+    let zero = with(demo(), "/metadata/name", json!("zero"));
+    let zero = with(zero, "/spec/scaling", json!({"replicas": 0}));
+    team.create(Kind::Models, zero).await;
+    let settings = Settings {
+        namespaces: Namespaces::Listed(vec![home.namespace.clone(), team.namespace.clone()]),
+        platform: vec![home.namespace.clone()],
+        kubeconfig: None,
+        cache: None,
+    };
+    let follower = Kubernetes::new(client, settings, Metrics::default(), Pace::USUAL);
+    let (sender, mut catalogs) = watch::channel(Arc::new(Catalog::pending()));
+    let shutdown = CancellationToken::new();
+    let run = tokio::spawn(follower.run(sender, shutdown.clone()));
+    let known = catalogs.wait_for(|catalog| !catalog.pending);
+    let catalog = timeout(MINUTE, known).await.unwrap().unwrap().clone();
+    let found = |digit, name| {
+        let hash = KeyHash::parse(&hash(digit)).unwrap();
+        let plan = &catalog.keys.get(&hash)?.plan;
+        catalog.model(plan, name).map(|model| model.id.to_string())
+    };
+    assert_eq!(found('1', "m").as_deref(), Some("m"));
+    assert_eq!(found('2', "m"), Some(format!("m@{}", team.namespace)));
+    assert_eq!((found('1', "zero"), found('3', "m")), (None, None));
+    let refused = catalog.keys_without_plan.values().next().unwrap();
+    assert!(refused.is_refused && &*refused.plan == "top");
+    let zero = &catalog.models[&*format!("zero@{}", team.namespace)];
+    assert_eq!(zero.halt(), Some(&Stopped::ScaledToZero));
+    shutdown.cancel();
+    run.await.unwrap();
+    home.end().await;
+    team.end().await;
+}
+
+#[tokio::test]
+async fn a_real_cluster_is_followed_over_a_cut_and_a_stale_connection() {
+    let Some(config) = config().await else {
+        return;
+    };
     let cluster = Cluster::prepare(Client::try_from(config.clone()).unwrap()).await;
     cluster.create(Kind::Models, demo()).await;
     cluster.create(Kind::Plans, plan("p", 1, &json!({}))).await;
@@ -203,6 +258,7 @@ async fn a_real_cluster_is_followed_over_a_cut_and_a_stale_connection() {
     through.cluster_url = format!("https://{}", proxy.address).parse().unwrap();
     let settings = Settings {
         namespaces: Namespaces::Listed(vec![cluster.namespace.clone()]),
+        platform: Vec::new(),
         kubeconfig: None,
         cache: None,
     };

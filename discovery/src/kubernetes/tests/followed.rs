@@ -37,6 +37,7 @@ impl Followed {
         let metrics = Metrics::default();
         let settings = Settings {
             namespaces,
+            platform: Vec::new(),
             kubeconfig: None,
             cache,
         };
@@ -398,7 +399,7 @@ async fn written(file: &Path, text: &str) {
 #[tokio::test]
 async fn a_cache_that_cannot_be_read_is_no_obstacle() {
     let folder = tempfile::tempdir().unwrap();
-    for text in ["", "{", r#"{"version":2,"objects":{}}"#] {
+    for text in ["", "{", r#"{"version":1,"objects":{}}"#] {
         let file = folder.path().join("catalog");
         std::fs::write(&file, text).unwrap();
         let mut followed = Followed::with(&api(), Namespaces::Own, Some(file.clone()));
@@ -415,8 +416,8 @@ async fn a_cache_that_cannot_be_read_is_no_obstacle() {
 #[tokio::test]
 async fn only_the_named_namespaces_count() {
     let api = api();
-    let spec = json!({"plan": "p", "hash": hash('9')});
     for namespace in ["a", "b"] {
+        let spec = json!({"plan": "p", "hash": hash(namespace.chars().next().unwrap())});
         api.put(resource("Plan", namespace, "p", 1, &json!({})));
         api.put(resource("ApiKey", namespace, "k", 1, &spec));
     }
@@ -425,15 +426,21 @@ async fn only_the_named_namespaces_count() {
         (Namespaces::Listed(vec!["a".into()]), vec!["p"]),
         (
             Namespaces::Listed(vec!["n".into(), "a".into(), "n".into()]),
-            vec!["a/p", "n/p"],
+            vec!["a/p", "p"],
         ),
-        (Namespaces::All, vec!["a/p", "b/p", "n/p"]),
+        (Namespaces::All, vec!["a/p", "b/p", "p"]),
     ] {
         let mut followed = Followed::with(&api, namespaces, None);
         followed.until(|catalog| !catalog.pending).await;
         let catalog = followed.catalogs.borrow().clone();
-        let known: Vec<_> = catalog.plans.keys().map(|name| &**name).collect();
+        let keys = catalog.keys.values();
+        let mut known: Vec<_> = keys.map(|key| &*key.plan.name).collect();
+        known.sort_unstable();
         assert_eq!(known, plans);
+        assert!(
+            catalog.plans.values().all(|plan| &*plan.name == "p"),
+            "only the platform's"
+        );
         followed.end().await;
     }
 }

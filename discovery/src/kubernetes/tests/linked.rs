@@ -2,34 +2,14 @@
 
 use std::time::SystemTime;
 
-use inferyard_router::catalog::KeyHash;
+use inferyard_router::catalog::{KeyHash, Stopped};
 use serde_json::{Value, json};
 
-use super::{addresses, hash, key, model, named_model, plan, pod, resource, with};
-use crate::kubernetes::known::Known;
+use super::{
+    addresses, hash, key, known, linked, model, named_model, plan, pod, put, resource, with,
+};
 use crate::kubernetes::link::{Linked, link};
 use crate::kubernetes::object::{Kind, Object};
-
-fn put(known: &mut Known, object: Value) -> bool {
-    let kind = match object["kind"].as_str().unwrap() {
-        "ModelDeployment" => Kind::Models,
-        "Plan" => Kind::Plans,
-        "ApiKey" => Kind::Keys,
-        _ => Kind::Workers,
-    };
-    known.put(
-        kind,
-        Object::cut(kind, serde_json::from_value(object).unwrap()),
-    )
-}
-
-pub(super) fn linked(objects: impl IntoIterator<Item = Value>) -> Linked {
-    let mut known = Known::new(true);
-    for object in objects {
-        put(&mut known, object);
-    }
-    link(&known)
-}
 
 fn only_complaint(linked: &Linked) -> &str {
     assert_eq!(linked.complaints.len(), 1, "{:?}", linked.complaints);
@@ -83,14 +63,26 @@ fn the_oldest_model_has_the_name() {
     ]);
     let workers = [("middle", vec![]), ("org/m", vec!["10.0.0.2:50051".into()])];
     assert_eq!(addresses(&linked.catalog), workers.into());
-    let aliases = &linked.catalog.aliases;
-    assert_eq!((&*aliases["gpt"], &*aliases["own"]), ("org/m", "middle"));
+    let names = &linked.catalog.names["n"];
+    let names: Vec<_> = names.iter().map(|(name, id)| (&**name, &**id)).collect();
+    let expected = [
+        ("gpt", "org/m"),
+        ("middle", "middle"),
+        ("org/m", "org/m"),
+        ("own", "middle"),
+    ];
+    assert_eq!(names, expected);
+    let taken = Stopped::Refused {
+        reason: "NameTaken".into(),
+    };
+    let stopped = |id| linked.catalog.models[id].stopped.as_ref();
+    assert_eq!((stopped("middle"), stopped("org/m")), (Some(&taken), None));
     let complaints: Vec<_> = linked.complaints.iter().map(String::as_str).collect();
     assert_eq!(
         complaints,
         [
             "ModelDeployment n/middle: spec.model.aliases: the name \"gpt\" is taken by \
-             ModelDeployment n/old; the alias is left out",
+             the older ModelDeployment n/old; the alias is left out",
             "ModelDeployment n/young: spec.model.name: the name \"org/m\" is taken by the older \
              ModelDeployment n/old; this one is not served",
         ]
@@ -121,7 +113,8 @@ fn keys_are_on_their_plans_and_refused_without_one() {
     assert_eq!(
         complaints,
         [
-            "ApiKey n/copied: spec.hash: the older ApiKey good has the same hash; this one is left out",
+            "ApiKey n/copied: spec.hash: the ApiKey n/good has the same hash and comes first; this one \
+             is left out",
             "ApiKey n/lost: spec.plan: there is no Plan named \"bronze\"; the key is refused",
             "Plan n/gold: spec.models: no ModelDeployment serves a model named \"none\"",
         ]
@@ -145,7 +138,7 @@ fn a_rotated_key_works_under_both_hashes() {
 
 #[test]
 fn a_broken_plan_keeps_its_last_good_version_and_a_new_one_is_left_out() {
-    let mut known = Known::new(true);
+    let mut known = known();
     assert!(put(&mut known, plan("p", 1, &json!({"priority": 1}))));
     assert!(!put(&mut known, plan("p", 1, &json!({"priority": 1}))));
     let broken = json!({"priority": 5000, "limits": {"requestsPerMinute": -1}});
@@ -206,7 +199,7 @@ fn rules_that_no_schema_states_are_kept_too() {
 
 #[test]
 fn a_broken_key_is_refused_whatever_it_was_before() {
-    let mut known = Known::new(true);
+    let mut known = known();
     put(&mut known, plan("p", 1, &json!({})));
     put(&mut known, key("k", 1, "p", '1'));
     assert_eq!(link(&known).catalog.keys.len(), 1);
@@ -236,32 +229,12 @@ fn one_plan_is_open_to_callers_without_a_key() {
 }
 
 #[test]
-fn among_several_namespaces_names_have_theirs_before_them() {
-    let mut known = Known::new(false);
-    for namespace in ["a", "b"] {
-        let priority = if namespace == "a" { 1 } else { 2 };
-        let spec = json!({"priority": priority});
-        put(&mut known, resource("Plan", namespace, "p", 1, &spec));
-        let digit = namespace.chars().next().unwrap();
-        let spec = json!({"plan": "p", "hash": hash(digit), "account": "team"});
-        put(&mut known, resource("ApiKey", namespace, "k", 1, &spec));
-    }
-    let catalog = link(&known).catalog;
-    for (digit, account, priority) in [('a', "a/team", 1), ('b', "b/team", 2)] {
-        let key = &catalog.keys[&KeyHash::parse(&hash(digit)).unwrap()];
-        assert_eq!(&*key.account, account);
-        assert_eq!(key.plan.priority, priority);
-        assert!(catalog.plans.contains_key(&key.plan.name));
-    }
-}
-
-#[test]
 fn a_list_replaces_what_was_known_of_its_namespace_alone() {
     let object = |namespace: &str, name: &str| {
         let plan = resource("Plan", namespace, name, 1, &json!({}));
         Object::cut(Kind::Plans, serde_json::from_value(plan).unwrap())
     };
-    let mut known = Known::new(false);
+    let mut known = known();
     for (namespace, name) in [("a", "gone"), ("a", "stays"), ("b", "other")] {
         known.put(Kind::Plans, object(namespace, name));
     }

@@ -2,8 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::linked::linked;
-use super::{addresses, named_model, plan, pod, with};
+use inferyard_router::catalog::{Catalog, Model, Plan};
+
+use super::{addresses, linked, named_model, plan, pod, with};
+
+/// What a caller of the namespace gets for a name.
+fn found<'a>(catalog: &'a Catalog, name: &str) -> &'a Model {
+    let mut plan = Plan::unrestricted("p");
+    plan.scopes = vec!["n".into()];
+    catalog.model(&plan, name).unwrap()
+}
 
 /// A pod whose worker serves this name.
 fn serving(pod: Value, name: &str, ready: &str) -> Value {
@@ -57,7 +65,7 @@ fn an_alias_leads_to_the_old_workers_until_as_many_new_ones_answer() {
     let renamed = || named_model("m", 1, &spec);
     for answers in ["False", "True"] {
         let linked = linked([renamed(), old("True"), new(answers)]);
-        let model = linked.catalog.model("before").unwrap();
+        let model = found(&linked.catalog, "before");
         let (name, worker) = if answers == "True" {
             ("after", NEW)
         } else {
@@ -73,7 +81,7 @@ fn an_alias_leads_to_the_old_workers_until_as_many_new_ones_answer() {
     }
     let second = serving(pod("old-1", "m", "10.0.0.3"), "before", "True");
     let linked = linked([renamed(), old("True"), second, new("True")]);
-    let model = linked.catalog.model("before").unwrap();
+    let model = found(&linked.catalog, "before");
     assert_eq!((&*model.name, model.workers.len()), ("before", 2));
 }
 
@@ -117,4 +125,20 @@ fn a_model_that_may_not_have_its_new_name_keeps_the_old_one() {
         ("before", vec![OLD.into()]),
     ];
     assert_eq!(addresses(&linked.catalog), workers.into());
+}
+
+#[test]
+fn a_former_name_is_found_from_other_namespaces_too_behind_what_they_declare() {
+    let of = |object, namespace: &str| with(object, "/metadata/namespace", json!(namespace));
+    let wide = || plan("wide", 1, &json!({"namespaceSelector": {"any": true}}));
+    let renamed = || of(named_model("m", 1, &json!({"name": "after"})), "a");
+    let kept = linked([renamed(), of(old("True"), "a"), wide()]);
+    let reached = |catalog: &Catalog| {
+        let model = catalog.model(&catalog.plans["wide"], "before").unwrap();
+        model.id.to_string()
+    };
+    assert_eq!(reached(&kept.catalog), "before@a");
+    let declared = of(named_model("other", 0, &json!({"name": "before"})), "b");
+    let both = linked([renamed(), of(old("True"), "a"), declared, wide()]);
+    assert_eq!(reached(&both.catalog), "before@b");
 }

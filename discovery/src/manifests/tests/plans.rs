@@ -1,6 +1,6 @@
 //! Plans, prices, limits and rotated keys become what the router counts.
 
-use inferyard_router::catalog::{Limits, OnLoss, Preview, Price, Queue};
+use inferyard_router::catalog::{Limits, ONE_SCOPE, OnLoss, Preview, Price, Queue};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn some(count: u64) -> Option<NonZeroU64> {
 #[test]
 fn every_field_of_a_plan_is_read() {
     let text = plan(
-        "{models: [demo], priority: 100, weight: 300, queue: {maxRequests: 0, maxWait: 1m30s}, defaultOutputReserve: 512, whenRedisIsLost: closed,
+        "{models: [demo], namespaceSelector: {any: true}, priority: 100, weight: 300, queue: {maxRequests: 0, maxWait: 1m30s}, defaultOutputReserve: 512, whenRedisIsLost: closed,
           shadow: true, preview: {signUpUrl: 'https://example.com/keys', tokensPerDay: 7},
           limits: {requestsPerMinute: 1, requestsPerDay: 2, requestsTotal: 3, tokensPerMinute: 4,
                    tokensPerDay: 5, concurrentRequests: 6, budgetPerMonth: '25.50'},
@@ -37,6 +37,7 @@ fn every_field_of_a_plan_is_read() {
     let manifests = parse(&[MODEL, &text]).unwrap();
     let expected = Plan {
         name: "basic".into(),
+        scopes: vec![ONE_SCOPE.into()],
         models: Some(vec!["demo".into()]),
         priority: 100,
         weight: 300,

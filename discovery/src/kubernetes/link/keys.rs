@@ -1,0 +1,111 @@
+//! Keys: which plan each is on, and which of several with the same hash counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use inferyard_crds::{ApiKeySpec, Claimant, owners};
+use inferyard_router::catalog::{KeyWithoutPlan, Plan};
+
+use super::{Linked, Plans};
+use crate::kubernetes::known::{Entry, Known};
+use crate::kubernetes::meaning::Meaning;
+use crate::kubernetes::object::{Id, Kind};
+use crate::manifests::key::{self, DeclaredKey};
+
+/// Who has a hash.
+type Owners<'a> = BTreeMap<&'a str, Claimant<'a>>;
+
+// === impl Linked ===
+
+impl Linked {
+    pub(super) fn add_keys(&mut self, known: &Known, plans: &Plans<'_>) {
+        let claims = declared(known).flat_map(|(id, entry, spec)| {
+            let claimant = entry.claimant(known.platform.key_rank(&id.namespace));
+            spec.hashes().map(move |hash| (hash, claimant))
+        });
+        let owners = owners(claims);
+        for (id, _, spec) in declared(known) {
+            let plan = plans.get(&Id {
+                namespace: id.namespace.clone(),
+                name: spec.plan.clone(),
+            });
+            if let Some(Some(plan)) = plan {
+                for DeclaredKey { hash, key, .. } in self.keys(known, id, spec, plan, &owners) {
+                    self.catalog.keys.insert(hash, Arc::new(key));
+                }
+            } else {
+                self.add_without_plan(known, id, spec, plan.is_some(), &owners);
+            }
+        }
+    }
+
+    /// A key that is good, but whose plan is missing or refused.
+    fn add_without_plan(
+        &mut self,
+        known: &Known,
+        id: &Id,
+        spec: &ApiKeySpec,
+        is_refused: bool,
+        owners: &Owners<'_>,
+    ) {
+        let message = if is_refused {
+            format!("spec.plan: the Plan {:?} is refused", spec.plan)
+        } else {
+            format!("spec.plan: there is no Plan named {:?}", spec.plan)
+        };
+        self.complain(Kind::Keys, id, &format!("{message}; the key is refused"));
+        // Nobody is served by it: only the key's own fields are read.
+        let stand_in = Arc::new(Plan::unrestricted(&spec.plan));
+        for DeclaredKey { hash, key, .. } in self.keys(known, id, spec, &stand_in, owners) {
+            let key = KeyWithoutPlan {
+                plan: spec.plan.as_str().into(),
+                is_refused,
+                expires: key.expires,
+                disabled: key.disabled,
+            };
+            self.catalog.keys_without_plan.insert(hash, key);
+        }
+    }
+
+    /// A key under each hash that nobody has who comes before it.
+    fn keys(
+        &mut self,
+        known: &Known,
+        id: &Id,
+        spec: &ApiKeySpec,
+        plan: &Arc<Plan>,
+        owners: &Owners<'_>,
+    ) -> Vec<DeclaredKey> {
+        let mut mistakes = Vec::new();
+        let mut report = |path: &str, message| mistakes.push(format!("{path}: {message}"));
+        let mut declared = key::keys(&id.name, spec, plan, &mut report);
+        for mistake in mistakes {
+            self.complain(Kind::Keys, id, &mistake);
+        }
+        declared.retain(|declared| {
+            let owner = owners[declared.hash.to_string().as_str()];
+            let own = owner.is(&id.namespace, &id.name);
+            if !own {
+                let message = format!(
+                    "{}: the ApiKey {}/{} has the same hash and comes first; this one is left out",
+                    declared.path, owner.namespace, owner.name
+                );
+                self.complain(Kind::Keys, id, &message);
+            }
+            own
+        });
+        for DeclaredKey { key, .. } in &mut declared {
+            key.account = known.platform.called(&id.namespace, &key.account).into();
+            key.name = known.platform.called(&id.namespace, &key.name).into();
+        }
+        declared
+    }
+}
+
+fn declared(known: &Known) -> impl Iterator<Item = (&Id, &Entry, &ApiKeySpec)> {
+    let entries = known.entries(Kind::Keys);
+    entries.filter_map(|(id, entry)| match &entry.meaning {
+        Some(Meaning::Key(spec)) => Some((id, entry, &**spec)),
+        _ => None,
+    })
+}
