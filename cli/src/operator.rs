@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use inferyard_crds::Platform;
 use inferyard_operator::{AcceleratorClass, Config, ReleaseName};
 use tokio::runtime;
 
@@ -30,6 +31,15 @@ pub(crate) struct Args {
     /// A namespace to look after; given several times, several [default: all]
     #[arg(long = "namespace", value_name = "NAME")]
     namespaces: Vec<String>,
+    /// A namespace of those who run the platform; given several times, several. Only Plans there may open other
+    /// namespaces or the preview, set a priority above 0 or a price below the default; routers must be told the same
+    /// [default: the only namespace that is looked after, else that of the Lease]
+    #[arg(long = "platform-namespace", value_name = "NAME")]
+    platform_namespaces: Vec<String>,
+    /// A namespace of routers and operators: the NetworkPolicies of workers let nobody else in; given several times,
+    /// several [default: that of the Lease]
+    #[arg(long = "router-namespace", value_name = "NAME")]
+    router_namespaces: Vec<String>,
     /// The image of workers
     #[arg(long, value_name = "IMAGE", env = "INFERYARD_WORKER_IMAGE")]
     image: String,
@@ -87,8 +97,19 @@ async fn work(args: Args) -> anyhow::Result<()> {
     };
     let mut classes: BTreeMap<_, _> = Config::usual_classes();
     classes.extend(args.classes);
+    let own = &args.leader_election_namespace;
+    let platform = match args.platform_namespaces {
+        none if none.is_empty() => Platform::usual(&args.namespaces, own),
+        namespaces => Platform::new(namespaces),
+    };
+    let router_namespaces = match args.router_namespaces {
+        none if none.is_empty() => vec![own.clone()],
+        namespaces => namespaces,
+    };
     let config = Config {
         namespaces: args.namespaces,
+        platform,
+        router_namespaces,
         image: args.image,
         classes,
         scraper_namespaces: args.scraper_namespaces,

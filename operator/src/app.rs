@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use crate::client::ConnectError;
 use crate::config::Config;
 use crate::lease::{Candidate, Slot};
 use crate::metrics::{self, Metrics};
-use crate::{claims, client, controller};
+use crate::{accounts, claims, client, controller};
 
 /// What all controllers share.
 pub(crate) struct Shared {
@@ -100,15 +100,16 @@ async fn work(shared: &Shared) {
     for namespace in namespaces {
         claims.standing(namespace);
     }
-    let scopes: Vec<Option<&str>> = if namespaces.is_empty() {
-        vec![None]
-    } else {
-        (namespaces.iter().map(|name| Some(name.as_str()))).collect()
-    };
-    let controllers = scopes.into_iter();
-    let controllers = join_all(controllers.map(|scope| controller::run(shared, &claims, scope)));
+    let mut scopes: Vec<_> = namespaces.iter().map(|name| Some(name.as_str())).collect();
+    if scopes.is_empty() {
+        scopes.push(None);
+    }
+    let started = scopes.into_iter();
+    let started = started.map(|namespace| controller::start(shared, &claims, namespace));
+    let (followed, working): (Vec<_>, Vec<_>) = started.unzip();
+    let working = join(join_all(working), accounts::run(shared, &claims, followed));
     tokio::select! {
         () = keeper.keep() => {}
-        _ = controllers => {}
+        _ = working => {}
     }
 }

@@ -5,11 +5,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use inferyard_crds::Platform;
+
 /// What an operator is started with.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The namespaces whose resources it looks after; empty: all.
     pub namespaces: Vec<String>,
+    /// The namespaces of those who run the platform: what only their Plans may do.
+    pub platform: Platform,
+    /// The namespaces of routers and operators: workers let nobody else in.
+    pub router_namespaces: Vec<String>,
     /// The image of workers.
     pub image: String,
     /// Accelerators by the name of their class.

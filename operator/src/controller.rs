@@ -29,7 +29,6 @@ use crate::events::Events;
 use crate::kind::Kind;
 use crate::memory::Memory;
 use crate::reconcile::{Context, ReconcileError, reconcile};
-use crate::{keys, plans};
 
 /// Models that are reconciled at the same time.
 const CONCURRENCY: u16 = 8;
@@ -45,13 +44,21 @@ pub(crate) type Model = DeserializeGuard<ModelDeployment>;
 
 type Triggers = SelectAll<BoxStream<'static, ObjectRef<Model>>>;
 
-/// Looks after one namespace, or all, until it is dropped.
-pub(crate) async fn run(shared: &Shared, claims: &Arc<Claims>, namespace: Option<&str>) {
-    let scope = Scope {
-        shared,
-        claims,
-        namespace,
-    };
+/// What is known of a namespace, or of all, for whoever needs its models.
+pub(crate) struct Followed<'a> {
+    pub(crate) scope: Scope<'a>,
+    pub(crate) models: Store<Model>,
+    /// Something about a model has changed.
+    pub(crate) changed: BoxStream<'static, ()>,
+}
+
+/// Looks after one namespace, or all, while the second part is awaited.
+pub(crate) fn start<'a>(
+    shared: &'a Shared,
+    claims: &Arc<Claims>,
+    namespace: Option<&'a str>,
+) -> (Followed<'a>, impl Future<Output = ()> + use<>) {
+    let scope = Scope { shared, namespace };
     let mut triggers = SelectAll::new();
     let (models, model_changes) = scope.reflect(scope.api::<Model>(), watcher::Config::default());
     let model_changes = model_changes.boxed();
@@ -85,13 +92,14 @@ pub(crate) async fn run(shared: &Shared, claims: &Arc<Claims>, namespace: Option
         memory: Memory::default(),
     });
     triggers.push(decided(claims, models.clone()));
-    let (first, second) = tee(model_changes);
+    let (first, changed) = tee(model_changes);
     triggers.push(rivals(first, Arc::clone(&context)).boxed());
-    let accounts = accounts(scope, models, second);
-    tokio::select! {
-        () = work(Arc::clone(&context), triggers) => {}
-        () = accounts => {}
-    }
+    let followed = Followed {
+        scope,
+        models,
+        changed,
+    };
+    (followed, work(context, triggers))
 }
 
 /// Reconciles what the triggers name.
@@ -127,53 +135,6 @@ async fn work(context: Arc<Context>, triggers: Triggers) {
 
 fn retry(_: Arc<Model>, _: &ReconcileError, _: Arc<Context>) -> Action {
     Action::requeue(RETRY)
-}
-
-/// Plans and keys name each other and models; both are checked anew when any of them changes.
-async fn accounts(scope: Scope<'_>, models: Store<Model>, of_models: BoxStream<'static, ()>) {
-    let (plans, of_plans) = scope.reflect(scope.api(), watcher::Config::default());
-    let (keys, of_keys) = scope.reflect(scope.api(), watcher::Config::default());
-    let changes: SelectAll<BoxStream<'static, ()>> = [
-        of_plans.map(|_| ()).boxed(),
-        of_keys.map(|_| ()).boxed(),
-        of_models,
-        scope.claims.changes().map(|_| ()).boxed(),
-    ]
-    .into_iter()
-    .collect();
-    let client = &scope.shared.client;
-    let metrics = &scope.shared.metrics;
-    let claims = scope.claims;
-    // Secrets are not watched: whoever may watch them may read them all.
-    let mut again = tokio::time::interval(keys::AGAIN);
-    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut changes = changes.ready_chunks(1024);
-    let known = async {
-        tokio::try_join!(
-            models.wait_until_ready(),
-            plans.wait_until_ready(),
-            keys.wait_until_ready(),
-        )
-    };
-    let mut known = pin!(known);
-    // The stores are filled by reading the changes, so both are waited for.
-    loop {
-        tokio::select! {
-            known = &mut known => match known {
-                Ok(_) => break,
-                Err(_) => return,
-            },
-            Some(_) = changes.next() => {}
-        }
-    }
-    loop {
-        tokio::select! {
-            Some(_) = changes.next() => {}
-            _ = again.tick() => {}
-        }
-        plans::check_all(client, metrics, claims, &plans, &models).await;
-        keys::check_all(client, metrics, claims, &keys, &plans).await;
-    }
 }
 
 /// Which models belong to what has changed.
@@ -248,16 +209,15 @@ fn tee(
 
 /// What is looked after.
 #[derive(Clone, Copy)]
-struct Scope<'a> {
+pub(crate) struct Scope<'a> {
     shared: &'a Shared,
-    claims: &'a Claims,
     namespace: Option<&'a str>,
 }
 
 // === impl Scope ===
 
 impl Scope<'_> {
-    fn api<K>(&self) -> Api<K>
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
     {
@@ -269,7 +229,7 @@ impl Scope<'_> {
     }
 
     /// Objects as a watch has them, and what changes.
-    fn reflect<K>(
+    pub(crate) fn reflect<K>(
         &self,
         api: Api<K>,
         config: watcher::Config,

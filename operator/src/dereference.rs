@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use inferyard_crds::ModelDeployment;
+use inferyard_crds::{Claimant, ModelDeployment, owners};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
@@ -87,26 +87,37 @@ pub(crate) fn names(resource: &ModelDeployment) -> impl Iterator<Item = &str> {
     std::iter::once(resource.model_name()).chain(aliases)
 }
 
-/// A name belongs to the oldest who wants it.
+/// Who a resource is where several claim the same.
+pub(crate) fn claimant<K: ResourceExt>(resource: &K, rank: usize) -> Claimant<'_> {
+    let metadata = resource.meta();
+    let created = metadata.creation_timestamp.as_ref();
+    Claimant {
+        rank,
+        leaving: metadata.deletion_timestamp.is_some(),
+        created: created.map_or(0, |moment| moment.0.as_second()),
+        namespace: metadata.namespace.as_deref().unwrap_or_default(),
+        name: metadata.name.as_deref().unwrap_or_default(),
+    }
+}
+
+/// A name of a namespace belongs to one of those who want it.
 fn taken(
     resource: &ModelDeployment,
     all: &Store<DeserializeGuard<ModelDeployment>>,
 ) -> Option<(String, String)> {
-    let age = |resource: &ModelDeployment| {
-        let created = resource.creation_timestamp().map(|moment| moment.0);
-        (created, resource.name_any())
-    };
-    let (own, uid, namespace) = (age(resource), resource.uid(), resource.namespace());
-    let older = all.state().into_iter().filter_map(|other| {
-        let other = other.0.as_ref().ok()?;
-        let rival = other.namespace() == namespace
-            && other.uid() != uid
-            && other.metadata.deletion_timestamp.is_none()
-            && age(other) < own;
-        let same = rival.then(|| names(resource).find(|name| names(other).any(|n| n == *name)));
-        Some((same??.to_owned(), other.name_any()))
+    let namespace = resource.namespace();
+    let rivals = all.state_filter(|other| other.namespace() == namespace);
+    let rivals = rivals.iter().filter_map(|rival| rival.0.as_ref().ok());
+    let claims = rivals.flat_map(|rival| {
+        let claimant = claimant(rival, 0);
+        names(rival).map(move |name| (name, claimant))
     });
-    older.min()
+    let (owners, own) = (owners(claims), claimant(resource, 0));
+    names(resource).find_map(|name| {
+        let owner = owners.get(name)?;
+        let is_taken = !owner.is(own.namespace, own.name);
+        is_taken.then(|| (name.to_owned(), owner.name.to_owned()))
+    })
 }
 
 #[cfg(test)]

@@ -1,126 +1,140 @@
-//! The hash of a key that is in a Secret, and whether its plan exists, said in the status of the `ApiKey`.
+//! Whether callers with an `ApiKey` are served, said in its status, with the hash of a key that is in a Secret.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use inferyard_crds::{ApiKey, ApiKeyStatus, Plan, Reason, SecretKey};
-use inferyard_keys::KeyHash;
-use k8s_openapi::api::core::v1::Secret;
+use inferyard_crds::{ApiKey, ApiKeyStatus, Claimant, Platform, Reason, owners};
 use k8s_openapi::jiff::Timestamp;
-use kube::core::DeserializeGuard;
-use kube::runtime::reflector::Store;
-use kube::{Api, Client, ResourceExt};
+use kube::ResourceExt;
 
-use crate::claims::Claims;
-use crate::metrics::Metrics;
-use crate::status::{accepted, write_accepted};
+use crate::dereference::claimant;
+use crate::plans::{Plans, Standing};
+use crate::secrets::{Found, Secrets};
+use crate::status::accepted;
 
-/// How often Secrets are read again.
-pub(crate) const AGAIN: Duration = Duration::from_mins(1);
-/// A key's text is shorter; a longer one is something else, put there by mistake.
-const MAX_KEY_BYTES: usize = 512;
+/// What keys are checked against.
+pub(crate) struct Keys<'a> {
+    plans: &'a Plans<'a>,
+    /// Every key, with what its Secret holds.
+    declared: Vec<(&'a ApiKey, Option<Found>)>,
+    /// Who has each hash: namespace and name.
+    owners: BTreeMap<String, (String, String)>,
+}
 
 type Refused = (Reason, String);
 
-/// Checks all keys.
-pub(crate) async fn check_all(
-    client: &Client,
-    metrics: &Metrics,
-    claims: &Claims,
-    keys: &Store<DeserializeGuard<ApiKey>>,
-    plans: &Store<DeserializeGuard<Plan>>,
-) {
-    let plans = plans.state();
-    for key in keys.state() {
-        let Ok(key) = &key.0 else { continue };
-        let namespace = key.namespace().unwrap_or_default();
-        if !claims.is_ours(&namespace) {
-            continue;
+// === impl Keys ===
+
+impl<'a> Keys<'a> {
+    pub(crate) fn new(
+        platform: &Platform,
+        plans: &'a Plans<'a>,
+        keys: &[&'a ApiKey],
+        secrets: &Secrets,
+    ) -> Self {
+        let found = keys.iter().map(|key| (*key, secrets.of(key)));
+        Self::with(platform, plans, found.collect())
+    }
+
+    fn with(
+        platform: &Platform,
+        plans: &'a Plans<'a>,
+        keys: Vec<(&'a ApiKey, Option<Found>)>,
+    ) -> Self {
+        let claims = keys.iter().flat_map(|(key, found)| {
+            let rank = platform.key_rank(key.metadata.namespace.as_deref().unwrap_or_default());
+            let claimant = claimant(*key, rank);
+            let made = made(key, found.as_ref()).map(|hash| ("spec.secret", hash));
+            let hashes = declared(key).chain(made);
+            hashes.map(move |(_, hash)| (hash, claimant))
+        });
+        let owner = |owner: Claimant<'_>| (owner.namespace.to_owned(), owner.name.to_owned());
+        let owners = owners(claims).into_iter();
+        let owners = owners.map(|(hash, who)| (hash, owner(who))).collect();
+        Self {
+            plans,
+            declared: keys,
+            owners,
         }
-        let known: BTreeSet<String> = (plans.iter())
-            .filter(|plan| plan.namespace().as_deref() == Some(&namespace))
-            .map(|plan| plan.name_any())
-            .collect();
-        let hash = match &key.spec.secret {
-            Some(from) => hashed(client, &namespace, from).await.map(Some),
-            None => Ok(None),
-        };
-        let status = status(key, &known, hash, Timestamp::now());
-        if key.status.as_ref() == Some(&status) {
-            continue;
+    }
+
+    /// Every key with the status that it should have.
+    pub(crate) fn statuses(
+        &self,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (&'a ApiKey, ApiKeyStatus)> {
+        let keys = self.declared.iter();
+        keys.map(move |(key, found)| (*key, self.status(key, found.as_ref(), now)))
+    }
+
+    fn status(&self, key: &ApiKey, found: Option<&Found>, now: Timestamp) -> ApiKeyStatus {
+        let before = key.status.as_ref();
+        let generation = key.metadata.generation.unwrap_or(0);
+        let conditions = before.map_or(&[][..], |status| &status.conditions);
+        ApiKeyStatus {
+            observed_generation: generation,
+            hash: made(key, found),
+            conditions: accepted(self.said(key, found), conditions, generation, now),
         }
-        let api = Api::<ApiKey>::namespaced(client.clone(), &namespace);
-        let written = write_accepted(&api, "ApiKey", &key.name_any(), &status).await;
-        metrics.reconciled("ApiKey", written);
+    }
+
+    fn said(&self, key: &ApiKey, found: Option<&Found>) -> Result<String, Refused> {
+        let (namespace, plan) = (key.namespace().unwrap_or_default(), &key.spec.plan);
+        match found {
+            Some(Found::NoKey(reason, message)) => return Err((*reason, message.clone())),
+            Some(Found::Unread(message)) => return Err((Reason::Refused, message.clone())),
+            Some(Found::Key(_)) | None => {}
+        }
+        match self.plans.standing(&namespace, plan) {
+            None => {
+                let message = format!("spec.plan: there is no Plan {plan}");
+                return Err((Reason::NotFound, message));
+            }
+            Some(Standing::Refused) => {
+                let message =
+                    format!("spec.plan: the Plan {plan} is not allowed; its status says why");
+                return Err((Reason::NotAllowed, message));
+            }
+            Some(Standing::Usable) => {}
+        }
+        let made = made(key, found).map(|hash| ("spec.secret", hash));
+        for (field, hash) in declared(key).chain(made) {
+            if let Some((owner_namespace, owner)) = self.owners.get(&hash)
+                && (owner_namespace, owner) != (&namespace, &key.name_any())
+            {
+                // Who has a key elsewhere is nobody's business here.
+                let whose = if *owner_namespace == namespace {
+                    format!("the ApiKey {owner}")
+                } else {
+                    "an ApiKey of another namespace".to_owned()
+                };
+                let message =
+                    format!("{field}: {whose} has the same key and comes first; make another key");
+                return Err((Reason::NameTaken, message));
+            }
+        }
+        Ok(format!("its callers are on the Plan {plan}"))
     }
 }
 
-fn status(
-    key: &ApiKey,
-    plans: &BTreeSet<String>,
-    hash: Result<Option<String>, Refused>,
-    now: Timestamp,
-) -> ApiKeyStatus {
-    let before = key.status.as_ref();
-    let said = match &hash {
-        Err(refused) => Err(refused.clone()),
-        Ok(_) if !plans.contains(&key.spec.plan) => {
-            let message = format!("spec.plan: there is no Plan {}", key.spec.plan);
-            Err((Reason::NotFound, message))
-        }
-        Ok(_) => Ok(format!("its callers are on the Plan {}", key.spec.plan)),
-    };
-    // A Secret that cannot be read now does not lock anybody out.
-    let kept = || before.and_then(|before| before.hash.clone());
-    let hash = match hash {
-        Ok(hash) => hash,
-        Err(_) => kept(),
-    };
-    let generation = key.metadata.generation.unwrap_or(0);
-    let conditions = before.map_or(&[][..], |status| &status.conditions);
-    ApiKeyStatus {
-        observed_generation: generation,
-        hash,
-        conditions: accepted(said, conditions, generation, now),
+/// The hashes that a key declares, with their fields.
+fn declared(key: &ApiKey) -> impl Iterator<Item = (&'static str, String)> {
+    let spec = &key.spec;
+    let fields = [
+        ("spec.hash", &spec.hash),
+        ("spec.previousHash", &spec.previous_hash),
+    ];
+    let declared = fields.map(|(field, hash)| Some((field, hash.clone()?)));
+    declared.into_iter().flatten()
+}
+
+/// The hash of the key in the Secret. One that cannot be read now locks nobody out.
+fn made(key: &ApiKey, found: Option<&Found>) -> Option<String> {
+    match found? {
+        Found::Key(hash) => Some(hash.clone()),
+        Found::NoKey(..) => None,
+        Found::Unread(_) => key.status.as_ref()?.hash.clone(),
     }
 }
 
-/// The hash of what the Secret holds. Its text goes no further than here.
-async fn hashed(client: &Client, namespace: &str, from: &SecretKey) -> Result<String, Refused> {
-    let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
-    let missing = |what: String| Err((Reason::NotFound, format!("spec.secret: {what}")));
-    let secret = match secrets.get_opt(&from.name).await {
-        Ok(Some(secret)) => secret,
-        Ok(None) => return missing(format!("there is no Secret {}", from.name)),
-        Err(kube::Error::Api(status)) if status.code == 403 => {
-            let message = format!(
-                "the operator may not read the Secret {}: allow it to get this one by a Role",
-                from.name
-            );
-            return Err((Reason::Refused, message));
-        }
-        Err(error) => {
-            tracing::warn!(%error, "a Secret was not read");
-            return Err((Reason::Refused, "the Secret cannot be read now".to_owned()));
-        }
-    };
-    let entry = secret.data.as_ref().and_then(|data| data.get(&from.key));
-    let Some(entry) = entry else {
-        return missing(format!(
-            "the Secret {} has no entry {}",
-            from.name, from.key
-        ));
-    };
-    // Files and editors end a text with a new line; no key does.
-    let text = entry.0.trim_ascii();
-    if text.is_empty() || text.len() > MAX_KEY_BYTES {
-        let message = format!(
-            "spec.secret: expected a key of 1 to {MAX_KEY_BYTES} bytes in the entry {} of {}, found {}",
-            from.key,
-            from.name,
-            text.len()
-        );
-        return Err((Reason::Invalid, message));
-    }
-    Ok(KeyHash::of(text).to_string())
-}
+#[cfg(test)]
+mod tests;

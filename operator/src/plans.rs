@@ -1,112 +1,128 @@
-//! Whether what a `Plan` names exists, said in its status.
+//! Whether a `Plan` may be used, and whether what it names exists, said in its status.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use inferyard_crds::{ModelDeployment, Plan, PlanStatus, Reason, nearest};
+use inferyard_crds::{ModelDeployment, Plan, PlanStatus, Platform, Reason, nearest, owners};
 use k8s_openapi::jiff::Timestamp;
-use kube::core::DeserializeGuard;
-use kube::runtime::reflector::Store;
-use kube::{Api, Client, ResourceExt};
+use kube::ResourceExt;
 
-use crate::claims::Claims;
-use crate::dereference::names;
-use crate::metrics::Metrics;
-use crate::status::{accepted, write_accepted};
+use crate::dereference::{claimant, names};
+use crate::status::accepted;
 
-/// Checks all plans.
-pub(crate) async fn check_all(
-    client: &Client,
-    metrics: &Metrics,
-    claims: &Claims,
-    plans: &Store<DeserializeGuard<Plan>>,
-    models: &Store<DeserializeGuard<ModelDeployment>>,
-) {
-    let models = models.state();
-    for plan in plans.state() {
-        let Ok(plan) = &plan.0 else { continue };
-        let namespace = plan.namespace();
-        if !claims.is_ours(namespace.as_deref().unwrap_or_default()) {
-            continue;
+/// What plans are checked against.
+pub(crate) struct Plans<'a> {
+    platform: &'a Platform,
+    /// Names and aliases of models, by namespace.
+    models: BTreeMap<String, BTreeSet<&'a str>>,
+    /// The plan that is open to callers without a key.
+    preview: Option<(String, String)>,
+    standings: BTreeMap<(String, String), Standing>,
+}
+
+/// Whether keys may be on a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Usable,
+    /// It grants what only the platform's plans may.
+    Refused,
+}
+
+type Refused = (Reason, String);
+
+// === impl Plans ===
+
+impl<'a> Plans<'a> {
+    pub(crate) fn new(
+        platform: &'a Platform,
+        plans: &[&Plan],
+        models: impl IntoIterator<Item = &'a ModelDeployment>,
+    ) -> Self {
+        let mut served: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for model in models {
+            let namespace = model.namespace().unwrap_or_default();
+            served.entry(namespace).or_default().extend(names(model));
         }
-        let served: BTreeSet<&str> = (models.iter())
-            .filter_map(|model| model.0.as_ref().ok())
-            .filter(|model| model.namespace() == namespace)
-            .flat_map(names)
+        let standing = |plan: &Plan| {
+            let namespace = plan.namespace().unwrap_or_default();
+            match platform.refusal(&namespace, &plan.spec) {
+                None => Standing::Usable,
+                Some(_) => Standing::Refused,
+            }
+        };
+        let open = plans.iter().filter(|plan| plan.spec.preview.is_some());
+        let open = open.filter(|plan| standing(plan) == Standing::Usable);
+        let preview = owners(open.map(|plan| ((), claimant(*plan, 0))));
+        let preview = preview.get(&()).map(|owner| (owner.namespace, owner.name));
+        Self {
+            platform,
+            models: served,
+            preview: preview.map(|(namespace, name)| (namespace.to_owned(), name.to_owned())),
+            standings: plans
+                .iter()
+                .map(|plan| (id(*plan), standing(plan)))
+                .collect(),
+        }
+    }
+
+    /// Whether keys of this namespace may be on this plan; `None`: there is no such plan.
+    pub(crate) fn standing(&self, namespace: &str, plan: &str) -> Option<Standing> {
+        let id = (namespace.to_owned(), plan.to_owned());
+        self.standings.get(&id).copied()
+    }
+
+    /// The status that a plan should have.
+    pub(crate) fn status(&self, plan: &Plan, now: Timestamp) -> PlanStatus {
+        let generation = plan.metadata.generation.unwrap_or(0);
+        let before = plan.status.as_ref();
+        let before = before.map_or(&[][..], |status| &status.conditions);
+        PlanStatus {
+            observed_generation: generation,
+            conditions: accepted(self.said(plan), before, generation, now),
+        }
+    }
+
+    fn said(&self, plan: &Plan) -> Result<String, Refused> {
+        let id = id(plan);
+        let namespace = &id.0;
+        if let Some(refusal) = self.platform.refusal(namespace, &plan.spec) {
+            return Err((Reason::NotAllowed, refusal));
+        }
+        if plan.spec.preview.is_some()
+            && let Some((owner_namespace, owner)) = self.preview.as_ref().filter(|it| **it != id)
+        {
+            let message = format!(
+                "spec.preview: the older Plan {owner_namespace}/{owner} is open to callers without a key \
+                 already, and only one can be; leave the field out of one of them"
+            );
+            return Err((Reason::NameTaken, message));
+        }
+        let reach = self.platform.reach(namespace, &plan.spec);
+        let reached = self.models.iter().filter(|(of, _)| reach.includes(of));
+        let reached: Vec<_> = reached.map(|(_, names)| names).collect();
+        let named = plan.spec.models.iter().flatten().map(String::as_str);
+        let missing: Vec<_> = named
+            .filter(|name| !reached.iter().any(|names| names.contains(name)))
             .collect();
-        let status = status(plan, &served, Timestamp::now());
-        if plan.status.as_ref() == Some(&status) {
-            continue;
+        if missing.is_empty() {
+            return Ok("every model that it names exists".to_owned());
         }
-        let api = Api::<Plan>::namespaced(client.clone(), &namespace.unwrap_or_default());
-        let written = write_accepted(&api, "Plan", &plan.name_any(), &status).await;
-        metrics.reconciled("Plan", written);
+        let missing = missing.into_iter().map(|name| {
+            let known = reached.iter().flat_map(|names| names.iter().copied());
+            match nearest(name, known) {
+                Some(near) => format!("{name} (did you mean {near}?)"),
+                None => name.to_owned(),
+            }
+        });
+        let missing = missing.collect::<Vec<_>>().join(", ");
+        let message = format!("spec.models: no ModelDeployment that it reaches serves {missing}");
+        Err((Reason::NotFound, message))
     }
 }
 
-fn status(plan: &Plan, served: &BTreeSet<&str>, now: Timestamp) -> PlanStatus {
-    let named = plan.spec.models.iter().flatten();
-    let missing: Vec<&str> = (named.map(String::as_str))
-        .filter(|name| !served.contains(name))
-        .collect();
-    let said = if missing.is_empty() {
-        Ok("every model that it names exists".to_owned())
-    } else {
-        let named = missing.iter().map(|name| {
-            let near = nearest(name, served.iter().copied());
-            near.map_or_else(
-                || (*name).to_owned(),
-                |near| format!("{name} (did you mean {near}?)"),
-            )
-        });
-        let named: Vec<_> = named.collect();
-        let message = format!(
-            "spec.models: no ModelDeployment serves {}",
-            named.join(", ")
-        );
-        Err((Reason::NotFound, message))
-    };
-    let generation = plan.metadata.generation.unwrap_or(0);
-    let before = plan
-        .status
-        .as_ref()
-        .map_or(&[][..], |status| &status.conditions);
-    PlanStatus {
-        observed_generation: generation,
-        conditions: accepted(said, before, generation, now),
-    }
+fn id<K: ResourceExt>(resource: &K) -> (String, String) {
+    let namespace = resource.namespace().unwrap_or_default();
+    (namespace, resource.name_any())
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_model_that_nobody_serves_may_be_a_slip() {
-        let plan = |models: &[&str]| {
-            let plan = json!({
-                "apiVersion": inferyard_crds::API_VERSION, "kind": "Plan",
-                "metadata": { "name": "p" }, "spec": { "models": models },
-            });
-            serde_json::from_value::<Plan>(plan).unwrap()
-        };
-        let served = BTreeSet::from(["demo", "qwen3-8b"]);
-        let table: [(&[&str], &str); 3] = [
-            (
-                &["dmeo"],
-                "no ModelDeployment serves dmeo (did you mean demo?)",
-            ),
-            (
-                &["demo", "other", "qwen3-8"],
-                "no ModelDeployment serves other, qwen3-8 (did you mean qwen3-8b?)",
-            ),
-            (&["demo"], "every model that it names exists"),
-        ];
-        for (models, expected) in table {
-            let status = status(&plan(models), &served, Timestamp::UNIX_EPOCH);
-            let said = &status.conditions[0].message;
-            assert!(said.ends_with(expected), "{said}");
-        }
-    }
-}
+pub(crate) mod tests;

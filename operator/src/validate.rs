@@ -48,6 +48,7 @@ pub(crate) struct Validated {
     pub(crate) priority_class: Option<String>,
     pub(crate) overlay: Option<Value>,
     pub(crate) scraper_namespaces: Vec<String>,
+    pub(crate) router_namespaces: Vec<String>,
     /// What is carried out otherwise than one might think.
     pub(crate) note: Option<String>,
 }
@@ -152,6 +153,7 @@ pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validate
             .and_then(|availability| availability.priority_class_name.clone()),
         overlay,
         scraper_namespaces: config.scraper_namespaces.clone(),
+        router_namespaces: config.router_namespaces.clone(),
         note: (!notes.is_empty()).then(|| notes.join("; ")),
     })
 }

@@ -5,10 +5,16 @@ use serde_json::{Value, json};
 use super::{GRPC_PORT, METRICS_PORT, selector};
 use crate::validate::Validated;
 
+/// Every namespace has it, with its own name, and nobody can change it.
+const NAME_OF_A_NAMESPACE: &str = "kubernetes.io/metadata.name";
+
 pub(super) fn policy(model: &Validated) -> Value {
-    let anywhere = |name: &str| {
+    // Whoever may make pods chooses their labels: only together with the namespace do they say what a pod is.
+    let callers = |name: &str| {
         json!({
-            "namespaceSelector": {},
+            "namespaceSelector": { "matchExpressions": [{
+                "key": NAME_OF_A_NAMESPACE, "operator": "In", "values": model.router_namespaces,
+            }] },
             "podSelector": { "matchLabels": { "app.kubernetes.io/name": name } },
         })
     };
@@ -16,11 +22,9 @@ pub(super) fn policy(model: &Validated) -> Value {
         vec![json!({ "namespaceSelector": {} })]
     } else {
         let names = model.scraper_namespaces.iter();
-        let peers = names.map(|name| {
-            json!({
-                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": name } },
-            })
-        });
+        let peers = names.map(
+            |name| json!({ "namespaceSelector": { "matchLabels": { NAME_OF_A_NAMESPACE: name } } }),
+        );
         peers.collect()
     };
     json!({
@@ -28,7 +32,7 @@ pub(super) fn policy(model: &Validated) -> Value {
         "policyTypes": ["Ingress"],
         "ingress": [
             {
-                "from": [anywhere("inferyard-router"), anywhere("inferyard-operator")],
+                "from": [callers("inferyard-router"), callers("inferyard-operator")],
                 "ports": [{ "port": GRPC_PORT, "protocol": "TCP" }],
             },
             {

@@ -49,6 +49,33 @@ fn assert_same(wanted: &Value, typed: &Value, path: &str) {
     }
 }
 
+/// Whoever may make pods may call them routers: the namespace decides too.
+#[test]
+fn a_worker_lets_in_routers_and_operators_of_their_own_namespaces_only() {
+    let spec = json!({ "model": { "source": { "builtin": { "name": "demo" } } } });
+    let mut model = validated(&spec).unwrap();
+    for namespaces in [vec!["inferyard"], vec!["inferyard", "edge"]] {
+        model.router_namespaces = namespaces.iter().map(|&name| name.to_owned()).collect();
+        let wanted = build(&model);
+        let mut children = wanted.children.iter();
+        let policy = children.find(|child| child.kind == Kind::NetworkPolicy);
+        let spec = &policy.unwrap().object["spec"];
+        let calls = &spec["ingress"][0];
+        assert_eq!(calls["ports"][0]["port"], GRPC_PORT);
+        let peers = calls["from"].as_array().unwrap();
+        assert_eq!(peers.len(), 2);
+        for peer in peers {
+            let rule = json!({
+                "key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces,
+            });
+            assert_eq!(
+                peer["namespaceSelector"],
+                json!({ "matchExpressions": [rule] })
+            );
+        }
+    }
+}
+
 #[test]
 fn the_quickstart() {
     let spec = json!({ "model": { "source": { "builtin": { "name": "demo" } } } });

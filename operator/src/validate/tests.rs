@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use inferyard_crds::Platform;
 use serde_json::json;
 
 use super::*;
@@ -10,6 +11,8 @@ use super::*;
 pub(crate) fn config() -> Config {
     Config {
         namespaces: Vec::new(),
+        platform: Platform::new(vec!["inferyard".to_owned()]),
+        router_namespaces: vec!["inferyard".to_owned()],
         image: "inferyard:1".to_owned(),
         classes: Config::usual_classes(),
         scraper_namespaces: Vec::new(),

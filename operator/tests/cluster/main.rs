@@ -6,6 +6,7 @@
 mod refusals;
 mod rollouts;
 mod support;
+mod tenants;
 
 use inferyard_crds::{ApiKey, ModelDeployment, Plan};
 use k8s_openapi::api::apps::v1::Deployment;

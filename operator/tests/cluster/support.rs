@@ -8,12 +8,13 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use inferyard_crds::{Condition, ModelDeployment};
+use inferyard_crds::{Condition, ModelDeployment, Platform};
 use inferyard_operator::{Config, StartError};
 use inferyard_test_ports::Port;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -32,6 +33,8 @@ pub(crate) const BOUND: Duration = Duration::from_mins(2);
 pub(crate) struct Cluster {
     pub(crate) client: Client,
     namespace: String,
+    /// Those that the operator looks after: its own, which is the platform's, and others.
+    namespaces: Vec<String>,
     kubeconfig: PathBuf,
     operator: Option<Operator>,
 }
@@ -84,6 +87,11 @@ pub(crate) fn message(found: &ModelDeployment, type_: &str) -> Option<String> {
 impl Cluster {
     /// None: there is no cluster, which is said.
     pub(crate) async fn start(name: &str) -> Option<Self> {
+        Self::start_beside(name, &[]).await
+    }
+
+    /// The same with other namespaces, which are not the platform's.
+    pub(crate) async fn start_beside(name: &str, others: &[&str]) -> Option<Self> {
         let Some(kubeconfig) = std::env::var_os("INFERYARD_TEST_KUBECONFIG") else {
             eprintln!(
                 "SKIPPED: set INFERYARD_TEST_KUBECONFIG to test {name} with a real API server"
@@ -99,20 +107,24 @@ impl Cluster {
         let client = Client::try_from(config).unwrap();
         install(&client).await;
         let namespace = format!("operator-{name}-{}", std::process::id());
-        let object = json!({
-            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace,
-            "labels": { "pod-security.kubernetes.io/enforce": "restricted" } },
-        });
-        let namespaces = Api::<Namespace>::all(client.clone());
-        let object = serde_json::from_value(object).unwrap();
-        namespaces
-            .create(&kube::api::PostParams::default(), &object)
-            .await
-            .unwrap();
-        let operator = operator(settings(&namespace, &kubeconfig));
+        let others = others.iter().map(|other| format!("{namespace}-{other}"));
+        let namespaces: Vec<_> = std::iter::once(namespace.clone()).chain(others).collect();
+        for name in &namespaces {
+            let object = json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name,
+                "labels": { "pod-security.kubernetes.io/enforce": "restricted" } },
+            });
+            let object = serde_json::from_value(object).unwrap();
+            Api::<Namespace>::all(client.clone())
+                .create(&kube::api::PostParams::default(), &object)
+                .await
+                .unwrap();
+        }
+        let operator = operator(settings(&namespaces, &kubeconfig));
         let cluster = Self {
             client,
             namespace,
+            namespaces,
             kubeconfig,
             operator: Some(operator),
         };
@@ -127,7 +139,7 @@ impl Cluster {
 
     /// Another operator of the release, which competes for another Lease: as if that had failed.
     pub(crate) fn another_operator(&self) -> Operator {
-        let config = settings(&self.namespace, &self.kubeconfig);
+        let config = settings(&self.namespaces, &self.kubeconfig);
         operator(Config {
             lease_name: "elsewhere".to_owned(),
             identity: "another".to_owned(),
@@ -137,7 +149,7 @@ impl Cluster {
 
     /// The operator of another release, which has another image of workers.
     pub(crate) fn another_release(&self, image: &str) -> Operator {
-        let config = settings(&self.namespace, &self.kubeconfig);
+        let config = settings(&self.namespaces, &self.kubeconfig);
         operator(Config {
             release: format!("{}/second", self.namespace),
             lease_name: "second-operator".to_owned(),
@@ -152,6 +164,7 @@ impl Cluster {
         format!("{}/first", self.namespace)
     }
 
+    /// The operator's own namespace, which is the platform's.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -187,6 +200,60 @@ impl Cluster {
         tokio::time::timeout(BOUND, refused)
             .await
             .expect("the change should be refused");
+    }
+
+    /// The name of one of the other namespaces.
+    pub(crate) fn beside(&self, other: &str) -> String {
+        format!("{}-{other}", self.namespace)
+    }
+
+    /// Somebody with the rights that the chart adds to the cluster's role `edit`, in one of the other namespaces.
+    pub(crate) async fn tenant(&self, other: &str) -> Client {
+        let namespace = self.beside(other);
+        let rbac = "rbac.authorization.k8s.io";
+        let role = json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": { "name": "edit" },
+            "rules": [{
+                "apiGroups": ["inferyard.dev"],
+                "resources": ["modeldeployments", "plans", "apikeys"],
+                "verbs": ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"],
+            }],
+        });
+        let user = format!("system:serviceaccount:{namespace}:tenant");
+        let binding = json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": { "name": "edit" },
+            "roleRef": { "apiGroup": rbac, "kind": "Role", "name": "edit" },
+            "subjects": [{ "apiGroup": rbac, "kind": "User", "name": user }],
+        });
+        let params = kube::api::PostParams::default();
+        let roles = Api::<Role>::namespaced(self.client.clone(), &namespace);
+        let role = serde_json::from_value(role).unwrap();
+        roles.create(&params, &role).await.unwrap();
+        let bindings = Api::<RoleBinding>::namespaced(self.client.clone(), &namespace);
+        let binding = serde_json::from_value(binding).unwrap();
+        bindings.create(&params, &binding).await.unwrap();
+
+        let file = Kubeconfig::read_from(&self.kubeconfig).unwrap();
+        let options = KubeConfigOptions::default();
+        let mut config = kube::Config::from_custom_kubeconfig(file, &options)
+            .await
+            .unwrap();
+        config.auth_info.impersonate = Some(user);
+        let client = Client::try_from(config).unwrap();
+        // The API server reads roles a moment after they are written.
+        let models = Api::<ModelDeployment>::namespaced(client.clone(), &namespace);
+        let granted = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(50));
+            while models
+                .list(&kube::api::ListParams::default())
+                .await
+                .is_err()
+            {
+                ticks.tick().await;
+            }
+        };
+        tokio::time::timeout(BOUND, granted).await.unwrap();
+        client
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>
@@ -242,10 +309,12 @@ impl Cluster {
         if let Some(operator) = self.operator {
             operator.end().await;
         }
-        namespaces
-            .delete(&self.namespace, &DeleteParams::background())
-            .await
-            .unwrap();
+        for namespace in &self.namespaces {
+            namespaces
+                .delete(namespace, &DeleteParams::background())
+                .await
+                .unwrap();
+        }
     }
 }
 
@@ -305,14 +374,17 @@ impl Operator {
     }
 }
 
-fn settings(namespace: &str, kubeconfig: &std::path::Path) -> Config {
+/// The first of the namespaces is the platform's.
+fn settings(namespaces: &[String], kubeconfig: &std::path::Path) -> Config {
     Config {
-        namespaces: vec![namespace.to_owned()],
+        namespaces: namespaces.to_vec(),
+        platform: Platform::new(vec![namespaces[0].clone()]),
+        router_namespaces: vec![namespaces[0].clone()],
         image: "inferyard.invalid/none:1".to_owned(),
         classes: Config::usual_classes(),
         scraper_namespaces: Vec::new(),
-        release: format!("{namespace}/first"),
-        lease_namespace: namespace.to_owned(),
+        release: format!("{}/first", namespaces[0]),
+        lease_namespace: namespaces[0].clone(),
         lease_name: "first-operator".to_owned(),
         identity: "first".to_owned(),
         kubeconfig: Some(kubeconfig.to_owned()),
