@@ -113,14 +113,14 @@ class Cluster:
         net = [] if self._network is None else ["nsenter", f"--net=/run/netns/inferyard-{self.name}", "--"]
         return [*net, str(self.programs / program), f"--kubeconfig={self.kubeconfig}", *map(str, words)]
 
-    def kubectl_as(self, token: str, *words: str) -> str:
+    def kubectl_as(self, token: str, *words: str, stdin: str | None = None) -> str:
         """kubectl as a service account, by its token."""
         access = json.loads(self.kubectl("config", "view", "--raw", "-o", "json"))
         access["users"] = [{"name": "admin", "user": {"token": token}}]
         with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
             json.dump(access, file)
             file.flush()
-            return self.kubectl(f"--kubeconfig={file.name}", *words)
+            return self.kubectl(f"--kubeconfig={file.name}", *words, stdin=stdin)
 
     @property
     def kubeconfig(self) -> Path:

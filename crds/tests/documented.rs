@@ -6,12 +6,15 @@ use std::path::Path;
 
 use inferyard_crds::{ConditionType, Reason};
 
-/// The names in the first column of the table under this head.
+/// The names in the first columns of the tables with this head.
 fn documented(head: &str) -> BTreeSet<String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kubernetes.md");
     let page = fs::read_to_string(page).expect("the page should be there");
-    let rows = page.lines().skip_while(|line| !line.starts_with(head));
-    let rows = rows.take_while(|line| line.starts_with('|'));
+    let mut inside = false;
+    let rows = page.lines().filter(|line| {
+        inside = line.starts_with(head) || inside && line.starts_with('|');
+        inside
+    });
     let columns = rows.filter_map(|row| row.split('|').nth(1).map(str::to_owned));
     let mut names = BTreeSet::new();
     for column in columns {

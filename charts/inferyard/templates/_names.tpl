@@ -56,6 +56,13 @@ default
 {{- .Values.watchNamespaces | default (list .Release.Namespace) | uniq | toJson -}}
 {{- end -}}
 
+{{/* The namespaces of the platform, as a JSON list. */}}
+{{- define "inferyard.platformNamespaces" -}}
+{{- $watched := include "inferyard.namespaces" . | fromJsonArray -}}
+{{- $only := and (not .Values.clusterScope) (eq (len $watched) 1) -}}
+{{- .Values.platformNamespaces | default (ternary $watched (list .Release.Namespace) $only) | toJson -}}
+{{- end -}}
+
 {{/* Where the store of limits is: "true" if there is Redis. */}}
 {{- define "inferyard.hasRedis" -}}
 {{- if or .Values.redis.url .Values.redis.existingSecret.name .Values.redis.dev.enabled }}true{{ end -}}

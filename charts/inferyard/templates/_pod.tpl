@@ -102,6 +102,9 @@ securityContext:
 - --namespace={{ . }}
 {{- end }}
 {{- end }}
+{{- range include "inferyard.platformNamespaces" . | fromJsonArray }}
+- --platform-namespace={{ . }}
+{{- end }}
 {{- end -}}
 
 {{/* Environment variable with the URL of a database: (list $ "redis"). */}}
