@@ -14,7 +14,6 @@ use inferyard_test_ports::Port;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -35,7 +34,7 @@ pub(crate) struct Cluster {
     namespace: String,
     /// Those that the operator looks after: its own, which is the platform's, and others.
     namespaces: Vec<String>,
-    kubeconfig: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
     operator: Option<Operator>,
 }
 
@@ -205,55 +204,6 @@ impl Cluster {
     /// The name of one of the other namespaces.
     pub(crate) fn beside(&self, other: &str) -> String {
         format!("{}-{other}", self.namespace)
-    }
-
-    /// Somebody with the rights that the chart adds to the cluster's role `edit`, in one of the other namespaces.
-    pub(crate) async fn tenant(&self, other: &str) -> Client {
-        let namespace = self.beside(other);
-        let rbac = "rbac.authorization.k8s.io";
-        let role = json!({
-            "apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": { "name": "edit" },
-            "rules": [{
-                "apiGroups": ["inferyard.dev"],
-                "resources": ["modeldeployments", "plans", "apikeys"],
-                "verbs": ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"],
-            }],
-        });
-        let user = format!("system:serviceaccount:{namespace}:tenant");
-        let binding = json!({
-            "apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": { "name": "edit" },
-            "roleRef": { "apiGroup": rbac, "kind": "Role", "name": "edit" },
-            "subjects": [{ "apiGroup": rbac, "kind": "User", "name": user }],
-        });
-        let params = kube::api::PostParams::default();
-        let roles = Api::<Role>::namespaced(self.client.clone(), &namespace);
-        let role = serde_json::from_value(role).unwrap();
-        roles.create(&params, &role).await.unwrap();
-        let bindings = Api::<RoleBinding>::namespaced(self.client.clone(), &namespace);
-        let binding = serde_json::from_value(binding).unwrap();
-        bindings.create(&params, &binding).await.unwrap();
-
-        let file = Kubeconfig::read_from(&self.kubeconfig).unwrap();
-        let options = KubeConfigOptions::default();
-        let mut config = kube::Config::from_custom_kubeconfig(file, &options)
-            .await
-            .unwrap();
-        config.auth_info.impersonate = Some(user);
-        let client = Client::try_from(config).unwrap();
-        // The API server reads roles a moment after they are written.
-        let models = Api::<ModelDeployment>::namespaced(client.clone(), &namespace);
-        let granted = async {
-            let mut ticks = tokio::time::interval(Duration::from_millis(50));
-            while models
-                .list(&kube::api::ListParams::default())
-                .await
-                .is_err()
-            {
-                ticks.tick().await;
-            }
-        };
-        tokio::time::timeout(BOUND, granted).await.unwrap();
-        client
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>

@@ -3,11 +3,60 @@
 use inferyard_crds::{ApiKey, Condition, ModelDeployment, Plan};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::support::{self, Cluster, model};
+use crate::support::{self, BOUND, Cluster, model};
+
+impl Cluster {
+    /// Somebody with the rights that the chart adds to the cluster's role `edit`, in one of the other namespaces.
+    pub(crate) async fn tenant(&self, other: &str) -> Client {
+        let namespace = self.beside(other);
+        let rbac = "rbac.authorization.k8s.io";
+        let role = json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": { "name": "edit" },
+            "rules": [{
+                "apiGroups": ["inferyard.dev"],
+                "resources": ["modeldeployments", "plans", "apikeys"],
+                "verbs": ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"],
+            }],
+        });
+        let user = format!("system:serviceaccount:{namespace}:tenant");
+        let binding = json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": { "name": "edit" },
+            "roleRef": { "apiGroup": rbac, "kind": "Role", "name": "edit" },
+            "subjects": [{ "apiGroup": rbac, "kind": "User", "name": user }],
+        });
+        let params = PostParams::default();
+        let roles = Api::<Role>::namespaced(self.client.clone(), &namespace);
+        let role = serde_json::from_value(role).unwrap();
+        roles.create(&params, &role).await.unwrap();
+        let bindings = Api::<RoleBinding>::namespaced(self.client.clone(), &namespace);
+        let binding = serde_json::from_value(binding).unwrap();
+        bindings.create(&params, &binding).await.unwrap();
+
+        let file = Kubeconfig::read_from(&self.kubeconfig).unwrap();
+        let options = KubeConfigOptions::default();
+        let mut config = kube::Config::from_custom_kubeconfig(file, &options)
+            .await
+            .unwrap();
+        config.auth_info.impersonate = Some(user);
+        let client = Client::try_from(config).unwrap();
+        // The API server reads roles a moment after they are written.
+        let models = Api::<ModelDeployment>::namespaced(client.clone(), &namespace);
+        let granted = async {
+            let mut ticks = tokio::time::interval(std::time::Duration::from_millis(50));
+            while models.list(&ListParams::default()).await.is_err() {
+                ticks.tick().await;
+            }
+        };
+        tokio::time::timeout(BOUND, granted).await.unwrap();
+        client
+    }
+}
 
 fn resource<K: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: &Value) -> K {
     let object = json!({
