@@ -73,11 +73,17 @@ impl Platform {
             .unwrap_or(self.namespaces.len())
     }
 
-    /// The place of a namespace where several keys have the same hash. A hash is no secret: whoever copies one must
-    /// not get the platform's callers, however old his key is.
+    /// The place of a key of this namespace where several have the same hash. A hash is no secret: whoever copies one
+    /// must not get the callers of the platform, nor those of a key that `has` the hash by its status already, however
+    /// old his own key is.
     #[must_use]
-    pub fn key_rank(&self, namespace: &str) -> usize {
-        usize::from(!self.includes(namespace))
+    pub fn key_rank(&self, namespace: &str, has: bool) -> usize {
+        match (self.includes(namespace), has) {
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, true) => 2,
+            (false, false) => 3,
+        }
     }
 
     fn is_first(&self, namespace: &str) -> bool {

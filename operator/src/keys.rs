@@ -41,11 +41,14 @@ impl<'a> Keys<'a> {
         keys: Vec<(&'a ApiKey, Option<Found>)>,
     ) -> Self {
         let claims = keys.iter().flat_map(|(key, found)| {
-            let rank = platform.key_rank(key.metadata.namespace.as_deref().unwrap_or_default());
-            let claimant = claimant(*key, rank);
-            let made = made(key, found.as_ref()).map(|hash| ("spec.secret", hash));
-            let hashes = declared(key).chain(made);
-            hashes.map(move |(_, hash)| (hash, claimant))
+            let namespace = key.metadata.namespace.as_deref().unwrap_or_default();
+            hashes(key, found.as_ref()).map(move |(_, hash)| {
+                let has = key
+                    .status
+                    .as_ref()
+                    .is_some_and(|it| it.hashes.contains(&hash));
+                (hash, claimant(*key, platform.key_rank(namespace, has)))
+            })
         });
         let owner = |owner: Claimant<'_>| (owner.namespace.to_owned(), owner.name.to_owned());
         let owners = owners(claims).into_iter();
@@ -73,8 +76,17 @@ impl<'a> Keys<'a> {
         ApiKeyStatus {
             observed_generation: generation,
             hash: made(key, found),
+            hashes: hashes(key, found)
+                .filter(|(_, hash)| self.is_owner(key, hash))
+                .map(|(_, hash)| hash)
+                .collect(),
             conditions: accepted(self.said(key, found), conditions, generation, now),
         }
+    }
+
+    fn is_owner(&self, key: &ApiKey, hash: &str) -> bool {
+        let own = (key.namespace().unwrap_or_default(), key.name_any());
+        self.owners.get(hash) == Some(&own)
     }
 
     fn said(&self, key: &ApiKey, found: Option<&Found>) -> Result<String, Refused> {
@@ -96,10 +108,9 @@ impl<'a> Keys<'a> {
             }
             Some(Standing::Usable) => {}
         }
-        let made = made(key, found).map(|hash| ("spec.secret", hash));
-        for (field, hash) in declared(key).chain(made) {
+        for (field, hash) in hashes(key, found) {
             if let Some((owner_namespace, owner)) = self.owners.get(&hash)
-                && (owner_namespace, owner) != (&namespace, &key.name_any())
+                && !self.is_owner(key, &hash)
             {
                 // Who has a key elsewhere is nobody's business here.
                 let whose = if *owner_namespace == namespace {
@@ -116,8 +127,17 @@ impl<'a> Keys<'a> {
     }
 }
 
+/// The hashes that a key declares, and that of its Secret, with their fields.
+fn hashes(
+    key: &ApiKey,
+    found: Option<&Found>,
+) -> impl Iterator<Item = (&'static str, String)> + use<> {
+    let made = made(key, found).map(|hash| ("spec.secret", hash));
+    declared(key).chain(made)
+}
+
 /// The hashes that a key declares, with their fields.
-fn declared(key: &ApiKey) -> impl Iterator<Item = (&'static str, String)> {
+fn declared(key: &ApiKey) -> impl Iterator<Item = (&'static str, String)> + use<> {
     let spec = &key.spec;
     let fields = [
         ("spec.hash", &spec.hash),

@@ -208,6 +208,7 @@ fn the_platform_is_found_before_others() {
     let platform = platform();
     let ranks = ["inferyard", "shared", "team-a", "team-b"].map(|name| platform.rank(name));
     assert_eq!(ranks, [0, 1, 2, 2]);
-    let ranks = ["inferyard", "shared", "team-a", "team-b"].map(|name| platform.key_rank(name));
-    assert_eq!(ranks, [0, 0, 1, 1]);
+    let ranks = ["inferyard", "shared", "team-a", "team-b"]
+        .map(|name| [true, false].map(|has| platform.key_rank(name, has)));
+    assert_eq!(ranks, [[0, 1], [0, 1], [2, 3], [2, 3]]);
 }

@@ -109,6 +109,39 @@ fn a_secret_without_a_key_revokes_it_and_one_that_cannot_be_read_does_not() {
     }
 }
 
+/// A tenant who puts a hash that he has read somewhere into an older key of his.
+#[test]
+fn a_key_that_has_its_hash_does_not_lose_it_to_an_older_one() {
+    let mut victim = hashed("team-b", "victim", 1, '7');
+    let old = || (hashed("team-a", "old", 9, '7'), None);
+    let first = said(&[(victim.clone(), None), old()]);
+    assert_eq!((&*first[0].0, &*first[1].0), ("NameTaken", "Valid"));
+    victim.status = Some(ApiKeyStatus {
+        hashes: vec![hash('7')],
+        ..ApiKeyStatus::default()
+    });
+    let later = said(&[(victim.clone(), None), old()]);
+    assert_eq!((&*later[0].0, &*later[1].0), ("Valid", "NameTaken"));
+    // The platform goes before tenants all the same.
+    let platform = (hashed("inferyard", "own", 1, '7'), None);
+    let told = said(&[(victim, None), platform]);
+    assert_eq!((&*told[0].0, &*told[1].0), ("NameTaken", "Valid"));
+}
+
+#[test]
+fn a_status_has_the_hashes_that_are_the_keys_own() {
+    let platform = Platform::new(vec!["inferyard".to_owned()]);
+    let plans = Plans::new(&platform, &[], []);
+    let (first, second) = (hashed("team-b", "a", 5, '7'), hashed("team-b", "b", 1, '7'));
+    let secret = kept("c", 1, '8');
+    let found = Some(Found::Key(hash('9')));
+    let keys = vec![(&first, None), (&second, None), (&secret, found)];
+    let keys = Keys::with(&platform, &plans, keys);
+    let statuses = keys.statuses(Timestamp::UNIX_EPOCH);
+    let hashes: Vec<_> = statuses.map(|(_, status)| status.hashes).collect();
+    assert_eq!(hashes, [vec![hash('7')], vec![], vec![hash('9')]]);
+}
+
 #[test]
 fn of_two_keys_with_one_hash_the_second_says_so() {
     let rotated = key(

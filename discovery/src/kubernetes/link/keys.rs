@@ -20,8 +20,11 @@ type Owners<'a> = BTreeMap<&'a str, Claimant<'a>>;
 impl Linked {
     pub(super) fn add_keys(&mut self, known: &Known, plans: &Plans<'_>) {
         let claims = declared(known).flat_map(|(id, entry, spec)| {
-            let claimant = entry.claimant(known.platform.key_rank(&id.namespace));
-            spec.hashes().map(move |hash| (hash, claimant))
+            spec.hashes().map(move |hash| {
+                let has = entry.object.has(hash);
+                let rank = known.platform.key_rank(&id.namespace, has);
+                (hash, entry.claimant(rank))
+            })
         });
         let owners = owners(claims);
         for (id, _, spec) in declared(known) {

@@ -232,6 +232,31 @@ fn the_hash_of_a_key_belongs_to_the_platform_then_to_the_oldest() {
     }
 }
 
+/// A tenant who puts a hash that he has read somewhere into an older key of his.
+#[test]
+fn a_key_that_has_its_hash_does_not_lose_it_to_an_older_one() {
+    let has = |mut key: Value| {
+        key["status"] = json!({"hashes": [hash('7')]});
+        key
+    };
+    let table = [
+        (
+            has(tenants_key("b", 1, '7')),
+            tenants_key("a", 9, '7'),
+            "b/k",
+        ),
+        (tenants_key("b", 1, '7'), tenants_key("a", 9, '7'), "a/k"),
+        // The platform goes before tenants.
+        (has(tenants_key("b", 9, '7')), tenants_key("n", 1, '7'), "k"),
+        (has(tenants_key("n", 1, '7')), tenants_key("n", 9, '7'), "k"),
+    ];
+    for (one, other, owner) in table {
+        let plans = ["a", "b", "n"].map(|namespace| tenants_plan(namespace, &json!({})));
+        let catalog = linked(plans.into_iter().chain([one, other])).catalog;
+        assert_eq!(&*key(&catalog, '7').unwrap().name, owner);
+    }
+}
+
 #[test]
 fn a_model_without_workers_says_why() {
     let zero = json!({"scaling": {"replicas": 0}});
@@ -277,15 +302,23 @@ fn a_model_that_is_being_deleted_gives_its_name_away() {
 
 #[test]
 fn an_alias_of_a_model_whose_name_is_taken_says_so() {
-    let linked = linked([
-        named_model("old", 9, &json!({"name": "m"})),
-        named_model("young", 1, &json!({"name": "m", "aliases": ["own"]})),
-        pod("young-0", "young", "10.0.0.2"),
-    ]);
-    let model = &linked.catalog.models["own"];
+    let models = || {
+        vec![
+            named_model("old", 9, &json!({"name": "m"})),
+            named_model("young", 1, &json!({"name": "m", "aliases": ["own"]})),
+        ]
+    };
+    let alone = linked(models()).catalog;
     let taken = Stopped::Refused {
         reason: "NameTaken".into(),
     };
-    assert_eq!(model.halt(), Some(&taken));
-    assert_eq!(&*model.name, "m");
+    assert_eq!(alone.models["own"].halt(), Some(&taken));
+    // A worker from before serves what is left of its names.
+    let mut running = models();
+    running.push(pod("young-0", "young", "10.0.0.2"));
+    let catalog = linked(running).catalog;
+    let model = &catalog.models["own"];
+    assert_eq!((model.halt(), &*model.name), (None, "m"));
+    assert_eq!(addresses(&catalog)["own"], ["10.0.0.2:50051"]);
+    assert!(addresses(&catalog)["m"].is_empty());
 }
