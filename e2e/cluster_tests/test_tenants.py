@@ -196,7 +196,7 @@ def test_a_deleted_plan_is_named(node: str, platform: Platform) -> None:
     platform.until(key, "secret-model", 200)
     a.kubectl("delete", "plan", "passing")
     message = platform.until(key, "secret-model", 401, "invalid_api_key").json()["error"]["message"]
-    assert "plan 'passing', which does not exist any more" in message
+    assert "plan 'passing', which does not exist" in message
     assert "Incorrect API key" not in message
     a.accepted("apikey", "passing", "NotFound")
 

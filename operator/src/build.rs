@@ -20,7 +20,7 @@ pub(crate) const WORKER: &str = "inferyard-worker";
 /// The label of everything that belongs to a ModelDeployment.
 pub(crate) const OWNER_LABEL: &str = "inferyard.dev/model-deployment";
 /// The name of the model that a pod serves, for routers: pods from before a new name was declared serve the old one.
-const MODEL_ANNOTATION: &str = "inferyard.dev/model";
+pub(crate) const MODEL_ANNOTATION: &str = "inferyard.dev/model";
 /// The digest of the template that a pod was made of: it tells new workers from old ones.
 pub(crate) const TEMPLATE_ANNOTATION: &str = "inferyard.dev/template";
 /// Who made it.

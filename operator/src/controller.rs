@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::stream::{self, BoxStream, SelectAll};
 use futures::{Stream, StreamExt};
-use inferyard_crds::ModelDeployment;
+use inferyard_crds::{ModelDeployment, Reason};
 use kube::api::DynamicObject;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action, Config as ControllerConfig};
@@ -29,6 +29,7 @@ use crate::events::Events;
 use crate::kind::Kind;
 use crate::memory::Memory;
 use crate::reconcile::{Context, ReconcileError, reconcile};
+use crate::status;
 
 /// Models that are reconciled at the same time.
 const CONCURRENCY: u16 = 8;
@@ -178,7 +179,9 @@ fn rivals(
                 other.namespace() == namespace
                     && other.name_any() != model.name_any()
                     && (other.0.as_ref()).is_ok_and(|other| {
-                        names(own).any(|name| names(other).any(|rival| rival == name))
+                        // A name that this model had until now may be what the other one waits for.
+                        waits_for_a_name(other)
+                            || names(own).any(|name| names(other).any(|rival| rival == name))
                     })
             });
             touched.extend(rivals.iter().map(|rival| ObjectRef::from_obj(&**rival)));
@@ -186,6 +189,11 @@ fn rivals(
         stream::iter(touched)
     });
     all.flatten()
+}
+
+fn waits_for_a_name(model: &ModelDeployment) -> bool {
+    let ready = model.status.as_ref().and_then(status::ready);
+    ready.is_some_and(|ready| ready.reason == Reason::NameTaken.as_str())
 }
 
 /// One stream for two readers; the second learns only that something has changed.

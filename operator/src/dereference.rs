@@ -10,7 +10,7 @@ use kube::api::DynamicObject;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use crate::build::{OWNER_LABEL, child_name};
+use crate::build::{MODEL_ANNOTATION, OWNER_LABEL, child_name};
 use crate::kind::Kind;
 
 /// What is known of the cluster, kept up to date by watches.
@@ -24,13 +24,22 @@ pub(crate) struct Caches {
 pub(crate) struct Dereferenced {
     pub(crate) resource: Arc<ModelDeployment>,
     /// A name that it may not have, and who has it.
-    pub(crate) taken: Option<(String, String)>,
+    pub(crate) taken: Option<Taken>,
     /// What exists under the names of its children, whoever made it.
     pub(crate) live: BTreeMap<Kind, Arc<DynamicObject>>,
     /// The pods that are or will be workers.
     pub(crate) pods: Vec<Arc<Pod>>,
     /// Pods that have ended for good, by an eviction for instance. Kubernetes keeps them for a while.
     pub(crate) over: Vec<Arc<Pod>>,
+}
+
+/// A name that belongs to another ModelDeployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) name: String,
+    pub(crate) owner: String,
+    /// No name is left by which callers reach the workers that run.
+    pub(crate) all: bool,
 }
 
 // === impl Caches ===
@@ -62,9 +71,9 @@ pub(crate) fn dereference(resource: &Arc<ModelDeployment>, caches: &Caches) -> D
     };
     let mut pods = caches.pods.state_filter(own);
     pods.sort_by_key(|pod| pod.name_any());
-    let (over, pods) = pods.into_iter().partition(|pod| is_over(pod));
+    let (over, pods): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| is_over(pod));
     Dereferenced {
-        taken: taken(resource, &caches.models),
+        taken: taken(resource, &pods, &caches.models),
         resource: Arc::clone(resource),
         live: live.collect(),
         pods,
@@ -103,8 +112,9 @@ pub(crate) fn claimant<K: ResourceExt>(resource: &K, rank: usize) -> Claimant<'_
 /// A name of a namespace belongs to one of those who want it.
 fn taken(
     resource: &ModelDeployment,
+    pods: &[Arc<Pod>],
     all: &Store<DeserializeGuard<ModelDeployment>>,
-) -> Option<(String, String)> {
+) -> Option<Taken> {
     let namespace = resource.namespace();
     let rivals = all.state_filter(|other| other.namespace() == namespace);
     let rivals = rivals.iter().filter_map(|rival| rival.0.as_ref().ok());
@@ -113,10 +123,20 @@ fn taken(
         names(rival).map(move |name| (name, claimant))
     });
     let (owners, own) = (owners(claims), claimant(resource, 0));
-    names(resource).find_map(|name| {
+    let other = |name: &str| {
         let owner = owners.get(name)?;
-        let is_taken = !owner.is(own.namespace, own.name);
-        is_taken.then(|| (name.to_owned(), owner.name.to_owned()))
+        (!owner.is(own.namespace, own.name)).then_some(owner.name)
+    };
+    let (name, owner) = names(resource).find_map(|name| Some((name, other(name)?)))?;
+    // Workers from before a new name was declared serve the old one, if nobody else wants it.
+    let mut served = pods
+        .iter()
+        .filter_map(|pod| pod.annotations().get(MODEL_ANNOTATION));
+    let is_left = |name: &str| other(name).is_none();
+    Some(Taken {
+        name: name.to_owned(),
+        owner: owner.to_owned(),
+        all: !names(resource).any(is_left) && !served.any(|name| is_left(name)),
     })
 }
 
@@ -127,6 +147,39 @@ mod tests {
 
     use super::*;
     use crate::validate::tests::resource;
+
+    #[test]
+    fn a_model_may_have_lost_all_of_its_names() {
+        let declared = |name: &str, age: u32, model: &serde_json::Value| {
+            let mut found = resource(&json!({ "model": model }));
+            found.metadata.name = Some(name.to_owned());
+            let created = format!("2024-01-01T00:00:0{}Z", 9 - age);
+            found.metadata.creation_timestamp = serde_json::from_value(json!(created)).unwrap();
+            found
+        };
+        let source = json!({ "builtin": { "name": "demo" } });
+        let first = json!({ "name": "same", "aliases": ["alias"], "source": source });
+        for (aliases, serves, all) in [
+            (json!([]), "same", true),
+            (json!(["alias"]), "same", true),
+            (json!(["own"]), "same", false),
+            // It was renamed, and its workers serve the name before.
+            (json!([]), "before", false),
+        ] {
+            let second = json!({ "name": "same", "aliases": aliases, "source": source });
+            let second = declared("second", 1, &second);
+            let (store, mut writer) = reflector::store();
+            for model in [&declared("first", 2, &first), &second] {
+                let guarded = serde_json::from_value(json!(model)).unwrap();
+                writer.apply_watcher_event(&watcher::Event::Apply(guarded));
+            }
+            let pod = json!({ "metadata": { "annotations": { MODEL_ANNOTATION: serves } } });
+            let pods = [Arc::new(serde_json::from_value(pod).unwrap())];
+            let taken = taken(&second, &pods, &store).unwrap();
+            let told = (taken.name.as_str(), taken.owner.as_str(), taken.all);
+            assert_eq!(told, ("same", "first", all), "{aliases} {serves}");
+        }
+    }
 
     #[test]
     fn a_pod_that_has_ended_for_good_is_no_worker() {

@@ -146,6 +146,9 @@ async fn carry_out(
     let memory = &context.memory;
     let outcome = match (&accepted, &failed) {
         (Ok(model), None) => Outcome::Applied(model),
+        (Err(refusal), _) if found.taken.as_ref().is_some_and(|taken| taken.all) => {
+            Outcome::Nameless(refusal)
+        }
         (Err(refusal), _) => Outcome::Refused(refusal),
         (Ok(_), Some(why)) if memory.failed(resource, began).elapsed() < PASSING => {
             return Err(ReconcileError::Apply(why.clone()));

@@ -36,6 +36,8 @@ pub(crate) enum Outcome<'a> {
     Applied(&'a Validated),
     /// It cannot be carried out as it is.
     Refused(&'a Refusal),
+    /// The same, and no name is left by which callers reach the workers that run.
+    Nameless(&'a Refusal),
     /// It could not be carried out yet, and why.
     Failing(&'a Validated, &'a str),
 }
@@ -54,12 +56,15 @@ pub(crate) fn status(
         Outcome::Applied(model) | Outcome::Failing(model, _) => {
             Some(engine_name(&model.engine).to_owned())
         }
-        Outcome::Refused(_) => resource
+        Outcome::Refused(_) | Outcome::Nameless(_) => resource
             .status
             .as_ref()
             .and_then(|status| status.engine.clone()),
     };
-    let (required, available) = available::available(resource, answering);
+    let (required, mut available) = available::available(resource, answering);
+    if let Outcome::Nameless(refusal) = outcome {
+        available = no(refusal.reason, "no name is left that leads to its workers");
+    }
     let mut said = conditions::conditions(outcome, observed, &rollout, now);
     said.insert(1, (ConditionType::Available, available));
     let generation = resource.metadata.generation.unwrap_or(0);
@@ -75,7 +80,7 @@ pub(crate) fn status(
         updated_replicas: match outcome {
             Outcome::Applied(_) => rollout.updated,
             Outcome::Failing(..) => rollout.new,
-            Outcome::Refused(_) => 0,
+            Outcome::Refused(_) | Outcome::Nameless(_) => 0,
         },
         required_replicas: required,
         workers: Some(format!("{answering}/{wanted}")),

@@ -16,7 +16,7 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::dereference::Dereferenced;
+use crate::dereference::{Dereferenced, Taken};
 
 pub(crate) use chat_template::CHAT_TEMPLATE_FILE;
 
@@ -111,7 +111,7 @@ pub(crate) struct Refusal {
 pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validated, Refusal> {
     let resource = &*found.resource;
     let spec = &resource.spec;
-    if let Some((name, owner)) = &found.taken {
+    if let Some(Taken { name, owner, .. }) = &found.taken {
         let message = format!(
             "the name {name:?} belongs to the older ModelDeployment {owner}: choose another in spec.model"
         );

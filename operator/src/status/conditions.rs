@@ -33,9 +33,13 @@ pub(super) fn conditions(
                 (ConditionType::Accepted, unknown(Reason::ApplyFailed, why)),
             ]
         }
-        Outcome::Refused(refusal) => {
+        Outcome::Refused(refusal) | Outcome::Nameless(refusal) => {
             let (reason, why) = (refusal.reason, &refusal.message);
-            let message = format!("{why}{}", rollout.meanwhile());
+            let meanwhile = match outcome {
+                Outcome::Nameless(_) => String::new(),
+                _ => rollout.meanwhile(),
+            };
+            let message = format!("{why}{meanwhile}");
             vec![
                 (ConditionType::Ready, no(reason, &message)),
                 (ConditionType::Progressing, no(reason, why)),
@@ -78,11 +82,13 @@ fn ready(
     let (answering, wanted) = (rollout.answering, model.replicas);
     match (deployment.and_then(replica_failure), worst) {
         (Some(message), _) => no(Reason::Refused, &format!("{message}{meanwhile}")),
-        (None, Some(finding)) if finding.reason == Reason::NoNodeFits && rollout.is_blocked() => {
+        // An old worker that ends makes room, but lets no node fit that did not fit before.
+        (None, Some(finding))
+            if let (Some(short), true) = (&finding.short, rollout.is_blocked()) =>
+        {
             let message = format!(
-                "the rollout waits for {}: {}{meanwhile}; with spec.rollout.maxSurge: 0 an old worker ends first \
+                "the rollout waits for {short}: {}{meanwhile}; with spec.rollout.maxSurge: 0 an old worker ends first \
                  and makes room",
-                finding.short.as_deref().unwrap_or("room on a node"),
                 finding.text()
             );
             no(Reason::RolloutWaits, &message)

@@ -168,7 +168,11 @@ fn a_chat_template_that_no_server_is_told_of_is_refused() {
 #[test]
 fn the_older_model_keeps_its_name() {
     let mut found = dereferenced(resource(&with(&json!({}))));
-    found.taken = Some(("demo".to_owned(), "first".to_owned()));
+    found.taken = Some(Taken {
+        name: "demo".to_owned(),
+        owner: "first".to_owned(),
+        all: true,
+    });
     let refusal = validate(&found, &config()).unwrap_err();
     assert_eq!(refusal.reason, Reason::NameTaken);
     assert!(refusal.message.contains("the older ModelDeployment first"));

@@ -56,7 +56,7 @@ async fn what_cannot_be_carried_out_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_second_has_no_name_until_the_first_is_gone() {
+async fn who_comes_second_has_no_name_until_the_first_gives_it_up() {
     let Some(cluster) = Cluster::start("names").await else {
         return;
     };
@@ -74,6 +74,16 @@ async fn who_comes_second_has_no_name_until_the_first_is_gone() {
     cluster.until(&models, "first", accepted).await;
     models.create(&params, &named("second")).await.unwrap();
     cluster.until(&models, "second", taken).await;
+    for name in ["other", "same"] {
+        let renamed = Patch::Merge(json!({ "spec": { "model": { "name": name } } }));
+        let params = PatchParams::default();
+        models.patch("first", &params, &renamed).await.unwrap();
+        if name == "other" {
+            cluster.until(&models, "second", accepted).await;
+        } else {
+            cluster.until(&models, "second", taken).await;
+        }
+    }
     let params = DeleteParams::default();
     models.delete("first", &params).await.unwrap();
     cluster.until(&models, "second", accepted).await;

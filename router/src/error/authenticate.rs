@@ -39,7 +39,7 @@ pub(super) fn row(error: &AuthenticateError) -> Row<'_> {
         AuthenticateError::NoPlan { plan } => wrong(
             "no_plan",
             format!(
-                "Your API key is on the plan '{plan}', which does not exist any more. Ask whoever \
+                "Your API key is on the plan '{plan}', which does not exist. Ask whoever \
                  gave it to you for one on another plan."
             ),
         ),

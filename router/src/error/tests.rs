@@ -102,7 +102,7 @@ fn the_key() {
     check(AuthenticateError::Expired, wrong, bearer, "has expired");
     check(AuthenticateError::Disabled, wrong, bearer, "is disabled");
     let plan = "gold".to_owned();
-    let missing = "'gold', which does not exist any more";
+    let missing = "'gold', which does not exist";
     check(AuthenticateError::NoPlan { plan }, wrong, bearer, missing);
     let plan = "gold".to_owned();
     let refused = "'gold', which is refused here";

@@ -1,5 +1,6 @@
 //! A model that got a new name: as long as workers from before it are there, the old name leads to them.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -25,12 +26,15 @@ pub(super) struct Served {
 /// A name that is not declared any longer, and whose workers are there still.
 #[derive(Debug)]
 pub(super) struct Former<'a> {
-    /// The `ModelDeployment`.
+    /// The `ModelDeployment`, by the place of its namespace.
     owner: Claimant<'a>,
+    /// The same among those of its namespace.
+    claimed: Claimant<'a>,
     name: String,
     /// The name in its place.
     declared: &'a str,
     workers: BTreeSet<Endpoint>,
+    ready: usize,
     /// More of its workers are ready than of the declared name.
     is_ahead: bool,
 }
@@ -61,16 +65,18 @@ impl Workers {
     /// What is left: names from before.
     pub(super) fn former<'a>(
         self,
-        owner: Claimant<'a>,
+        [owner, claimed]: [Claimant<'a>; 2],
         declared: &'a str,
         own: &Served,
     ) -> impl Iterator<Item = Former<'a>> {
         self.0.into_iter().filter_map(move |(name, served)| {
             Some(Former {
                 owner,
+                claimed,
                 name: name?,
                 declared,
                 workers: served.endpoints,
+                ready: served.ready,
                 is_ahead: served.ready > own.ready,
             })
         })
@@ -81,17 +87,30 @@ impl Workers {
 
 impl Linked {
     /// Keeps the models of former names: what another model declares by now is not kept, and of several former ones
-    /// the first has the name.
+    /// the first has the name. Aliases lead to the old workers as long as more of them are ready than of the new ones;
+    /// where there are workers of several former names, to the most.
     pub(super) fn keep(&mut self, known: &Known, mut former: Vec<Former<'_>>, owners: &Owners<'_>) {
-        former.sort_by_key(|former| former.owner);
+        former.sort_by_key(|former| (former.owner, Reverse(former.ready)));
+        let mut led = BTreeSet::new();
         for former in former {
-            self.keep_one(known, former, owners);
+            let is_first = former.is_ahead && led.insert(former.owner);
+            let aliases: Vec<&str> = owners
+                .iter()
+                .filter(|(_, owner)| is_first && **owner == former.claimed)
+                .map(|((_, name), _)| *name)
+                .filter(|name| *name != former.declared)
+                .collect();
+            self.keep_one(known, former, &aliases, owners);
         }
     }
 
-    /// Where the name is an alias now, it leads to the old workers as long as more of them are ready than of the new
-    /// ones.
-    fn keep_one(&mut self, known: &Known, former: Former<'_>, owners: &Owners<'_>) {
+    fn keep_one(
+        &mut self,
+        known: &Known,
+        former: Former<'_>,
+        aliases: &[&str],
+        owners: &Owners<'_>,
+    ) {
         let Claimant {
             namespace, name, ..
         } = former.owner;
@@ -100,6 +119,7 @@ impl Linked {
             return;
         }
         let is_alias = declared_by.is_some();
+        let owns_declared = owners[&(namespace, former.declared)].is(namespace, name);
         let namespace: Arc<str> = namespace.into();
         let names = self
             .catalog
@@ -111,25 +131,27 @@ impl Linked {
         }
         let called: Arc<str> = former.name.as_str().into();
         let id: Arc<str> = known.platform.model_id(&namespace, &former.name).into();
-        let own = owners[&(former.owner.namespace, former.declared)];
-        if own.is(&namespace, name)
-            && let Some(declared) = names.get(former.declared)
-        {
+        if owns_declared && let Some(declared) = names.get(former.declared) {
             for (one, other) in [(declared, &id), (&id, declared)] {
                 let alike = self.alike.entry(Arc::clone(one)).or_default();
                 alike.push(Arc::clone(other));
             }
         }
         if !is_alias {
-            self.former
-                .push((Arc::clone(&namespace), Arc::clone(&called)));
+            let kept = (Arc::clone(&namespace), Arc::clone(&called));
+            self.former.push(kept);
         }
-        let leads = !is_alias || former.is_ahead;
+        let own_name = (!is_alias || former.is_ahead).then_some(called);
+        let aliases = aliases.iter().map(|alias| Arc::from(*alias));
+        let leading: Vec<_> = aliases.chain(own_name).collect();
         let model = Model {
             workers: former.workers.into_iter().collect(),
             id,
-            ..Model::new(&called, u64::try_from(former.owner.created).unwrap_or(0))
+            ..Model::new(
+                &former.name,
+                u64::try_from(former.owner.created).unwrap_or(0),
+            )
         };
-        self.catalog.add(&namespace, model, leads.then_some(called));
+        self.catalog.add(&namespace, model, leading);
     }
 }

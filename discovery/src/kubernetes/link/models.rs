@@ -36,8 +36,9 @@ impl Linked {
             let mut workers = workers.remove(id).unwrap_or_default();
             let canonical = model.name(&id.name);
             let own = workers.take(canonical);
-            let claimant = entry.claimant(known.platform.rank(&id.namespace));
-            former.extend(workers.former(claimant, canonical, &own));
+            let ranks = [known.platform.rank(&id.namespace), 0];
+            let claimants = ranks.map(|rank| entry.claimant(rank));
+            former.extend(workers.former(claimants, canonical, &own));
             self.add_model(known, id, entry, model, own.endpoints, &owners);
         }
         self.keep(known, former, &owners);
@@ -59,7 +60,7 @@ impl Linked {
         let canonical = model.name(&id.name);
         for name in &taken {
             let (field, consequence) = if *name == canonical {
-                ("spec.model.name", "this one is not served")
+                ("spec.model.name", "this one is not served under it")
             } else {
                 ("spec.model.aliases", "the alias is left out")
             };
@@ -79,12 +80,12 @@ impl Linked {
             reason: reason.into(),
         });
         let zero = || model.is_scaled_to_zero().then_some(Stopped::ScaledToZero);
-        let is_served = !taken.contains(&canonical);
         let model = Model {
             id: known.platform.model_id(namespace, first).into(),
             name: canonical.into(),
             created: entry.object.created,
-            workers: workers.into_iter().filter(|_| is_served).collect(),
+            // Those from before its name was taken serve its aliases on.
+            workers: workers.into_iter().collect(),
             stopped: refused.or_else(zero),
         };
         let own = own.into_iter().map(Arc::from);

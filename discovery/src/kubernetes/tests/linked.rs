@@ -84,7 +84,7 @@ fn the_oldest_model_has_the_name() {
             "ModelDeployment n/middle: spec.model.aliases: the name \"gpt\" is taken by \
              the older ModelDeployment n/old; the alias is left out",
             "ModelDeployment n/young: spec.model.name: the name \"org/m\" is taken by the older \
-             ModelDeployment n/old; this one is not served",
+             ModelDeployment n/old; this one is not served under it",
         ]
     );
 }

@@ -86,6 +86,34 @@ fn an_alias_leads_to_the_old_workers_until_as_many_new_ones_answer() {
 }
 
 #[test]
+fn other_aliases_go_with_the_workers_that_are_there() {
+    let spec = json!({"name": "after", "aliases": ["short"]});
+    for (answers, name) in [("False", "before"), ("True", "after")] {
+        let linked = linked([named_model("m", 1, &spec), old("True"), new(answers)]);
+        assert_eq!(&*found(&linked.catalog, "short").name, name);
+    }
+    // Of workers of several former names the most.
+    let more = ["10.0.0.3", "10.0.0.4"];
+    let more = more.map(|ip| serving(pod(ip, "m", ip), "earlier", "True"));
+    let objects = [named_model("m", 1, &spec), old("True")];
+    let twice = linked(objects.into_iter().chain(more)).catalog;
+    assert_eq!(&*found(&twice, "short").name, "earlier");
+    for (name, workers) in [("before", 1), ("earlier", 2), ("after", 0)] {
+        assert_eq!(found(&twice, name).workers.len(), workers, "{name}");
+    }
+}
+
+#[test]
+fn a_model_whose_new_name_is_taken_keeps_its_aliases() {
+    let linked = linked([
+        named_model("other", 2, &json!({"name": "after"})),
+        named_model("m", 1, &json!({"name": "after", "aliases": ["short"]})),
+        old("True"),
+    ]);
+    assert_eq!(&*found(&linked.catalog, "short").name, "before");
+}
+
+#[test]
 fn a_plan_that_allows_the_new_name_allows_the_old_one_meanwhile() {
     let renamed = named_model("m", 1, &json!({"name": "after", "aliases": ["before"]}));
     for named in ["after", "before"] {

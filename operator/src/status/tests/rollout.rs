@@ -177,6 +177,45 @@ fn a_rollout_that_waits_for_an_accelerator_says_what_cures_it() {
     );
 }
 
+/// An old worker that ends lets no node fit that did not fit before.
+#[test]
+fn a_rollout_for_which_no_node_fits_is_not_told_to_make_room() {
+    let pending = unschedulable(
+        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
+    );
+    let pods = [pod("a", "old", &running("True")), pod("b", "new", &pending)];
+    let status = said(&rolling(deployment(2, 1), &pods), 1);
+    let ready = of(&status, "Ready");
+    assert_eq!(ready.reason, "NoNodeFits");
+    assert!(!ready.message.contains("maxSurge"), "{}", ready.message);
+    assert!(
+        ready.message.ends_with("; 1 old worker serves meanwhile"),
+        "{}",
+        ready.message
+    );
+}
+
+#[test]
+fn workers_that_no_name_leads_to_are_not_available() {
+    let pods = [pod("a", "old", &running("True"))];
+    let mut seen = rolling(deployment(1, 1), &pods);
+    seen.template = None;
+    let refusal = Refusal {
+        reason: Reason::NameTaken,
+        message: "the name is another's".to_owned(),
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    let status = status(&resource(&spec(1)), Outcome::Nameless(&refusal), &seen, now);
+    let nowhere = "no name is left that leads to its workers";
+    check_all(
+        &status,
+        &[
+            ("Ready", "False", "NameTaken", "the name is another's"),
+            ("Available", "False", "NameTaken", nowhere),
+        ],
+    );
+}
+
 #[test]
 fn what_is_refused_does_not_end_the_workers_before_it() {
     let pods = [pod("a", "old", &running("True"))];
