@@ -3,6 +3,7 @@
 use inferyard_crds::ModelDeployment;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -62,6 +63,12 @@ async fn a_pod_template_that_kubernetes_does_not_take_is_said_by_its_path() {
             let message = support::message(&found, type_).unwrap_or_default();
             assert!(message.starts_with(told), "{message}");
         }
+        // The event follows the status.
+        let is = |event: &Event| {
+            let note = event.note.as_deref().unwrap_or_default();
+            event.reason.as_deref() == Some("Invalid") && note.starts_with(told)
+        };
+        cluster.until_any(&cluster.api::<Event>(), is).await;
     }
     assert_eq!(cluster.events("demo", "Invalid").await.len(), 3);
     let made = cluster.events("demo", "Created").await;

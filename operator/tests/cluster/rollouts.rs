@@ -1,7 +1,9 @@
-//! Rollouts by the real controllers, on a cluster without a node: what a kubelet would say of a pod, the test says.
+//! Rollouts by the real controllers, on a cluster without a node: what a scheduler and a kubelet would say of a pod, the
+//! test says.
 
 use inferyard_crds::ModelDeployment;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, ResourceExt};
@@ -26,6 +28,20 @@ async fn next_pod(cluster: &Cluster, known: &[String]) -> String {
     tokio::time::timeout(support::BOUND, found)
         .await
         .expect("a pod should be made")
+}
+
+/// As a scheduler that finds no room for this pod.
+async fn find_no_room(pods: &Api<Pod>, name: &str) {
+    let message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.";
+    let condition = json!({
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+        "lastTransitionTime": Timestamp::now().to_string(),
+    });
+    let status = json!({ "status": { "conditions": [condition] } });
+    let params = PatchParams::default();
+    pods.patch_status(name, &params, &Patch::Strategic(&status))
+        .await
+        .unwrap();
 }
 
 /// As a kubelet that runs the worker of this pod.
@@ -58,13 +74,17 @@ async fn a_rollout_without_room_says_who_serves_and_what_cures_it() {
     };
     let models = cluster.api::<ModelDeployment>();
     let pods = cluster.api::<Pod>();
-    let spec = json!({ "model": { "source": { "builtin": { "name": "demo" } } } });
+    let spec = json!({
+        "model": { "source": { "builtin": { "name": "demo" } } },
+        "podTemplate": { "spec": { "schedulerName": "the-test" } },
+    });
     let params = PostParams::default();
     models.create(&params, &model("demo", &spec)).await.unwrap();
+    let old = next_pod(&cluster, &[]).await;
+    find_no_room(&pods, &old).await;
     cluster
         .until(&models, "demo", says("NoNodeFits", "False"))
         .await;
-    let old = next_pod(&cluster, &[]).await;
     answer(&pods, &old).await;
     let found = cluster
         .until(&models, "demo", says("AllReady", "True"))
@@ -77,6 +97,8 @@ async fn a_rollout_without_room_says_who_serves_and_what_cures_it() {
         json!({ "engine": { "embedded": { "maxRunning": 2 } } }),
     )
     .await;
+    let waiting = next_pod(&cluster, std::slice::from_ref(&old)).await;
+    find_no_room(&pods, &waiting).await;
     let found = cluster
         .until(&models, "demo", says("RolloutWaits", "True"))
         .await;
@@ -87,7 +109,6 @@ async fn a_rollout_without_room_says_who_serves_and_what_cures_it() {
     assert_eq!(support::status(&found, "Progressing"), Some("True"));
 
     // The cure: the old one goes.
-    let waiting = next_pod(&cluster, std::slice::from_ref(&old)).await;
     change(&models, json!({ "rollout": { "maxSurge": 0 } })).await;
     cluster
         .until(&models, "demo", says("NoNodeFits", "False"))
