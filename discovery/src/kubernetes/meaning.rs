@@ -28,7 +28,7 @@ pub(super) enum Meaning {
         /// Why it may not be used.
         refusal: Option<String>,
     },
-    Key(Box<ApiKeySpec>),
+    Key(Box<DeclaredKey>),
     Worker(WorkerPod),
 }
 
@@ -41,6 +41,14 @@ pub(super) struct DeclaredModel {
     pub(super) refused: Option<String>,
     /// It is being deleted.
     pub(super) leaving: bool,
+}
+
+/// What counts of a key.
+#[derive(Debug)]
+pub(super) struct DeclaredKey {
+    pub(super) spec: ApiKeySpec,
+    /// The hashes that are this key's by its status, which only the operator writes.
+    pub(super) hashes: Vec<String>,
 }
 
 /// What callers name a model.
@@ -102,7 +110,15 @@ impl Meaning {
                     models: spec.models,
                 })
             }
-            Kind::Keys => checked(kind, &object.spec).map(|spec| Self::Key(Box::new(spec))),
+            Kind::Keys => {
+                let hashes = object.spec["hashes"].as_array().into_iter().flatten();
+                let hashes = hashes.filter_map(Value::as_str).map(str::to_owned);
+                let key = DeclaredKey {
+                    spec: checked(kind, &object.spec["spec"])?,
+                    hashes: hashes.collect(),
+                };
+                Ok(Self::Key(Box::new(key)))
+            }
             Kind::Workers => typed(&object.spec).map(Self::Worker),
         }
     }

@@ -16,9 +16,6 @@ const MODEL_LABEL: &str = "inferyard.dev/model-deployment";
 /// The annotation that names the model whose worker a pod runs: after a new name was declared, the one before it.
 const SERVES: &str = "inferyard.dev/model";
 
-/// The hashes that a key has by its status: beside the fields of its `spec`, none of which is called so.
-const HAS: &str = "hashesByStatus";
-
 /// What is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,7 +41,7 @@ pub(super) struct Object {
     pub(super) uid: String,
     /// Seconds since the Unix epoch.
     pub(super) created: u64,
-    /// The `spec`, or what of a model or a worker counts.
+    /// The `spec` of a plan, and the fields that count of any other kind.
     pub(super) spec: Value,
 }
 
@@ -94,12 +91,6 @@ impl fmt::Display for Id {
 // === impl Object ===
 
 impl Object {
-    /// Whether a key has this hash by its status.
-    pub(super) fn has(&self, hash: &str) -> bool {
-        let has = self.spec[HAS].as_array();
-        has.is_some_and(|hashes| hashes.iter().any(|own| own == hash))
-    }
-
     pub(super) fn cut(kind: Kind, object: DynamicObject) -> Self {
         let DynamicObject {
             metadata, mut data, ..
@@ -115,7 +106,10 @@ impl Object {
                 "leaving": metadata.deletion_timestamp.is_some(),
             }),
             Kind::Plans => data["spec"].take(),
-            Kind::Keys => hashed(data),
+            Kind::Keys => {
+                let hashes = data["status"]["hashes"].take();
+                json!({"spec": hashed(data), "hashes": hashes})
+            }
             Kind::Workers => {
                 let labels = metadata.labels.unwrap_or_default();
                 let annotations = metadata.annotations.unwrap_or_default();
@@ -167,16 +161,9 @@ fn refused(generation: Option<i64>, status: &Value) -> Option<&str> {
     refused["reason"].as_str()
 }
 
-/// The `spec` of a key, with the hashes that it has by its status. The hash that the operator made of a Secret counts as
-/// if it were declared.
+/// The `spec` of a key. The hash that the operator made of a Secret counts as if it were declared.
 fn hashed(mut data: Value) -> Value {
     let mut spec = data["spec"].take();
-    let has = data["status"]["hashes"].take();
-    if let Some(spec) = spec.as_object_mut()
-        && has.is_array()
-    {
-        spec.insert(HAS.to_owned(), has);
-    }
     let made = data["status"]["hash"].take();
     if let Some(spec) = spec.as_object_mut()
         && made.is_string()

@@ -8,9 +8,9 @@ use inferyard_router::catalog::{KeyWithoutPlan, Plan};
 
 use super::{Linked, Plans};
 use crate::kubernetes::known::{Entry, Known};
-use crate::kubernetes::meaning::Meaning;
+use crate::kubernetes::meaning::{DeclaredKey, Meaning};
 use crate::kubernetes::object::{Id, Kind};
-use crate::manifests::key::{self, DeclaredKey};
+use crate::manifests::key;
 
 /// Who has a hash.
 type Owners<'a> = BTreeMap<&'a str, Claimant<'a>>;
@@ -19,21 +19,22 @@ type Owners<'a> = BTreeMap<&'a str, Claimant<'a>>;
 
 impl Linked {
     pub(super) fn add_keys(&mut self, known: &Known, plans: &Plans<'_>) {
-        let claims = declared(known).flat_map(|(id, entry, spec)| {
-            spec.hashes().map(move |hash| {
-                let has = entry.object.has(hash);
+        let claims = declared(known).flat_map(|(id, entry, key)| {
+            key.spec.hashes().map(move |hash| {
+                let has = key.hashes.iter().any(|own| own == hash);
                 let rank = known.platform.key_rank(&id.namespace, has);
                 (hash, entry.claimant(rank))
             })
         });
         let owners = owners(claims);
-        for (id, _, spec) in declared(known) {
+        for (id, _, DeclaredKey { spec, .. }) in declared(known) {
             let plan = plans.get(&Id {
                 namespace: id.namespace.clone(),
                 name: spec.plan.clone(),
             });
             if let Some(Some(plan)) = plan {
-                for DeclaredKey { hash, key, .. } in self.keys(known, id, spec, plan, &owners) {
+                for key::DeclaredKey { hash, key, .. } in self.keys(known, id, spec, plan, &owners)
+                {
                     self.catalog.keys.insert(hash, Arc::new(key));
                 }
             } else {
@@ -59,7 +60,7 @@ impl Linked {
         self.complain(Kind::Keys, id, &format!("{message}; the key is refused"));
         // Nobody is served by it: only the key's own fields are read.
         let stand_in = Arc::new(Plan::unrestricted(&spec.plan));
-        for DeclaredKey { hash, key, .. } in self.keys(known, id, spec, &stand_in, owners) {
+        for key::DeclaredKey { hash, key, .. } in self.keys(known, id, spec, &stand_in, owners) {
             let key = KeyWithoutPlan {
                 plan: spec.plan.as_str().into(),
                 is_refused,
@@ -70,7 +71,7 @@ impl Linked {
         }
     }
 
-    /// A key under each hash that nobody has who comes before it.
+    /// The key, once for each of its hashes that no other key claims first.
     fn keys(
         &mut self,
         known: &Known,
@@ -78,7 +79,7 @@ impl Linked {
         spec: &ApiKeySpec,
         plan: &Arc<Plan>,
         owners: &Owners<'_>,
-    ) -> Vec<DeclaredKey> {
+    ) -> Vec<key::DeclaredKey> {
         let mut mistakes = Vec::new();
         let mut report = |path: &str, message| mistakes.push(format!("{path}: {message}"));
         let mut declared = key::keys(&id.name, spec, plan, &mut report);
@@ -97,7 +98,7 @@ impl Linked {
             }
             own
         });
-        for DeclaredKey { key, .. } in &mut declared {
+        for key::DeclaredKey { key, .. } in &mut declared {
             key.account = known.platform.called(&id.namespace, &key.account).into();
             key.name = known.platform.called(&id.namespace, &key.name).into();
         }
@@ -105,10 +106,10 @@ impl Linked {
     }
 }
 
-fn declared(known: &Known) -> impl Iterator<Item = (&Id, &Entry, &ApiKeySpec)> {
+fn declared(known: &Known) -> impl Iterator<Item = (&Id, &Entry, &DeclaredKey)> {
     let entries = known.entries(Kind::Keys);
     entries.filter_map(|(id, entry)| match &entry.meaning {
-        Some(Meaning::Key(spec)) => Some((id, entry, &**spec)),
+        Some(Meaning::Key(key)) => Some((id, entry, &**key)),
         _ => None,
     })
 }

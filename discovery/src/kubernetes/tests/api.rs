@@ -41,7 +41,7 @@ struct Inner {
     watchers: Vec<Watcher>,
     /// What its cache has: lists that a caller takes from there are of then.
     cached: Option<(u64, BTreeMap<Place, Value>)>,
-    /// Namespaces that nobody may read.
+    /// Namespaces whose lists are refused with 403.
     forbidden: BTreeSet<String>,
     pub(super) lists: usize,
 }
