@@ -17,15 +17,15 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::app::Shared;
 use crate::claims::Claims;
-use crate::controller::Followed;
+use crate::controller::{Followed, Shared};
+use crate::dereference::id;
 use crate::keys::Keys;
 use crate::plans::Plans;
 use crate::secrets::{self, Secrets};
 use crate::status::write_accepted;
 
-/// Changes come in crowds: so long the first one waits for the others.
+/// How long the first of several changes waits for the others, so that they are checked together.
 const SETTLE: Duration = Duration::from_millis(100);
 /// Statuses that are written at the same time.
 const WRITES: usize = 8;
@@ -139,7 +139,7 @@ where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned,
     S: Serialize,
 {
-    let (namespace, name) = (namespace(resource), resource.name_any());
+    let (namespace, name) = id(resource);
     async move {
         let api = Api::<K>::namespaced(shared.client.clone(), &namespace);
         let written = write_accepted(&api, kind, &name, &status).await;
@@ -152,23 +152,20 @@ where
 impl Stores {
     /// Waits until all of it is known once. False: a watch has ended for good.
     async fn are_ready(&self) -> bool {
-        for models in &self.models {
-            if models.wait_until_ready().await.is_err() {
-                return false;
-            }
-        }
-        for plans in &self.plans {
-            if plans.wait_until_ready().await.is_err() {
-                return false;
-            }
-        }
-        for keys in &self.keys {
-            if keys.wait_until_ready().await.is_err() {
-                return false;
-            }
-        }
-        true
+        are_ready(&self.models).await && are_ready(&self.plans).await && are_ready(&self.keys).await
     }
+}
+
+async fn are_ready<K>(stores: &[Store<DeserializeGuard<K>>]) -> bool
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    for store in stores {
+        if store.wait_until_ready().await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 type Guarded<K> = Arc<DeserializeGuard<K>>;
@@ -189,8 +186,4 @@ fn ours<K: Resource>(claims: &Claims, mut all: Vec<Guarded<K>>) -> Vec<Guarded<K
 /// Those that could be read: one that could not must not keep the others from being checked.
 fn readable<K>(guarded: &[Guarded<K>]) -> impl Iterator<Item = &K> {
     guarded.iter().filter_map(|guarded| guarded.0.as_ref().ok())
-}
-
-fn namespace<K: Resource>(resource: &K) -> String {
-    resource.namespace().unwrap_or_default()
 }

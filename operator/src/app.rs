@@ -5,23 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use futures::future::{join, join_all};
-use kube::Client;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::client::ConnectError;
 use crate::config::Config;
+use crate::controller::Shared;
 use crate::lease::{Candidate, Slot};
 use crate::metrics::{self, Metrics};
 use crate::{accounts, claims, client, controller};
-
-/// What all controllers share.
-pub(crate) struct Shared {
-    pub(crate) client: Client,
-    pub(crate) config: Arc<Config>,
-    pub(crate) metrics: Arc<Metrics>,
-}
 
 /// Why it cannot start.
 #[derive(Debug, thiserror::Error)]

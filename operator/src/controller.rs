@@ -17,17 +17,18 @@ use kube::runtime::controller::{self, Action, Config as ControllerConfig};
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use crate::app::Shared;
 use crate::apply::{MANAGER, Settled};
 use crate::build::{MANAGED_BY, OWNER_LABEL, WORKER};
 use crate::claims::Claims;
+use crate::config::Config;
 use crate::dereference::{Caches, names};
 use crate::events::Events;
 use crate::kind::Kind;
 use crate::memory::Memory;
+use crate::metrics::Metrics;
 use crate::reconcile::{Context, ReconcileError, reconcile};
 use crate::status;
 
@@ -45,7 +46,14 @@ pub(crate) type Model = DeserializeGuard<ModelDeployment>;
 
 type Triggers = SelectAll<BoxStream<'static, ObjectRef<Model>>>;
 
-/// What is known of a namespace, or of all, for whoever needs its models.
+/// What all controllers share.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) config: Arc<Config>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What is known of a namespace, or of all: the accounts need its models, too.
 pub(crate) struct Followed<'a> {
     pub(crate) scope: Scope<'a>,
     pub(crate) models: Store<Model>,

@@ -96,7 +96,15 @@ pub(crate) fn names(resource: &ModelDeployment) -> impl Iterator<Item = &str> {
     std::iter::once(resource.model_name()).chain(aliases)
 }
 
-/// Who a resource is where several claim the same.
+/// Namespace and name.
+pub(crate) fn id<K: ResourceExt>(resource: &K) -> (String, String) {
+    (
+        resource.namespace().unwrap_or_default(),
+        resource.name_any(),
+    )
+}
+
+/// A resource as one of several that claim a name.
 pub(crate) fn claimant<K: ResourceExt>(resource: &K, rank: usize) -> Claimant<'_> {
     let metadata = resource.meta();
     let created = metadata.creation_timestamp.as_ref();

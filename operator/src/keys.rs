@@ -6,7 +6,7 @@ use inferyard_crds::{ApiKey, ApiKeyStatus, Claimant, Platform, Reason, owners};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::dereference::claimant;
+use crate::dereference::{claimant, id};
 use crate::plans::{Plans, Standing};
 use crate::secrets::{Found, Secrets};
 use crate::status::accepted;
@@ -85,8 +85,7 @@ impl<'a> Keys<'a> {
     }
 
     fn is_owner(&self, key: &ApiKey, hash: &str) -> bool {
-        let own = (key.namespace().unwrap_or_default(), key.name_any());
-        self.owners.get(hash) == Some(&own)
+        self.owners.get(hash) == Some(&id(key))
     }
 
     fn said(&self, key: &ApiKey, found: Option<&Found>) -> Result<String, Refused> {

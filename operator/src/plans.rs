@@ -6,7 +6,7 @@ use inferyard_crds::{ModelDeployment, Plan, PlanStatus, Platform, Reason, neares
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::dereference::{claimant, names};
+use crate::dereference::{claimant, id, names};
 use crate::status::accepted;
 
 /// What plans are checked against.
@@ -100,6 +100,9 @@ impl<'a> Plans<'a> {
         let reached = self.models.iter().filter(|(of, _)| reach.includes(of));
         let reached: Vec<_> = reached.map(|(_, names)| names).collect();
         let named = plan.spec.models.iter().flatten().map(String::as_str);
+        if plan.spec.models.is_none() {
+            return Ok("all models that it reaches may be used".to_owned());
+        }
         let missing: Vec<_> = named
             .filter(|name| !reached.iter().any(|names| names.contains(name)))
             .collect();
@@ -117,11 +120,6 @@ impl<'a> Plans<'a> {
         let message = format!("spec.models: no ModelDeployment that it reaches serves {missing}");
         Err((Reason::NotFound, message))
     }
-}
-
-fn id<K: ResourceExt>(resource: &K) -> (String, String) {
-    let namespace = resource.namespace().unwrap_or_default();
-    (namespace, resource.name_any())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! They are not watched: whoever may watch them may read them all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -12,10 +12,12 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 use tokio::time::{Instant, timeout_at};
 
+use crate::dereference::id;
+
 /// How often all of them are read again. With the time for reading them it bounds how long a key works whose Secret
 /// is gone: two minutes.
 pub(crate) const AGAIN: Duration = Duration::from_mins(1);
-/// So many are read at the same time.
+/// Secrets that are read at the same time.
 const AT_ONCE: usize = 16;
 /// An API server that takes longer for one is taken for away.
 const ONE_WITHIN: Duration = Duration::from_secs(5);
@@ -52,8 +54,8 @@ pub(crate) enum Found {
 impl Secrets {
     /// Reads the Secrets of keys that are new or changed, or of `all`.
     pub(crate) async fn read(&mut self, client: &Client, keys: &[&ApiKey], all: bool) {
-        self.0
-            .retain(|id, _| keys.iter().any(|key| self::id(key) == *id));
+        let there: HashSet<_> = keys.iter().map(|key| id(*key)).collect();
+        self.0.retain(|id, _| there.contains(id));
         let due = keys.iter().filter(|key| all || !self.is_current(key));
         let due = due.filter_map(|key| Some((*key, key.spec.secret.as_ref()?)));
         let end = Instant::now() + ALL_WITHIN;
@@ -93,10 +95,6 @@ impl Secrets {
             (&known.uid, known.generation) == (&key.uid(), key.metadata.generation)
         })
     }
-}
-
-fn id(key: &ApiKey) -> (String, String) {
-    (key.namespace().unwrap_or_default(), key.name_any())
 }
 
 async fn found(client: &Client, namespace: &str, from: &SecretKey) -> Found {

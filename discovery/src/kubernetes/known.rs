@@ -103,7 +103,7 @@ impl Known {
 // === impl Entry ===
 
 impl Entry {
-    /// Who it is where several claim the same.
+    /// The object as one of several that claim a name.
     pub(super) fn claimant(&self, rank: usize) -> Claimant<'_> {
         let leaving = matches!(&self.meaning, Some(Meaning::Model(model)) if model.leaving);
         Claimant {

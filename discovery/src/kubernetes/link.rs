@@ -5,9 +5,10 @@ mod keys;
 mod models;
 mod plans;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use inferyard_crds::Claimant;
 use inferyard_router::catalog::{Catalog, Plan};
 
 use super::known::Known;
@@ -26,6 +27,9 @@ pub(super) struct Linked {
 
 /// Plans by namespace and name; `None`: the plan is refused.
 type Plans<'a> = HashMap<&'a Id, Option<Arc<Plan>>>;
+
+/// The `ModelDeployment`s that have the names, by namespace and name.
+type Owners<'a> = BTreeMap<(&'a str, &'a str), Claimant<'a>>;
 
 /// Links what is known.
 pub(super) fn link(known: &Known) -> Linked {

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use inferyard_crds::Claimant;
 use inferyard_router::catalog::{Endpoint, Model};
 
-use super::Linked;
-use super::models::Owners;
+use super::{Linked, Owners};
 use crate::kubernetes::known::Known;
 use crate::kubernetes::meaning::WorkerPod;
 
@@ -26,13 +25,11 @@ pub(super) struct Served {
 /// A name that is not declared any longer, and whose workers are there still.
 #[derive(Debug)]
 pub(super) struct Former<'a> {
-    /// The `ModelDeployment`, by the place of its namespace.
+    /// The `ModelDeployment`.
     owner: Claimant<'a>,
-    /// The same among those of its namespace.
-    claimed: Claimant<'a>,
     name: String,
-    /// The name in its place.
-    declared: &'a str,
+    /// The names that it declares now: the one in the place of this one, and the aliases.
+    declared: &'a [&'a str],
     workers: BTreeSet<Endpoint>,
     ready: usize,
     /// More of its workers are ready than of the declared name.
@@ -65,14 +62,13 @@ impl Workers {
     /// What is left: names from before.
     pub(super) fn former<'a>(
         self,
-        [owner, claimed]: [Claimant<'a>; 2],
-        declared: &'a str,
+        owner: Claimant<'a>,
+        declared: &'a [&'a str],
         own: &Served,
     ) -> impl Iterator<Item = Former<'a>> {
         self.0.into_iter().filter_map(move |(name, served)| {
             Some(Former {
                 owner,
-                claimed,
                 name: name?,
                 declared,
                 workers: served.endpoints,
@@ -94,13 +90,7 @@ impl Linked {
         let mut led = BTreeSet::new();
         for former in former {
             let is_first = former.is_ahead && led.insert(former.owner);
-            let aliases: Vec<&str> = owners
-                .iter()
-                .filter(|(_, owner)| is_first && **owner == former.claimed)
-                .map(|((_, name), _)| *name)
-                .filter(|name| *name != former.declared)
-                .collect();
-            self.keep_one(known, former, &aliases, owners);
+            self.keep_one(known, former, is_first, owners);
         }
     }
 
@@ -108,7 +98,7 @@ impl Linked {
         &mut self,
         known: &Known,
         former: Former<'_>,
-        aliases: &[&str],
+        has_aliases: bool,
         owners: &Owners<'_>,
     ) {
         let Claimant {
@@ -119,7 +109,11 @@ impl Linked {
             return;
         }
         let is_alias = declared_by.is_some();
-        let owns_declared = owners[&(namespace, former.declared)].is(namespace, name);
+        let owns = |declared: &&&str| owners[&(namespace, **declared)].is(namespace, name);
+        let (declared, aliases) = former.declared.split_at(1);
+        let aliases = aliases.iter().filter(|_| has_aliases).filter(owns);
+        let aliases: Vec<Arc<str>> = aliases.map(|alias| Arc::from(*alias)).collect();
+        let declared = declared.iter().find(owns);
         let namespace: Arc<str> = namespace.into();
         let names = self
             .catalog
@@ -131,7 +125,7 @@ impl Linked {
         }
         let called: Arc<str> = former.name.as_str().into();
         let id: Arc<str> = known.platform.model_id(&namespace, &former.name).into();
-        if owns_declared && let Some(declared) = names.get(former.declared) {
+        if let Some(declared) = declared.and_then(|declared| names.get(*declared)) {
             for (one, other) in [(declared, &id), (&id, declared)] {
                 let alike = self.alike.entry(Arc::clone(one)).or_default();
                 alike.push(Arc::clone(other));
@@ -142,8 +136,7 @@ impl Linked {
             self.former.push(kept);
         }
         let own_name = (!is_alias || former.is_ahead).then_some(called);
-        let aliases = aliases.iter().map(|alias| Arc::from(*alias));
-        let leading: Vec<_> = aliases.chain(own_name).collect();
+        let leading: Vec<_> = aliases.into_iter().chain(own_name).collect();
         let model = Model {
             workers: former.workers.into_iter().collect(),
             id,

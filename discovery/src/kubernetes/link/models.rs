@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use inferyard_crds::{Claimant, owners};
+use inferyard_crds::owners;
 use inferyard_router::catalog::{Endpoint, Model, Stopped};
 
-use super::Linked;
 use super::former::Workers;
+use super::{Linked, Owners};
 use crate::kubernetes::known::{Entry, Known};
 use crate::kubernetes::meaning::{DeclaredModel, Meaning};
 use crate::kubernetes::object::{Id, Kind};
@@ -15,11 +15,8 @@ use crate::kubernetes::object::{Id, Kind};
 /// The scope in which the names of all namespaces are; no namespace is called so.
 pub(super) const EVERYWHERE: &str = "*";
 
-/// Why a model is refused of which an older one has a name.
+/// The reason of a model that claims a name of an older one.
 const NAME_TAKEN: &str = "NameTaken";
-
-/// Who has a name in a namespace.
-pub(super) type Owners<'a> = BTreeMap<(&'a str, &'a str), Claimant<'a>>;
 
 // === impl Linked ===
 
@@ -31,14 +28,17 @@ impl Linked {
         });
         let owners = owners(claims);
         let mut workers = workers(known);
+        let models = declared(known).map(|(id, entry, model)| {
+            let names: Vec<_> = names(id, model).collect();
+            (id, entry, model, names)
+        });
+        let models: Vec<_> = models.collect();
         let mut former = Vec::new();
-        for (id, entry, model) in declared(known) {
-            let mut workers = workers.remove(id).unwrap_or_default();
-            let canonical = model.name(&id.name);
-            let own = workers.take(canonical);
-            let ranks = [known.platform.rank(&id.namespace), 0];
-            let claimants = ranks.map(|rank| entry.claimant(rank));
-            former.extend(workers.former(claimants, canonical, &own));
+        for (id, entry, model, names) in &models {
+            let mut workers = workers.remove(*id).unwrap_or_default();
+            let own = workers.take(names[0]);
+            let claimant = entry.claimant(known.platform.rank(&id.namespace));
+            former.extend(workers.former(claimant, names, &own));
             self.add_model(known, id, entry, model, own.endpoints, &owners);
         }
         self.keep(known, former, &owners);
