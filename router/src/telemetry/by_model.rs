@@ -51,10 +51,13 @@ where
 
     /// Changes one of them.
     pub(super) fn with(&self, labels: &L, change: impl FnOnce(&M)) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if !seen.contains(labels) {
-            seen.insert(labels.clone());
+        // Nearly every request finds what it counts, and takes no lock but the family's own.
+        if let Some(found) = self.family.get(labels) {
+            return change(&found);
         }
+        // Made under the lock: `keep` must not see a metric whose labels are not noted yet.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(labels.clone());
         change(&self.family.get_or_create(labels));
     }
 
