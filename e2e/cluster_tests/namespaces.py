@@ -1,11 +1,14 @@
 """A namespace of a test's own."""
 
+import contextlib
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster
+from cluster import Cluster, Refused
+from inferyard import START_S
 from resources import Resource
 
 
@@ -35,6 +38,27 @@ class Namespace:
     def until(self, kind: str, name: str, holds: Any, **options: Any) -> Any:
         """Watches a resource until it is as asked, and returns it."""
         return self.cluster.until(kind, name, holds, namespace=self.name, **options)
+
+    def until_may(self, account: str, verb: str, what: str) -> None:
+        """Returns once a service account of the namespace has a right: the API server reads roles a moment after they are written."""
+        deadline = time.monotonic() + START_S
+        question = ("auth", "can-i", verb, what, f"--as=system:serviceaccount:{self.name}:{account}", "--quiet")
+        while not self._is_yes(*question):
+            assert time.monotonic() < deadline, question
+
+    def _is_yes(self, *question: str) -> bool:
+        try:
+            self.kubectl(*question)
+        except Refused:
+            return False
+        return True
+
+    def until_told(self, reason: str) -> None:
+        """Returns once there is an event with this reason."""
+        deadline = time.monotonic() + START_S
+        seen = self.cluster.watch("events", f"--field-selector=reason={reason}", namespace=self.name, until=deadline)
+        with contextlib.closing(seen):
+            assert next(seen, None) is not None, f"no event {reason}"
 
     def table(self, kind: str) -> list[dict[str, str]]:
         """What `kubectl get KIND` prints, by column."""

@@ -10,7 +10,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cluster import Refused
 from inferyard import BINARY, START_S, STOP_S
 from namespaces import Namespace
 from ports import Port
@@ -65,23 +64,11 @@ def account(namespace: Namespace) -> str:
 
 
 def wait_until_granted(namespace: Namespace) -> None:
-    """Returns once the API server knows the rights: it reads roles a moment after they are written."""
-    who = f"system:serviceaccount:{namespace.name}:operator"
+    """Returns once the API server knows the rights."""
     granted = [(group, what, verb) for group, kinds, verbs in [*RIGHTS, *OF_THE_CLUSTER] for what in kinds for verb in verbs]
     # One of a Role and one of a ClusterRole: each is read as a whole.
     for group, what, verb in (granted[0], granted[-1]):
-        deadline = time.monotonic() + START_S
-        question = ("auth", "can-i", verb, f"{what}.{group}", f"--as={who}", "--quiet")
-        while not _is_yes(namespace, *question):
-            assert time.monotonic() < deadline, question
-
-
-def _is_yes(namespace: Namespace, *question: str) -> bool:
-    try:
-        namespace.kubectl(*question)
-    except Refused:
-        return False
-    return True
+        namespace.until_may("operator", verb, f"{what}.{group}")
 
 
 class Operator:
@@ -125,14 +112,6 @@ class Operator:
     def log(self) -> str:
         """What it has written so far."""
         return self._log.read_text(errors="replace")
-
-    def until_logged(self, words: str) -> None:
-        """Returns once it has written these words."""
-        deadline = time.monotonic() + START_S
-        # A file has no event.
-        while words not in self.log():
-            assert time.monotonic() < deadline, self.log()
-            time.sleep(0.1)
 
     def stop(self) -> None:
         """Asks it to end, and waits for that."""

@@ -75,13 +75,26 @@ def _silence(answer: crowd.Answer) -> float:
     return max(answer.head_after, answer.longest_pause)
 
 
+@dataclass
+class Running:
+    """A request that has no end yet."""
+
+    since: float = field(default_factory=time.monotonic)
+    pieces: crowd.Leaving = field(default_factory=crowd.Leaving)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a piece of its answer has arrived."""
+        return not self.pieces.begun.locked()
+
+
 class Steady:
     """Clients in a thread of their own, which lives in the network of who makes it."""
 
     def __init__(self, base_url: str, key: str, log: RouterLog, clients: int = 20) -> None:
         self._base_url, self._key, self._log = base_url, key, log
         self._changed = threading.Condition()
-        self._running: dict[int, float] = {}
+        self._running: dict[int, Running] = {}
         self._whole = 0
         self._windows: list[Window] = []
         self._stopping = False
@@ -109,7 +122,7 @@ class Steady:
             yield window
             end = time.monotonic()
             window.seconds = end - window.begun
-            self._until(lambda: all(since > end for since in self._running.values()))
+            self._until(lambda: all(running.since > end for running in self._running.values()))
             self._log.follow()
         finally:
             with self._changed:
@@ -120,6 +133,11 @@ class Steady:
         with self._changed:
             wanted = self._whole + count
         self._until(lambda: self._whole >= wanted)
+
+    def midway(self, since: float) -> int:
+        """How many answers stand in their middle of those that were asked for before that time."""
+        with self._changed:
+            return sum(running.since < since and running.begun for running in self._running.values())
 
     def for_seconds(self, seconds: float) -> None:
         """Returns after that time, which is for how long a fault lasts."""
@@ -148,10 +166,11 @@ class Steady:
     async def _client(self, number: int) -> None:
         body = {"model": "demo", "messages": repeat("tick tock"), "max_tokens": TOKENS, "stream": True}
         while not self._stopping:
+            running = Running()
             with self._changed:
-                self._running[number] = time.monotonic()
+                self._running[number] = running
             try:
-                answer = await crowd.post(self._base_url, self._key, body)
+                answer = await crowd.post(self._base_url, self._key, body, running.pieces)
             except OSError as error:
                 answer = crowd.Answer(broke=repr(error))
             with self._changed:

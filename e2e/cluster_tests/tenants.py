@@ -1,12 +1,9 @@
 """Somebody who may edit one namespace of a cluster, and nothing else."""
 
 import json
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster import Refused
-from inferyard import START_S
 from namespaces import Namespace
 from resources import Resource
 
@@ -35,7 +32,7 @@ class Tenant:
 
 
 def said(resource: Any) -> dict[str, Any]:
-    """What the operator says of the version that is there now, of whether it is accepted."""
+    """The condition `Accepted` of the present generation, if the operator has written it."""
     status = resource.get("status", {})
     if status.get("observedGeneration") != resource["metadata"]["generation"]:
         return {}
@@ -48,16 +45,5 @@ def new_tenant(namespace: Namespace) -> Tenant:
     account = f"{namespace.name}:tenant"
     namespace.kubectl("create", "rolebinding", "tenant", "--clusterrole=edit", f"--serviceaccount={account}")
     # Roles are put together a moment after the chart is installed.
-    question = ("auth", "can-i", "create", "plans.inferyard.dev", f"--as=system:serviceaccount:{account}", "--quiet")
-    deadline = time.monotonic() + START_S
-    while not _is_yes(namespace, *question):
-        assert time.monotonic() < deadline, question
+    namespace.until_may("tenant", "create", "plans.inferyard.dev")
     return Tenant(namespace, namespace.kubectl("create", "token", "tenant").strip())
-
-
-def _is_yes(namespace: Namespace, *question: str) -> bool:
-    try:
-        namespace.kubectl(*question)
-    except Refused:
-        return False
-    return True

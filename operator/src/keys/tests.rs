@@ -4,19 +4,10 @@ use inferyard_crds::Plan;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::plans::tests::plan;
+use crate::plans::tests::{plan, resource};
 
 fn key(namespace: &str, name: &str, age: i64, spec: &Value) -> ApiKey {
-    let created = Timestamp::from_second(1_704_067_200 - age).unwrap();
-    let key = json!({
-        "apiVersion": inferyard_crds::API_VERSION, "kind": "ApiKey",
-        "metadata": {
-            "namespace": namespace, "name": name, "generation": 1,
-            "creationTimestamp": created.to_string(),
-        },
-        "spec": spec,
-    });
-    serde_json::from_value(key).unwrap()
+    resource("ApiKey", namespace, name, age, spec)
 }
 
 fn hash(digit: char) -> String {

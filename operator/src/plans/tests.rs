@@ -1,5 +1,6 @@
 //! What is said of plans, as rows.
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
@@ -8,17 +9,28 @@ fn platform() -> Platform {
     Platform::new(vec!["inferyard".to_owned()])
 }
 
-pub(crate) fn plan(namespace: &str, name: &str, age: i64, spec: &Value) -> Plan {
+/// A Plan or an ApiKey, `age` seconds old at the end of 2023.
+pub(crate) fn resource<K: DeserializeOwned>(
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    age: i64,
+    spec: &Value,
+) -> K {
     let created = Timestamp::from_second(1_704_067_200 - age).unwrap();
-    let plan = json!({
-        "apiVersion": inferyard_crds::API_VERSION, "kind": "Plan",
+    let resource = json!({
+        "apiVersion": inferyard_crds::API_VERSION, "kind": kind,
         "metadata": {
             "namespace": namespace, "name": name, "generation": 1,
             "creationTimestamp": created.to_string(),
         },
         "spec": spec,
     });
-    serde_json::from_value(plan).unwrap()
+    serde_json::from_value(resource).unwrap()
+}
+
+pub(crate) fn plan(namespace: &str, name: &str, age: i64, spec: &Value) -> Plan {
+    resource("Plan", namespace, name, age, spec)
 }
 
 fn model(namespace: &str, name: &str) -> ModelDeployment {

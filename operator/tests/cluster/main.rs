@@ -16,7 +16,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use support::{Cluster, model};
+use support::{Cluster, Operator, model};
 
 /// The builtin model, whose image does not exist here.
 fn quickstart(name: &str) -> ModelDeployment {
@@ -173,18 +173,7 @@ async fn two_operators_do_no_harm() {
     let made = deployments.get("demo-worker").await.unwrap();
     // Whatever either of them looks at, neither finds anything to do.
     for round in 0..5 {
-        let before = (
-            cluster.operator().reconciles().await,
-            second.reconciles().await,
-        );
-        let label = json!({ "metadata": { "labels": { "round": round.to_string() } } });
-        let params = PatchParams::default();
-        models
-            .patch("demo", &params, &Patch::Merge(&label))
-            .await
-            .unwrap();
-        cluster.operator().until_reconciled(before.0).await;
-        second.until_reconciled(before.1).await;
+        touch(&cluster, &second, round).await;
     }
     let after = deployments.get("demo-worker").await.unwrap();
     assert_eq!(
@@ -215,6 +204,23 @@ async fn two_operators_do_no_harm() {
     cluster.end().await;
 }
 
+/// Changes a label of the model, and returns once both operators have looked at it.
+async fn touch(cluster: &Cluster, second: &Operator, round: u32) {
+    let before = (
+        cluster.operator().reconciles().await,
+        second.reconciles().await,
+    );
+    let label = json!({ "metadata": { "labels": { "round": round.to_string() } } });
+    let patch = Patch::Merge(&label);
+    let models = cluster.api::<ModelDeployment>();
+    models
+        .patch("demo", &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    cluster.operator().until_reconciled(before.0).await;
+    second.until_reconciled(before.1).await;
+}
+
 /// The release that looks after a model, by its status.
 fn manager(found: &ModelDeployment) -> Option<&str> {
     found.status.as_ref()?.managed_by.as_deref()
@@ -243,18 +249,7 @@ async fn two_releases_do_not_fight_over_a_namespace() {
     };
     cluster.until_any(&events, told).await;
     for round in 0..3 {
-        let before = (
-            cluster.operator().reconciles().await,
-            second.reconciles().await,
-        );
-        let label = json!({ "metadata": { "labels": { "round": round.to_string() } } });
-        let patch = Patch::Merge(&label);
-        models
-            .patch("demo", &PatchParams::default(), &patch)
-            .await
-            .unwrap();
-        cluster.operator().until_reconciled(before.0).await;
-        second.until_reconciled(before.1).await;
+        touch(&cluster, &second, round).await;
     }
     let after = deployments.get("demo-worker").await.unwrap();
     assert_eq!(

@@ -48,13 +48,6 @@ fn kind(answer: &Answer) -> (u16, String, String) {
     (status, kind, code.unwrap())
 }
 
-fn message(answer: &Answer) -> String {
-    answer.json()["error"]["message"]
-        .as_str()
-        .unwrap()
-        .to_owned()
-}
-
 #[tokio::test]
 async fn answers_tell_how_much_is_left() {
     let (mut worker, router) = limited(|limits| {
@@ -160,7 +153,7 @@ async fn every_limit_denies_with_its_own_error() {
             (status, format!("{kind} {code}")),
             (429, expected.to_owned())
         );
-        let message = message(&denied);
+        let message = denied.message();
         let begin = "Rate limit reached for m in organization account ";
         assert!(message.starts_with(&format!("{begin}{says}")), "{message}");
         assert_eq!(
@@ -186,7 +179,7 @@ async fn what_is_larger_than_its_limit_is_told_so() {
         kind(&denied),
         (429, "tokens".into(), "rate_limit_exceeded".into())
     );
-    let message = message(&denied);
+    let message = denied.message();
     assert!(
         message.starts_with("Request too large for m in organization account"),
         "{message}"
@@ -248,7 +241,11 @@ async fn a_place_is_free_again_when_its_client_has_left() {
         kind(&denied),
         (429, "requests".into(), "rate_limit_exceeded".into())
     );
-    assert!(message(&denied).contains("when one of your requests has ended"));
+    assert!(
+        denied
+            .message()
+            .contains("when one of your requests has ended")
+    );
     assert_eq!(denied.head.header("retry-after"), Some("1"));
     assert_eq!(
         denied.head.header("x-ratelimit-remaining-concurrent"),
@@ -323,9 +320,9 @@ async fn a_small_budget_makes_answers_short_and_is_never_exceeded() {
     assert_eq!(kind(&denied), (429, quota.clone(), quota));
     assert_eq!(denied.head.header("x-should-retry"), Some("false"));
     assert!(
-        message(&denied).contains("Limit $13.18, Used $11.00"),
+        denied.message().contains("Limit $13.18, Used $11.00"),
         "{}",
-        message(&denied)
+        denied.message()
     );
     router.end().await;
 }
@@ -374,9 +371,9 @@ async fn a_key_may_be_narrower_than_its_plan() {
     }
     let denied = router.ask("POST", CHAT, WHOLE).await;
     assert!(
-        message(&denied).contains("Limit 2, Used 2"),
+        denied.message().contains("Limit 2, Used 2"),
         "{}",
-        message(&denied)
+        denied.message()
     );
     router.end().await;
 }
@@ -587,7 +584,7 @@ async fn what_is_refused_is_a_request_of_the_minute() {
             let bytes = request_with(name, "POST", CHAT, body);
             let answer = send(&router, &bytes).await.answer().await;
             assert_eq!(answer.head.status, 429, "{number}");
-            assert!(message(&answer).contains("(RPM)"), "{}", message(&answer));
+            assert!(answer.message().contains("(RPM)"), "{}", answer.message());
         }
     }
     router.end().await;

@@ -2,7 +2,7 @@
 
 use inferyard_router::catalog::{Catalog, Model, ONE_SCOPE, Stopped};
 
-use crate::support::{Answer, ScriptedWorker, TestRouter, WHOLE, catalog, eventually, within};
+use crate::support::{ScriptedWorker, TestRouter, WHOLE, catalog, eventually, within};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -22,13 +22,6 @@ fn refused() -> Stopped {
     Stopped::Refused {
         reason: "NameTaken".into(),
     }
-}
-
-fn message(answer: &Answer) -> String {
-    answer.json()["error"]["message"]
-        .as_str()
-        .unwrap()
-        .to_owned()
 }
 
 #[tokio::test]
@@ -51,7 +44,7 @@ async fn a_stopped_model_says_so_and_is_not_asked_again() {
             assert_eq!((status, found.as_deref()), (503, Some(code)), "{path}");
             assert_eq!(answer.head.header("x-should-retry"), Some("false"));
             assert_eq!(answer.head.header("retry-after"), None);
-            assert!(message(&answer).contains(said), "{}", message(&answer));
+            assert!(answer.message().contains(said), "{}", answer.message());
         }
         let list = router.ask("GET", "/v1/models", "").await.text();
         assert!(list.contains("\"m\"") && !list.contains("\"s"), "{list}");

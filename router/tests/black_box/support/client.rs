@@ -150,4 +150,11 @@ impl Answer {
         let text = |key: &str| error[key].as_str().map(ToOwned::to_owned);
         (self.head.status, text("code"), text("param"))
     }
+
+    /// The public text of an error.
+    pub(crate) fn message(&self) -> String {
+        let body = self.json();
+        let message = body["error"]["message"].as_str();
+        message.expect("an error should have a message").to_owned()
+    }
 }
