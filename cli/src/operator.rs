@@ -36,8 +36,8 @@ pub(crate) struct Args {
     /// [default: the only namespace that is looked after, else that of the Lease]
     #[arg(long = "platform-namespace", value_name = "NAME")]
     platform_namespaces: Vec<String>,
-    /// A namespace of routers and operators: the NetworkPolicies of workers let nobody else in; given several times,
-    /// several [default: that of the Lease]
+    /// A namespace of routers and operators: the NetworkPolicies of workers admit gRPC connections from pods of
+    /// these namespaces only; given several times, several [default: that of the Lease]
     #[arg(long = "router-namespace", value_name = "NAME")]
     router_namespaces: Vec<String>,
     /// The image of workers

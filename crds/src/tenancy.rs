@@ -1,7 +1,7 @@
 //! What belongs to which namespace: the rules that the operator and the routers of a cluster share.
 //!
-//! Those who run the platform work in the namespaces of the platform. Whoever may edit another namespace decides about
-//! the models, plans and keys there, and about nothing else.
+//! The platform's administrators work in the namespaces of the platform. The right to edit another namespace covers the
+//! models, plans and keys in that namespace only.
 
 mod allowed;
 mod claims;
@@ -26,8 +26,8 @@ impl Platform {
         Self { namespaces }
     }
 
-    /// What holds where nobody says otherwise: the one namespace that is watched; if several are watched, or all
-    /// (`watched` is empty), that of the release.
+    /// The default: the namespace that is watched, if it is one; if several are watched, or all (`watched` is empty),
+    /// that of the release.
     #[must_use]
     pub fn usual(watched: &[String], release: &str) -> Self {
         let namespace = match watched {
@@ -65,7 +65,7 @@ impl Platform {
         }
     }
 
-    /// The place of a namespace where several have what is looked for: those of the platform come first.
+    /// The rank of a namespace among those that have a name; the lowest is taken. Namespaces of the platform come first.
     #[must_use]
     pub fn rank(&self, namespace: &str) -> usize {
         let mut own = self.namespaces.iter();
@@ -73,9 +73,9 @@ impl Platform {
             .unwrap_or(self.namespaces.len())
     }
 
-    /// The place of a key of this namespace where several have the same hash. A hash is no secret: whoever copies one
-    /// must not get the callers of the platform, nor those of a key that `has` the hash by its status already, however
-    /// old his own key is.
+    /// The rank of a key of this namespace among keys with the same hash; the lowest gets the callers. A hash is no
+    /// secret. A copied hash in an older key must take no callers from a key of the platform, nor from a key that `has`
+    /// the hash by its status.
     #[must_use]
     pub fn key_rank(&self, namespace: &str, has: bool) -> usize {
         match (self.includes(namespace), has) {

@@ -18,9 +18,9 @@ use crate::lease::{Candidate, Holder, LeaseError, Slot};
 
 /// The name of the Lease in each namespace.
 const NAME: &str = "inferyard-owner";
-/// A release that did not renew its Lease for so long has lost the namespace.
+/// How long a release may leave its Lease unrenewed before it loses the namespace.
 const DURATION: Duration = Duration::from_mins(2);
-/// It stops so long before, so that it never works beside the next one.
+/// How long before that it stops, so that it never works beside the next one.
 const MARGIN: Duration = Duration::from_secs(20);
 /// How often a Lease is renewed.
 const RENEW: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ const CONCURRENCY: usize = 8;
 /// Decisions that a listener may lag behind; beyond that it looks at everything.
 const ROOM: usize = 1024;
 
-/// Whose a namespace is.
+/// Which release a namespace belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// Not known yet, or not any more.
@@ -76,7 +76,7 @@ struct Entry {
     failing: bool,
 }
 
-/// Claims of a release, called `namespace/name`, and who keeps them.
+/// The claims of a release, called `namespace/name`, and the task that keeps them.
 pub(crate) fn of(client: &Client, release: &str) -> (Arc<Claims>, Keeper) {
     let (asked, requests) = mpsc::unbounded_channel();
     let claims = Arc::new(Claims {
@@ -132,6 +132,8 @@ impl Claims {
 
     fn decide(&self, namespace: &str, now: Known) {
         let before = self.standing(namespace);
+        // Without the right to the Lease nothing was taken over.
+        let holds = matches!(now, Known::Ours(Some(_)));
         self.lock().insert(namespace.to_owned(), now);
         let after = self.standing(namespace);
         if after == before {
@@ -143,7 +145,7 @@ impl Claims {
                 release,
                 "another release looks after this namespace: its models, plans and keys are left alone"
             ),
-            (Standing::Theirs(release), _) => tracing::info!(
+            (Standing::Theirs(release), Standing::Ours) if holds => tracing::info!(
                 namespace,
                 release,
                 "takes over the namespace from a release that renews its Lease no more"

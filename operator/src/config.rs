@@ -12,9 +12,9 @@ use inferyard_crds::Platform;
 pub struct Config {
     /// The namespaces whose resources it looks after; empty: all.
     pub namespaces: Vec<String>,
-    /// The namespaces of those who run the platform: what only their Plans may do.
+    /// The namespaces of the platform, whose Plans may do what others may not.
     pub platform: Platform,
-    /// The namespaces of routers and operators: workers let nobody else in.
+    /// The namespaces of routers and operators: workers admit gRPC connections from these only.
     pub router_namespaces: Vec<String>,
     /// The image of workers.
     pub image: String,

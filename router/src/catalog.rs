@@ -34,7 +34,7 @@ pub struct Catalog {
     pub keys_without_plan: BTreeMap<KeyHash, KeyWithoutPlan>,
     /// Plans, by every name that keys of a key store may give: for those, and for callers without a key.
     pub plans: BTreeMap<Arc<str>, Arc<Plan>>,
-    /// Namespaces that cannot be read, and why: for who runs the router.
+    /// Namespaces that cannot be read, with the reason, for the readiness details.
     pub unread: BTreeMap<Arc<str>, Arc<str>>,
 }
 

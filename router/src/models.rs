@@ -23,8 +23,8 @@ struct Entry<'a> {
     owned_by: &'a str,
 }
 
-/// All models and aliases of the caller, by name. A model that nobody will answer for is left out: clients let people
-/// choose from this list.
+/// All models and aliases of the caller, by name. Stopped models are left out: clients let people choose from this
+/// list.
 pub(crate) fn list(caller: &Caller, owner: &str) -> Bytes {
     let reached = caller.catalog.reached(&caller.key.plan);
     let data = reached

@@ -60,8 +60,8 @@ pub(crate) struct Args {
     /// share; more, if more were last seen [default: as many as were last seen]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) routers: Option<u32>,
-    /// At most so many: a router that starts while Redis cannot be reached has heard of no other, and takes the
-    /// share of one of these [default: that of --routers]
+    /// The largest number of routers. A router that starts while Redis cannot be reached does not know how many there
+    /// are, and enforces the limits divided by this number [default: that of --routers]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_routers: Option<u32>,
     /// Keep the usage of requests in this SQLite file: the ledger runs in this process

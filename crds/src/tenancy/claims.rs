@@ -1,4 +1,4 @@
-//! Who has a name that several resources claim.
+//! Which resource has a name that several claim.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub struct Claimant<'a> {
     pub name: &'a str,
 }
 
-/// Who has each of the names that are claimed.
+/// The owner of each name that is claimed.
 pub fn owners<'a, N: Ord>(
     claims: impl IntoIterator<Item = (N, Claimant<'a>)>,
 ) -> BTreeMap<N, Claimant<'a>> {

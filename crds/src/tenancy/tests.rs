@@ -121,7 +121,7 @@ fn a_plan_reaches_its_own_namespace_and_what_the_platform_opens() {
             "shared",
             vec!["shared", "team-a"],
         ),
-        // What is not allowed opens nothing, whoever forgets to ask.
+        // A plan that is not allowed reaches its own namespace only, also where `refusal` was not called.
         (
             json!({"namespaceSelector": {"any": true}}),
             "team-a",
@@ -185,7 +185,7 @@ fn the_oldest_claimant_has_a_name() {
             claimant(0, false, 5, "b", "older-by-name-is-after-old"),
         ),
         (old, claimant(0, false, 5, "c", "a")),
-        // Whoever goes gives way to whoever stays, and the platform goes before others.
+        // A resource that is being deleted comes last, and the platform comes first.
         (old, claimant(0, true, 1, "b", "leaving")),
         (old, claimant(1, false, 1, "b", "of-a-tenant")),
     ];

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use super::{GRPC_PORT, METRICS_PORT, selector};
 use crate::validate::Validated;
 
-/// Every namespace has it, with its own name, and nobody can change it.
+/// The API server sets this label of every namespace to the namespace's name, and refuses to change it.
 const NAME_OF_A_NAMESPACE: &str = "kubernetes.io/metadata.name";
 
 pub(super) fn policy(model: &Validated) -> Value {
-    // Whoever may make pods chooses their labels: only together with the namespace do they say what a pod is.
+    // A tenant who makes pods chooses their labels, so a label proves nothing without the namespace.
     let callers = |name: &str| {
         json!({
             "namespaceSelector": { "matchExpressions": [{

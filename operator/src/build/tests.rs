@@ -49,7 +49,7 @@ fn assert_same(wanted: &Value, typed: &Value, path: &str) {
     }
 }
 
-/// Whoever may make pods may call them routers: the namespace decides too.
+/// A tenant may give pods the label of a router: the namespace decides too.
 #[test]
 fn a_worker_lets_in_routers_and_operators_of_their_own_namespaces_only() {
     let spec = json!({ "model": { "source": { "builtin": { "name": "demo" } } } });

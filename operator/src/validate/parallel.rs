@@ -134,7 +134,8 @@ pub(super) fn ranks(engine: &EngineKind, count: Option<i32>) -> Ranks {
         tensor: i32::try_from(left).ok().filter(|left| *left > 1),
         note: (used > count).then(|| {
             format!(
-                "the arguments of the engine use {used} accelerators, and spec.accelerators.count is {count}"
+                "the arguments of the engine use {used} accelerators, and spec.accelerators.count is {count}: set it to \
+                 {used}, or lower the sizes in spec.engine"
             )
         }),
     }

@@ -15,7 +15,7 @@ pub struct Model {
     pub created: u64,
     /// Its workers, ready or not; their own state says which.
     pub workers: Vec<Endpoint>,
-    /// Why it gets no workers, where only a change of what is declared ends that.
+    /// Why it gets no workers until its declaration changes.
     pub stopped: Option<Stopped>,
 }
 
@@ -46,8 +46,8 @@ impl Model {
         }
     }
 
-    /// Why nobody will answer, however long a caller waits; `None`: somebody answers, or soon may. Workers from
-    /// before a change that was refused serve on.
+    /// Why no worker will answer until the declaration changes; `None`: a worker answers, or may soon. Workers from
+    /// before a change that was refused go on serving.
     #[must_use]
     pub fn halt(&self) -> Option<&Stopped> {
         self.stopped.as_ref().filter(|_| self.workers.is_empty())

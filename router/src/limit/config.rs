@@ -22,9 +22,9 @@ pub struct LimitsConfig {
 /// not heard from Redis since its start refuses requests of plans that then enforce a share.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Routers {
-    /// At least so many; more, if more were last heard of.
+    /// The smallest number of routers; if more were last heard of, those count.
     pub least: Option<u32>,
-    /// As many as these, as long as nothing was heard; `None`: as many as `least`.
+    /// The number that is assumed before Redis has told how many there are; `None`: `least`.
     pub most: Option<u32>,
 }
 

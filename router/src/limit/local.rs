@@ -18,9 +18,9 @@ pub(super) struct Local {
     /// A new one after every loss: what it counts is in the store then.
     memory: ArcSwap<Memory>,
     pub(super) seen: Seen,
-    /// At least so many routers share.
+    /// The smallest number of routers that share.
     least: Option<u64>,
-    /// So many are assumed before this one has heard of others.
+    /// The number of routers that is assumed before Redis has told how many there are.
     unheard: Option<u64>,
     heard: Mutex<Option<Share>>,
 }
