@@ -106,7 +106,10 @@ impl FollowError {
     fn refusal(&self) -> Option<String> {
         match self {
             Self::List(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
-                Some(status.message.clone())
+                let said = &status.message;
+                Some(format!(
+                    "{said} (there is no such right, or the namespace does not exist)"
+                ))
             }
             _ => None,
         }

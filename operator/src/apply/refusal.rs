@@ -9,6 +9,8 @@ use crate::validate::Refusal;
 
 /// Before an object that does not fit its schema. The API server answers with status 500 to it.
 const NOT_TYPED: &str = "failed to create typed patch object";
+/// Before a value that cannot be read, a quantity for instance. The status is 500 as well.
+const NOT_CONVERTED: &str = "unable to convert unstructured object";
 /// Of a field that no version of the schema has.
 const UNKNOWN_FIELD: &str = "field not declared in schema";
 
@@ -29,7 +31,8 @@ pub(super) fn read(
         return ApplyError::Refused(untyped(resource, kind, name, &mistakes));
     }
     let said = &status.message;
-    if matches!(status.code, 400 | 403 | 422) || said.contains("denied the request") {
+    let is_final = ["denied the request", NOT_CONVERTED];
+    if matches!(status.code, 400 | 403 | 422) || is_final.iter().any(|words| said.contains(words)) {
         return ApplyError::Refused(Refusal {
             reason: Reason::Refused,
             message: format!("the API server refuses {kind} {name}: {said}"),
@@ -183,6 +186,11 @@ mod tests {
             (403, "exceeded quota"),
             (422, "Invalid value"),
             (500, "admission webhook \"a.b\" denied the request: no"),
+            (
+                500,
+                "failed to convert new object (n/demo-worker; apps/v1, Kind=Deployment) to proper version: unable to convert \
+                 unstructured object to apps/v1, Kind=Deployment: quantities must match the regular expression '^x$'",
+            ),
         ] {
             let told = format!("the API server refuses Deployment demo-worker: {said}");
             check(&Value::Null, code, said, Err((Reason::Refused, &told)));

@@ -19,8 +19,12 @@ pub(super) fn check(
         spec.entry("containers")
             .or_insert_with(|| Value::Array(Vec::new()));
     }
-    if let Err(error) = serde_json::from_value::<PodTemplateSpec>(typed) {
-        return Err(invalid(&format!("not a pod template: {error}")));
+    if let Err(error) = serde_path_to_error::deserialize::<_, PodTemplateSpec>(typed) {
+        let path = error.path();
+        return Err(refusal(
+            Reason::Invalid,
+            format!("spec.podTemplate.{path}: {}", error.inner()),
+        ));
     }
     containers(template, weights, engine)?;
     Ok(template.clone())

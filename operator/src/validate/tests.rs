@@ -96,7 +96,11 @@ fn what_cannot_be_carried_out_says_what_to_write() {
         ),
         (
             json!({ "spec": { "containers": [{ "args": "x" }] } }),
-            "not a pod template",
+            "spec.podTemplate.spec.containers[0].args: invalid type: string",
+        ),
+        (
+            json!({ "spec": { "tolerations": "x" } }),
+            "spec.podTemplate.spec.tolerations: invalid type: string",
         ),
         (
             json!({ "spec": { "containers": [{ "name": "workr", "env": [] }] } }),
