@@ -133,7 +133,7 @@ fn the_preview_is_no_default_plan() {
 /// The examples that ship are the first manifests that users read and copy.
 #[test]
 fn the_examples_are_right() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     let read = |names: &[&str]| {
         let paths: Vec<_> = names.iter().map(|name| folder.join(name)).collect();
         Manifests::parse(&crate::read(&paths).unwrap()).unwrap()
