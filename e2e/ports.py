@@ -3,7 +3,7 @@
 A port that was found free by binding port 0 can be taken by anybody before the server binds it, and by any outgoing
 connection while a killed server is not yet started again. The ports here lie below the range from which the system takes
 ports for outgoing connections, and a lock on a file keeps each for its owner, across processes. The Rust tests take them
-by the same rule (`crates/test-ports/`).
+by the same rule (`crates/test-servers/`).
 """
 
 import fcntl

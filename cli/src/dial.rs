@@ -2,8 +2,8 @@
 
 use anyhow::Context;
 use hyper_util::rt::TokioIo;
+use inferyard_catalog::Endpoint;
 use inferyard_proto::worker::v1::worker_client::WorkerClient;
-use inferyard_router::catalog::Endpoint;
 use tokio::net::UnixStream;
 use tonic::transport::{self, Channel};
 

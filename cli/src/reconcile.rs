@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use inferyard_catalog::Endpoint;
 use inferyard_ledger::{Store, WorkerTotals, boot_text};
 use inferyard_proto::worker::v1::{WatchRequest, WorkerState};
-use inferyard_router::catalog::Endpoint;
 use serde::Serialize;
 use tokio::runtime;
 use tokio::time::{Instant, sleep};

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::HeaderValue;
+use inferyard_catalog::{Catalog, Endpoint, Key, KeyHash};
 use inferyard_discovery::Manifests;
-use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash};
 use inferyard_router::{BindError, Config, CorsOrigins, Router, TlsFiles};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};

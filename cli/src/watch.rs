@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
+use inferyard_catalog::Endpoint;
 use inferyard_proto::worker::v1::{WatchRequest, WorkerState, worker_state::Phase};
-use inferyard_router::catalog::Endpoint;
 use serde::Serialize;
 use tokio::runtime;
 

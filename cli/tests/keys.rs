@@ -2,17 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[path = "../../keys/tests/store/redis.rs"]
-#[expect(dead_code, reason = "no server crashes here")]
-mod redis;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use inferyard_discovery::{Manifests, read};
 use inferyard_keys::KeyHash;
-use redis::Redis;
+use inferyard_test_servers::Redis;
 use serde_json::Value;
 
 const PLANS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/plans.yaml");

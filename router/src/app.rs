@@ -17,10 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authenticate::StoredKeys;
-use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::flow;
-use crate::limit::{Limiter, LimiterError, NoRoom};
 use crate::place::{Fleet, RecordError};
 use crate::probes::Readiness;
 use crate::quarantine::Quarantine;
@@ -28,6 +26,8 @@ use crate::reserve::Estimates;
 use crate::telemetry::{Telemetry, scrape};
 use crate::tls::{Tls, TlsError};
 use crate::unreadable::Refusals;
+use inferyard_admission::{Limiter, LimiterError, NoRoom};
+use inferyard_catalog::Catalog;
 
 /// How long answers have to send their error frame after they were cut: a worker has two seconds to
 /// say what it had produced for them.
@@ -259,7 +259,7 @@ impl App {
         let mut telemetry = Telemetry::new();
         telemetry.add(register);
         let telemetry = Arc::new(telemetry);
-        let limiter = Limiter::new(config.limits.clone(), Arc::clone(&telemetry))?;
+        let limiter = Limiter::new(config.limits.clone(), Arc::clone(&telemetry.limits))?;
         let recording = config.record_placements.clone();
         let cut = CancellationToken::new();
         let counts = telemetry.connections.clone();

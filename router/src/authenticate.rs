@@ -7,8 +7,8 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use subtle::ConstantTimeEq;
 
-use crate::catalog::{Catalog, Key, KeyHash};
 use crate::error::{AuthenticateError, masked};
+use inferyard_catalog::{Catalog, Key, KeyHash};
 
 mod cache;
 mod stored;
@@ -115,7 +115,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&[u8], AuthenticateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{KeyWithoutPlan, Plan};
+    use inferyard_catalog::{KeyWithoutPlan, Plan};
     use std::time::Duration;
 
     fn catalog(change: impl FnOnce(&mut Key)) -> Arc<Catalog> {

@@ -13,7 +13,6 @@ use tracing::Instrument as _;
 
 use crate::accept::{Accepted, RequestId};
 use crate::app::App;
-use crate::catalog::Key;
 use crate::error::{Error, StreamError};
 use crate::explain;
 use crate::meter::{Meter, Note, Notes};
@@ -22,6 +21,7 @@ use crate::quarantine::Suspect;
 use crate::read::Generation;
 use crate::reserve::{Estimate, Recount};
 use crate::stream::{self, Tokens, Tries};
+use inferyard_catalog::Key;
 
 /// While workers fail, every request is tried on several of them.
 static WARNINGS: Throttle = Throttle::new(50, Duration::from_secs(10));

@@ -8,9 +8,9 @@ use http::HeaderValue;
 use inferyard_keys::{KeyHash, KeyStore};
 use inferyard_listen::Bounds;
 
-use crate::catalog::Endpoint;
-use crate::limit::LimitsConfig;
 use crate::tls::TlsFiles;
+use inferyard_admission::LimitsConfig;
+use inferyard_catalog::Endpoint;
 
 pub use inferyard_listen::{Network, NetworkError};
 

@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::limit::Reading;
 use crate::read::ReadError;
+use inferyard_admission::Reading;
 
 mod accept;
 mod authenticate;

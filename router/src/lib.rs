@@ -1,9 +1,8 @@
 //! HTTP in, SSE out.
 //!
-//! [`Router`] takes its ports and serves what the [`catalog`] names. The modules stand in the order
+//! [`Router`] takes its ports and serves what the [catalog](inferyard_catalog) names. The modules stand in the order
 //! in which a request meets them; `flow` has its whole way on one page.
 
-pub mod catalog;
 mod config;
 
 mod app;
@@ -17,7 +16,6 @@ mod preview;
 mod collect;
 mod read;
 mod quarantine;
-mod limit;
 mod reserve;
 mod begin;
 mod place;
@@ -37,11 +35,9 @@ mod probes;
 mod cors;
 mod error;
 mod wire;
-mod bounded;
 mod telemetry;
 
 pub use app::{BindError, Router, RunError};
 pub use config::{Config, CorsOrigins, Network, NetworkError};
-pub use limit::{LimitStore, LimiterError, LimitsConfig, Routers, SpoolError};
 pub use place::RecordError;
 pub use tls::{TlsError, TlsFiles};

@@ -16,13 +16,13 @@ use tokio::time::{Sleep, sleep};
 use tracing::Span;
 
 use crate::accept::Accepted;
-use crate::catalog::Key;
 use crate::error::Error;
-use crate::limit::{Reading, Settling};
 use crate::reserve::Need;
 use crate::respond::limits;
 use crate::stream::Outstanding;
 use crate::telemetry::Telemetry;
+use inferyard_admission::{Reading, Settling};
+use inferyard_catalog::Key;
 
 mod bill;
 mod body;

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::authenticate::Caller;
-use crate::catalog::Model;
 use crate::error::{AcceptError, Error, StoppedError};
+use inferyard_catalog::Model;
 
 /// OpenAI's `list` object.
 #[derive(Serialize)]

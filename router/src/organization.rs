@@ -22,9 +22,9 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::accept::Accepted;
 use crate::app::App;
-use crate::catalog::Endpoint;
 use crate::collect::collect;
 use crate::error::{Error, OrganizationError};
+use inferyard_catalog::Endpoint;
 
 /// Keys and their limits are small.
 const BODY_LIMIT: usize = 1 << 20;

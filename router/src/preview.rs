@@ -10,8 +10,8 @@ use sha2::Sha256;
 
 use crate::accept::Accepted;
 use crate::authenticate::Caller;
-use crate::catalog::{Catalog, Key};
 use crate::config::Config;
+use inferyard_catalog::{Catalog, Key};
 
 mod cookie;
 mod forwarded;

@@ -10,8 +10,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::catalog::{Catalog, Model, Stopped};
 use crate::place::{Fleet, Standing};
+use inferyard_catalog::{Catalog, Model, Stopped};
 
 /// How old an answer about models may be.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);

@@ -11,7 +11,7 @@ use inferyard_proto::worker::v1::generate_request::Prompt;
 use inferyard_proto::worker::v1::tool_choice::Mode;
 use inferyard_proto::worker::v1::{ChatPrompt, GenerateRequest};
 
-use crate::catalog::{Catalog, Model, Plan};
+use inferyard_catalog::{Catalog, Model, Plan};
 
 mod cursor;
 mod fields;

@@ -11,11 +11,13 @@ use prost::Message as _;
 use crate::accept::Accepted;
 use crate::app::App;
 use crate::authenticate::Caller;
-use crate::catalog::{Key, Plan};
 use crate::error::ReserveError;
-use crate::limit::{self, Hold, MOST_REFUSALS, Meter, Reading, TurnedAway, Wanted};
 use crate::meter::Bill;
 use crate::read::Generation;
+use inferyard_admission::{
+    self as admission, Hold, MOST_REFUSALS, Meter, Reading, TurnedAway, Wanted,
+};
+use inferyard_catalog::{Key, Plan};
 
 mod estimate;
 mod need;
@@ -168,21 +170,21 @@ pub(crate) fn now_us() -> u64 {
     u64::try_from(us).unwrap_or(u64::MAX)
 }
 
-fn refused(error: limit::ReserveError, key: &Key, model: &Arc<str>) -> ReserveError {
+fn refused(error: admission::ReserveError, key: &Key, model: &Arc<str>) -> ReserveError {
     let readings = match error {
-        limit::ReserveError::Denied { readings } => readings,
-        limit::ReserveError::Unavailable { retry_after } => {
+        admission::ReserveError::Denied { readings } => readings,
+        admission::ReserveError::Unavailable { retry_after } => {
             return ReserveError::Unavailable { retry_after };
         }
-        limit::ReserveError::NoRoom { why, retry_after } => {
+        admission::ReserveError::NoRoom { why, retry_after } => {
             return ReserveError::NoRoom { why, retry_after };
         }
-        limit::ReserveError::Refused => {
+        admission::ReserveError::Refused => {
             return ReserveError::Damaged {
                 account: Arc::clone(&key.account),
             };
         }
-        limit::ReserveError::TurnedAway(TurnedAway { retry_after }) => {
+        admission::ReserveError::TurnedAway(TurnedAway { retry_after }) => {
             let preview = key.plan.preview.as_ref();
             return ReserveError::TurnedAway {
                 most: MOST_REFUSALS,

@@ -15,13 +15,12 @@ use crate::place::{Fleet, Standing};
 
 mod by_model;
 mod connections;
-mod limits;
 mod line;
 mod lines;
 mod scrape;
 
 use by_model::{ByModel, OfModel};
-pub(crate) use limits::LimitMetrics;
+use inferyard_admission::Metrics as LimitMetrics;
 use line::LineMetrics;
 use lines::Lines;
 pub(crate) use scrape::scrape;
@@ -47,7 +46,7 @@ pub(crate) struct Telemetry {
     retries: ByModel<RetryLabels, Counter>,
     workers: Family<WorkerLabels, Gauge>,
     worker_requests: Family<ModelLabel, Gauge>,
-    pub(crate) limits: LimitMetrics,
+    pub(crate) limits: Arc<LimitMetrics>,
     pub(crate) line: LineMetrics,
     pub(crate) lines: Lines,
 }
@@ -120,7 +119,7 @@ impl Telemetry {
         let request_seconds: fn() -> Histogram = || Histogram::new(REQUEST_SECONDS);
         let mut registry = Registry::with_prefix("inferyard_router");
         let mut telemetry = Self {
-            limits: LimitMetrics::new(&mut registry),
+            limits: Arc::new(LimitMetrics::new(&mut registry)),
             line: LineMetrics::new(&mut registry),
             lines: Lines::default(),
             registry,

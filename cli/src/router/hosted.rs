@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::thread;
 
 use anyhow::Context;
+use inferyard_catalog::Endpoint;
 use inferyard_ledger::{Config, Ledger, Listen, Source};
 use inferyard_proto::outbox::Entry;
-use inferyard_router::catalog::Endpoint;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
+use inferyard_catalog::Catalog;
 use inferyard_discovery::{Kubernetes, Metrics, Namespaces, Settings};
-use inferyard_router::catalog::Catalog;
 use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ArgGroup;
+use inferyard_admission::{LimitStore, LimitsConfig, Routers};
+use inferyard_catalog::{Endpoint, KeyHash};
 use inferyard_keys::KeyStore;
 use inferyard_proto::outbox::Entry;
-use inferyard_router::catalog::{Endpoint, KeyHash};
-use inferyard_router::{LimitStore, LimitsConfig, Network, Routers};
+use inferyard_router::Network;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use inferyard_catalog::Endpoint;
 use inferyard_discovery::{ManifestFile, Manifests, ModelManifest, Weights};
-use inferyard_router::catalog::Endpoint;
 
 use super::Args;
 use super::keys::Issued;

@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
-use inferyard_test_ports::Port;
+use inferyard_test_servers::Port;
 use processes::{Process, Up, get, send, until, watch_once};
 use rustix::process::Signal;
 use serde_json::Value;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash, Model, ONE_SCOPE};
+use inferyard_catalog::{Catalog, Endpoint, Key, KeyHash, Model, ONE_SCOPE};
 
 use crate::manifests::Manifests;
 

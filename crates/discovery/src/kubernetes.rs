@@ -20,8 +20,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use inferyard_catalog::Catalog;
 use inferyard_crds::Platform;
-use inferyard_router::catalog::Catalog;
 use kube::config::{InferConfigError, KubeConfigOptions, KubeconfigError};
 use kube::{Client, Config};
 use tokio::sync::{mpsc, watch};

@@ -1,4 +1,4 @@
-//! Turns the outside into the router's [`Catalog`](inferyard_router::catalog::Catalog).
+//! Turns the outside into the router's [`Catalog`](inferyard_catalog::Catalog).
 //!
 //! On one machine the outside is files: the way goes from text ([`read`]) over a tree that knows its
 //! lines (`yaml`), checked against the very schema that a cluster uses (`schema`), to typed resources

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use inferyard_catalog::{Key, KeyHash, Plan};
 use inferyard_crds::{BuiltinModel, EmbeddedEngine};
-use inferyard_router::catalog::{Key, KeyHash, Plan};
 
 use crate::mistake::Mistakes;
 use crate::read::ManifestFile;

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 
 use inferyard_ledger::Store;
 use inferyard_proto::outbox;
-use inferyard_test_ports::Port;
+use inferyard_test_servers::Port;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use tempfile::TempDir;

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use inferyard_crds::{Condition, ModelDeployment, Platform};
 use inferyard_operator::{Config, StartError};
-use inferyard_test_ports::Port;
+use inferyard_test_servers::Port;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;

@@ -1,18 +1,19 @@
 //! What the router remembers of the key store, and for how long it may.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::stored::Known;
-use crate::bounded::Bounded;
-use crate::catalog::KeyHash;
+use inferyard_catalog::KeyHash;
+use lru::LruCache;
 
 /// Keys that exist.
-const MOST_KNOWN: usize = 100_000;
+const MOST_KNOWN: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 /// Guesses and typing errors: they have a room of their own, so that they push no key out.
-const MOST_UNKNOWN: usize = 10_000;
+const MOST_UNKNOWN: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
 /// So long a key is served without a question.
 const FRESH: Duration = Duration::from_secs(2);
@@ -28,8 +29,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Keys by hash, with their age.
 pub(super) struct Cache {
-    known: Bounded<KeyHash, Entry>,
-    unknown: Bounded<KeyHash, Instant>,
+    known: LruCache<KeyHash, Entry>,
+    unknown: LruCache<KeyHash, Instant>,
 }
 
 struct Entry {
@@ -56,15 +57,15 @@ pub(super) enum Look {
 impl Cache {
     pub(super) fn new() -> Self {
         Self {
-            known: Bounded::new(MOST_KNOWN),
-            unknown: Bounded::new(MOST_UNKNOWN),
+            known: LruCache::new(MOST_KNOWN),
+            unknown: LruCache::new(MOST_UNKNOWN),
         }
     }
 
     /// The map's comparison may end early and so tell how a guess differs from a hash that is stored; that
     /// leads to no key, since no text is found for a hash.
     pub(super) fn look(&mut self, hash: &KeyHash, now: Instant) -> Look {
-        if let Some(entry) = self.known.get(hash) {
+        if let Some(entry) = self.known.get_mut(hash) {
             return entry.look(now);
         }
         match self.unknown.get(hash) {
@@ -81,17 +82,17 @@ impl Cache {
                 asked,
                 failed: None,
             };
-            self.unknown.remove(&hash);
-            self.known.insert(hash, entry);
+            self.unknown.pop(&hash);
+            self.known.put(hash, entry);
         } else {
-            self.known.remove(&hash);
-            self.unknown.insert(hash, asked);
+            self.known.pop(&hash);
+            self.unknown.put(hash, asked);
         }
     }
 
     /// The store did not answer.
     pub(super) fn failed(&mut self, hash: &KeyHash, now: Instant) {
-        if let Some(entry) = self.known.get(hash) {
+        if let Some(entry) = self.known.get_mut(hash) {
             entry.failed = Some(now + PAUSE);
         }
     }
@@ -181,7 +182,7 @@ mod tests {
         let (now, hash, key) = (Instant::now(), KeyHash::of(b"k"), known("k"));
         let mut cache = Cache::new();
         cache.learn(hash, Some(key.clone()), now);
-        for guess in 0..2 * u32::try_from(MOST_UNKNOWN).unwrap() {
+        for guess in 0..2 * u32::try_from(MOST_UNKNOWN.get()).unwrap() {
             cache.learn(KeyHash::of(&guess.to_be_bytes()), None, now);
         }
         assert_eq!(cache.look(&hash, now), Look::Fresh(Some(key)));

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::cache::{Cache, Look};
-use crate::catalog::{Catalog, Key, KeyHash, Limits};
+use inferyard_catalog::{Catalog, Key, KeyHash, Limits};
 
 /// The keys of a key store, as a router sees them.
 pub(crate) struct StoredKeys {
@@ -205,7 +205,7 @@ fn limits(limits: &KeyLimits) -> Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Plan;
+    use inferyard_catalog::Plan;
 
     #[test]
     fn a_stored_key_is_on_the_plan_of_the_catalog_in_force() {

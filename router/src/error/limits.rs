@@ -8,8 +8,8 @@ use http::header::WWW_AUTHENTICATE;
 
 use super::row::{Retry, Row};
 use super::steps::ReserveError;
-use crate::limit::{Meter, NoRoom, Reading, Wait};
 use crate::respond::limits::{OTHERS, clock, dollars, wait};
+use inferyard_admission::{Meter, NoRoom, Reading, Wait};
 
 /// A client that waits longer than this for an answer had better ask its user.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 use inferyard_proto::worker::v1::{Failed, Usage, failed::Kind};
 
-use crate::limit::{NoRoom, Reading};
+use inferyard_admission::{NoRoom, Reading};
 
 /// The head of the request leads nowhere.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! A model that gets no workers, and its rows of the error table.
 
 use super::row::{Retry, Row};
-use crate::catalog::{Model, Stopped};
+use inferyard_catalog::{Model, Stopped};
 
 /// The model gets no workers until somebody changes what is declared.
 #[derive(Debug, thiserror::Error)]

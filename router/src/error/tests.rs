@@ -9,7 +9,7 @@ use inferyard_proto::worker::v1::{Failed, Usage};
 use serde_json::Value;
 
 use super::*;
-use crate::catalog::{Model, Stopped};
+use inferyard_catalog::{Model, Stopped};
 
 const ID: &str = "req_0123456789abcdef0123456789abcdef";
 

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Lost;
 use super::outgoing::Outgoing;
-use crate::catalog::Endpoint;
+use inferyard_catalog::Endpoint;
 
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);

@@ -8,9 +8,9 @@ use inferyard_proto::usage::v1::UsageEvent;
 use inferyard_proto::worker::v1::{Admitted, Usage};
 use prost::Message as _;
 
-use crate::catalog::Plan;
-use crate::limit::{Reading, Reservation, Settling, Used};
 use crate::reserve::{Estimate, Need, now_us};
+use inferyard_admission::{Reading, Reservation, Settling, Used};
+use inferyard_catalog::Plan;
 
 /// A reservation, and what turns tokens into money.
 pub(crate) struct Bill {

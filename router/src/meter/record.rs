@@ -12,10 +12,10 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::bill::{Bill, End};
 use crate::accept::{Accepted, RequestId};
-use crate::catalog::Key;
-use crate::limit::Settling;
 use crate::stream::Rest;
 use crate::telemetry::Telemetry;
+use inferyard_admission::Settling;
+use inferyard_catalog::Key;
 
 /// The status of a request whose client left before there was one (nginx's convention).
 const CLIENT_LEFT: u16 = 499;

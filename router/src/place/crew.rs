@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::recorder::Recorder;
 use super::worker::Worker;
-use crate::catalog::{Endpoint, Model};
 use crate::error::PlaceError;
+use inferyard_catalog::{Endpoint, Model};
 
 mod line;
 

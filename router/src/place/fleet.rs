@@ -15,7 +15,7 @@ use super::follow::follow;
 use super::journal::Journal;
 use super::recorder::{RecordError, Recorder};
 use super::worker::Worker;
-use crate::catalog::Catalog;
+use inferyard_catalog::Catalog;
 
 type Crews = HashMap<Arc<str>, Arc<Crew>>;
 

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::work;
 use crate::accept::RequestId;
-use crate::catalog::Key;
 use crate::read::Generation;
 use crate::reserve::Estimate;
+use inferyard_catalog::Key;
 
 /// A request that looks for a worker.
 pub(crate) struct Seeker {

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::crew::Crew;
-use crate::catalog::Endpoint;
 use crate::hop::Connection;
+use inferyard_catalog::Endpoint;
 
 /// For what is not on the way of a token: `Watch` and `Cancel`.
 const CONNECT_TIME: Duration = Duration::from_secs(2);

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::catalog::ONE_SCOPE;
 use crate::error::Error;
+use inferyard_catalog::ONE_SCOPE;
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();

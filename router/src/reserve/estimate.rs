@@ -1,5 +1,6 @@
 //! How many tokens a prompt has, before its worker has counted it.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +8,7 @@ use inferyard_proto::worker::v1::GenerateRequest;
 use inferyard_proto::worker::v1::generate_request::Prompt;
 use inferyard_proto::worker::v1::text_prompt::Content;
 
-use crate::bounded::Bounded;
+use lru::LruCache;
 
 /// Before anything is known of an account's prompts: four bytes of text.
 const FIRST: f32 = 0.25;
@@ -21,13 +22,13 @@ const SANE: std::ops::RangeInclusive<f32> = 0.01..=2.0;
 const ID_BYTES: u64 = 4;
 /// Bound on the pairs of account and model whose ratio is kept, about 200 bytes each. An evicted pair starts
 /// from `FIRST` again.
-const MOST_RATIOS: usize = 16_384;
+const MOST_RATIOS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
 /// What was learnt of the prompts of each account and model, so that no account's prompts change what is
 /// assumed of another's.
 #[derive(Debug)]
 pub(crate) struct Estimates {
-    ratios: Mutex<Bounded<Prompter, Arc<Ratio>>>,
+    ratios: Mutex<LruCache<Prompter, Arc<Ratio>>>,
 }
 
 /// An account and a model.
@@ -102,7 +103,7 @@ impl Estimates {
             return Arc::clone(ratio);
         }
         let ratio = Arc::new(Ratio::default());
-        ratios.insert(key, Arc::clone(&ratio));
+        ratios.put(key, Arc::clone(&ratio));
         ratio
     }
 }
@@ -110,7 +111,7 @@ impl Estimates {
 impl Default for Estimates {
     fn default() -> Self {
         Self {
-            ratios: Mutex::new(Bounded::new(MOST_RATIOS)),
+            ratios: Mutex::new(LruCache::new(MOST_RATIOS)),
         }
     }
 }

@@ -3,8 +3,8 @@
 use inferyard_proto::worker::v1::GenerateRequest;
 
 use super::Estimate;
-use crate::catalog::{Key, Limits, Price};
 use crate::place::Lengths;
+use inferyard_catalog::{Key, Limits, Price};
 
 /// What the chat template adds at most where no worker tells.
 const TEMPLATE_TOKENS: u64 = 1_024;

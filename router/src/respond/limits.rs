@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::limit::{Meter, Reading, Wait};
+use inferyard_admission::{Meter, Reading, Wait};
 
 /// The headers of one kind of limit; `reset` only where the limit comes back with time.
 struct Names {

@@ -80,8 +80,8 @@ mod tests {
 
     use super::super::Telemetry;
     use super::*;
-    use crate::catalog::{Catalog, Model};
     use crate::place::Fleet;
+    use inferyard_catalog::{Catalog, Model};
 
     fn catalog(names: &[&str]) -> Catalog {
         let models = names.iter().map(|name| {

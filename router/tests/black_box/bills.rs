@@ -1,11 +1,11 @@
 //! What requests are billed: each once, whatever its end.
 
+use inferyard_admission::LimitStore;
+use inferyard_catalog::Price;
 use inferyard_proto::usage::v1::UsageEvent;
 use inferyard_proto::worker::v1::failed::Kind;
 use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::{Failed, Usage};
-use inferyard_router::LimitStore;
-use inferyard_router::catalog::Price;
 use tokio::sync::mpsc;
 
 use crate::support::{

@@ -2,10 +2,10 @@
 
 use std::num::NonZeroU64;
 
+use inferyard_catalog::Price;
 use inferyard_proto::worker::v1::Failed;
 use inferyard_proto::worker::v1::failed::Kind;
 use inferyard_proto::worker::v1::generate_event::Event;
-use inferyard_router::catalog::Price;
 
 use crate::support::{
     Answer, Bills, Call, Connection, ScriptedWorker, TestRouter, admitted, choice_finished, delta,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use inferyard_catalog::Plan;
 use inferyard_proto::worker::v1::failed::Kind;
-use inferyard_router::catalog::Plan;
 
 use crate::support::{
     Bills, Connection, STREAMED, ScriptedWorker, TestRouter, WHOLE, admitted, delta, eventually,

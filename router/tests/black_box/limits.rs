@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU64;
 
+use inferyard_admission::LimitStore;
+use inferyard_catalog::{Limits, Plan, Price};
 use inferyard_proto::worker::v1::Failed;
 use inferyard_proto::worker::v1::failed::Kind;
 use inferyard_proto::worker::v1::generate_event::Event;
-use inferyard_router::LimitStore;
-use inferyard_router::catalog::{Limits, Plan, Price};
 
 use crate::support::{
     Answer, Bills, Call, Connection, STREAMED, ScriptedWorker, TestRouter, WHOLE, add_key,
@@ -345,9 +345,9 @@ async fn a_plan_in_the_shadow_counts_and_denies_nothing() {
 async fn a_key_may_be_narrower_than_its_plan() {
     let (mut worker, router) = limited(|limits| limits.requests_total = limit(10)).await;
     router.catalog.send_modify(|catalog| {
-        let mut next = inferyard_router::catalog::Catalog::clone(catalog);
+        let mut next = inferyard_catalog::Catalog::clone(catalog);
         for key in next.keys.values_mut() {
-            let mut narrow = inferyard_router::catalog::Key::clone(key);
+            let mut narrow = inferyard_catalog::Key::clone(key);
             narrow.limits = Some(Limits {
                 requests_total: limit(2),
                 ..Limits::default()

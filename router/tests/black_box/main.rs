@@ -3,8 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
-#[path = "../../../keys/tests/store/redis.rs"]
-mod redis;
 
 mod answers;
 mod bills;

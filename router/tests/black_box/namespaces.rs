@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use inferyard_router::LimitStore;
-use inferyard_router::catalog::{Catalog, Model, Plan, Preview};
+use inferyard_admission::LimitStore;
+use inferyard_catalog::{Catalog, Model, Plan, Preview};
 use serde_json::Value;
 
 use crate::support::{

@@ -1,6 +1,6 @@
 //! The ledger behind the router, played by the test in bytes.
 
-use inferyard_router::catalog::Endpoint;
+use inferyard_catalog::Endpoint;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 

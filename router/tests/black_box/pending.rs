@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use inferyard_router::catalog::Catalog;
+use inferyard_catalog::Catalog;
 
 use crate::support::{TestRouter, catalog, eventually};
 

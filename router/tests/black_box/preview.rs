@@ -1,7 +1,7 @@
 //! Callers without a key.
 
+use inferyard_catalog::{Plan, Preview};
 use inferyard_proto::worker::v1::failed::Kind;
-use inferyard_router::catalog::{Plan, Preview};
 
 use crate::support::{
     Answer, Bills, Connection, ScriptedWorker, TestRouter, WHOLE, failed, request,

@@ -266,7 +266,7 @@ async fn a_new_catalog_replaces_models_and_keys() {
     assert_eq!(router.ask("GET", "/readyz", "").await.head.status, 503);
     router
         .catalog
-        .send(inferyard_router::catalog::Catalog::default().into())
+        .send(inferyard_catalog::Catalog::default().into())
         .unwrap();
     eventually(async || router.ask("POST", CHAT, WHOLE).await.head.status == 401).await;
     router.end().await;

@@ -1,6 +1,6 @@
 //! Models that get no workers until somebody changes what is declared.
 
-use inferyard_router::catalog::{Catalog, Model, ONE_SCOPE, Stopped};
+use inferyard_catalog::{Catalog, Model, ONE_SCOPE, Stopped};
 
 use crate::support::{ScriptedWorker, TestRouter, WHOLE, catalog, eventually, within};
 

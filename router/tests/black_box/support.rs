@@ -17,8 +17,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inferyard_router::catalog::{Catalog, Endpoint, Key, KeyHash, Model, ONE_SCOPE, Plan};
-use inferyard_router::{Config, LimitStore, Router, RunError};
+use inferyard_admission::LimitStore;
+use inferyard_catalog::{Catalog, Endpoint, Key, KeyHash, Model, ONE_SCOPE, Plan};
+use inferyard_router::{Config, Router, RunError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use inferyard_catalog::{Model, ONE_SCOPE};
 use inferyard_proto::worker::v1::generate_request::Prompt;
-use inferyard_router::catalog::{Model, ONE_SCOPE};
 
 use crate::support::{
     Call, Connection, STREAMED, ScriptedWorker, TestRouter, WHOLE, add_key, catalog, eventually,

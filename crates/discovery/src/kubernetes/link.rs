@@ -8,8 +8,8 @@ mod plans;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use inferyard_catalog::{Catalog, Plan};
 use inferyard_crds::Claimant;
-use inferyard_router::catalog::{Catalog, Plan};
 
 use super::known::Known;
 use super::object::{Id, Kind};

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use inferyard_catalog::{Endpoint, Plan};
 use inferyard_crds::{ApiKeySpec, PlanSpec, Platform, Reach};
-use inferyard_router::catalog::{Endpoint, Plan};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;

@@ -9,8 +9,8 @@ mod tenants;
 
 use std::collections::BTreeMap;
 
+use inferyard_catalog::Catalog;
 use inferyard_crds::Platform;
-use inferyard_router::catalog::Catalog;
 use serde_json::{Value, json};
 
 use super::known::Known;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use inferyard_catalog::{Key, KeyHash, Plan};
 use inferyard_crds::{ApiKeySpec, HALF_A_ROTATION, HASH_OR_SECRET, SAME_HASH};
-use inferyard_router::catalog::{Key, KeyHash, Plan};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::plan;

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use inferyard_catalog::Plan;
 use inferyard_crds::{
     ApiKey, BuiltinModel, ChatTemplate, Engine, ModelDeployment, Plan as PlanResource, Source,
     UNFIT_NAME, nearest,
 };
-use inferyard_router::catalog::Plan;
 
 use super::document::{CONFIG_MAP, Document, Resource};
 use super::key::{self, DeclaredKey};

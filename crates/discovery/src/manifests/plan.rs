@@ -4,12 +4,12 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use inferyard_catalog::{Limits, ONE_SCOPE, OnLoss, Plan, Preview, Price, Queue};
 use inferyard_crds::{
     HALF_A_PRICE, Limits as LimitsResource, NO_BUDGET, OF_A_DOLLAR, OF_A_PRICE, PlanSpec,
     Preview as PreviewResource, Price as PriceResource, Queue as QueueResource, TWO_PRICES,
     WAIT_RANGE, WhenRedisIsLost, seconds,
 };
-use inferyard_router::catalog::{Limits, ONE_SCOPE, OnLoss, Plan, Preview, Price, Queue};
 
 use crate::mistake::Report;
 

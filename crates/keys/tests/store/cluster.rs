@@ -1,6 +1,6 @@
 //! A Redis Cluster on this machine.
 
-use crate::redis::Redis;
+use inferyard_test_servers::Redis;
 
 /// Three primaries that share the slots.
 pub(crate) fn start() -> Vec<Redis> {

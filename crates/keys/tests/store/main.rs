@@ -7,7 +7,6 @@
 )]
 
 mod cluster;
-mod redis;
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,7 +15,7 @@ use inferyard_keys::{
     Issued, KeyFields, KeyHash, KeyLimits, KeyStore, ResolveError, RotateError, StoreError,
     WantedKey,
 };
-use redis::Redis;
+use inferyard_test_servers::Redis;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -124,7 +123,7 @@ async fn keys_are_listed(store: &KeyStore) {
 #[tokio::test]
 async fn one_server() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.address());
+    let store = KeyStore::new(redis.url().parse().unwrap());
     a_key_lives(&store).await;
     keys_are_listed(&store).await;
 }
@@ -142,7 +141,7 @@ async fn a_cluster() {
 #[tokio::test]
 async fn no_text_of_a_key_is_in_redis() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.address());
+    let store = KeyStore::new(redis.url().parse().unwrap());
     let first = create(&store, "n", "a").await;
     let second = store.rotate(&first.key.id, DAY).await.unwrap();
     let mut dump = String::new();
@@ -165,7 +164,7 @@ async fn no_text_of_a_key_is_in_redis() {
 #[tokio::test]
 async fn overlaps_end_no_later_than_promised_and_no_earlier() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.address());
+    let store = KeyStore::new(redis.url().parse().unwrap());
     let first = create(&store, "n", "a").await;
     let id = &first.key.id;
     let second = store.rotate(id, DAY).await.unwrap();
@@ -198,7 +197,7 @@ async fn overlaps_end_no_later_than_promised_and_no_earlier() {
 #[tokio::test]
 async fn what_has_ended_is_forgotten_in_the_end() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.address());
+    let store = KeyStore::new(redis.url().parse().unwrap());
     let lasting = create(&store, "n", "a").await;
     let mortal = store.create(wanted("n", "a", Some(now() + 60))).await;
     let mortal = mortal.unwrap();
@@ -229,7 +228,7 @@ async fn what_has_ended_is_forgotten_in_the_end() {
 #[tokio::test]
 async fn changes_at_the_same_time_leave_no_text_behind() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.address());
+    let store = KeyStore::new(redis.url().parse().unwrap());
     for _ in 0..20 {
         let first = create(&store, "n", "a").await;
         let id = first.key.id.clone();
@@ -250,7 +249,7 @@ async fn changes_at_the_same_time_leave_no_text_behind() {
 #[tokio::test]
 async fn a_store_that_is_away_says_so_and_comes_back() {
     let mut redis = Redis::start();
-    let store = KeyStore::new(redis.address());
+    let store = KeyStore::new(redis.url().parse().unwrap());
     let issued = create(&store, "n", "a").await;
     redis.kill();
     let away = store.find(&issued.text.hash()).await;
@@ -274,7 +273,7 @@ async fn a_store_that_is_away_says_so_and_comes_back() {
 #[tokio::test]
 async fn what_is_no_key_is_an_error_and_no_stranger() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.address());
+    let store = KeyStore::new(redis.url().parse().unwrap());
     let hash = KeyHash::of(b"x");
     redis.command(&["HSET", &format!("iy:key:{hash}"), "k", "nonsense"]);
     let found = store.find(&hash).await;
@@ -284,7 +283,7 @@ async fn what_is_no_key_is_an_error_and_no_stranger() {
 #[tokio::test]
 async fn a_key_that_is_damaged_keeps_no_other_from_being_found() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.address());
+    let store = KeyStore::new(redis.url().parse().unwrap());
     let mut made = Vec::new();
     for _ in 0..3 {
         made.push(create(&store, "n", "a").await);

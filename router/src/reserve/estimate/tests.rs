@@ -120,7 +120,7 @@ fn what_is_kept_is_bounded() {
     let estimates = Estimates::default();
     let learn = |account: &str| estimate(&estimates, account, &of_bytes(1 << 20)).counted(1 << 20);
     learn("regular");
-    for visitor in 0..MOST_RATIOS * 2 {
+    for visitor in 0..MOST_RATIOS.get() * 2 {
         learn(&format!("visitor-{visitor}"));
         if visitor % 1_000 == 0 {
             assert!(tokens(&estimates, "regular", 1_000) > 990);

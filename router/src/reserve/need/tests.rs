@@ -8,8 +8,8 @@ use inferyard_proto::worker::v1::text_prompt::Content;
 use inferyard_proto::worker::v1::{ChatPrompt, TextPrompt, TokenIds};
 
 use super::*;
-use crate::catalog::Plan;
 use crate::reserve::Estimates;
+use inferyard_catalog::Plan;
 
 /// $1 per million tokens of the prompt, $2 per million of the answer.
 fn key(change: impl FnOnce(&mut Plan)) -> Key {

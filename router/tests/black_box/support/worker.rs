@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use inferyard_catalog::Endpoint;
 use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::worker_server::{Worker, WorkerServer};
 use inferyard_proto::worker::v1::worker_state::Phase;
@@ -13,7 +14,6 @@ use inferyard_proto::worker::v1::{
     Admitted, CancelRequest, CancelResponse, Capacity, ChoiceFinished, Delta, Failed, FinishReason,
     Finished, GenerateEvent, GenerateRequest, Usage, WatchRequest, WorkerState, failed::Kind,
 };
-use inferyard_router::catalog::Endpoint;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};

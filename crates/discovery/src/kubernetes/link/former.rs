@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use inferyard_catalog::{Endpoint, Model};
 use inferyard_crds::Claimant;
-use inferyard_router::catalog::{Endpoint, Model};
 
 use super::{Linked, Owners};
 use crate::kubernetes::known::Known;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use inferyard_catalog::{KeyWithoutPlan, Plan};
 use inferyard_crds::{ApiKeySpec, Claimant, owners};
-use inferyard_router::catalog::{KeyWithoutPlan, Plan};
 
 use super::{Linked, Plans};
 use crate::kubernetes::known::{Entry, Known};

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use inferyard_catalog::{Endpoint, Model, Stopped};
 use inferyard_crds::owners;
-use inferyard_router::catalog::{Endpoint, Model, Stopped};
 
 use super::former::Workers;
 use super::{Linked, Owners};

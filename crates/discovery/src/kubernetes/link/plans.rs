@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use inferyard_catalog::Plan;
 use inferyard_crds::{Others, Reach, owners};
-use inferyard_router::catalog::Plan;
 
 use super::models::EVERYWHERE;
 use super::{Linked, Plans};

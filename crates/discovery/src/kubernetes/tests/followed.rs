@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use inferyard_router::catalog::Catalog;
+use inferyard_catalog::Catalog;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::sync::watch;

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use inferyard_router::catalog::{KeyHash, Stopped};
+use inferyard_catalog::{KeyHash, Stopped};
 use serde_json::{Value, json};
 
 use super::{

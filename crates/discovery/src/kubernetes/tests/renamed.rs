@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use inferyard_router::catalog::{Catalog, Model, Plan};
+use inferyard_catalog::{Catalog, Model, Plan};
 
 use super::{addresses, linked, named_model, plan, pod, with};
 

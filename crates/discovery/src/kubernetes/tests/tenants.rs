@@ -1,6 +1,6 @@
 //! A platform in the namespace `n`, and tenants who may edit `a` and `b`: what each can reach, and what he cannot.
 
-use inferyard_router::catalog::{Catalog, Key, KeyHash, Plan, Stopped};
+use inferyard_catalog::{Catalog, Key, KeyHash, Plan, Stopped};
 use serde_json::{Value, json};
 
 use super::{addresses, hash, known, linked, named_model, plan, pod, put, resource, with};

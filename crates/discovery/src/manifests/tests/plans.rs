@@ -1,6 +1,6 @@
 //! Plans, prices, limits and rotated keys become what the router counts.
 
-use inferyard_router::catalog::{Limits, ONE_SCOPE, OnLoss, Preview, Price, Queue};
+use inferyard_catalog::{Limits, ONE_SCOPE, OnLoss, Preview, Price, Queue};
 use std::num::NonZeroU64;
 use std::time::Duration;
 

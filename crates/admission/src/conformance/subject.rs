@@ -1,0 +1,201 @@
+//! A store as the suite sees it: with a clock to turn, and its meters and outbox open.
+
+use std::time::Duration;
+
+use inferyard_proto::outbox::{self, Entry};
+use redis::Commands as _;
+use redis::streams::StreamRangeReply;
+use tokio::sync::{Mutex, mpsc};
+
+use super::server;
+use crate::clock::micros;
+use crate::memory::Memory;
+use crate::meters::Meters;
+use crate::redis::Redis;
+use crate::store::{Admission, Decision, Lease, Progressed, Settled, Store, StoreError, Used};
+
+pub(super) trait Subject: Store {
+    /// Its clock jumps.
+    fn shift(&self, by: Duration);
+    /// Its clock goes back.
+    fn shift_back(&self, by: Duration);
+    fn month(&self) -> (u64, u64);
+    fn meters(&self, account: &str, scope: &str) -> Meters;
+    /// Takes what is in the outboxes.
+    async fn entries(&self) -> Vec<Entry>;
+
+    async fn ask(&self, request: &Admission) -> Decision {
+        let request = Admission {
+            month: self.month(),
+            ..request.clone()
+        };
+        self.admit(&request).await.unwrap()
+    }
+
+    async fn ask_again(&self, request: &Admission) -> Option<Decision> {
+        let request = Admission {
+            month: self.month(),
+            ..request.clone()
+        };
+        self.raise(&request).await.unwrap()
+    }
+
+    async fn refuses(&self, request: &Admission) -> Decision {
+        let request = Admission {
+            month: self.month(),
+            ..request.clone()
+        };
+        self.refuse(&request).await.unwrap()
+    }
+
+    async fn is_let_in(&self, request: &Admission) -> bool {
+        self.ask(request).await.admitted
+    }
+
+    async fn sweep_all(&self) -> usize {
+        let mut ended = 0;
+        loop {
+            match self.sweep().await.unwrap() {
+                0 => return ended,
+                more => ended += more,
+            }
+        }
+    }
+}
+
+pub(super) struct InMemory {
+    store: Memory,
+    entries: Mutex<mpsc::Receiver<Entry>>,
+}
+
+pub(super) struct InRedis {
+    store: Redis,
+    url: String,
+}
+
+pub(super) fn memory() -> InMemory {
+    let (outbox, entries) = mpsc::channel(10_000);
+    InMemory {
+        store: Memory::new(Some(outbox)),
+        entries: Mutex::new(entries),
+    }
+}
+
+pub(super) fn redis() -> InRedis {
+    redis_at(server::database())
+}
+
+pub(super) fn redis_at(url: String) -> InRedis {
+    InRedis {
+        store: Redis::new(url.parse().unwrap(), Duration::from_secs(20)),
+        url,
+    }
+}
+
+// === impl InRedis ===
+
+impl InRedis {
+    pub(super) fn another(&self) -> Self {
+        redis_at(self.url.clone())
+    }
+
+    pub(super) fn plain(&self) -> redis::Connection {
+        let client = redis::Client::open(self.url.as_str()).unwrap();
+        client.get_connection().unwrap()
+    }
+}
+
+/// Passes the calls of a store on.
+macro_rules! pass_on {
+    ($subject:ty) => {
+        impl Store for $subject {
+            async fn admit(&self, admission: &Admission) -> Result<Decision, StoreError> {
+                self.store.admit(admission).await
+            }
+            async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, StoreError> {
+                self.store.raise(admission).await
+            }
+            async fn refuse(&self, admission: &Admission) -> Result<Decision, StoreError> {
+                self.store.refuse(admission).await
+            }
+            async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
+                self.store.progress(lease, used).await
+            }
+            async fn settle(&self, lease: &Lease, used: &Used) -> Result<Settled, StoreError> {
+                self.store.settle(lease, used).await
+            }
+            async fn charge(&self, lease: &Lease, used: &Used) -> Result<Settled, StoreError> {
+                self.store.charge(lease, used).await
+            }
+            async fn sweep(&self) -> Result<usize, StoreError> {
+                self.store.sweep().await
+            }
+        }
+    };
+}
+pass_on!(InMemory);
+pass_on!(InRedis);
+
+impl Subject for InMemory {
+    fn shift(&self, by: Duration) {
+        self.store.shift(micros(by));
+    }
+
+    fn shift_back(&self, by: Duration) {
+        self.store.shift(micros(by).wrapping_neg());
+    }
+
+    fn month(&self) -> (u64, u64) {
+        self.store.this_month()
+    }
+
+    fn meters(&self, account: &str, scope: &str) -> Meters {
+        self.store.meters(account, scope)
+    }
+
+    async fn entries(&self) -> Vec<Entry> {
+        let mut receiver = self.entries.lock().await;
+        let mut entries = Vec::new();
+        while let Ok(entry) = receiver.try_recv() {
+            entries.push(entry);
+        }
+        entries
+    }
+}
+
+impl Subject for InRedis {
+    fn shift(&self, by: Duration) {
+        self.store.shift(micros(by));
+    }
+
+    fn shift_back(&self, by: Duration) {
+        self.store.shift(micros(by).wrapping_neg());
+    }
+
+    fn month(&self) -> (u64, u64) {
+        self.store.this_month()
+    }
+
+    fn meters(&self, account: &str, scope: &str) -> Meters {
+        let tag = outbox::tag(outbox::bucket(account));
+        let key = format!("{tag}:a:{account}");
+        let state: Option<Vec<u8>> = self.plain().hget(key, scope).unwrap();
+        state.map_or_else(Meters::default, |state| Meters::decode(&state).unwrap())
+    }
+
+    async fn entries(&self) -> Vec<Entry> {
+        let mut connection = self.plain();
+        let mut entries = Vec::new();
+        for bucket in 0..outbox::BUCKETS {
+            let stream = outbox::stream(bucket);
+            let range: StreamRangeReply = connection.xrange_all(&stream).unwrap();
+            let _: usize = connection.del(&stream).unwrap();
+            entries.extend(range.ids.into_iter().map(|id| Entry {
+                event: id.get::<Vec<u8>>(outbox::EVENT).unwrap().into(),
+                part: id.get(outbox::PART).unwrap_or(0),
+                billed: id.get::<Vec<u8>>(outbox::BILLED).unwrap_or_default().into(),
+            }));
+        }
+        entries
+    }
+}

@@ -1,0 +1,220 @@
+//! Lets a request in, by the store, or by what its plan says while there is none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use inferyard_catalog::OnLoss;
+
+use super::calls::CallError;
+use super::clock::month;
+use super::end::{Admitted, End};
+use super::local::UnknownShare;
+use super::reservation::{Home, LEFT, LEFT_STATUS, Reservation, ended, finish};
+use super::store::{Admission, Decision, Lease, Meter, Reading, Scope};
+use super::{NoRoom, ReserveError, Shared, Wanted};
+
+/// When to try again what only the store could decide: it is asked once a second whether it is there.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// When to try again while the ledger stores nothing: it tries every five seconds.
+const LEDGER_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+pub(super) async fn reserve(
+    shared: &Arc<Shared>,
+    wanted: Wanted,
+) -> Result<Reservation, ReserveError> {
+    let unavailable = ReserveError::Unavailable {
+        retry_after: RETRY_AFTER,
+    };
+    shared.room().map_err(|why| ReserveError::NoRoom {
+        why,
+        retry_after: match why {
+            NoRoom::Ledger => LEDGER_RETRY_AFTER,
+            NoRoom::Full | NoRoom::Disk => RETRY_AFTER,
+        },
+    })?;
+    let admission = admission(&wanted, shared.lease_time, shared.clock.now_us());
+    let mut asking = Asking::new(shared, &admission);
+    let asked = shared.calls.admit(&admission).await;
+    asking.is_open = matches!(asked, Err(CallError::Unanswered));
+    let (home, decision) = match asked {
+        Ok(decision) => (Home::Store, decision),
+        // Whatever its plan says: that is for the loss of the store.
+        Err(CallError::Refused) => return Err(ReserveError::Refused),
+        Err(CallError::NotAsked | CallError::Unanswered) => {
+            asking.end = REFUSED;
+            match without_store(shared, &wanted, &admission).await {
+                Some(decided) => decided,
+                None => return Err(unavailable),
+            }
+        }
+    };
+    let readings: Arc<[Reading]> = decision.readings.into();
+    if matches!(home, Home::Store) && wanted.plan.on_loss == OnLoss::Local {
+        let now_us = shared.clock.now_us();
+        shared
+            .local
+            .seen
+            .remember(&admission.lease, &readings, now_us);
+    }
+    if !decision.admitted {
+        count_denials(shared, &readings);
+        return Err(ReserveError::Denied { readings });
+    }
+    // Where the store may have admitted it too, its end is told to the store like any other.
+    asking.is_open = false;
+    drop(asking);
+    let (lease, money) = (admission.lease, decision.money);
+    Ok(Reservation::new(
+        shared, &wanted, lease, home, money, readings,
+    ))
+}
+
+pub(super) fn admission(wanted: &Wanted, lifetime: Duration, now_us: u64) -> Admission {
+    let plan = &wanted.plan;
+    let mut scopes = Vec::with_capacity(2);
+    scopes.push(Scope {
+        name: format!("plan:{}", plan.name).into(),
+        limits: plan.limits,
+    });
+    if let Some((name, limits)) = &wanted.key {
+        scopes.push(Scope {
+            name: format!("key:{name}").into(),
+            limits: *limits,
+        });
+    }
+    Admission {
+        lease: Lease {
+            id: wanted.id,
+            account: Arc::clone(&wanted.account),
+            scopes,
+            lifetime,
+        },
+        tokens: wanted.tokens,
+        money: wanted.money,
+        least_money: wanted.least_money,
+        shadow: plan.shadow,
+        month: month(now_us),
+        event: wanted.event.clone(),
+    }
+}
+
+/// What the plan says for the time without the store; `None`: to wait for it.
+async fn without_store(
+    shared: &Shared,
+    wanted: &Wanted,
+    admission: &Admission,
+) -> Option<(Home, Decision)> {
+    let metrics = &shared.metrics;
+    match wanted.plan.on_loss {
+        OnLoss::Closed => {
+            metrics.decided_locally("refused");
+            None
+        }
+        OnLoss::Open => {
+            metrics.decided_locally("let_through");
+            let decision = Decision {
+                admitted: true,
+                money: wanted.money,
+                readings: Vec::new(),
+            };
+            Some((Home::Nowhere, decision))
+        }
+        OnLoss::Local => {
+            let now_us = shared.clock.now_us();
+            let decided = shared.local.admit(admission, now_us).await;
+            metrics.decided_locally(match &decided {
+                Ok((_, decision)) if decision.admitted => "admitted",
+                Ok(_) => "denied",
+                Err(UnknownShare) => "refused",
+            });
+            let (held, decision) = decided.ok()?;
+            Some((Home::Local(held), decision))
+        }
+    }
+}
+
+pub(super) fn count_denials(shared: &Shared, readings: &[Reading]) {
+    for reading in readings.iter().filter(|reading| reading.denial.is_some()) {
+        shared.metrics.denied(match reading.meter {
+            Meter::RequestsPerMinute => "requests_per_minute",
+            Meter::RequestsPerDay => "requests_per_day",
+            Meter::RequestsTotal => "requests_total",
+            Meter::TokensPerMinute => "tokens_per_minute",
+            Meter::TokensPerDay => "tokens_per_day",
+            Meter::ConcurrentRequests => "concurrent_requests",
+            Meter::BudgetPerMonth => "budget_per_month",
+        });
+    }
+}
+
+/// A question to the store that may have no answer: the client leaves before it comes, or the store is
+/// lost. Dropped while it is open, it gives back what the store may hold for the request, which would
+/// otherwise be held until the lease expires.
+struct Asking<'a> {
+    shared: &'a Arc<Shared>,
+    admission: &'a Admission,
+    is_open: bool,
+    /// How the request ends if it is dropped now.
+    end: Ending,
+}
+
+/// Status and code of a request that ends unanswered.
+struct Ending {
+    status: u32,
+    code: &'static str,
+    /// It was refused, so that it is given back per day and in total.
+    refused: bool,
+}
+
+const LEFT_EARLY: Ending = Ending {
+    status: LEFT_STATUS,
+    code: LEFT,
+    refused: false,
+};
+const REFUSED: Ending = Ending {
+    status: 503,
+    code: "limits_unavailable",
+    refused: true,
+};
+
+// === impl Asking ===
+
+impl<'a> Asking<'a> {
+    fn new(shared: &'a Arc<Shared>, admission: &'a Admission) -> Self {
+        Self {
+            shared,
+            admission,
+            is_open: true,
+            end: LEFT_EARLY,
+        }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let (shared, admission) = (Arc::clone(self.shared), self.admission);
+        let Ending {
+            status,
+            code,
+            refused,
+        } = self.end;
+        let end = End {
+            lease: admission.lease.clone(),
+            admitted: Admitted::Unknown,
+            tokens: 0,
+            money: 0,
+            refused,
+            event: ended(&admission.event, status, code, shared.clock.now_us()),
+        };
+        let tasks = shared.tasks.clone();
+        tasks.spawn_on(async move { finish(&shared, end).await }, &runtime);
+    }
+}

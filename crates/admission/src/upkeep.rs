@@ -1,0 +1,92 @@
+//! What a router does for the limits once a second: tell that it lives, count the pools, end the leases of the dead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::rejoin::rejoin;
+use super::store::Store as _;
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Leases are swept from the third beat in a row on: after a loss, routers that live renew theirs first.
+const STEADY: u32 = 3;
+/// A sweep is one bounded call; so many in a row, where there is that much to do.
+const SWEEPS: u32 = 16;
+
+/// Does it until `shutdown`.
+pub(super) async fn run(shared: &Arc<Shared>, shutdown: &CancellationToken) {
+    let mut second = interval(EVERY);
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut steady = 0;
+    let mut had_room = true;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = second.tick() => {}
+        }
+        let room = shared.room();
+        if let Err(why) = room
+            && had_room
+        {
+            tracing::error!(%why, "what was used cannot be kept until it is stored; no request is let in");
+        }
+        had_room = room.is_ok();
+        let work = Box::pin(once(shared, &mut steady));
+        shutdown.run_until_cancelled(work).await;
+    }
+}
+
+async fn once(shared: &Arc<Shared>, steady: &mut u32) {
+    let bytes = i64::try_from(shared.backlog.bytes()).unwrap_or(i64::MAX);
+    shared.metrics.backlog_bytes.set(bytes);
+    let waiting = i64::try_from(shared.calls.backing.waiting()).unwrap_or(i64::MAX);
+    shared.metrics.events_waiting.set(waiting);
+    // The requests that this router decides by itself have leases in its memory.
+    let _ = shared.local.memory().sweep().await;
+    let Ok((routers, again)) = shared.calls.beat(&shared.router).await else {
+        *steady = 0;
+        return;
+    };
+    if !routers.is_empty() {
+        shared.local.heard(&routers, &shared.router);
+    }
+    if again {
+        *steady = 0;
+        shared.local.forget();
+        shared.registry.queue_all(shared);
+        rejoin(shared).await;
+        shared.answers_again.notify_one();
+    }
+    if *steady == 0 {
+        shared.calls.backing.warn_of_eviction().await;
+    }
+    *steady = steady.saturating_add(1);
+    tell_pools(shared).await;
+    if *steady >= STEADY {
+        sweep(shared).await;
+    }
+}
+
+async fn sweep(shared: &Shared) {
+    for _ in 0..SWEEPS {
+        match shared.calls.sweep().await {
+            Ok(swept) if swept > 0 => tracing::debug!(swept, "ended leases that had expired"),
+            _ => return,
+        }
+    }
+}
+
+async fn tell_pools(shared: &Shared) {
+    if !shared.calls.backing.is_shared() {
+        return;
+    }
+    for untold in shared.pools.untold() {
+        let told = shared.calls.pool(&untold.name, untold.day, untold.tokens);
+        if let Ok(total) = told.await {
+            shared.pools.told(&untold, total);
+        }
+    }
+}
