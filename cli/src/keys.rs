@@ -14,6 +14,7 @@ use crate::redis_ca;
 
 mod api;
 mod document;
+mod issued;
 mod manifests;
 mod moment;
 mod print;

@@ -21,7 +21,6 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::apply::{MANAGER, Settled};
-use crate::build::{MANAGED_BY, OWNER_LABEL, WORKER};
 use crate::claims::Claims;
 use crate::config::Config;
 use crate::dereference::{Caches, names};
@@ -29,6 +28,7 @@ use crate::events::Events;
 use crate::kind::Kind;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::names::{MANAGED_BY, OWNER_LABEL, WORKER};
 use crate::reconcile::{Context, ReconcileError, reconcile};
 use crate::status;
 

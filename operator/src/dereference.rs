@@ -10,8 +10,8 @@ use kube::api::DynamicObject;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use crate::build::{MODEL_ANNOTATION, OWNER_LABEL, child_name};
 use crate::kind::Kind;
+use crate::names::{MODEL_ANNOTATION, OWNER_LABEL, child_name};
 
 /// What is known of the cluster, kept up to date by watches.
 pub(crate) struct Caches {

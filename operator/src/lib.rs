@@ -24,6 +24,7 @@ mod plans;
 mod secrets;
 mod keys;
 mod kind;
+mod names;
 mod metrics;
 
 pub use app::{StartError, run};

@@ -15,9 +15,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Endpoint;
 
 use crate::apply::Applied;
-use crate::build::GRPC_PORT;
 use crate::dereference::Dereferenced;
 use crate::kind::Kind;
+use crate::names::GRPC_PORT;
 
 /// Workers that do not answer so soon, all together, are asked the next time.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -21,6 +21,7 @@ use crate::dereference::{self, Caches};
 use crate::events::Events;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::names;
 use crate::observe;
 use crate::scale_down;
 use crate::status::{self, Outcome};
@@ -261,7 +262,7 @@ impl Context {
             resource.namespace().unwrap_or_default(),
             resource.name_any(),
         );
-        self.settled.forget(&namespace, &build::child_name(&name));
+        self.settled.forget(&namespace, &names::child_name(&name));
         self.memory.forget(&namespace, &name);
     }
 
@@ -275,7 +276,7 @@ impl Context {
             |namespace: &str, name: &str| all.contains(&(namespace.to_owned(), name.to_owned()));
         self.memory.keep(exists);
         self.settled.keep(|namespace, child| {
-            build::owner_name(child).is_some_and(|model| exists(namespace, model))
+            names::owner_name(child).is_some_and(|model| exists(namespace, model))
         });
     }
 }

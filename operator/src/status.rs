@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
-use crate::build::{OWNER_LABEL, WORKER};
+use crate::names::{OWNER_LABEL, WORKER};
 use crate::observe::Observed;
 use crate::validate::{EngineKind, Refusal, Validated};
 use rollout::Rollout;

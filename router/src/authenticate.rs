@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 use crate::error::{AuthenticateError, masked};
 use inferyard_catalog::{Catalog, Key, KeyHash};
 
+mod known;
 mod cache;
 mod stored;
 

@@ -19,12 +19,13 @@ mod wait;
 mod worker;
 
 pub(crate) use crew::Lengths;
+pub(crate) use crew::Slot;
 pub(crate) use fleet::Fleet;
 pub(crate) use inferyard_placement::{Outcome, Standing};
 pub(crate) use journal::Decided;
 pub use recorder::RecordError;
 pub(crate) use seeker::Seeker;
-pub(crate) use worker::{Slot, Worker};
+pub(crate) use worker::Worker;
 
 use crew::Found;
 

@@ -14,10 +14,14 @@ use inferyard_proto::worker::v1::{ChatPrompt, GenerateRequest};
 use inferyard_catalog::{Catalog, Model, Plan};
 
 mod cursor;
+mod text;
+mod length;
+mod walk;
+mod number;
+mod table;
+mod messages;
 mod fields;
 mod policy;
-mod number;
-mod messages;
 mod schema;
 mod tools;
 mod format;

@@ -51,7 +51,6 @@ pub use prompt::check as check_chat_template;
 /// The timing model behind the simulated engine, for whoever replays traces over it.
 pub mod simulated {
     pub use crate::engine::rates::Rates;
-    pub use crate::engine::simulated::gpu::{
-        Block, Gpu, Job, Report, Settings, SettingsError, TooLarge,
-    };
+    pub use crate::engine::simulated::gpu::{Gpu, Job, Report, Settings, SettingsError, TooLarge};
+    pub use crate::engine::simulated::kv::Block;
 }

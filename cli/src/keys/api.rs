@@ -8,7 +8,7 @@ use inferyard_keys::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::store::Issued;
+use super::issued::Issued;
 use crate::admin::{AskError, Service};
 use crate::failure::Failure;
 

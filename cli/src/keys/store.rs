@@ -3,12 +3,13 @@
 use anyhow::Context;
 use inferyard_keys::{
     KeyFields, KeyHash, KeyStore, LONGEST_PAGE, Page, ResolveError, RotateError, StoreError,
-    StoredKey, WantedKey,
+    WantedKey,
 };
 use serde_json::json;
 use tokio::runtime;
 
 use super::api::Api;
+use super::issued::Issued;
 use super::print::{self, Listing, Row};
 use super::{Action, Create, List, Output, Revoke, Rotate, seconds};
 use crate::failure::Failure;
@@ -17,12 +18,6 @@ use crate::failure::Failure;
 pub(super) enum Store {
     Redis(KeyStore),
     Http(Api),
-}
-
-/// A key, and its new text.
-pub(super) struct Issued {
-    pub(super) key: StoredKey,
-    pub(super) text: String,
 }
 
 /// Does what is asked in this store.
@@ -157,17 +152,6 @@ impl Store {
         match self {
             Self::Redis(store) => Ok(store.resolve(called).await?),
             Self::Http(api) => api.resolve(called).await,
-        }
-    }
-}
-
-// === impl Issued ===
-
-impl From<inferyard_keys::Issued> for Issued {
-    fn from(issued: inferyard_keys::Issued) -> Self {
-        Self {
-            text: issued.text.reveal().to_owned(),
-            key: issued.key,
         }
     }
 }

@@ -67,6 +67,8 @@ use refusals::Refusals;
 const BACKLOG: u64 = 256 << 20;
 /// The longest time between two words about a request.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// When to try again what only the store could decide: it is asked once a second whether it is there.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long the ends of requests may take to become safe when the router ends.
 const LAST_ENDS: Duration = Duration::from_secs(10);
 

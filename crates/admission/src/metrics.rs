@@ -7,6 +7,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::store::{Meter, Reading};
+
 const CALL_SECONDS: [f64; 12] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
 ];
@@ -113,8 +115,20 @@ impl Metrics {
         self.calls.get_or_create(&labels).get()
     }
 
-    pub(crate) fn denied(&self, meter: &'static str) {
-        self.denials.get_or_create(&MeterLabel { meter }).inc();
+    /// Counts the limits that deny a request.
+    pub(crate) fn denied(&self, readings: &[Reading]) {
+        for reading in readings.iter().filter(|reading| reading.denial.is_some()) {
+            let meter = match reading.meter {
+                Meter::RequestsPerMinute => "requests_per_minute",
+                Meter::RequestsPerDay => "requests_per_day",
+                Meter::RequestsTotal => "requests_total",
+                Meter::TokensPerMinute => "tokens_per_minute",
+                Meter::TokensPerDay => "tokens_per_day",
+                Meter::ConcurrentRequests => "concurrent_requests",
+                Meter::BudgetPerMonth => "budget_per_month",
+            };
+            self.denials.get_or_create(&MeterLabel { meter }).inc();
+        }
     }
 
     pub(crate) fn decided_locally(&self, outcome: &'static str) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::reserve::{admission, count_denials};
+use super::reserve::admission;
 use super::store::{Meter, Reading};
 use super::{ReserveError, Shared, Wanted};
 use lru::LruCache;
@@ -102,7 +102,7 @@ pub(super) async fn refuse(shared: &Shared, wanted: &Wanted) -> Result<(), Reser
         )
     };
     decision.readings.retain(counts);
-    count_denials(shared, &decision.readings);
+    shared.metrics.denied(&decision.readings);
     Err(ReserveError::Denied {
         readings: decision.readings.into(),
     })

@@ -16,9 +16,8 @@ use super::clock::{day, month};
 use super::end::{Admitted, End, join};
 use super::local::Held;
 use super::replay::refuse;
-use super::reserve::{RETRY_AFTER, count_denials};
 use super::store::{Admission, Lease, Meter, Reading, Used};
-use super::{ReserveError, Shared, Wanted};
+use super::{RETRY_AFTER, ReserveError, Shared, Wanted};
 
 /// The code of a request of which nobody told the end: its future was dropped, as hyper does when the
 /// client leaves.
@@ -315,7 +314,7 @@ impl Hold {
         }
         let of_budgets = |reading: &Reading| reading.meter == Meter::BudgetPerMonth;
         decision.readings.retain(of_budgets);
-        count_denials(shared, &decision.readings);
+        shared.metrics.denied(&decision.readings);
         Err(ReserveError::Denied {
             readings: decision.readings.into(),
         })

@@ -12,11 +12,9 @@ use super::clock::month;
 use super::end::{Admitted, End};
 use super::local::UnknownShare;
 use super::reservation::{Home, LEFT, LEFT_STATUS, Reservation, ended, finish};
-use super::store::{Admission, Decision, Lease, Meter, Reading, Scope};
-use super::{NoRoom, ReserveError, Shared, Wanted};
+use super::store::{Admission, Decision, Lease, Reading, Scope};
+use super::{NoRoom, RETRY_AFTER, ReserveError, Shared, Wanted};
 
-/// When to try again what only the store could decide: it is asked once a second whether it is there.
-pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When to try again while the ledger stores nothing: it tries every five seconds.
 const LEDGER_RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -59,7 +57,7 @@ pub(super) async fn reserve(
             .remember(&admission.lease, &readings, now_us);
     }
     if !decision.admitted {
-        count_denials(shared, &readings);
+        shared.metrics.denied(&readings);
         return Err(ReserveError::Denied { readings });
     }
     // Where the store may have admitted it too, its end is told to the store like any other.
@@ -132,20 +130,6 @@ async fn without_store(
             let (held, decision) = decided.ok()?;
             Some((Home::Local(held), decision))
         }
-    }
-}
-
-pub(super) fn count_denials(shared: &Shared, readings: &[Reading]) {
-    for reading in readings.iter().filter(|reading| reading.denial.is_some()) {
-        shared.metrics.denied(match reading.meter {
-            Meter::RequestsPerMinute => "requests_per_minute",
-            Meter::RequestsPerDay => "requests_per_day",
-            Meter::RequestsTotal => "requests_total",
-            Meter::TokensPerMinute => "tokens_per_minute",
-            Meter::TokensPerDay => "tokens_per_day",
-            Meter::ConcurrentRequests => "concurrent_requests",
-            Meter::BudgetPerMonth => "budget_per_month",
-        });
     }
 }
 

@@ -6,16 +6,20 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::progress::Progress;
-use crate::retry::Pace;
+use crate::retry::{Failures, Pace};
 use crate::source::Source;
 
 /// Redirects in a row: hub, content delivery network, region.
 const MAX_REDIRECTS: usize = 10;
 /// Most characters of a server's words.
 const MAX_WORDS: usize = 300;
+
+/// A server that wants to be left alone for longer is asked after this time nevertheless.
+const MOST_PATIENCE: Duration = Duration::from_hours(1);
 
 /// How other machines are reached.
 #[derive(Clone, Debug)]
@@ -33,6 +37,10 @@ pub(crate) struct Way {
     /// Ends everything that is under way.
     pub(crate) stop: CancellationToken,
 }
+
+/// It was asked to stop.
+#[derive(Debug)]
+pub(crate) struct Stopped;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -158,6 +166,27 @@ impl Http {
 // === impl Way ===
 
 impl Way {
+    /// Says why a thing failed, and waits before it is tried again.
+    pub(crate) async fn pause(
+        &self,
+        failures: &mut Failures,
+        what: &str,
+        passing: Passing,
+    ) -> Result<(), Stopped> {
+        let pause = failures.next(self.pace);
+        let pause = pause.max(passing.after.unwrap_or_default().min(MOST_PATIENCE));
+        let seconds = pause.as_secs_f64().ceil();
+        let words = format!("retrying in {seconds} s: {}", passing.why);
+        if self.progress.may_log_a_failure() {
+            tracing::warn!("{what}: {words}");
+        }
+        let _note = self.progress.note(what, words);
+        tokio::select! {
+            () = sleep(pause) => Ok(()),
+            () = self.stop.cancelled() => Err(Stopped),
+        }
+    }
+
     /// A request with the token.
     pub(crate) fn get(&self, url: &Url) -> RequestBuilder {
         // Bytes shall be those of the file, and ranges those of the bytes.

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use crate::ask::{Refused, Way};
+use crate::ask::{Refused, Stopped, Way};
 use crate::checksum::Checksum;
 use crate::folder::{Folder, Here};
 use crate::list::{self, Remote};
 use crate::plan::NoRoom;
-use crate::retry::{Failures, Stopped};
+use crate::retry::Failures;
 use crate::source::shown;
 
 use attempt::{Attempt, Cut};
@@ -149,7 +149,7 @@ async fn complete(
         if part.length() > before {
             failures.forget();
         }
-        failures.pause(attempt.way, &name, passing).await?;
+        attempt.way.pause(&mut failures, &name, passing).await?;
     }
 }
 

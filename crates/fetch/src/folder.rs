@@ -12,11 +12,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use crate::ask::Way;
+use crate::ask::{Stopped, Way};
 use crate::checksum::Checksum;
 use crate::list::Remote;
 use crate::name::{Name, OURS};
-use crate::retry::Stopped;
 use crate::source::Identity;
 
 /// How often a folder that somebody else fills is looked at.

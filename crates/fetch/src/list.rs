@@ -4,10 +4,10 @@ use bytes::BytesMut;
 use reqwest::{Response, Url};
 use serde::{Deserialize, Serialize};
 
-use crate::ask::{Fault, Passing, Refused, Way};
+use crate::ask::{Fault, Passing, Refused, Stopped, Way};
 use crate::checksum::{Checksum, ChecksumError};
 use crate::name::{Name, NameError};
-use crate::retry::{Failures, Stopped};
+use crate::retry::Failures;
 use crate::source::{HuggingFace, Plain, Source};
 
 /// Most bytes of a hub's answer: files of a repository are thousands at most.
@@ -133,7 +133,10 @@ async fn ask(way: &Way, hub: &HuggingFace) -> Result<Listing, ListError> {
         };
         match fault {
             Fault::Passing(_) if way.stop.is_cancelled() => return Err(ListError::Interrupted),
-            Fault::Passing(passing) => failures.pause(way, &hub.repo.to_string(), passing).await?,
+            Fault::Passing(passing) => {
+                way.pause(&mut failures, &hub.repo.to_string(), passing)
+                    .await?;
+            }
             Fault::Lasting(refused) => return Err(refused.into()),
         }
     }

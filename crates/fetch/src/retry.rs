@@ -2,13 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
-
-use crate::ask::{Passing, Way};
-
-/// A server that wants to be left alone for longer is asked after this time nevertheless.
-const MOST_PATIENCE: Duration = Duration::from_hours(1);
-
 /// How long the pauses are.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -17,10 +10,6 @@ pub struct Pace {
     /// Where doubling ends.
     pub longest: Duration,
 }
-
-/// It was asked to stop.
-#[derive(Debug)]
-pub(crate) struct Stopped;
 
 /// The failures in a row of one thing.
 #[derive(Debug, Default)]
@@ -56,28 +45,13 @@ impl Failures {
         self.0 = 0;
     }
 
-    /// Says why and waits.
-    pub(crate) async fn pause(
-        &mut self,
-        way: &Way,
-        what: &str,
-        passing: Passing,
-    ) -> Result<(), Stopped> {
+    /// One more. How long to wait now.
+    pub(crate) fn next(&mut self, pace: Pace) -> Duration {
         // Without chance all retry at once; that is no reason to give up.
         let chance = getrandom::u32().unwrap_or(u32::MAX);
-        let pause = way.pace.pause(self.0, chance);
+        let pause = pace.pause(self.0, chance);
         self.0 = self.0.saturating_add(1).min(31);
-        let pause = pause.max(passing.after.unwrap_or_default().min(MOST_PATIENCE));
-        let seconds = pause.as_secs_f64().ceil();
-        let words = format!("retrying in {seconds} s: {}", passing.why);
-        if way.progress.may_log_a_failure() {
-            tracing::warn!("{what}: {words}");
-        }
-        let _note = way.progress.note(what, words);
-        tokio::select! {
-            () = sleep(pause) => Ok(()),
-            () = way.stop.cancelled() => Err(Stopped),
-        }
+        pause
     }
 }
 

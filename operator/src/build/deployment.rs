@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{
-    GRPC_PORT, METRICS_PORT, MODEL_ANNOTATION, TEMPLATE_ANNOTATION, USER, child_name, digest,
-    engine, labels, overlay, selector, template as chat, weights,
+    METRICS_PORT, USER, digest, engine, labels, overlay, selector, template as chat, weights,
 };
+use crate::names::{GRPC_PORT, MODEL_ANNOTATION, TEMPLATE_ANNOTATION, child_name};
 use crate::validate::{EngineKind, Validated};
 
 /// What a worker has beyond its drain timeout for its own end.

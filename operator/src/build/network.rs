@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{GRPC_PORT, METRICS_PORT, selector};
+use super::{METRICS_PORT, selector};
+use crate::names::GRPC_PORT;
 use crate::validate::Validated;
 
 /// The API server sets this label of every namespace to the namespace's name, and refuses to change it.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::*;
+use crate::names::{GRPC_PORT, TEMPLATE_ANNOTATION};
 use crate::validate::tests::validated;
 
 /// The objects as YAML, each of which its type reads without losing a field: a field that is spelled

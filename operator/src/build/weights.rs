@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{GRPC_PORT, child_name, deployment};
+use super::deployment;
+use crate::names::{GRPC_PORT, child_name};
 use crate::validate::{Validated, Weights};
 
 /// Where weights are, in every container that reads them.

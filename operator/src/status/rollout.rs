@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::{clamp, count, plural};
-use crate::build::TEMPLATE_ANNOTATION;
+use crate::names::TEMPLATE_ANNOTATION;
 use crate::observe::{Observed, is_ready};
 
 /// How far a rollout is.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::stored::Known;
+use super::known::Known;
 use inferyard_catalog::KeyHash;
 use lru::LruCache;
 

@@ -1,7 +1,7 @@
 //! The workers of one model: what is known of them, and the way to each.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use inferyard_placement::recording::Event;
 use inferyard_placement::{
@@ -15,8 +15,10 @@ use crate::error::PlaceError;
 use inferyard_catalog::{Endpoint, Model};
 
 mod line;
+mod slot;
 
 pub(super) use line::Found;
+pub(crate) use slot::Slot;
 
 use line::Waiting;
 
@@ -28,6 +30,8 @@ pub(crate) struct Crew {
     name: Arc<str>,
     began: Instant,
     recorder: Option<Arc<Recorder>>,
+    /// Itself, for the slots that it gives.
+    this: Weak<Self>,
     inner: Mutex<Inner>,
 }
 
@@ -58,20 +62,21 @@ impl Crew {
         began: Instant,
         seed: u64,
         recorder: Option<Arc<Recorder>>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let inner = Inner {
             pool: Pool::new(Arc::clone(&model.id), Weights::default(), seed),
             workers: HashMap::new(),
             line: Line::default(),
             waiting: HashMap::new(),
         };
-        Self {
+        Arc::new_cyclic(|this| Self {
             model: Arc::clone(&model.id),
             name: Arc::clone(&model.name),
             began,
             recorder,
+            this: Weak::clone(this),
             inner: Mutex::new(inner),
-        }
+        })
     }
 
     /// Whether it is of this model, and its workers still call it by the same name.

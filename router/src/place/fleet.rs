@@ -61,14 +61,14 @@ impl Fleet {
             let crew = old.get(id).filter(|crew| crew.serves(model)).cloned();
             let new = || {
                 let recorder = self.recorder.clone();
-                Arc::new(Crew::new(model, self.began, self.seed, recorder))
+                Crew::new(model, self.began, self.seed, recorder)
             };
             let crew = crew.unwrap_or_else(new);
             crew.update(&model.workers, |crew, id, endpoint| {
                 let following = self.stop.child_token();
-                let worker = Worker::new(endpoint.clone(), crew, id, following.clone());
+                let worker = Worker::new(endpoint.clone(), id, following.clone());
                 let worker = Arc::new(worker);
-                let task = follow(Arc::downgrade(&worker));
+                let task = follow(Arc::downgrade(crew), Arc::downgrade(&worker));
                 self.tasks
                     .spawn(async move { following.run_until_cancelled(task).await });
                 worker

@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
 
+use super::crew::Crew;
 use super::worker::Worker;
 
 /// A worker speaks at least once a second; after this silence it is taken for broken.
@@ -35,18 +36,20 @@ enum FollowError {
 
 /// Follows the state of a worker, over broken connections and other lives of it, until the worker
 /// leaves the catalog.
-pub(crate) async fn follow(worker: Weak<Worker>) {
+pub(crate) async fn follow(crew: Weak<Crew>, worker: Weak<Worker>) {
     let mut pauses = pauses(FIRST_PAUSE);
     loop {
         let Some(client) = worker.upgrade().map(|worker| worker.client()) else {
             return;
         };
         let mut spoke = false;
-        let error = listen(client, &worker, &mut spoke).await;
+        let error = listen(client, &crew, &worker, &mut spoke).await;
         let Some(worker) = worker.upgrade() else {
             return;
         };
-        worker.lost();
+        if let Some(crew) = crew.upgrade() {
+            crew.lost(worker.id());
+        }
         if spoke {
             tracing::warn!(worker = %worker.endpoint(), %error, "lost a worker");
             // One that broke is soon back; one that hangs would only be taken for ready again.
@@ -74,6 +77,7 @@ fn pauses(first: Duration) -> impl Iterator<Item = Duration> {
 /// Takes states until the stream breaks, and says why it did.
 async fn listen(
     mut client: WorkerClient<Channel>,
+    crew: &Weak<Crew>,
     worker: &Weak<Worker>,
     spoke: &mut bool,
 ) -> FollowError {
@@ -89,14 +93,15 @@ async fn listen(
             Ok(Err(status)) => return FollowError::Broken(status),
             Err(_) => return FollowError::Silent,
         };
-        let Some(worker) = worker.upgrade() else {
+        let (Some(crew), Some(worker)) = (crew.upgrade(), worker.upgrade()) else {
             return FollowError::Ended;
         };
         if !*spoke {
             tracing::info!(worker = %worker.endpoint(), phase = ?state.phase(), "found a worker");
             *spoke = true;
         }
-        if let Err(gap) = worker.update(state) {
+        worker.said(&state);
+        if let Err(gap) = crew.state(worker.id(), state.into()) {
             return gap.into();
         }
     }

@@ -5,8 +5,10 @@ use inferyard_proto::worker::v1::text_prompt::Content;
 use inferyard_proto::worker::v1::{TextPrompt, TokenIds};
 
 use super::cursor::{Cursor, Kind};
-use super::fields::{Fields, Stop, decoded, elements};
+use super::fields::Fields;
 use super::number::{integer, number_text};
+use super::text::decoded;
+use super::walk::{Stop, elements};
 use super::{Param, ReadError};
 
 /// `prompt` and `echo`, and how many likely tokens are reported.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::cursor::Kind;
-use super::fields::shortened;
+use super::text::shortened;
 
 /// Why a body is not a request that can be served. The texts are for the caller.
 #[derive(Debug, thiserror::Error)]

@@ -4,10 +4,13 @@ use std::ops::{Range, RangeInclusive};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::cursor::{Broken, Cursor, Kind, Raw};
+use super::cursor::{Cursor, Kind, Raw};
+use super::length::check_length;
 use super::number::{decimal, integer, number_text};
-use super::policy::{self, Policy};
-use super::{Api, Length, Param, ReadError, StreamOptions, messages};
+use super::table::{self, Policy};
+use super::text::decoded;
+use super::walk::{Stop, members};
+use super::{Api, Param, ReadError, StreamOptions, messages};
 
 /// The fields of a body that are present and not null.
 #[derive(Debug)]
@@ -27,15 +30,6 @@ pub(super) struct Field {
     pub(super) range: Range<usize>,
 }
 
-/// Why the walk ended early.
-#[derive(Debug)]
-pub(super) enum Stop {
-    /// The body is not JSON.
-    Broken(Broken),
-    /// The body is not a request.
-    Wrong(ReadError),
-}
-
 // === impl Fields ===
 
 impl<'a> Fields<'a> {
@@ -43,7 +37,7 @@ impl<'a> Fields<'a> {
     pub(super) fn read(api: Api, body: &'a Bytes) -> Result<Self, ReadError> {
         let mut fields = Self {
             body,
-            table: policy::table(api),
+            table: table::of(api),
             known: Vec::with_capacity(8),
             unknown: Vec::new(),
         };
@@ -243,95 +237,5 @@ impl<'a> Fields<'a> {
             }
             Some(_) | None => Ok(value),
         }
-    }
-}
-
-/// Walks an object that is known to be one.
-pub(super) fn members<'a>(
-    text: &'a [u8],
-    member: impl FnMut(&mut Cursor<'a>, Raw<'a>) -> Result<(), Stop>,
-) -> Result<(), ReadError> {
-    Cursor::new(text)
-        .object(member)
-        .map_err(|stop| stop.told(text))
-}
-
-/// Walks an array that is known to be one.
-pub(super) fn elements<'a>(
-    text: &'a [u8],
-    element: impl FnMut(&mut Cursor<'a>, usize) -> Result<(), Stop>,
-) -> Result<(), ReadError> {
-    Cursor::new(text)
-        .array(element)
-        .map_err(|stop| stop.told(text))
-}
-
-/// A value of text that the walk has passed over.
-pub(super) fn decoded(text: &[u8]) -> String {
-    serde_json::from_slice(text).expect("should be a string: the walk has seen it")
-}
-
-/// Refuses a text of more than `longest` characters.
-pub(super) fn check_length(name: &str, text: &str, longest: usize) -> Result<(), ReadError> {
-    if text.len() <= longest {
-        return Ok(());
-    }
-    let length = text.chars().count();
-    if length <= longest {
-        return Ok(());
-    }
-    Err(ReadError::Length {
-        param: Param::new(name),
-        of: Length::LongString,
-        problem: format!(
-            "string too long. Expected a string with maximum length {longest}, but got a string \
-             with length {length} instead."
-        ),
-    })
-}
-
-/// A client's text as an answer repeats it.
-pub(super) fn shortened(text: &str) -> String {
-    const LONGEST: usize = 64;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
-// === impl Stop ===
-
-impl Stop {
-    /// With line and column, for the client.
-    fn told(self, text: &[u8]) -> ReadError {
-        match self {
-            Self::Wrong(error) => error,
-            Self::Broken(broken) => {
-                if let Some(path) = broken.key_twice(text) {
-                    let param = Param(path);
-                    return ReadError::Twice { param };
-                }
-                let Broken { at, what } = broken;
-                let before = &text[..at.min(text.len())];
-                let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
-                ReadError::NotJson {
-                    what,
-                    line: memchr::memchr_iter(b'\n', before).count() + 1,
-                    column: at - line_start + 1,
-                }
-            }
-        }
-    }
-}
-
-impl From<Broken> for Stop {
-    fn from(broken: Broken) -> Self {
-        Self::Broken(broken)
-    }
-}
-
-impl From<ReadError> for Stop {
-    fn from(error: ReadError) -> Self {
-        Self::Wrong(error)
     }
 }

@@ -5,8 +5,9 @@ use inferyard_proto::worker::v1::response_format::Format;
 use inferyard_proto::worker::v1::{JsonObject, JsonSchema, ResponseFormat};
 
 use super::cursor::{Cursor, Kind};
-use super::fields::{Field, Fields, Stop, members};
+use super::fields::{Field, Fields};
 use super::tools::{check_name, object_kind, string};
+use super::walk::{Stop, members};
 use super::{ReadError, schema};
 
 /// `response_format`; `text` is none.

@@ -1,7 +1,9 @@
 //! Checks `messages` in place, while the body is walked.
 
 use super::cursor::{Cursor, Kind, Raw};
-use super::fields::{Stop, check_length, shortened};
+use super::length::check_length;
+use super::text::shortened;
+use super::walk::Stop;
 use super::{Param, ReadError};
 
 /// The longest `name` of a participant and the longest `tool_call_id`, in characters.

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::cursor::Kind;
-use super::fields::shortened;
+use super::text::shortened;
 use super::{NumberKind, Param, ReadError};
 
 /// A whole number within a range.

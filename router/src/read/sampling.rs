@@ -3,8 +3,11 @@
 use inferyard_proto::worker::v1::{LogitBias, Sampling};
 
 use super::cursor::Kind;
-use super::fields::{Fields, check_length, decoded, elements, members, shortened};
+use super::fields::Fields;
+use super::length::check_length;
 use super::number::{decimal, number_text};
+use super::text::{decoded, shortened};
+use super::walk::{elements, members};
 use super::{Api, Length, Param, ReadError};
 
 /// OpenAI's bound.

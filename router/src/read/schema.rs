@@ -5,7 +5,8 @@
 
 use super::ReadError;
 use super::cursor::{Cursor, Kind};
-use super::fields::{Stop, shortened};
+use super::text::shortened;
+use super::walk::Stop;
 
 /// A value by its path below the schema, for errors.
 type Path<'a> = &'a dyn Fn(&str) -> String;

@@ -5,7 +5,10 @@ use inferyard_proto::worker::v1::ToolChoice;
 use inferyard_proto::worker::v1::tool_choice::Mode;
 
 use super::cursor::{Cursor, Kind, Raw};
-use super::fields::{Fields, Stop, check_length, elements, members, shortened};
+use super::fields::Fields;
+use super::length::check_length;
+use super::text::shortened;
+use super::walk::{Stop, elements, members};
 use super::{Param, ReadError, schema};
 
 /// OpenAI's bounds.

@@ -1,6 +1,7 @@
 //! A model in this process: llama.cpp on one thread that owns model and cache.
 
 mod load;
+mod job;
 mod intake;
 mod tokenize;
 mod prepare;
@@ -25,9 +26,9 @@ use crate::request::Request;
 use crate::state::{Capacity, State};
 
 use intake::Intake;
+use job::Job;
 pub use load::LoadError;
 use load::Model;
-use prepare::Job;
 
 /// An engine whose model is loaded.
 #[derive(Clone)]

@@ -19,6 +19,7 @@
 mod server;
 mod dialect;
 mod http;
+mod known;
 mod probe;
 mod health;
 mod recover;

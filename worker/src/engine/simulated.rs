@@ -14,7 +14,7 @@
 
 mod prepare;
 pub(crate) mod gpu;
-mod kv;
+pub(crate) mod kv;
 mod drive;
 mod answer;
 mod words;

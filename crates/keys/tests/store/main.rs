@@ -131,7 +131,7 @@ async fn one_server() {
 #[tokio::test]
 async fn a_cluster() {
     let nodes = cluster::start();
-    let store = KeyStore::new(nodes[1].address());
+    let store = KeyStore::new(nodes[1].url().parse().unwrap());
     a_key_lives(&store).await;
     keys_are_listed(&store).await;
     let used = nodes.iter().filter(|node| node.command(&["DBSIZE"]) != "0");

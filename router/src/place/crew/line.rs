@@ -1,6 +1,6 @@
 //! Who gets a worker: at once, where nobody waits and there is room, or in the order of the line.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use inferyard_placement::recording::{Event, RecordedWork};
@@ -10,14 +10,14 @@ use inferyard_placement::{
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Crew, Inner};
+use super::{Crew, Inner, Slot};
 use crate::accept::RequestId;
 use crate::error::PlaceError;
 use crate::place::Placed;
 use crate::place::journal::Decided;
 use crate::place::seeker::Seeker;
 use crate::place::wait::{Told, Wait};
-use crate::place::worker::{Slot, Worker};
+use crate::place::worker::Worker;
 
 /// A request that waits, as the crew sees it.
 pub(super) struct Waiting {
@@ -199,7 +199,13 @@ impl Crew {
             serial: ticket.serial(),
         });
         let boot_id = pool.boot_id(choice.worker);
-        let slot = Slot::new(Arc::clone(worker), ticket, boot_id, charge);
+        let slot = Slot::new(
+            Weak::clone(&self.this),
+            Arc::clone(worker),
+            ticket,
+            boot_id,
+            charge,
+        );
         let decided = Decided {
             request,
             model: Arc::clone(&self.model),

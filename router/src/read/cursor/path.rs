@@ -1,7 +1,7 @@
 //! The path of a key, found again where it stands: a walk that fails knows an offset only.
 
 use super::{Broken, Cursor, Kind};
-use crate::read::fields::shortened;
+use crate::read::text::shortened;
 
 /// Why the second walk ends early.
 enum Found {

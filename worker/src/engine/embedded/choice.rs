@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::engine::embedded::job::Prepared;
 use crate::engine::embedded::load::Model;
-use crate::engine::embedded::prepare::Prepared;
 use crate::engine::embedded::sample::{SampleError, Sampler, Scratch, TokenId, log_probabilities};
 use crate::event::{
     Delta, Failure, FailureKind, FinishReason, TokenLogprob, TokenProbability, Usage,

@@ -8,8 +8,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::admit::{Orders, Place, Queue, Refused, Reservation};
+use crate::engine::embedded::job::{Job, Prepared};
 use crate::engine::embedded::load::Model;
-use crate::engine::embedded::prepare::{Attempt, Job, Prepared};
+use crate::engine::embedded::prepare::Attempt;
 use crate::engine::reply::{Events, Reader, Reply};
 use crate::engine::requests::{cancelled, deadline_passed, draining};
 use crate::event::{Event, Failure, FailureKind, Usage};

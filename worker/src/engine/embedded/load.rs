@@ -21,8 +21,8 @@ use llama_cpp_2::token::LlamaToken;
 
 use crate::admit::{Orders, Queue};
 use crate::config::Config;
+use crate::engine::embedded::job::Job;
 use crate::engine::embedded::kv::Token;
-use crate::engine::embedded::prepare::Job;
 use crate::engine::embedded::sample::TokenId;
 use crate::engine::embedded::tokenize::{Text, TokenizeError, Tokenizer};
 use crate::grammar::{Checked, Grammars};

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use crate::admit::{Orders, Queue};
 use crate::config::Config;
+use crate::engine::embedded::job::Job;
 use crate::engine::embedded::kv::{Action, Ledger};
 use crate::engine::embedded::load::{LoadError, Model};
-use crate::engine::embedded::prepare::Job;
 use crate::engine::embedded::sample::Scratch;
 use crate::engine::embedded::schedule::{self, Plan};
 use crate::engine::rates::Rates;

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::dialect::Dialect;
 use super::figures::Figures;
 use super::http::{Client, HttpError};
+use super::known::Known;
 use super::server::Server;
 use crate::config::Upstream;
 use crate::state::State;
@@ -25,20 +26,6 @@ const MAX_MODELS: usize = 1 << 20;
 const MAX_FIGURES: usize = 8 << 20;
 /// So many questions in a row may stay without an answer: a busy engine can be slow.
 const PATIENCE: u32 = 3;
-
-/// What is known of an engine that is up.
-pub(super) struct Known {
-    /// How it speaks.
-    pub(super) dialect: Dialect,
-    /// Its name of the model.
-    pub(super) model: String,
-    /// Tokens of one sequence; 0: it does not say.
-    pub(super) context_length: u32,
-    /// Where it says that it is up.
-    pub(super) health: &'static str,
-    /// Its figures; None: it has none.
-    pub(super) figures: Option<Figures>,
-}
 
 /// Why an engine cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use super::busy::Busy;
 use super::dialect::Dialect;
 use super::health::{Condition, Health};
 use super::http::Client;
-use super::probe::Known;
+use super::known::Known;
 use crate::config::Config;
 use crate::state::{Capacity, State};
 

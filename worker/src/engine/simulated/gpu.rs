@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::kv::{Cache, Found};
+use super::kv::{Block, Cache, Found};
 
 mod sequence;
 mod settings;
@@ -52,15 +52,6 @@ pub struct Job {
     pub prompt_tokens: u32,
     /// Tokens of the answer. With 0 it finishes when its prompt is computed.
     pub answer_tokens: u32,
-}
-
-/// A block of a prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block {
-    /// Stands for this block and all blocks before it.
-    pub hash: u64,
-    /// Tokens in it.
-    pub tokens: u32,
 }
 
 /// What a step brought. Whoever follows the cache applies `removed` before `added`.

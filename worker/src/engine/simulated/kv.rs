@@ -6,7 +6,14 @@
 
 use std::collections::HashMap;
 
-use super::gpu::Block;
+/// A block of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Stands for this block and all blocks before it.
+    pub hash: u64,
+    /// Tokens in it.
+    pub tokens: u32,
+}
 
 /// Which blocks are held.
 pub(super) struct Cache {

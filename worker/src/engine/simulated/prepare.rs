@@ -2,7 +2,8 @@
 
 use tokio::time::Instant;
 
-use super::gpu::{self, Block};
+use super::gpu;
+use super::kv::Block;
 use super::words;
 use crate::admit;
 use crate::engine::reply::Reply;

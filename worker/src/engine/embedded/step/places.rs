@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::engine::embedded::choice::Choice;
+use crate::engine::embedded::job::{Job, Prepared};
 use crate::engine::embedded::kv::{Block, Held, Ledger, SequenceId, Token};
-use crate::engine::embedded::prepare::{Job, Prepared};
 use crate::engine::reply::Reply;
 use crate::engine::requests::{RequestId, Requests};
 use crate::event::{Delta, FinishReason};
