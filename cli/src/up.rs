@@ -4,6 +4,7 @@
 mod state;
 mod keys;
 mod reach;
+mod event;
 mod part;
 mod fleet;
 mod child;

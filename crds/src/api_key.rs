@@ -70,7 +70,7 @@ pub struct ApiKeySpec {
     pub account: Option<String>,
     /// SHA-256 of the key's text, as 64 lower-case hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::api_key::sha256")]
+    #[schemars(schema_with = "crate::hash::sha256")]
     pub hash: Option<String>,
     /// Instead of the hash: the Secret that holds the key's text. The operator hashes it into the status.
     /// Only in a cluster.
@@ -79,7 +79,7 @@ pub struct ApiKeySpec {
     /// SHA-256 of the text that the key had before it was rotated, which goes on working until
     /// `previousHashExpiresAt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::api_key::sha256")]
+    #[schemars(schema_with = "crate::hash::sha256")]
     pub previous_hash: Option<String>,
     /// From this moment on the text before the rotation is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,23 +131,4 @@ impl ApiKeySpec {
         let hashes = [&self.hash, &self.previous_hash].into_iter().flatten();
         hashes.map(String::as_str)
     }
-}
-
-/// Schema of a hash.
-pub(crate) fn sha256(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "string",
-        "maxLength": 64,
-        "pattern": r"^[0-9a-f]{64}$",
-        "title": "the SHA-256 of a key as 64 lower-case hexadecimal digits",
-    })
-}
-
-/// Schema of the hashes of one key: the present one, the one before it, and that of a Secret.
-pub(crate) fn some_sha256(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "array",
-        "maxItems": 3,
-        "items": sha256(generator),
-    })
 }

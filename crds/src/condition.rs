@@ -52,11 +52,11 @@ pub struct ApiKeyStatus {
     pub observed_generation: i64,
     /// SHA-256 of the key in `spec.secret`, which routers compare with what callers send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::api_key::sha256")]
+    #[schemars(schema_with = "crate::hash::sha256")]
     pub hash: Option<String>,
     /// The hashes by which callers are known as this key's. Another key that names one of them later does not get it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crate::api_key::some_sha256")]
+    #[schemars(schema_with = "crate::hash::some_sha256")]
     pub hashes: Vec<String>,
     /// `Accepted`: whether its plan exists and its hash is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -7,6 +7,7 @@ mod model_deployment;
 mod plan;
 mod limits;
 mod price;
+mod hash;
 mod api_key;
 mod condition;
 mod exactly_one;

@@ -2,6 +2,7 @@
 
 use sqlx::AnyPool;
 
+mod connect;
 mod open;
 mod report;
 mod write;

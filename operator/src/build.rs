@@ -1,5 +1,6 @@
 //! What should exist for a model: objects, as they are applied. Nothing here reads a cluster or can fail.
 
+mod container;
 mod deployment;
 mod engine;
 mod weights;

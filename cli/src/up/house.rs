@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::announce::Announcement;
+use super::event::Event;
 use super::fleet::Fleet;
 use super::opening::Opening;
 use super::part::Part;
@@ -20,21 +21,6 @@ use crate::router::Addresses;
 /// Beyond its own bound for running answers, a child gets this long to end. A router needs some seconds for
 /// last words, ten for what Redis has to hear, and ten for what the database of its ledger does not take.
 const GRACE: Duration = Duration::from_secs(30);
-
-/// What happens to the children.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// The router of this number listens.
-    Bound(usize, Addresses),
-    /// The ledger listens.
-    LedgerBound,
-    /// The worker of this number has loaded its model.
-    Ready(usize),
-    /// The router of this number can serve.
-    Serving(usize),
-    /// A child cannot start; a sentence says why.
-    Failed(String),
-}
 
 /// The children and who looks after them.
 pub(super) struct House {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::house::Event;
+use super::event::Event;
 use crate::router::Addresses;
 
 /// Addresses with passwords, which other users of the machine must not read off the list of processes.

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::event::Event;
 use super::fleet::Worker;
-use super::house::Event;
 use crate::dial;
 
 /// Between two attempts to reach a worker, which starts in a few milliseconds.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::child::{End, Life};
-use super::house::Event;
+use super::event::Event;
 use super::part::Part;
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);

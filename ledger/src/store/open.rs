@@ -4,25 +4,17 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::time::Duration;
 
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
+use sqlx::SqlStr;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, SqlStr};
 use tokio::time::timeout;
 
+use super::connect::Connect;
 use super::{Places, Store, Writer};
 
-/// Questions that are answered at the same time.
-const CONNECTIONS: u32 = 4;
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the end of all connections may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Readers go on while one writes; an event that was acknowledged is on disk.
-const SQLITE_SETTINGS: &str =
-    "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
-
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -66,13 +58,6 @@ enum Place {
     Sqlite(PathBuf),
 }
 
-/// How connections to a store are made.
-#[derive(Clone)]
-pub(super) struct Connect {
-    options: AnyConnectOptions,
-    is_sqlite: bool,
-}
-
 // === impl Store ===
 
 impl Store {
@@ -89,7 +74,7 @@ impl Store {
         if let Place::Sqlite(path) = &place {
             create(path)?;
         }
-        let connect = Connect::to(&place)?;
+        let connect = place.connect()?;
         let store = Self::with(&connect, &place).await?;
         // A migration that failed leaves a connection in a state that is not known: all are dropped here.
         let migrated = migrator().run(&store.pool).await;
@@ -105,7 +90,7 @@ impl Store {
         {
             return Err(OpenError::Missing { path: path.clone() });
         }
-        Self::with(&Connect::to(&place)?, &place).await
+        Self::with(&place.connect()?, &place).await
     }
 
     async fn with(connect: &Connect, place: &Place) -> Result<Self, OpenError> {
@@ -147,55 +132,21 @@ impl Place {
         }
     }
 
+    /// How it is connected to.
+    fn connect(&self) -> Result<Connect, OpenError> {
+        let connect = match self {
+            Self::Postgres(url) => Connect::to(url, false),
+            Self::Sqlite(path) => Connect::to(&format!("sqlite:{}?mode=rw", escaped(path)), true),
+        };
+        connect.map_err(OpenError::Url)
+    }
+
     fn places(&self) -> Places {
         match self {
             Self::Postgres(_) => Places::Numbered,
             Self::Sqlite(_) => Places::Bare,
         }
     }
-}
-
-// === impl Connect ===
-
-impl Connect {
-    fn to(place: &Place) -> Result<Self, OpenError> {
-        static DRIVERS: Once = Once::new();
-        DRIVERS.call_once(install_default_drivers);
-        let (url, is_sqlite) = match place {
-            Place::Postgres(url) => (url.clone(), false),
-            Place::Sqlite(path) => (format!("sqlite:{}?mode=rw", escaped(path)), true),
-        };
-        let options: AnyConnectOptions = url.parse().map_err(OpenError::Url)?;
-        Ok(Self {
-            options: options.disable_statement_logging(),
-            is_sqlite,
-        })
-    }
-
-    /// One connection, which is in no pool.
-    pub(super) async fn open(&self) -> sqlx::Result<AnyConnection> {
-        let mut connection = self.options.connect().await?;
-        set_up(&mut connection, self.is_sqlite).await?;
-        Ok(connection)
-    }
-
-    /// Connections for questions, which write nothing.
-    async fn pool(&self) -> sqlx::Result<AnyPool> {
-        let is_sqlite = self.is_sqlite;
-        AnyPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_connect(move |connection, _| Box::pin(set_up(connection, is_sqlite)))
-            .connect_with(self.options.clone())
-            .await
-    }
-}
-
-async fn set_up(connection: &mut AnyConnection, is_sqlite: bool) -> sqlx::Result<()> {
-    if is_sqlite {
-        sqlx::raw_sql(SQLITE_SETTINGS).execute(connection).await?;
-    }
-    Ok(())
 }
 
 /// The file is its owner's alone, and so are the log and the index that SQLite puts beside it.

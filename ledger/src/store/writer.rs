@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Connection as _};
 use tokio::time::timeout;
 
 use super::Places;
-use super::open::Connect;
+use super::connect::Connect;
 use super::write::{Stored, WriteError, write_batch};
 use crate::event::{DeadLetter, Event};
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::container::{accelerators, confined};
 use super::{
     METRICS_PORT, USER, digest, engine, labels, overlay, selector, template as chat, weights,
 };
@@ -136,22 +137,6 @@ fn worker(model: &Validated) -> Value {
         container["resources"] = accelerators;
     }
     container
-}
-
-/// What every container may do: nothing beyond computing.
-pub(super) fn confined() -> Value {
-    json!({
-        "allowPrivilegeEscalation": false,
-        "readOnlyRootFilesystem": true,
-        "capabilities": { "drop": ["ALL"] },
-    })
-}
-
-/// The accelerators, for the container that computes.
-pub(super) fn accelerators(model: &Validated) -> Option<Value> {
-    let (resource, count) = model.accelerators.as_ref()?;
-    let count = count.to_string();
-    Some(json!({ "limits": { resource: count }, "requests": { resource: count } }))
 }
 
 fn volumes(model: &Validated) -> Vec<Value> {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{deployment, template, weights};
+use super::container::{accelerators, confined};
+use super::{template, weights};
 use crate::validate::{EngineKind, ServerKind, Validated};
 
 /// Where an engine listens, for the containers of its pod alone.
@@ -72,7 +73,7 @@ pub(super) fn sidecar(model: &Validated) -> Option<Value> {
         "env": env,
         // Its log may hold prompts, which must not get into the status of the pod.
         "terminationMessagePolicy": "File",
-        "securityContext": deployment::confined(),
+        "securityContext": confined(),
         "volumeMounts": mounts,
     });
     let (command, args) = command(model, *kind, &engine.args);
@@ -82,7 +83,7 @@ pub(super) fn sidecar(model: &Validated) -> Option<Value> {
     if !args.is_empty() {
         container["args"] = json!(args);
     }
-    if let Some(accelerators) = deployment::accelerators(model) {
+    if let Some(accelerators) = accelerators(model) {
         container["resources"] = accelerators;
     }
     Some(container)

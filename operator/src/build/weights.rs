@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::deployment;
+use super::container::confined;
 use crate::names::{GRPC_PORT, child_name};
 use crate::validate::{Validated, Weights};
 
@@ -91,7 +91,7 @@ pub(super) fn fetch(model: &Validated) -> Option<Value> {
         "args": args,
         "env": env,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": deployment::confined(),
+        "securityContext": confined(),
         "volumeMounts": [
             { "name": "tmp", "mountPath": "/tmp" },
             { "name": "weights", "mountPath": FOLDER },

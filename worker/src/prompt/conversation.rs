@@ -4,7 +4,7 @@ use minijinja::{Value, value::ValueKind};
 
 use super::{
     TemplateError, exact,
-    habits::{Arguments, Contents, Habits},
+    habits::{Arguments, Contents, Habits, text_part},
 };
 
 /// The messages of a conversation.
@@ -44,11 +44,6 @@ pub(super) fn object(
         return Ok(Vec::new());
     }
     fields(&read(json, param)?).ok_or_else(|| invalid(param, "it must be an object".to_owned()))
-}
-
-/// A part of a message's contents that is text.
-pub(super) fn text_part(text: impl Into<Value>) -> Value {
-    Value::from_iter([("type", Value::from("text")), ("text", text.into())])
 }
 
 fn read(json: &[u8], param: &'static str) -> Result<Value, TemplateError> {

@@ -2,7 +2,7 @@
 
 use minijinja::Value;
 
-use super::{ToolFormat, conversation::text_part};
+use super::ToolFormat;
 
 /// What a template is used to.
 pub(super) struct Habits {
@@ -101,4 +101,9 @@ fn calling(content: Value, arguments: Value) -> Value {
         message("user", Value::from(PROBE)),
         Value::from_iter(answer),
     ])
+}
+
+/// A part of a message's contents that is text.
+pub(super) fn text_part(text: impl Into<Value>) -> Value {
+    Value::from_iter([("type", Value::from("text")), ("text", text.into())])
 }
