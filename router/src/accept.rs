@@ -1,6 +1,5 @@
 //! Step 1: a request gets its id, its deadline and its route; only its head is looked at.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, HOST, TRANSFER_ENCODING};
@@ -12,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::error::AcceptError;
-use crate::probes::Needed;
 use crate::read::Api;
+use crate::request_id::RequestId;
 
 /// Longest part of a path that an answer repeats.
 const SHOWN_PATH: usize = 200;
@@ -31,13 +30,6 @@ pub(crate) struct Accepted {
     pub(crate) deadline: Instant,
 }
 
-/// 128 random bits; as text `req_` and 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RequestId {
-    bits: [u8; 16],
-    text: [u8; 36],
-}
-
 /// What a path serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
@@ -52,6 +44,19 @@ pub(crate) enum Route {
     Ready(Needed),
     /// A CORS preflight, which asks about any path.
     Preflight,
+}
+
+/// What must be there for a router to be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needed {
+    /// A ready worker for every model of which workers are wanted.
+    EveryModel,
+    /// `?any`: a ready worker for one model, so that a model in trouble does not take the healthy ones
+    /// out of a load balancer.
+    AnyModel,
+    /// `?router`: the router itself. It knows what is declared, and says of what is not there yet that it
+    /// is loading: in a cluster that is better than no answer.
+    Router,
 }
 
 /// Lets a request in; its body is not touched.
@@ -197,40 +202,16 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-// === impl RequestId ===
+// === impl Needed ===
 
-impl RequestId {
-    pub(crate) fn random() -> Self {
-        // A generator of this thread, which the system seeds: asking the system each time takes as long as
-        // reading a request.
-        let bits: [u8; 16] = rand::random();
-        let mut text = *b"req_00000000000000000000000000000000";
-        for (place, byte) in text[4..].chunks_exact_mut(2).zip(bits) {
-            const DIGITS: &[u8; 16] = b"0123456789abcdef";
-            place[0] = DIGITS[usize::from(byte >> 4)];
-            place[1] = DIGITS[usize::from(byte & 15)];
+impl Needed {
+    /// What the query of a probe asks for.
+    pub(crate) fn asked(uri: &Uri) -> Self {
+        match uri.query() {
+            Some("any") => Self::AnyModel,
+            Some("router") => Self::Router,
+            _ => Self::EveryModel,
         }
-        Self { bits, text }
-    }
-
-    pub(crate) fn bits(&self) -> [u8; 16] {
-        self.bits
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        str::from_utf8(&self.text).expect("an id should be ASCII")
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -8,12 +8,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use inferyard_placement::{Considered, Cost, Verdict, Weights};
 use serde::Serialize;
 
-use crate::accept::Accepted;
 use crate::admin::is_admin_key;
-use crate::app::App;
 use crate::authenticate::{bearer, masked_key};
+use crate::config::Config;
 use crate::error::{AcceptError, AuthenticateError, Error};
-use crate::place::Decided;
+use crate::place::{Decided, Journal};
 
 /// With an admin key as its value, the answer's head says how the request was placed.
 const ASKED: HeaderName = HeaderName::from_static("x-inferyard-explain");
@@ -61,13 +60,18 @@ struct Row<'a> {
 }
 
 /// Answers the question about a request.
-pub(crate) fn answer(app: &App, accepted: &Accepted, request: &str) -> Result<Bytes, Error> {
-    let key = bearer(&accepted.head.headers)?;
-    if !is_admin_key(&app.config.admin_keys, key) {
+pub(crate) fn answer(
+    config: &Config,
+    journal: &Journal,
+    headers: &HeaderMap,
+    request: &str,
+) -> Result<Bytes, Error> {
+    let key = bearer(headers)?;
+    if !is_admin_key(&config.admin_keys, key) {
         let masked = masked_key(key);
         return Err(AuthenticateError::UnknownKey { masked }.into());
     }
-    let decided = app.fleet.journal().of(request);
+    let decided = journal.of(request);
     let Some(first) = decided.first() else {
         let id = request.chars().take(64).collect();
         return Err(AcceptError::UnknownRequest { id }.into());
@@ -82,9 +86,9 @@ pub(crate) fn answer(app: &App, accepted: &Accepted, request: &str) -> Result<By
 }
 
 /// Whether a request asks for it with an admin key.
-pub(crate) fn is_asked(app: &App, headers: &HeaderMap) -> bool {
+pub(crate) fn is_asked(config: &Config, headers: &HeaderMap) -> bool {
     let key = headers.get(ASKED);
-    key.is_some_and(|key| is_admin_key(&app.config.admin_keys, key.as_bytes()))
+    key.is_some_and(|key| is_admin_key(&config.admin_keys, key.as_bytes()))
 }
 
 /// What the answer's head is to say.

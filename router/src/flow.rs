@@ -20,15 +20,17 @@ use crate::accept::{Accepted, Route, accept};
 use crate::answer::Answer;
 use crate::app::App;
 use crate::authenticate::{Caller, authenticate};
-use crate::begin::Beginning;
+use crate::body::{Content, Metered};
 use crate::collect::{collect, discard};
 use crate::error::{AcceptError, AuthenticateError, Error, PlaceError, StoppedError, StreamError};
-use crate::meter::{Content, Meter, Metered};
+use crate::meter::Meter;
+use crate::place::Seeker;
 use crate::read::{Api, Generation, read};
-use crate::reply::{self, EventBody};
+use crate::reply::{self, Bounds, EventBody};
 use crate::reserve::{Reserved, check_visitor, refuse, reserve};
 use crate::respond;
 use crate::sse::Frames;
+use crate::upstream::{Dispatch, Upstream};
 use crate::wire::Head;
 use crate::{explain, models, organization, preview, probes};
 
@@ -73,7 +75,7 @@ async fn answer(
     let (status, json) = match route? {
         Route::Generate(api) => return generate(app, api, accepted, body, meter).await,
         Route::Organization => {
-            let answer = organization::forward(app, accepted, body).await?;
+            let answer = organization::forward(&app.config, accepted, body).await?;
             return Ok(respond::forwarded(answer));
         }
         Route::Models => (
@@ -84,9 +86,16 @@ async fn answer(
             let caller = call(app, accepted, meter).await?;
             (StatusCode::OK, models::one(&caller, &id, owner)?)
         }
-        Route::Placement(id) => (StatusCode::OK, explain::answer(app, accepted, &id)?),
+        Route::Placement(id) => {
+            let (journal, headers) = (app.dispatcher.fleet.journal(), &accepted.head.headers);
+            let json = explain::answer(&app.config, journal, headers, &id)?;
+            (StatusCode::OK, json)
+        }
         Route::Live => (StatusCode::OK, probes::live()),
-        Route::Ready(needed) => probes::verdict(app, needed),
+        Route::Ready(needed) => {
+            let catalog = app.catalog();
+            probes::verdict(&app.readiness, &app.status(&catalog), needed)
+        }
         Route::Preflight => return Ok(respond::preflight(&accepted.head.headers)),
     };
     Ok(respond::json(status, json))
@@ -101,11 +110,11 @@ async fn generate(
     meter: &mut Meter,
 ) -> Result<Response<Content>, Error> {
     let caller = call(app, accepted, meter).await?;
-    check_visitor(app, &caller)?;
+    check_visitor(&app.limiter, &caller)?;
     let generation = match receive(app, api, &caller, accepted, body).await {
         Ok(generation) => generation,
         Err(error) => {
-            refuse(app, &caller, accepted).await?;
+            refuse(&app.limiter, &caller, accepted).await?;
             return Err(error);
         }
     };
@@ -116,23 +125,34 @@ async fn generate(
     let suspect = match app.quarantine.admit(&key.account, &generation.request) {
         Ok(suspect) => suspect,
         Err(error) => {
-            refuse(app, &caller, accepted).await?;
+            refuse(&app.limiter, &caller, accepted).await?;
             return Err(error.into());
         }
     };
-    let Reserved { bill, recount } = reserve(app, &caller, accepted, &mut generation).await?;
-    let estimate = bill.estimate();
-    let beginning = Beginning::new(
-        app,
+    let lengths = app.dispatcher.fleet.lengths(&generation.model.id);
+    let (limiter, estimates) = (&app.limiter, &app.estimates);
+    let reserving = reserve(
+        limiter,
+        estimates,
+        lengths,
+        &caller,
         accepted,
-        key,
         &mut generation,
-        estimate,
+    );
+    let Reserved { bill, recount } = reserving.await?;
+    let work = bill.estimate().work(&generation.request);
+    let dispatch = Dispatch {
+        id: accepted.id,
+        deadline: accepted.deadline,
+        seeker: Seeker::new(accepted.id, &generation.model.id, work, key),
+        request: std::mem::take(&mut generation.request),
         recount,
         suspect,
-    );
+        explain: explain::is_asked(&app.config, &accepted.head.headers),
+    };
+    let upstream = Upstream::new(&app.dispatcher, dispatch);
     meter.owes(bill);
-    reply(app, beginning, generation, accepted, meter).await
+    reply(app, upstream, generation, accepted, meter).await
 }
 
 /// Collects the body and reads it.
@@ -189,7 +209,7 @@ fn address(mut generation: Generation, caller: &Caller, accepted: &Accepted) -> 
 /// tell the client that it is alive; its failures are frames from then on.
 async fn reply(
     app: &App,
-    beginning: Beginning,
+    mut upstream: Upstream,
     generation: Generation,
     accepted: &Accepted,
     meter: &mut Meter,
@@ -205,15 +225,21 @@ async fn reply(
         }
     };
     let Some(options) = generation.stream else {
-        let tokens = beginning.tokens(meter).await?;
         let answer = Answer::new(head(), shape);
-        let body = reply::collect(tokens, answer, meter).await?;
+        let body = reply::collect(upstream, answer, meter).await?;
         return Ok(respond::json(StatusCode::OK, body));
     };
-    let begun = beginning.soon(app, meter).await?;
+    let keep_alive = app.config.keep_alive;
+    let first = reply::first(&mut upstream, meter, keep_alive).await?;
+    let bounds = Bounds {
+        deadline: accepted.deadline,
+        keep_alive,
+        cut: &app.cut,
+    };
     let frames = Frames::new(&head(), shape, options);
-    let body = EventBody::new(begun, frames, accepted.deadline, app);
-    Ok(respond::events(body))
+    Ok(respond::events(EventBody::new(
+        upstream, first, frames, &bounds,
+    )))
 }
 
 /// Ends the work when the deadline or the end of draining comes first.

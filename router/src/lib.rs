@@ -5,11 +5,13 @@
 
 mod config;
 
-mod app;
 mod tls;
 mod unreadable;
+mod serve;
+mod app;
 mod flow;
 
+mod request_id;
 mod accept;
 mod authenticate;
 mod preview;
@@ -17,14 +19,15 @@ mod collect;
 mod read;
 mod quarantine;
 mod reserve;
-mod begin;
+mod upstream;
 mod place;
 mod hop;
-mod stream;
 mod reply;
 mod sse;
 mod answer;
 mod respond;
+mod limits;
+mod body;
 mod meter;
 
 mod admin;
@@ -36,8 +39,10 @@ mod cors;
 mod error;
 mod wire;
 mod telemetry;
+mod scrape;
 
-pub use app::{BindError, Router, RunError};
+pub use app::StartError;
 pub use config::{Config, CorsOrigins, Network, NetworkError};
 pub use place::RecordError;
+pub use serve::{BindError, Router, RunError};
 pub use tls::{TlsError, TlsFiles};

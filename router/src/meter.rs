@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
-use http_body::Body as _;
 use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::{Admitted, Usage};
 use tokio::runtime::Handle;
@@ -17,21 +16,15 @@ use tracing::Span;
 
 use crate::accept::Accepted;
 use crate::error::Error;
-use crate::reserve::Need;
-use crate::respond::limits;
-use crate::stream::Outstanding;
+use crate::explain;
+use crate::limits;
+use crate::reserve::{Bill, Need};
 use crate::telemetry::Telemetry;
+use crate::upstream::{PendingUsage, UpstreamEvent};
 use inferyard_admission::{Reading, Settling};
 use inferyard_catalog::Key;
 
-mod bill;
-mod body;
-mod notes;
 mod record;
-
-pub(crate) use bill::Bill;
-pub(crate) use body::{Content, Metered};
-pub(crate) use notes::{Note, Notes};
 
 use record::Record;
 
@@ -51,8 +44,8 @@ pub(crate) struct Meter {
     headers: Vec<(HeaderName, HeaderValue)>,
     bill: Option<Bill>,
     settling: Option<Settling>,
-    /// What is to be heard of the worker's work, should it be given up.
-    outstanding: Option<Outstanding>,
+    /// What the worker used, should its request be cancelled.
+    pending: Option<PendingUsage>,
     /// Runs while the end of an answer waits for its settle.
     patience: Option<Pin<Box<Sleep>>>,
     written: bool,
@@ -69,7 +62,7 @@ impl Meter {
             headers: Vec::new(),
             bill: None,
             settling: None,
-            outstanding: None,
+            pending: None,
             patience: None,
             written: false,
         }
@@ -119,11 +112,31 @@ impl Meter {
         self.record.denied_by = limits::denied_by(readings);
     }
 
+    /// Takes note of an event; hands on one that belongs to the answer.
+    pub(crate) fn observe(&mut self, event: UpstreamEvent) -> Option<Event> {
+        match event {
+            UpstreamEvent::Placed(decided) => {
+                if let Some((name, value)) = explain::header(&decided) {
+                    self.tell(name, value);
+                }
+            }
+            UpstreamEvent::Attempt { boot_id, pending } => self.attempts(boot_id, pending),
+            UpstreamEvent::Admitted(admitted) => self.admitted(admitted),
+            UpstreamEvent::AttemptFailed(usage) => self.used(Some(usage)),
+            UpstreamEvent::Reserved(need) => self.granted(need),
+            UpstreamEvent::Answer(event) => {
+                self.answers(&event);
+                return Some(event);
+            }
+        }
+        None
+    }
+
     /// A worker is asked; what another one did is void.
-    fn tries(&mut self, boot_id: u64, outstanding: Outstanding) {
+    fn attempts(&mut self, boot_id: u64, pending: PendingUsage) {
         self.record.boot_id = boot_id;
         self.record.usage = Usage::default();
-        self.outstanding = Some(outstanding);
+        self.pending = Some(pending);
     }
 
     /// The worker has counted the prompt.
@@ -135,13 +148,11 @@ impl Meter {
         }
     }
 
-    /// The first token is there.
-    fn begins(&mut self) {
-        self.record.first_token = Some(self.record.arrived.elapsed());
-    }
-
-    pub(crate) fn observe(&mut self, event: &Event) {
+    /// An event of the answer.
+    fn answers(&mut self, event: &Event) {
         let record = &mut self.record;
+        let arrived = record.arrived;
+        record.first_token.get_or_insert_with(|| arrived.elapsed());
         match event {
             Event::Delta(delta) => {
                 record.usage.completion_tokens += delta.token_count;
@@ -185,7 +196,7 @@ impl Meter {
     /// Settles a whole answer, and waits until that is done: a client that has the end of an answer
     /// finds its meters settled, unless that takes longer than five seconds.
     pub(crate) async fn ends_with(&mut self, status: StatusCode) {
-        self.record.status = status.as_u16();
+        self.answers_with(status);
         self.ends();
         poll_fn(|cx| self.poll_settled(cx)).await;
     }
@@ -202,10 +213,10 @@ impl Meter {
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(outstanding) = &mut self.outstanding {
-            let rest = ready!(Pin::new(&mut outstanding.rest).poll(cx));
-            self.outstanding = None;
-            self.record.ended_with(rest.unwrap_or_default());
+        if let Some(pending) = &mut self.pending {
+            let usage = ready!(Pin::new(&mut pending.usage).poll(cx));
+            self.pending = None;
+            self.record.ended_with(usage.unwrap_or_default());
         }
         self.settle();
         if let Some(settling) = &mut self.settling {
@@ -215,18 +226,18 @@ impl Meter {
         Poll::Ready(())
     }
 
-    /// Whether a request was given up whose worker has yet to say what it used.
+    /// Whether a request was cancelled whose worker has yet to say what it used.
     fn expects_more(&mut self) -> bool {
-        let Some(outstanding) = &mut self.outstanding else {
+        let Some(pending) = &mut self.pending else {
             return false;
         };
-        match outstanding.rest.try_recv() {
+        match pending.usage.try_recv() {
             Err(TryRecvError::Empty) => return true,
-            Ok(rest) => self.record.ended_with(rest),
-            // It was not given up.
+            Ok(usage) => self.record.ended_with(usage),
+            // It was not cancelled.
             Err(TryRecvError::Closed) => {}
         }
-        self.outstanding = None;
+        self.pending = None;
         false
     }
 
@@ -236,21 +247,13 @@ impl Meter {
         }
     }
 
-    /// Wraps the answer, whose end will be the end of the record.
-    pub(crate) fn measure(mut self, status: StatusCode, content: Content) -> Metered {
+    /// The head of the answer is known.
+    pub(crate) fn answers_with(&mut self, status: StatusCode) {
         self.record.status = status.as_u16();
-        let mut metered = Metered {
-            content,
-            meter: self,
-        };
-        if metered.is_end_stream() {
-            metered.meter.complete();
-        }
-        metered
     }
 
     /// Everything that there is to say was said.
-    fn complete(&mut self) {
+    pub(crate) fn complete(&mut self) {
         self.ends();
         self.write();
     }
@@ -263,12 +266,12 @@ impl Meter {
     }
 
     /// Leaves a task that settles and writes as soon as the worker has said what it used.
-    fn write_later(&mut self, outstanding: Outstanding, runtime: &Handle) {
+    fn write_later(&mut self, pending: PendingUsage, runtime: &Handle) {
         self.written = true;
         let (mut record, bill) = (self.record.clone(), self.bill.take());
-        let Outstanding { rest, tasks } = outstanding;
+        let PendingUsage { usage, tasks } = pending;
         let work = async move {
-            record.ended_with(rest.await.unwrap_or_default());
+            record.ended_with(usage.await.unwrap_or_default());
             if let Some(bill) = bill {
                 // It becomes safe without being awaited.
                 drop(record.settle(bill));
@@ -286,9 +289,9 @@ impl Drop for Meter {
             return;
         }
         let expects_more = self.expects_more();
-        match (Handle::try_current(), self.outstanding.take()) {
-            (Ok(runtime), Some(outstanding)) if expects_more => {
-                return self.write_later(outstanding, &runtime);
+        match (Handle::try_current(), self.pending.take()) {
+            (Ok(runtime), Some(pending)) if expects_more => {
+                return self.write_later(pending, &runtime);
             }
             (Ok(_), _) => {}
             // Without a runtime the process is about to end, and nothing can be settled here: the store

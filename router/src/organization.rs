@@ -21,8 +21,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::accept::Accepted;
-use crate::app::App;
 use crate::collect::collect;
+use crate::config::Config;
 use crate::error::{Error, OrganizationError};
 use inferyard_catalog::Endpoint;
 
@@ -45,15 +45,15 @@ pub(crate) struct Forwarded {
 
 /// Passes a request on to the ledger, with the caller's admin key unread.
 pub(crate) async fn forward(
-    app: &App,
+    config: &Config,
     accepted: &Accepted,
     body: &mut Incoming,
 ) -> Result<Response<Forwarded>, Error> {
-    let Some(ledger) = &app.config.ledger else {
+    let Some(ledger) = &config.ledger else {
         return Err(OrganizationError::NoLedger.into());
     };
     let head = &accepted.head;
-    let body = collect(&head.headers, body, BODY_LIMIT, app.config.body_timeout).await?;
+    let body = collect(&head.headers, body, BODY_LIMIT, config.body_timeout).await?;
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head

@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use inferyard_placement::Work;
-use inferyard_proto::worker::v1::GenerateRequest;
 use tokio::time::Instant;
 
 use crate::error::PlaceError;
-use crate::reserve::Estimate;
 
 mod crew;
 mod fleet;
@@ -15,14 +12,13 @@ mod follow;
 mod journal;
 mod recorder;
 mod seeker;
-mod wait;
 mod worker;
 
 pub(crate) use crew::Lengths;
 pub(crate) use crew::Slot;
 pub(crate) use fleet::Fleet;
 pub(crate) use inferyard_placement::{Outcome, Standing};
-pub(crate) use journal::Decided;
+pub(crate) use journal::{Decided, Journal};
 pub use recorder::RecordError;
 pub(crate) use seeker::Seeker;
 pub(crate) use worker::Worker;
@@ -36,16 +32,6 @@ pub(crate) struct Placed {
     pub(crate) cached: bool,
     /// Why it is this place.
     pub(crate) decided: Arc<Decided>,
-}
-
-/// What a request asks of a worker.
-fn work(request: &GenerateRequest, estimate: &Estimate) -> Work {
-    Work {
-        prompt_bytes: estimate.bytes,
-        prompt_tokens: estimate.tokens,
-        blocks: request.prefix_blocks.as_slice().into(),
-        sequences: request.choices.max(1),
-    }
 }
 
 /// Places a request on the best worker that has room and was not tried. Where all are full, it waits for its

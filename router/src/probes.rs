@@ -9,25 +9,12 @@ use http::StatusCode;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::app::App;
+use crate::accept::Needed;
 use crate::place::{Fleet, Standing};
 use inferyard_catalog::{Catalog, Model, Stopped};
 
 /// How old an answer about models may be.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// What must be there for a router to be ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Needed {
-    /// A ready worker for every model of which workers are wanted.
-    EveryModel,
-    /// `?any`: a ready worker for one model, so that a model in trouble does not take the healthy ones
-    /// out of a load balancer.
-    AnyModel,
-    /// `?router`: the router itself. It knows what is declared, and says of what is not there yet that it
-    /// is loading: in a cluster that is better than no answer.
-    Router,
-}
 
 /// The last answer about models: a caller in a loop does not make the router look more often than that.
 #[derive(Default)]
@@ -78,20 +65,32 @@ struct WorkerReadiness {
     serves: Option<String>,
 }
 
+/// What a probe looks at.
+pub(crate) struct Status<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) fleet: &'a Fleet,
+    /// Why no request is let in now, whatever is declared and loaded.
+    pub(crate) standstill: Option<&'static str>,
+}
+
 /// The process answers.
 pub(crate) fn live() -> Bytes {
     Bytes::from_static(b"{\"status\":\"ok\"}")
 }
 
 /// 200 when what is needed is there, else 503; of models and workers it tells nothing, because strangers may ask.
-pub(crate) fn verdict(app: &App, needed: Needed) -> (StatusCode, Bytes) {
-    let readiness = app.readiness.look(app);
+pub(crate) fn verdict(
+    readiness: &Readiness,
+    status: &Status<'_>,
+    needed: Needed,
+) -> (StatusCode, Bytes) {
+    let models = readiness.look(status);
     let ready = match needed {
-        Needed::EveryModel => readiness.every_model,
-        Needed::AnyModel => readiness.any_model,
+        Needed::EveryModel => models.every_model,
+        Needed::AnyModel => models.any_model,
         Needed::Router => true,
     };
-    if ready && !app.catalog().pending && app.standstill().is_none() {
+    if ready && !status.catalog.pending && status.standstill.is_none() {
         (
             StatusCode::OK,
             Bytes::from_static(b"{\"status\":\"ready\"}"),
@@ -103,11 +102,15 @@ pub(crate) fn verdict(app: &App, needed: Needed) -> (StatusCode, Bytes) {
 }
 
 /// The same with every model, and the workers of those that are not ready: for the metrics port.
-pub(crate) fn details(app: &App, needed: Needed) -> (StatusCode, Bytes) {
-    let (catalog, fleet) = (app.catalog(), &app.fleet);
+pub(crate) fn details(status: &Status<'_>, needed: Needed) -> (StatusCode, Bytes) {
+    let Status {
+        catalog,
+        fleet,
+        standstill,
+    } = *status;
     let mut ready = Vec::new();
     let mut missing = Vec::new();
-    for model in wanted(&catalog) {
+    for model in wanted(catalog) {
         match missing_workers(fleet, model) {
             None => ready.push(&*model.id),
             Some(model) => missing.push(model),
@@ -118,7 +121,6 @@ pub(crate) fn details(app: &App, needed: Needed) -> (StatusCode, Bytes) {
         Needed::AnyModel => !ready.is_empty(),
         Needed::Router => true,
     };
-    let standstill = app.standstill();
     let message = if standstill.is_some() {
         standstill
     } else if catalog.pending {
@@ -150,38 +152,24 @@ pub(crate) fn details(app: &App, needed: Needed) -> (StatusCode, Bytes) {
 // === impl Readiness ===
 
 impl Readiness {
-    fn look(&self, app: &App) -> Ready {
+    fn look(&self, status: &Status<'_>) -> Ready {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((looked, ready)) = *last
             && looked.elapsed() < LOOK_AGAIN
         {
             return ready;
         }
-        let catalog = app.catalog();
         let is_ready = |model: &Model| {
-            let crew = app.fleet.crew(&model.id);
+            let crew = status.fleet.crew(&model.id);
             crew.is_some_and(|crew| crew.is_ready())
         };
-        let any_model = wanted(&catalog).any(is_ready);
+        let any_model = wanted(status.catalog).any(is_ready);
         let ready = Ready {
-            every_model: any_model && wanted(&catalog).all(is_ready),
+            every_model: any_model && wanted(status.catalog).all(is_ready),
             any_model,
         };
         *last = Some((Instant::now(), ready));
         ready
-    }
-}
-
-// === impl Needed ===
-
-impl Needed {
-    /// What the query of a probe asks for.
-    pub(crate) fn asked(uri: &http::Uri) -> Self {
-        match uri.query() {
-            Some("any") => Self::AnyModel,
-            Some("router") => Self::Router,
-            _ => Self::EveryModel,
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Step 7's bodies: events are encoded as the client reads them, or collected into one answer.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -8,15 +8,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use inferyard_proto::worker::v1::generate_event::Event;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::answer::Answer;
-use crate::app::App;
-use crate::begin::{Beginning, Begun};
 use crate::error::{Error, PlaceError, StreamError};
 use crate::meter::Meter;
 use crate::sse::Frames;
-use crate::stream::{Broken, Tokens};
+use crate::upstream::{Upstream, UpstreamError};
 
 /// Events that go into one frame of the body at most, so that one fast answer does not hold up the
 /// others.
@@ -29,7 +27,12 @@ const COMMENT: &[u8] = b": waiting\n\n";
 
 /// The body of a streamed answer. It reads the worker only as fast as the client reads it.
 pub(crate) struct EventBody {
-    source: Source,
+    /// `None`: all events were encoded.
+    upstream: Option<Upstream>,
+    /// An event that was read and is not encoded yet.
+    first: Option<Event>,
+    /// Runs until the first event.
+    silence: Option<Silence>,
     frames: Frames,
     out: BytesMut,
     /// The last frames: they wait until what was used is settled.
@@ -39,46 +42,72 @@ pub(crate) struct EventBody {
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// Where events come from.
-#[expect(clippy::large_enum_variant, reason = "nearly all have tokens")]
-enum Source {
-    /// There is no token yet.
-    Silent(Silence),
-    Tokens(Tokens),
-    /// Everything was encoded.
-    Over,
+/// How long a streamed answer may last, and how long be silent.
+pub(crate) struct Bounds<'a> {
+    pub(crate) deadline: Instant,
+    /// A client that waits for the first event reads a comment this often.
+    pub(crate) keep_alive: Duration,
+    /// Cancelled when the router breaks off what still runs.
+    pub(crate) cut: &'a CancellationToken,
 }
 
-/// The time before the first token.
+/// The time before the first event.
 struct Silence {
-    beginning: Beginning,
     every: Duration,
     next: Pin<Box<Sleep>>,
 }
 
 /// Collects an answer into one JSON body.
 pub(crate) async fn collect(
-    mut tokens: Tokens,
+    mut upstream: Upstream,
     mut answer: Answer,
     meter: &mut Meter,
-) -> Result<Bytes, StreamError> {
+) -> Result<Bytes, Error> {
     let mut whole = None;
+    while let Some(event) = next(&mut upstream, meter).await? {
+        whole = answer
+            .push(event)
+            .inspect_err(|_| upstream.broke_contract())?;
+    }
+    whole.ok_or_else(|| StreamError::Contract("the answer is not complete").into())
+}
+
+/// The first event of a streamed answer; `None`: it does not come soon, and the client should hear something.
+pub(crate) async fn first(
+    upstream: &mut Upstream,
+    meter: &mut Meter,
+    keep_alive: Duration,
+) -> Result<Option<Event>, Error> {
+    tokio::select! {
+        biased;
+        event = next(upstream, meter) => event,
+        () = sleep(keep_alive) => Ok(None),
+    }
+}
+
+/// The next event of the answer; `None`: there was the last one.
+async fn next(upstream: &mut Upstream, meter: &mut Meter) -> Result<Option<Event>, Error> {
+    poll_fn(|cx| poll_event(upstream, meter, cx)).await
+}
+
+/// What belongs to the answer; all else is told to the meter.
+fn poll_event(
+    upstream: &mut Upstream,
+    meter: &mut Meter,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Event>, Error>> {
     loop {
-        match poll_fn(|cx| tokens.poll_event(cx)).await {
+        match ready!(upstream.poll_next(cx)) {
             Some(Ok(event)) => {
-                meter.observe(&event);
-                whole = answer
-                    .push(event)
-                    .inspect_err(|_| tokens.broke_contract())?;
+                if let Some(event) = meter.observe(event) {
+                    return Poll::Ready(Ok(Some(event)));
+                }
             }
-            Some(Err(Broken { error, usage })) => {
+            Some(Err(UpstreamError { error, usage })) => {
                 meter.used(usage);
-                return Err(error);
+                return Poll::Ready(Err(error));
             }
-            None => {
-                let incomplete = StreamError::Contract("the answer is not complete");
-                return whole.ok_or(incomplete);
-            }
+            None => return Poll::Ready(Ok(None)),
         }
     }
 }
@@ -86,30 +115,34 @@ pub(crate) async fn collect(
 // === impl EventBody ===
 
 impl EventBody {
-    /// The body of an answer; it ends at the deadline, or when the router breaks off what still runs.
-    pub(crate) fn new(begun: Begun, frames: Frames, deadline: Instant, app: &App) -> Self {
+    /// The body of an answer of which `first` is there, or nothing yet.
+    pub(crate) fn new(
+        upstream: Upstream,
+        first: Option<Event>,
+        frames: Frames,
+        bounds: &Bounds<'_>,
+    ) -> Self {
         let mut out = BytesMut::with_capacity(BUFFER);
-        let source = match begun {
-            Begun::Tokens(tokens) => Source::Tokens(tokens),
-            Begun::NotYet(beginning) => {
-                out.extend_from_slice(COMMENT);
-                Source::Silent(Silence::new(beginning, app.config.keep_alive))
-            }
-        };
+        let silence = first.is_none().then(|| {
+            out.extend_from_slice(COMMENT);
+            Silence::new(bounds.keep_alive)
+        });
         Self {
-            source,
+            upstream: Some(upstream),
+            first,
+            silence,
             frames,
             out,
             last: BytesMut::new(),
             ended: false,
-            deadline: Box::pin(sleep_until(deadline)),
-            cut: Box::pin(app.cut.clone().cancelled_owned()),
+            deadline: Box::pin(sleep_until(bounds.deadline)),
+            cut: Box::pin(bounds.cut.clone().cancelled_owned()),
         }
     }
 
     /// Whether everything was encoded and given out.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(self.source, Source::Over) && self.out.is_empty() && self.last.is_empty()
+        self.upstream.is_none() && self.out.is_empty() && self.last.is_empty()
     }
 
     /// The frames of all events that are there.
@@ -125,7 +158,6 @@ impl EventBody {
                 self.fail(&PlaceError::ShuttingDown.into(), meter);
             }
         }
-        self.begin(cx, meter);
         let dry = self.encode(cx, meter);
         if !self.out.is_empty() {
             return Poll::Ready(Some(self.out.split().freeze()));
@@ -134,7 +166,7 @@ impl EventBody {
             ready!(meter.poll_settled(cx));
             return Poll::Ready(Some(std::mem::take(&mut self.last).freeze()));
         }
-        if matches!(self.source, Source::Over) {
+        if self.upstream.is_none() {
             return Poll::Ready(None);
         }
         if !dry {
@@ -143,56 +175,58 @@ impl EventBody {
         Poll::Pending
     }
 
-    /// Looks whether there is a first token, or it is time for a comment.
-    fn begin(&mut self, cx: &mut Context<'_>, meter: &mut Meter) {
-        let Source::Silent(silence) = &mut self.source else {
-            return;
-        };
-        match silence.beginning.poll(cx, meter) {
-            Poll::Ready(Ok(tokens)) => self.source = Source::Tokens(tokens),
-            Poll::Ready(Err(error)) => self.fail(&error, meter),
-            Poll::Pending if silence.has_lasted(cx) => self.out.extend_from_slice(COMMENT),
-            Poll::Pending => {}
-        }
-    }
-
     /// Encodes until no event is there (true), or enough were.
     fn encode(&mut self, cx: &mut Context<'_>, meter: &mut Meter) -> bool {
         for _ in 0..MOST_EVENTS {
-            let Source::Tokens(tokens) = &mut self.source else {
+            let Some(upstream) = &mut self.upstream else {
                 return true;
             };
-            match tokens.poll_event(cx) {
-                Poll::Ready(Some(Ok(event))) => {
-                    meter.observe(&event);
-                    let is_last = matches!(event, Event::Finished(_));
-                    let out = if is_last {
-                        &mut self.last
-                    } else {
-                        &mut self.out
-                    };
-                    if let Err(error) = self.frames.push(&event, out) {
-                        tokens.broke_contract();
-                        self.fail(&error.into(), meter);
-                    } else if is_last {
-                        self.ended = true;
-                        meter.ends();
+            let next = match self.first.take() {
+                Some(event) => Poll::Ready(Ok(Some(event))),
+                None => poll_event(upstream, meter, cx),
+            };
+            match next {
+                Poll::Ready(Ok(Some(event))) => self.push(&event, meter),
+                Poll::Ready(Ok(None)) => self.upstream = None,
+                Poll::Ready(Err(error)) => self.fail(&error, meter),
+                Poll::Pending => {
+                    if self
+                        .silence
+                        .as_mut()
+                        .is_some_and(|silence| silence.has_lasted(cx))
+                    {
+                        self.out.extend_from_slice(COMMENT);
                     }
+                    return true;
                 }
-                Poll::Ready(Some(Err(Broken { error, usage }))) => {
-                    meter.used(usage);
-                    self.fail(&error.into(), meter);
-                }
-                Poll::Ready(None) => self.source = Source::Over,
-                Poll::Pending => return true,
             }
         }
         false
     }
 
+    /// Encodes an event. The last one is kept back.
+    fn push(&mut self, event: &Event, meter: &mut Meter) {
+        self.silence = None;
+        let is_last = matches!(event, Event::Finished(_));
+        let out = if is_last {
+            &mut self.last
+        } else {
+            &mut self.out
+        };
+        if let Err(error) = self.frames.push(event, out) {
+            if let Some(upstream) = &mut self.upstream {
+                upstream.broke_contract();
+            }
+            self.fail(&error.into(), meter);
+        } else if is_last {
+            self.ended = true;
+            meter.ends();
+        }
+    }
+
     /// Ends with an error frame, and lets go of the worker at once.
     fn fail(&mut self, error: &Error, meter: &mut Meter) {
-        self.source = Source::Over;
+        self.upstream = None;
         if !std::mem::replace(&mut self.ended, true) {
             meter.failed(error);
             self.frames.fail(error, &mut self.last);
@@ -204,9 +238,8 @@ impl EventBody {
 // === impl Silence ===
 
 impl Silence {
-    fn new(beginning: Beginning, every: Duration) -> Self {
+    fn new(every: Duration) -> Self {
         Self {
-            beginning,
             every,
             next: Box::pin(sleep(every)),
         }

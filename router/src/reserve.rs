@@ -9,19 +9,20 @@ use inferyard_proto::worker::v1::GenerateRequest;
 use prost::Message as _;
 
 use crate::accept::Accepted;
-use crate::app::App;
 use crate::authenticate::Caller;
 use crate::error::ReserveError;
-use crate::meter::Bill;
+use crate::place::Lengths;
 use crate::read::Generation;
 use inferyard_admission::{
-    self as admission, Hold, MOST_REFUSALS, Meter, Reading, TurnedAway, Wanted,
+    self as admission, Hold, Limiter, MOST_REFUSALS, Meter, Reading, TurnedAway, Wanted,
 };
 use inferyard_catalog::{Key, Plan};
 
+mod bill;
 mod estimate;
 mod need;
 
+pub(crate) use bill::{Bill, End};
 pub(crate) use estimate::{Estimate, Estimates};
 pub(crate) use need::Need;
 
@@ -46,20 +47,21 @@ pub(crate) struct Recount {
 
 /// Sets aside what the request may use. Where a budget has less left than prompt and longest answer may cost,
 /// the worker counts the prompt first ([`Recount`]), and the answer is made shorter, so that the budget is
-/// never exceeded.
+/// never exceeded. `lengths` is what the workers of the model say.
 #[tracing::instrument(level = "debug", skip_all)]
 pub(crate) async fn reserve(
-    app: &App,
+    limiter: &Limiter,
+    estimates: &Estimates,
+    lengths: Lengths,
     caller: &Caller,
     accepted: &Accepted,
     generation: &mut Generation,
 ) -> Result<Reserved, ReserveError> {
     let key = &caller.key;
-    if key.is_visitor() && !app.limiter.pool(&key.plan) {
+    if key.is_visitor() && !limiter.pool(&key.plan) {
         return Err(pool_exhausted(&key.plan));
     }
     let model = &generation.model;
-    let (lengths, estimates) = (app.fleet.lengths(&model.id), &app.estimates);
     let template = lengths.template.unwrap_or(0);
     let estimate = estimates.of(&generation.request, &key.account, &model.id, template);
     let mut need = Need::of(&generation.request, &estimate, lengths, key);
@@ -70,7 +72,7 @@ pub(crate) async fn reserve(
         least_money: need.least_money,
         ..nothing(accepted, key)
     };
-    let reservation = app.limiter.reserve(wanted).await;
+    let reservation = limiter.reserve(wanted).await;
     let reservation = reservation.map_err(|error| refused(error, key, &model.name))?;
     need.grant(reservation.money(), &mut generation.request);
     let recount = need.may_be_counted().then(|| Recount {
@@ -85,23 +87,23 @@ pub(crate) async fn reserve(
 
 /// Whether a request of this caller is looked at: few of those without a key may be refused for their own
 /// fault.
-pub(crate) fn check_visitor(app: &App, caller: &Caller) -> Result<(), ReserveError> {
+pub(crate) fn check_visitor(limiter: &Limiter, caller: &Caller) -> Result<(), ReserveError> {
     let key = &caller.key;
     if !key.is_visitor() {
         return Ok(());
     }
-    let checked = app.limiter.check_visitor(&key.account);
+    let checked = limiter.check_visitor(&key.account);
     checked.map_err(|error| refused(error, key, &REFUSED.into()))
 }
 
 /// Counts a request that is refused for its own fault before anything was set aside for it.
 pub(crate) async fn refuse(
-    app: &App,
+    limiter: &Limiter,
     caller: &Caller,
     accepted: &Accepted,
 ) -> Result<(), ReserveError> {
     let key = &caller.key;
-    let counted = app.limiter.refuse(&nothing(accepted, key)).await;
+    let counted = limiter.refuse(&nothing(accepted, key)).await;
     counted.map_err(|error| refused(error, key, &REFUSED.into()))
 }
 

@@ -7,13 +7,12 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use crate::accept::Accepted;
+use crate::body::{Content, Metered};
 use crate::config::Config;
 use crate::cors;
-use crate::meter::{Content, Meter, Metered};
+use crate::meter::Meter;
 use crate::organization::Forwarded;
 use crate::reply::EventBody;
-
-pub(crate) mod limits;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -85,6 +84,6 @@ pub(crate) fn finish(
         .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     head.headers.extend(meter.headers());
     cors::allow(&config.cors, &accepted.head.headers, &mut head.headers);
-    let body = meter.measure(head.status, content);
+    let body = Metered::new(head.status, content, meter);
     Response::from_parts(head, body)
 }

@@ -17,13 +17,11 @@ mod by_model;
 mod connections;
 mod line;
 mod lines;
-mod scrape;
 
 use by_model::{ByModel, OfModel};
 use inferyard_admission::Metrics as LimitMetrics;
 use line::LineMetrics;
 use lines::Lines;
-pub(crate) use scrape::scrape;
 
 /// From a cached prompt on a GPU to a long one on a laptop.
 const FIRST_TOKEN_SECONDS: [f64; 14] = [
@@ -251,7 +249,7 @@ impl Telemetry {
     }
 
     /// Everything as text in the OpenMetrics format.
-    fn render(&self, fleet: &Fleet) -> Result<String, std::fmt::Error> {
+    pub(crate) fn render(&self, fleet: &Fleet) -> Result<String, std::fmt::Error> {
         self.workers.clear();
         self.worker_requests.clear();
         self.line.clear();

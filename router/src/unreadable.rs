@@ -10,8 +10,8 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::accept::RequestId;
 use crate::error::{AcceptError, Error, Unreadable};
+use crate::request_id::RequestId;
 use crate::telemetry::Telemetry;
 
 /// In metrics and logs.

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::bill::{Bill, End};
-use crate::accept::{Accepted, RequestId};
-use crate::stream::Rest;
+use crate::accept::Accepted;
+use crate::request_id::RequestId;
+use crate::reserve::{Bill, End};
 use crate::telemetry::Telemetry;
+use crate::upstream::FinalUsage;
 use inferyard_admission::Settling;
 use inferyard_catalog::Key;
 
@@ -77,13 +78,13 @@ impl Record {
         }
     }
 
-    /// What the worker said after it was given up.
-    pub(super) fn ended_with(&mut self, rest: Rest) {
-        if let Some(admitted) = rest.admitted {
+    /// What the worker said after its request was cancelled.
+    pub(super) fn ended_with(&mut self, last: FinalUsage) {
+        if let Some(admitted) = last.admitted {
             self.admitted(admitted);
         }
-        self.usage.completion_tokens += rest.completion_tokens;
-        self.used(rest.usage);
+        self.usage.completion_tokens += last.completion_tokens;
+        self.used(last.usage);
     }
 
     pub(super) fn settle(&self, bill: Bill) -> Settling {

@@ -6,7 +6,7 @@ use http::Request;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::accept::RequestId;
+use crate::request_id::RequestId;
 
 #[tokio::test]
 async fn the_end_of_an_answer_does_not_wait_for_ever() {

@@ -16,6 +16,7 @@ use inferyard_catalog::{Endpoint, Model};
 
 mod line;
 mod slot;
+mod wait;
 
 pub(super) use line::Found;
 pub(crate) use slot::Slot;

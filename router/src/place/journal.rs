@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use inferyard_placement::{Considered, Weights};
 
-use crate::accept::RequestId;
+use crate::request_id::RequestId;
 
 /// Workers that are remembered, over all decisions: about 5 MB.
 const MOST_ROWS: usize = 1 << 16;

@@ -6,10 +6,7 @@ use std::time::Duration;
 use inferyard_placement::{Claim, WaiterId, Work};
 use tokio::time::Instant;
 
-use super::work;
-use crate::accept::RequestId;
-use crate::read::Generation;
-use crate::reserve::Estimate;
+use crate::request_id::RequestId;
 use inferyard_catalog::Key;
 
 /// A request that looks for a worker.
@@ -31,12 +28,7 @@ pub(crate) struct Seeker {
 // === impl Seeker ===
 
 impl Seeker {
-    pub(crate) fn new(
-        request: RequestId,
-        generation: &Generation,
-        key: &Key,
-        estimate: &Estimate,
-    ) -> Self {
+    pub(crate) fn new(request: RequestId, model: &Arc<str>, work: Work, key: &Key) -> Self {
         let plan = &key.plan;
         let claim = Claim {
             account: Arc::clone(&key.account),
@@ -47,8 +39,8 @@ impl Seeker {
         };
         Self {
             request,
-            model: Arc::clone(&generation.model.id),
-            work: work(&generation.request, estimate),
+            model: Arc::clone(model),
+            work,
             claim: Arc::new(claim),
             max_wait: plan.queue.max_wait,
             must_wait: false,
@@ -57,8 +49,8 @@ impl Seeker {
         }
     }
 
-    /// Too many refused it who said they had room: it shall wait before it asks again.
-    pub(crate) fn rest(&mut self) {
+    /// Too many workers refused it that had said they have room: it waits for a change before it asks again.
+    pub(crate) fn back_off(&mut self) {
         self.must_wait = true;
     }
 

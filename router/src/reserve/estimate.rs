@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use inferyard_placement::Work;
 use inferyard_proto::worker::v1::GenerateRequest;
 use inferyard_proto::worker::v1::generate_request::Prompt;
 use inferyard_proto::worker::v1::text_prompt::Content;
@@ -119,6 +120,16 @@ impl Default for Estimates {
 // === impl Estimate ===
 
 impl Estimate {
+    /// What the request asks of a worker.
+    pub(crate) fn work(&self, request: &GenerateRequest) -> Work {
+        Work {
+            prompt_bytes: self.bytes,
+            prompt_tokens: self.tokens,
+            blocks: request.prefix_blocks.as_slice().into(),
+            sequences: request.choices.max(1),
+        }
+    }
+
     /// The most tokens that the prompt can have: no token has less than a byte of what was sent, and what the
     /// template adds to a message is less than the frame of its JSON.
     pub(crate) fn most(&self, template: u64) -> u64 {

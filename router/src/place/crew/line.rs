@@ -10,14 +10,14 @@ use inferyard_placement::{
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::wait::{Told, Wait};
 use super::{Crew, Inner, Slot};
-use crate::accept::RequestId;
 use crate::error::PlaceError;
 use crate::place::Placed;
 use crate::place::journal::Decided;
 use crate::place::seeker::Seeker;
-use crate::place::wait::{Told, Wait};
 use crate::place::worker::Worker;
+use crate::request_id::RequestId;
 
 /// A request that waits, as the crew sees it.
 pub(super) struct Waiting {

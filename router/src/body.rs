@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
-use super::Meter;
+use crate::meter::Meter;
 use crate::organization::Forwarded;
 use crate::reply::EventBody;
 
@@ -23,8 +24,22 @@ pub(crate) enum Content {
 
 /// The body of every answer.
 pub(crate) struct Metered {
-    pub(super) content: Content,
-    pub(super) meter: Meter,
+    content: Content,
+    meter: Meter,
+}
+
+// === impl Metered ===
+
+impl Metered {
+    /// Wraps an answer, whose end is the end of its meter.
+    pub(crate) fn new(status: StatusCode, content: Content, mut meter: Meter) -> Self {
+        meter.answers_with(status);
+        let mut metered = Self { content, meter };
+        if metered.is_end_stream() {
+            metered.meter.complete();
+        }
+        metered
+    }
 }
 
 impl Body for Metered {

@@ -8,7 +8,7 @@ use inferyard_proto::usage::v1::UsageEvent;
 use inferyard_proto::worker::v1::{Admitted, Usage};
 use prost::Message as _;
 
-use crate::reserve::{Estimate, Need, now_us};
+use super::{Estimate, Need, now_us};
 use inferyard_admission::{Reading, Reservation, Settling, Used};
 use inferyard_catalog::Plan;
 
@@ -22,12 +22,12 @@ pub(crate) struct Bill {
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct End {
-    pub(super) status: u16,
-    pub(super) code: &'static str,
-    pub(super) first_token: Option<Duration>,
+pub(crate) struct End {
+    pub(crate) status: u16,
+    pub(crate) code: &'static str,
+    pub(crate) first_token: Option<Duration>,
     /// The request was refused for its own fault.
-    pub(super) refused: bool,
+    pub(crate) refused: bool,
 }
 
 // === impl Bill ===
@@ -53,23 +53,23 @@ impl Bill {
     }
 
     /// What it needs is known better.
-    pub(super) fn granted(&mut self, need: Need) {
+    pub(crate) fn granted(&mut self, need: Need) {
         self.need = need;
     }
 
     /// Every limit that binds the request, as it was after it was let in.
-    pub(super) fn readings(&self) -> &[Reading] {
+    pub(crate) fn readings(&self) -> &[Reading] {
         self.reservation.readings()
     }
 
     /// The prompt has been counted: what is held for it becomes exact.
-    pub(super) fn admitted(&self, admitted: Admitted, usage: &Usage, boot_id: u64) {
+    pub(crate) fn admitted(&self, admitted: Admitted, usage: &Usage, boot_id: u64) {
         self.estimate.counted(admitted.prompt_tokens.into());
         self.reservation.progress(self.used(usage, boot_id));
     }
 
     /// Tells the meters how far it is, where it is time to.
-    pub(super) fn progress(&self, usage: &Usage, boot_id: u64) {
+    pub(crate) fn progress(&self, usage: &Usage, boot_id: u64) {
         let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
         if self.reservation.is_due(tokens) {
             self.reservation.progress(self.used(usage, boot_id));
@@ -77,7 +77,7 @@ impl Bill {
     }
 
     /// Ends it. One that was refused for its own fault costs nothing, whatever its worker did for it.
-    pub(super) fn settle(self, usage: &Usage, boot_id: u64, end: End) -> Settling {
+    pub(crate) fn settle(self, usage: &Usage, boot_id: u64, end: End) -> Settling {
         let nothing = Usage::default();
         let usage = if end.refused { &nothing } else { usage };
         let first_token = end.first_token.unwrap_or_default().as_micros();

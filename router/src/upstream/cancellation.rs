@@ -1,4 +1,4 @@
-//! A request that nobody waits for any longer: its worker is told, and says what it had produced by then.
+//! Cancellation: the worker of a request that its client has left is told, and says what it had produced by then.
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
@@ -14,10 +14,10 @@ use tokio_util::task::TaskTracker;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::accept::RequestId;
 use crate::hop::Call;
 use crate::place::Slot;
 use crate::quarantine::Suspect;
+use crate::request_id::RequestId;
 
 /// How long a worker has to say it. A step of a big model on a CPU takes a part of this.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -26,9 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a worker said after nobody waited any longer.
+/// What a worker said after its request was cancelled.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Rest {
+pub(crate) struct FinalUsage {
     /// It counted the prompt.
     pub(crate) admitted: Option<Admitted>,
     /// What it still sent.
@@ -37,10 +37,10 @@ pub(crate) struct Rest {
     pub(crate) usage: Option<Usage>,
 }
 
-/// Where the rest of an answer is told, if it is given up before its end.
+/// The usage of an attempt that is cancelled before its end; closed if the attempt ends by itself.
 #[derive(Debug)]
-pub(crate) struct Outstanding {
-    pub(crate) rest: oneshot::Receiver<Rest>,
+pub(crate) struct PendingUsage {
+    pub(crate) usage: oneshot::Receiver<FinalUsage>,
     /// Owns the tasks that wait for it.
     pub(crate) tasks: TaskTracker,
 }
@@ -52,36 +52,33 @@ pub(super) struct Running {
     pub(super) suspect: Suspect,
     /// Given back as soon as the worker is done.
     pub(super) slot: Slot,
-    pub(super) rest: oneshot::Sender<Rest>,
+    pub(super) usage: oneshot::Sender<FinalUsage>,
     pub(super) tasks: TaskTracker,
 }
 
 // === impl Running ===
 
 impl Running {
-    /// Ends the request on its worker, and tells what it used. `seen` was read and not counted yet.
-    pub(super) async fn give_up(self, seen: Option<Event>) {
+    /// Ends the request on its worker, and tells what it used.
+    pub(super) async fn cancel(self) {
         let Self {
             mut call,
             id,
             mut slot,
-            rest,
+            usage,
             ..
         } = self;
-        let mut told = Rest::default();
-        let is_over = seen.is_some_and(|event| told.observe(event));
-        if !is_over {
-            let client = slot.worker().client();
-            let work = async {
-                tokio::select! {
-                    biased;
-                    Unknown = cancel(client, id) => {}
-                    () = told.read(&mut call) => {}
-                }
-            };
-            if timeout(PATIENCE, work).await.is_err() {
-                tracing::debug!(worker = %slot.worker().endpoint(), "a cancelled request did not end");
+        let mut told = FinalUsage::default();
+        let client = slot.worker().client();
+        let work = async {
+            tokio::select! {
+                biased;
+                Unknown = cancel(client, id) => {}
+                () = told.read(&mut call) => {}
             }
+        };
+        if timeout(PATIENCE, work).await.is_err() {
+            tracing::debug!(worker = %slot.worker().endpoint(), "a cancelled request did not end");
         }
         match told.usage {
             Some(usage) => slot.produced_in_all(usage.completion_tokens),
@@ -90,7 +87,7 @@ impl Running {
         // Whatever it was: now it ends.
         drop((call, slot));
         // Where its reader is gone too, the process is about to end.
-        let _ = rest.send(told);
+        let _ = usage.send(told);
     }
 }
 
@@ -117,9 +114,9 @@ async fn cancel(mut client: WorkerClient<Channel>, id: RequestId) -> Unknown {
     }
 }
 
-// === impl Rest ===
+// === impl FinalUsage ===
 
-impl Rest {
+impl FinalUsage {
     /// Reads to the last event, or to the end of the worker.
     async fn read(&mut self, call: &mut Call) {
         while let Some(Ok(GenerateEvent { event })) = poll_fn(|cx| call.poll_event(cx)).await {

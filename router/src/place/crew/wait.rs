@@ -6,15 +6,15 @@ use inferyard_placement::WaiterId;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::Placed;
-use super::crew::Crew;
+use super::Crew;
 use crate::error::PlaceError;
+use crate::place::Placed;
 
 /// What a request is told that waits.
-pub(super) type Told = Result<Placed, PlaceError>;
+pub(in crate::place) type Told = Result<Placed, PlaceError>;
 
 /// A place in the line of a crew; dropping it leaves the line.
-pub(super) struct Wait {
+pub(in crate::place) struct Wait {
     crew: Arc<Crew>,
     id: WaiterId,
     told: oneshot::Receiver<Told>,
@@ -23,7 +23,11 @@ pub(super) struct Wait {
 // === impl Wait ===
 
 impl Wait {
-    pub(super) fn new(crew: &Arc<Crew>, id: WaiterId, told: oneshot::Receiver<Told>) -> Self {
+    pub(in crate::place) fn new(
+        crew: &Arc<Crew>,
+        id: WaiterId,
+        told: oneshot::Receiver<Told>,
+    ) -> Self {
         Self {
             crew: Arc::clone(crew),
             id,
@@ -31,12 +35,12 @@ impl Wait {
         }
     }
 
-    pub(super) fn id(&self) -> WaiterId {
+    pub(in crate::place) fn id(&self) -> WaiterId {
         self.id
     }
 
     /// Waits for its turn; `None`: it has not come by then.
-    pub(super) async fn until(mut self, end: Instant) -> Option<Told> {
+    pub(in crate::place) async fn until(mut self, end: Instant) -> Option<Told> {
         if let Ok(told) = timeout_at(end, &mut self.told).await {
             return Some(told.unwrap_or(Err(PlaceError::NoWorker)));
         }

@@ -1,6 +1,5 @@
-//! Step 6: the worker's events, from the commit point on.
+//! The events of one worker for one request.
 
-use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, HeaderName};
@@ -10,30 +9,19 @@ use opentelemetry::propagation::Injector;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
+use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::accept::RequestId;
+use super::cancellation::{PendingUsage, Running};
 use crate::error::StreamError;
 use crate::hop::{Call, Lost};
-use crate::meter::{Note, Notes};
 use crate::place::{Outcome, Slot};
 use crate::quarantine::Suspect;
+use crate::request_id::RequestId;
 
-mod given_up;
-mod tries;
-
-pub(crate) use given_up::{Outstanding, Rest};
-pub(crate) use tries::Tries;
-
-use given_up::Running;
-
-/// An answer that has begun: the first token is there, so no other worker takes over. Dropped before
-/// its end, it leaves a task that ends the request on its worker and tells the meter what was used.
-pub(crate) struct Tokens {
-    /// The event that was the commit point, until it is taken.
-    first: Option<Event>,
-    phase: Phase,
-}
+/// A request on its worker, and the events of its answer. Dropped before its end, it leaves a task that ends the
+/// request on its worker and tells what was used.
+pub(super) struct WorkerStream(Phase);
 
 enum Phase {
     Running(Running),
@@ -44,88 +32,64 @@ enum Phase {
 }
 
 /// A request as it goes to a worker.
-pub(crate) struct Sent {
-    pub(crate) id: RequestId,
-    pub(crate) request: GenerateRequest,
+pub(super) struct Sent {
+    pub(super) id: RequestId,
+    pub(super) request: GenerateRequest,
     /// What is told where it ends an engine.
-    pub(crate) suspect: Suspect,
+    pub(super) suspect: Suspect,
 }
 
 /// Why an answer broke off, and what was produced until then, where the worker said so.
 #[derive(Debug)]
-pub(crate) struct Broken {
-    pub(crate) error: StreamError,
-    pub(crate) usage: Option<Usage>,
+pub(super) struct Broken {
+    pub(super) error: StreamError,
+    pub(super) usage: Option<Usage>,
 }
 
-/// Sends a request to its worker and waits for the first token.
-#[tracing::instrument(level = "debug", skip_all)]
-pub(crate) async fn open(
-    slot: Slot,
-    sent: Sent,
-    notes: &Notes,
-    tasks: &TaskTracker,
-) -> Result<Tokens, StreamError> {
-    let (sender, rest) = oneshot::channel();
-    let outstanding = Outstanding {
-        rest,
-        tasks: tasks.clone(),
-    };
-    notes.write(Note::Tries(slot.boot_id(), outstanding));
-    let mut headers = HeaderMap::with_capacity(8);
-    let context = tracing::Span::current().context();
-    opentelemetry::global::get_text_map_propagator(|propagator| {
-        propagator.inject_context(&context, &mut Headers(&mut headers));
-    });
-    let mut tokens = Tokens {
-        first: None,
-        phase: Phase::Running(Running {
+// === impl WorkerStream ===
+
+impl WorkerStream {
+    /// Sends a request to its worker. What it used is told by the second value, should it be cancelled; `tasks` owns
+    /// the task that waits for that.
+    pub(super) fn open(
+        slot: Slot,
+        sent: Sent,
+        tasks: &TaskTracker,
+        span: &Span,
+    ) -> (Self, PendingUsage) {
+        let (sender, usage) = oneshot::channel();
+        let pending = PendingUsage {
+            usage,
+            tasks: tasks.clone(),
+        };
+        let mut headers = HeaderMap::with_capacity(8);
+        opentelemetry::global::get_text_map_propagator(|propagator| {
+            propagator.inject_context(&span.context(), &mut Headers(&mut headers));
+        });
+        let running = Running {
             call: Call::new(slot.worker().connection(), headers, sent.request),
             id: sent.id,
             suspect: sent.suspect,
             slot,
-            rest: sender,
+            usage: sender,
             tasks: tasks.clone(),
-        }),
-    };
-    loop {
-        match poll_fn(|cx| tokens.poll_event(cx)).await {
-            Some(Ok(Event::Admitted(admitted))) => notes.write(Note::Admitted(admitted)),
-            Some(Ok(event)) => {
-                notes.write(Note::Begins);
-                tokens.begun();
-                tokens.first = Some(event);
-                return Ok(tokens);
-            }
-            Some(Err(Broken { error, usage })) => {
-                // Nothing came of it: only what the worker itself says was used counts.
-                notes.write(Note::Used(usage.unwrap_or_default()));
-                return Err(error);
-            }
-            None => return Err(StreamError::Contract("no event was the last one")),
-        }
+        };
+        (Self(Phase::Running(running)), pending)
     }
-}
 
-// === impl Tokens ===
-
-impl Tokens {
     /// The next event. `Failed` comes as an error, and so does a stream that just ends; after
     /// `Finished` comes `None`.
-    pub(crate) fn poll_event(
+    pub(super) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Event, Broken>>> {
-        if let Some(event) = self.first.take() {
-            return Poll::Ready(Some(Ok(event)));
-        }
         loop {
-            let call = match &mut self.phase {
+            let call = match &mut self.0 {
                 Phase::Running(running) => &mut running.call,
                 Phase::Finished(call) => {
                     // Whatever it is, the answer was complete before it.
                     let _ = ready!(call.poll_event(cx));
-                    self.phase = Phase::Ended;
+                    self.0 = Phase::Ended;
                     return Poll::Ready(None);
                 }
                 Phase::Ended => return Poll::Ready(None),
@@ -145,21 +109,21 @@ impl Tokens {
                 None => (StreamError::Contract("no event was the last one"), None),
             };
             let error = self.failed(error, usage);
-            self.phase = Phase::Ended;
+            self.0 = Phase::Ended;
             return Poll::Ready(Some(Err(Broken { error, usage })));
         }
     }
 
     /// The first token is there.
-    fn begun(&self) {
-        if let Phase::Running(running) = &self.phase {
+    pub(super) fn begun(&self) {
+        if let Phase::Running(running) = &self.0 {
             running.slot.begun();
         }
     }
 
     /// Takes note of what was produced; with the last event the worker is done.
     fn produced(&mut self, event: &Event) {
-        let Phase::Running(running) = &mut self.phase else {
+        let Phase::Running(running) = &mut self.0 else {
             return;
         };
         match event {
@@ -169,8 +133,8 @@ impl Tokens {
                     running.slot.produced_in_all(usage.completion_tokens);
                 }
                 running.slot.ends(Outcome::Succeeded);
-                if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Ended) {
-                    self.phase = Phase::Finished(running.call);
+                if let Phase::Running(running) = std::mem::replace(&mut self.0, Phase::Ended) {
+                    self.0 = Phase::Finished(running.call);
                 }
             }
             Event::Admitted(_) | Event::ChoiceFinished(_) | Event::Failed(_) => {}
@@ -179,7 +143,7 @@ impl Tokens {
 
     /// Tells the worker's slot, and the quarantine, how the request failed. Gives the error that counts.
     fn failed(&mut self, error: StreamError, usage: Option<Usage>) -> StreamError {
-        let Phase::Running(running) = &mut self.phase else {
+        let Phase::Running(running) = &mut self.0 else {
             return error;
         };
         if let Some(usage) = usage {
@@ -208,20 +172,20 @@ impl Tokens {
     }
 
     /// The events are not what the contract says.
-    pub(crate) fn broke_contract(&mut self) {
-        if let Phase::Running(running) = &mut self.phase {
+    pub(super) fn broke_contract(&mut self) {
+        if let Phase::Running(running) = &mut self.0 {
             running.slot.ends(Outcome::Failed);
         }
     }
 }
 
-impl Drop for Tokens {
+impl Drop for WorkerStream {
     fn drop(&mut self) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Ended);
+        let phase = std::mem::replace(&mut self.0, Phase::Ended);
         // Without a runtime the process is about to end.
         if let (Phase::Running(running), Ok(runtime)) = (phase, Handle::try_current()) {
-            let (tasks, first) = (running.tasks.clone(), self.first.take());
-            tasks.spawn_on(running.give_up(first), &runtime);
+            let tasks = running.tasks.clone();
+            tasks.spawn_on(running.cancel(), &runtime);
         }
     }
 }

@@ -8,9 +8,9 @@ use crate::place::Worker;
 /// A full fleet is not asked through to the last worker.
 const MOST_TRIES: usize = 5;
 
-/// The tries of one request.
+/// What the attempts of one request have come to.
 #[derive(Default)]
-pub(crate) struct Tries {
+pub(crate) struct RetryPolicy {
     workers: Vec<Arc<Worker>>,
     /// Whether a worker broke under the request. A second one may break because of it, and one
     /// request must not go on to break the fleet.
@@ -20,9 +20,9 @@ pub(crate) struct Tries {
     last: Option<Error>,
 }
 
-// === impl Tries ===
+// === impl RetryPolicy ===
 
-impl Tries {
+impl RetryPolicy {
     /// The workers that are not asked again.
     pub(crate) fn workers(&self) -> &[Arc<Worker>] {
         &self.workers

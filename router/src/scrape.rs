@@ -6,22 +6,27 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use crate::app::App;
-use crate::probes::{self, Needed};
+use crate::accept::Needed;
+use crate::probes::{self, Status};
+use crate::telemetry::Telemetry;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const JSON: &str = "application/json";
 
 /// Answers a scraper or a prober.
-pub(crate) fn scrape(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let (status, kind, text) = match (request.method(), request.uri().path()) {
+pub(crate) fn scrape(
+    telemetry: &Telemetry,
+    status: &Status<'_>,
+    request: &Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let (code, kind, text) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/healthz") => (StatusCode::OK, JSON, probes::live()),
         (&Method::GET, "/readyz") => {
-            let (status, body) = probes::details(app, Needed::asked(request.uri()));
-            (status, JSON, body)
+            let (code, body) = probes::details(status, Needed::asked(request.uri()));
+            (code, JSON, body)
         }
-        (&Method::GET, "/metrics") => match app.telemetry.render(&app.fleet) {
+        (&Method::GET, "/metrics") => match telemetry.render(status.fleet) {
             Ok(text) => (StatusCode::OK, OPEN_METRICS, text.into()),
             Err(error) => {
                 tracing::error!(%error, "cannot write the metrics");
@@ -40,7 +45,7 @@ pub(crate) fn scrape(app: &App, request: &Request<Incoming>) -> Response<Full<By
         ),
     };
     Response::builder()
-        .status(status)
+        .status(code)
         .header(CONTENT_TYPE, kind)
         .body(Full::from(text))
         .expect("a status and a static header should make a response")
