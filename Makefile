@@ -43,6 +43,7 @@ lint:  ## format, lints, house rules, walls between the rooms, licences
 	$(say) "format, house rules, walls between the rooms"
 	@cargo fmt --all --check
 	@.ci/tidy
+	@.ci/circles
 	@.ci/dependencies
 	$(say) "clippy"
 	@cargo clippy --locked --release --workspace --exclude inferyard-proto-codegen --all-targets -- -D warnings
