@@ -10,9 +10,12 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::error::AcceptError;
 use crate::read::Api;
 use crate::request_id::RequestId;
+
+mod error;
+
+pub(crate) use error::{AcceptError, Unreadable};
 
 /// Longest part of a path that an answer repeats.
 const SHOWN_PATH: usize = 200;

@@ -4,9 +4,8 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::{Delta, Finished, ToolCallDelta, Usage};
 
-use crate::error::StreamError;
 use crate::read::{Api, Shape};
-use crate::wire::{self, Head, LegacyLogprobs, escape, quote};
+use crate::wire::{self, ContractError, Head, LegacyLogprobs, escape, quote};
 
 /// Collects the events of one answer.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ impl Answer {
 
     /// Takes one event; gives the body once it was the last one. `Failed` is not for this encoder:
     /// the step before it turns it into an error.
-    pub(crate) fn push(&mut self, event: Event) -> Result<Option<Bytes>, StreamError> {
+    pub(crate) fn push(&mut self, event: Event) -> Result<Option<Bytes>, ContractError> {
         match event {
             Event::Admitted(_) | Event::Failed(_) => Ok(None),
             Event::Delta(delta) => {
@@ -63,21 +62,21 @@ impl Answer {
                 Ok(None)
             }
             Event::Finished(Finished { usage }) => {
-                let usage = usage.as_ref().ok_or(StreamError::Contract("no usage"))?;
+                let usage = usage.as_ref().ok_or(ContractError("no usage"))?;
                 self.body(usage).map(Some)
             }
         }
     }
 
-    fn running(&mut self, choice: u32) -> Result<&mut Choice, StreamError> {
+    fn running(&mut self, choice: u32) -> Result<&mut Choice, ContractError> {
         match self.choices.get_mut(choice as usize) {
             Some(choice) if choice.finish_reason.is_none() => Ok(choice),
-            Some(_) => Err(StreamError::Contract("a choice went on after its end")),
-            None => Err(StreamError::Contract("a choice that nobody asked for")),
+            Some(_) => Err(ContractError("a choice went on after its end")),
+            None => Err(ContractError("a choice that nobody asked for")),
         }
     }
 
-    fn body(&self, usage: &Usage) -> Result<Bytes, StreamError> {
+    fn body(&self, usage: &Usage) -> Result<Bytes, ContractError> {
         let size: usize = self.choices.iter().map(Choice::size).sum();
         let mut out = BytesMut::with_capacity(size + 1_024);
         self.head.open(
@@ -91,8 +90,7 @@ impl Answer {
         out.put_slice(b",\"choices\":[");
         for (index, choice) in (0..).zip(&self.choices) {
             let reason = choice.finish_reason;
-            let reason =
-                reason.ok_or(StreamError::Contract("the answer ended before its choices"))?;
+            let reason = reason.ok_or(ContractError("the answer ended before its choices"))?;
             out.put_slice(if index == 0 { b"{" } else { b",{" });
             match self.shape.api {
                 Api::Chat => choice.chat(index, self.shape.logprobs, &mut out),
@@ -113,7 +111,7 @@ impl Answer {
 // === impl Choice ===
 
 impl Choice {
-    fn add(&mut self, api: Api, delta: &Delta) -> Result<(), StreamError> {
+    fn add(&mut self, api: Api, delta: &Delta) -> Result<(), ContractError> {
         match api {
             Api::Chat => {
                 escape(&delta.reasoning, &mut self.reasoning);
@@ -132,7 +130,7 @@ impl Choice {
         delta.tool_calls.iter().try_for_each(|call| self.call(call))
     }
 
-    fn call(&mut self, fragment: &ToolCallDelta) -> Result<(), StreamError> {
+    fn call(&mut self, fragment: &ToolCallDelta) -> Result<(), ContractError> {
         let index = fragment.index as usize;
         if index == self.calls.len() && !fragment.id.is_empty() {
             self.calls.push(Call {
@@ -142,7 +140,7 @@ impl Choice {
             });
         }
         let call = self.calls.get_mut(index);
-        let call = call.ok_or(StreamError::Contract("a tool call without a beginning"))?;
+        let call = call.ok_or(ContractError("a tool call without a beginning"))?;
         escape(&fragment.arguments, &mut call.arguments);
         Ok(())
     }

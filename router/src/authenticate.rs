@@ -7,13 +7,14 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use subtle::ConstantTimeEq;
 
-use crate::error::{AuthenticateError, masked};
 use inferyard_catalog::{Catalog, Key, KeyHash};
 
+mod error;
 mod known;
 mod cache;
 mod stored;
 
+pub(crate) use error::AuthenticateError;
 pub(crate) use stored::{Away, StoredKeys};
 
 /// The longest text that is hashed as a key.
@@ -113,9 +114,31 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&[u8], AuthenticateError> {
     }
 }
 
+/// What an answer may show of a key: enough to tell which one was sent, not enough to use it.
+fn masked(key: &str) -> String {
+    const SHORTEST: usize = 20;
+    const LONGEST: usize = 1_024;
+    let characters: Vec<char> = key.chars().take(LONGEST).collect();
+    let length = characters.len();
+    if length < SHORTEST || characters.iter().any(|character| character.is_control()) {
+        return "***".to_owned();
+    }
+    let start: String = characters[..5].iter().collect();
+    let end: String = characters[length - 4..].iter().collect();
+    format!("{start}***{end}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_short_key_is_not_shown_at_all() {
+        assert_eq!(masked("hunter2"), "***");
+        assert_eq!(masked("iy-0123456789abcdef"), "***");
+        assert_eq!(masked("iy-0123456789abcdefg"), "iy-01***defg");
+        assert_eq!(masked("iy-0123456789\nabcdefg"), "***");
+    }
     use inferyard_catalog::{KeyWithoutPlan, Plan};
     use std::time::Duration;
 

@@ -10,7 +10,37 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use crate::error::ReceiveError;
+/// The body did not arrive as it should.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReceiveError {
+    /// `Content-Type` is not JSON.
+    #[error("not JSON by its content type")]
+    NotJson {
+        /// What it is instead.
+        content_type: Option<String>,
+    },
+    /// `Content-Encoding` is not `identity`.
+    #[error("compressed")]
+    Encoded {
+        /// What it is.
+        encoding: String,
+    },
+    /// More bytes than the limit.
+    #[error("body above {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The body came too slowly.
+    #[error("body not complete after {limit:?}")]
+    TooSlow {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The connection broke or the framing is wrong.
+    #[error("body cut off")]
+    CutOff,
+}
 
 /// The first buffer for a body of unknown length.
 const UNKNOWN_LENGTH: usize = 16 << 10;

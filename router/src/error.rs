@@ -4,8 +4,19 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::read::ReadError;
 use inferyard_admission::Reading;
+
+use crate::accept::AcceptError;
+use crate::authenticate::AuthenticateError;
+use crate::collect::ReceiveError;
+use crate::organization::OrganizationError;
+use crate::place::PlaceError;
+use crate::quarantine::CrashesEngine;
+use crate::read::ReadError;
+use crate::reserve::ReserveError;
+use crate::stopped::StoppedError;
+use crate::upstream::{DispatchError, StreamError};
+use crate::wire::ContractError;
 
 mod accept;
 mod authenticate;
@@ -13,15 +24,9 @@ mod limits;
 mod place;
 mod read;
 mod row;
-mod steps;
 mod stopped;
 
 use row::Row;
-pub(crate) use steps::{
-    AcceptError, AuthenticateError, OrganizationError, PlaceError, ReceiveError, ReserveError,
-    StreamError, Unreadable,
-};
-pub(crate) use stopped::StoppedError;
 
 /// The longest text of a worker that goes on to the caller.
 const LONGEST_MESSAGE: usize = 1_000;
@@ -40,6 +45,8 @@ pub(crate) enum Error {
     Read(#[from] ReadError),
     /// The model gets no workers.
     Stopped(#[from] StoppedError),
+    /// The request has ended engines.
+    Quarantined(#[from] CrashesEngine),
     /// A limit does not allow it.
     Reserve(#[from] ReserveError),
     /// No worker can take it.
@@ -74,12 +81,13 @@ impl Error {
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
             Self::Receive(_) | Self::Read(_) | Self::Reserve(_) => true,
+            Self::Organization(error) => matches!(error, OrganizationError::Receive(_)),
             Self::Stream(error) => error.is_of_the_caller(),
             Self::Accept(_)
             | Self::Authenticate(_)
             | Self::Stopped(_)
-            | Self::Place(_)
-            | Self::Organization(_) => false,
+            | Self::Quarantined(_)
+            | Self::Place(_) => false,
         }
     }
 
@@ -108,11 +116,28 @@ impl Error {
             Self::Receive(error) => receive(error),
             Self::Read(error) => read::row(error),
             Self::Stopped(error) => stopped::row(error),
+            Self::Quarantined(CrashesEngine) => crashes_engine(),
             Self::Reserve(error) => limits::reserve(error),
             Self::Place(error) => place::row(error),
             Self::Stream(error) => stream(error),
             Self::Organization(error) => organization(error),
         }
+    }
+}
+
+impl From<DispatchError> for Error {
+    fn from(error: DispatchError) -> Self {
+        match error {
+            DispatchError::Place(error) => error.into(),
+            DispatchError::Reserve(error) => error.into(),
+            DispatchError::Stream(error) => error.into(),
+        }
+    }
+}
+
+impl From<ContractError> for Error {
+    fn from(ContractError(what): ContractError) -> Self {
+        StreamError::Contract(what).into()
     }
 }
 
@@ -245,6 +270,7 @@ fn crashes_engine() -> Row<'static> {
 
 fn organization(error: &OrganizationError) -> Row<'_> {
     match error {
+        OrganizationError::Receive(error) => receive(error),
         OrganizationError::NoLedger => Row::invalid(
             StatusCode::NOT_FOUND,
             "no_ledger",
@@ -271,20 +297,6 @@ fn public(message: &str) -> String {
         Some((end, _)) => format!("{}…", &message[..end]),
         None => message.to_owned(),
     }
-}
-
-/// What an answer may show of a key: enough to tell which one was sent, not enough to use it.
-pub(crate) fn masked(key: &str) -> String {
-    const SHORTEST: usize = 20;
-    const LONGEST: usize = 1_024;
-    let characters: Vec<char> = key.chars().take(LONGEST).collect();
-    let length = characters.len();
-    if length < SHORTEST || characters.iter().any(|character| character.is_control()) {
-        return "***".to_owned();
-    }
-    let start: String = characters[..5].iter().collect();
-    let end: String = characters[length - 4..].iter().collect();
-    format!("{start}***{end}")
 }
 
 #[cfg(test)]

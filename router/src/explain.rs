@@ -8,10 +8,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use inferyard_placement::{Considered, Cost, Verdict, Weights};
 use serde::Serialize;
 
+use crate::accept::AcceptError;
 use crate::admin::is_admin_key;
-use crate::authenticate::{bearer, masked_key};
+use crate::authenticate::{AuthenticateError, bearer, masked_key};
 use crate::config::Config;
-use crate::error::{AcceptError, AuthenticateError, Error};
+use crate::error::Error;
 use crate::place::{Decided, Journal};
 
 /// With an admin key as its value, the answer's head says how the request was placed.

@@ -16,21 +16,22 @@ use hyper::body::Incoming;
 use tokio::time::sleep_until;
 use tracing::Instrument as _;
 
-use crate::accept::{Accepted, Route, accept};
+use crate::accept::{AcceptError, Accepted, Route, accept};
 use crate::answer::Answer;
 use crate::app::App;
-use crate::authenticate::{Caller, authenticate};
+use crate::authenticate::{AuthenticateError, Caller, authenticate};
 use crate::body::{Content, Metered};
 use crate::collect::{collect, discard};
-use crate::error::{AcceptError, AuthenticateError, Error, PlaceError, StoppedError, StreamError};
+use crate::error::Error;
 use crate::meter::Meter;
-use crate::place::Seeker;
-use crate::read::{Api, Generation, read};
+use crate::place::PlaceError;
+use crate::read::{Api, Parsed, ResponseSpec, read};
 use crate::reply::{self, Bounds, EventBody};
 use crate::reserve::{Reserved, check_visitor, refuse, reserve};
 use crate::respond;
 use crate::sse::Frames;
-use crate::upstream::{Dispatch, Upstream};
+use crate::stopped::StoppedError;
+use crate::upstream::{Dispatch, StreamError, Upstream};
 use crate::wire::Head;
 use crate::{explain, models, organization, preview, probes};
 
@@ -111,17 +112,17 @@ async fn generate(
 ) -> Result<Response<Content>, Error> {
     let caller = call(app, accepted, meter).await?;
     check_visitor(&app.limiter, &caller)?;
-    let generation = match receive(app, api, &caller, accepted, body).await {
-        Ok(generation) => generation,
+    let parsed = match receive(app, api, &caller, accepted, body).await {
+        Ok(parsed) => parsed,
         Err(error) => {
             refuse(&app.limiter, &caller, accepted).await?;
             return Err(error);
         }
     };
-    meter.asks_for(&generation.model.id);
-    StoppedError::check(&generation.model, &generation.requested_model)?;
-    let mut generation = address(generation, &caller, accepted);
+    meter.asks_for(&parsed.model().id);
+    StoppedError::check(parsed.model(), parsed.requested_model())?;
     let key = &caller.key;
+    let generation = parsed.bind(&key.account, accepted.id, key.plan.priority);
     let suspect = match app.quarantine.admit(&key.account, &generation.request) {
         Ok(suspect) => suspect,
         Err(error) => {
@@ -131,28 +132,23 @@ async fn generate(
     };
     let lengths = app.dispatcher.fleet.lengths(&generation.model.id);
     let (limiter, estimates) = (&app.limiter, &app.estimates);
-    let reserving = reserve(
-        limiter,
-        estimates,
-        lengths,
-        &caller,
-        accepted,
-        &mut generation,
-    );
-    let Reserved { bill, recount } = reserving.await?;
-    let work = bill.estimate().work(&generation.request);
+    let reserving = reserve(limiter, estimates, lengths, &caller, accepted, generation);
+    let Reserved {
+        bill,
+        request: reserved,
+        response,
+    } = reserving.await?;
+    meter.owes(bill);
     let dispatch = Dispatch {
         id: accepted.id,
         deadline: accepted.deadline,
-        seeker: Seeker::new(accepted.id, &generation.model.id, work, key),
-        request: std::mem::take(&mut generation.request),
-        recount,
+        key,
+        reserved,
         suspect,
         explain: explain::is_asked(&app.config, &accepted.head.headers),
     };
     let upstream = Upstream::new(&app.dispatcher, dispatch);
-    meter.owes(bill);
-    reply(app, upstream, generation, accepted, meter).await
+    reply(app, upstream, response, accepted, meter).await
 }
 
 /// Collects the body and reads it.
@@ -162,7 +158,7 @@ async fn receive(
     caller: &Caller,
     accepted: &Accepted,
     body: &mut Incoming,
-) -> Result<Generation, Error> {
+) -> Result<Parsed, Error> {
     let config = &app.config;
     let (limit, time) = (config.body_limit, config.body_timeout);
     let bytes = collect(&accepted.head.headers, body, limit, time).await?;
@@ -196,35 +192,26 @@ async fn call(
     Ok(caller)
 }
 
-/// Adds what is known of the caller.
-fn address(mut generation: Generation, caller: &Caller, accepted: &Accepted) -> Generation {
-    generation.salt(&caller.key.account);
-    let request = &mut generation.request;
-    accepted.id.as_str().clone_into(&mut request.request_id);
-    request.priority = caller.key.plan.priority;
-    generation
-}
-
 /// Streams the answer, or collects it. A stream that does not begin soon begins with its head, and comments
 /// tell the client that it is alive; its failures are frames from then on.
 async fn reply(
     app: &App,
     mut upstream: Upstream,
-    generation: Generation,
+    response: ResponseSpec,
     accepted: &Accepted,
     meter: &mut Meter,
 ) -> Result<Response<Content>, Error> {
-    let shape = generation.shape;
+    let shape = response.shape;
     let head = || {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Head {
             request_id: accepted.id.as_str().into(),
             api: shape.api,
             created: now.map_or(0, |time| time.as_secs()),
-            model: generation.requested_model,
+            model: response.requested_model,
         }
     };
-    let Some(options) = generation.stream else {
+    let Some(options) = response.stream else {
         let answer = Answer::new(head(), shape);
         let body = reply::collect(upstream, answer, meter).await?;
         return Ok(respond::json(StatusCode::OK, body));

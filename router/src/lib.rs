@@ -17,6 +17,7 @@ mod authenticate;
 mod preview;
 mod collect;
 mod read;
+mod stopped;
 mod quarantine;
 mod reserve;
 mod upstream;

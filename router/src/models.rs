@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::accept::AcceptError;
 use crate::authenticate::Caller;
-use crate::error::{AcceptError, Error, StoppedError};
+use crate::error::Error;
+use crate::stopped::StoppedError;
 use inferyard_catalog::Model;
 
 /// OpenAI's `list` object.

@@ -21,9 +21,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::accept::Accepted;
-use crate::collect::collect;
+use crate::collect::{ReceiveError, collect};
 use crate::config::Config;
-use crate::error::{Error, OrganizationError};
 use inferyard_catalog::Endpoint;
 
 /// Keys and their limits are small.
@@ -43,14 +42,32 @@ pub(crate) struct Forwarded {
     deadline: Pin<Box<Sleep>>,
 }
 
+/// The ledger did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrganizationError {
+    /// The request did not arrive.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// This router has none.
+    #[error("there is no ledger")]
+    NoLedger,
+    /// It cannot be reached, or does not speak HTTP.
+    #[error("the ledger cannot be reached")]
+    Unreachable {
+        /// For the log.
+        #[source]
+        source: io::Error,
+    },
+}
+
 /// Passes a request on to the ledger, with the caller's admin key unread.
 pub(crate) async fn forward(
     config: &Config,
     accepted: &Accepted,
     body: &mut Incoming,
-) -> Result<Response<Forwarded>, Error> {
+) -> Result<Response<Forwarded>, OrganizationError> {
     let Some(ledger) = &config.ledger else {
-        return Err(OrganizationError::NoLedger.into());
+        return Err(OrganizationError::NoLedger);
     };
     let head = &accepted.head;
     let body = collect(&head.headers, body, BODY_LIMIT, config.body_timeout).await?;

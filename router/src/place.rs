@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::error::PlaceError;
-
+mod error;
 mod crew;
 mod fleet;
 mod follow;
@@ -16,6 +15,7 @@ mod worker;
 
 pub(crate) use crew::Lengths;
 pub(crate) use crew::Slot;
+pub(crate) use error::PlaceError;
 pub(crate) use fleet::Fleet;
 pub(crate) use inferyard_placement::{Outcome, Standing};
 pub(crate) use journal::{Decided, Journal};

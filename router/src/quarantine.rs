@@ -14,7 +14,6 @@ use inferyard_proto::worker::v1::{GenerateRequest, ResponseFormat};
 use tokio::time::Instant;
 use twox_hash::XxHash3_64;
 
-use crate::error::StreamError;
 use crate::read::PREFIX_BLOCK;
 
 /// Two crashes further apart than this are two accidents.
@@ -33,6 +32,11 @@ pub(crate) struct Quarantine {
     count: AtomicUsize,
     suspects: Mutex<HashMap<u64, Crash>>,
 }
+
+/// The request has ended engines, and is refused for a while.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the request ends engines")]
+pub(crate) struct CrashesEngine;
 
 /// A request that may be the next one to end an engine.
 #[derive(Debug, Clone)]
@@ -64,7 +68,7 @@ impl Quarantine {
         self: &Arc<Self>,
         account: &str,
         request: &GenerateRequest,
-    ) -> Result<Suspect, StreamError> {
+    ) -> Result<Suspect, CrashesEngine> {
         let suspect = Suspect {
             quarantine: Arc::clone(self),
             hash: hash(self.key, account, request),
@@ -73,7 +77,7 @@ impl Quarantine {
             let crash = self.lock().get(&suspect.hash).copied();
             let until = crash.and_then(|crash| crash.refused_until);
             if until.is_some_and(|until| Instant::now() < until) {
-                return Err(StreamError::CrashesEngine);
+                return Err(CrashesEngine);
             }
         }
         Ok(suspect)

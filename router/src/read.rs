@@ -13,6 +13,8 @@ use inferyard_proto::worker::v1::{ChatPrompt, GenerateRequest};
 
 use inferyard_catalog::{Catalog, Model, Plan};
 
+use crate::request_id::RequestId;
+
 mod cursor;
 mod text;
 mod length;
@@ -45,20 +47,30 @@ pub(crate) enum Api {
     Completions,
 }
 
-/// A checked request for tokens.
+/// A checked request for tokens, whoever asks for it: the caller is still to be [bound](Parsed::bind) to it.
+#[derive(Debug)]
+pub(crate) struct Parsed(Generation);
+
+/// A request for tokens. Only [`Parsed::bind`] makes one, so it has its caller's salt, id and priority.
 #[derive(Debug)]
 pub(crate) struct Generation {
     /// The model that answers.
     pub(crate) model: Arc<Model>,
-    /// The name that the client used for it; answers echo it.
+    /// How the client wants its answer.
+    pub(crate) response: ResponseSpec,
+    /// For the worker; complete but for `deadline_ms`.
+    pub(crate) request: GenerateRequest,
+}
+
+/// How a client wants its answer.
+#[derive(Debug)]
+pub(crate) struct ResponseSpec {
+    /// The name that the client used for the model; answers echo it.
     pub(crate) requested_model: Arc<str>,
     /// How the answer is streamed; `None`: it is one JSON body.
     pub(crate) stream: Option<StreamOptions>,
     /// What the encoders must know of the request.
     pub(crate) shape: Shape,
-    /// For the worker; complete but for `request_id`, `deadline_ms`, `priority` and what
-    /// [`Generation::salt`] adds.
-    pub(crate) request: GenerateRequest,
 }
 
 /// How an answer is streamed.
@@ -85,7 +97,7 @@ pub(crate) fn read(
     body: &Bytes,
     catalog: &Catalog,
     plan: &Plan,
-) -> Result<Generation, ReadError> {
+) -> Result<Parsed, ReadError> {
     let fields = Fields::read(api, body)?;
     let (requested_model, model) = model(&fields, catalog, plan)?;
     policy::check(&fields)?;
@@ -108,8 +120,7 @@ pub(crate) fn read(
         extra_json: fields.unknown(),
         ..GenerateRequest::default()
     };
-    Ok(Generation {
-        model,
+    let response = ResponseSpec {
         requested_model,
         stream,
         shape: Shape {
@@ -117,8 +128,12 @@ pub(crate) fn read(
             choices,
             logprobs: top_logprobs,
         },
+    };
+    Ok(Parsed(Generation {
+        model,
+        response,
         request,
-    })
+    }))
 }
 
 /// A model that is not on the plan answers as one that does not exist.
@@ -168,14 +183,29 @@ fn stream(fields: &Fields) -> Result<Option<StreamOptions>, ReadError> {
     }
 }
 
-// === impl Generation ===
+// === impl Parsed ===
 
-impl Generation {
-    /// Separates the cached prefixes of this account from those of others, and computes the chain
-    /// of prefix blocks, which starts from that salt.
-    pub(crate) fn salt(&mut self, account: &str) {
-        account.clone_into(&mut self.request.cache_salt);
-        self.request.prefix_blocks = prefix::chain(&self.request);
+impl Parsed {
+    /// The model that answers.
+    pub(crate) fn model(&self) -> &Arc<Model> {
+        &self.0.model
+    }
+
+    /// The name that the client used for it.
+    pub(crate) fn requested_model(&self) -> &str {
+        &self.0.response.requested_model
+    }
+
+    /// Binds the caller: its account, which salts the chain of prefix blocks so that no account shares cached prefixes
+    /// with another; the id; and the priority of its plan.
+    pub(crate) fn bind(self, account: &str, id: RequestId, priority: i32) -> Generation {
+        let Self(mut generation) = self;
+        let request = &mut generation.request;
+        account.clone_into(&mut request.cache_salt);
+        request.prefix_blocks = prefix::chain(request);
+        id.as_str().clone_into(&mut request.request_id);
+        request.priority = priority;
+        generation
     }
 }
 

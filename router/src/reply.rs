@@ -11,10 +11,12 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::answer::Answer;
-use crate::error::{Error, PlaceError, StreamError};
+use crate::error::Error;
 use crate::meter::Meter;
+use crate::place::PlaceError;
 use crate::sse::Frames;
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{StreamError, Upstream, UpstreamError};
+use crate::wire::ContractError;
 
 /// Events that go into one frame of the body at most, so that one fast answer does not hold up the
 /// others.
@@ -69,7 +71,7 @@ pub(crate) async fn collect(
             .push(event)
             .inspect_err(|_| upstream.broke_contract())?;
     }
-    whole.ok_or_else(|| StreamError::Contract("the answer is not complete").into())
+    whole.ok_or_else(|| ContractError("the answer is not complete").into())
 }
 
 /// The first event of a streamed answer; `None`: it does not come soon, and the client should hear something.
@@ -105,7 +107,7 @@ fn poll_event(
             }
             Some(Err(UpstreamError { error, usage })) => {
                 meter.used(usage);
-                return Poll::Ready(Err(error));
+                return Poll::Ready(Err(error.into()));
             }
             None => return Poll::Ready(Ok(None)),
         }

@@ -4,25 +4,27 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use inferyard_placement::Work;
 use inferyard_proto::usage::v1::{Price, UsageEvent};
 use inferyard_proto::worker::v1::GenerateRequest;
 use prost::Message as _;
 
 use crate::accept::Accepted;
 use crate::authenticate::Caller;
-use crate::error::ReserveError;
 use crate::place::Lengths;
-use crate::read::Generation;
+use crate::read::{Generation, ResponseSpec};
 use inferyard_admission::{
     self as admission, Hold, Limiter, MOST_REFUSALS, Meter, Reading, TurnedAway, Wanted,
 };
 use inferyard_catalog::{Key, Plan};
 
 mod bill;
+mod error;
 mod estimate;
 mod need;
 
 pub(crate) use bill::{Bill, End};
+pub(crate) use error::ReserveError;
 pub(crate) use estimate::{Estimate, Estimates};
 pub(crate) use need::Need;
 
@@ -30,9 +32,26 @@ const DAY: u64 = 86_400;
 /// What stands for the model where a request was refused before it was known.
 const REFUSED: &str = "refused requests";
 
-/// A request for which something is set aside.
+/// What a reservation gives.
 pub(crate) struct Reserved {
     pub(crate) bill: Bill,
+    pub(crate) request: ReservedRequest,
+    /// How the client wants its answer.
+    pub(crate) response: ResponseSpec,
+}
+
+/// A request for which something is set aside. Only [`reserve`] makes one, and only one of these can be dispatched.
+pub(crate) struct ReservedRequest {
+    parts: ReservedParts,
+}
+
+/// What a [`ReservedRequest`] consists of.
+pub(crate) struct ReservedParts {
+    /// The id of the model.
+    pub(crate) model: Arc<str>,
+    pub(crate) request: GenerateRequest,
+    /// What it asks of a worker, as far as that can be estimated.
+    pub(crate) work: Work,
     /// `None`: no budget binds it.
     pub(crate) recount: Option<Recount>,
 }
@@ -55,18 +74,24 @@ pub(crate) async fn reserve(
     lengths: Lengths,
     caller: &Caller,
     accepted: &Accepted,
-    generation: &mut Generation,
+    generation: Generation,
 ) -> Result<Reserved, ReserveError> {
+    let Generation {
+        model,
+        response,
+        mut request,
+    } = generation;
     let key = &caller.key;
     if key.is_visitor() && !limiter.pool(&key.plan) {
         return Err(pool_exhausted(&key.plan));
     }
-    let model = &generation.model;
     let template = lengths.template.unwrap_or(0);
-    let estimate = estimates.of(&generation.request, &key.account, &model.id, template);
-    let mut need = Need::of(&generation.request, &estimate, lengths, key);
+    let estimate = estimates.of(&request, &key.account, &model.id, template);
+    let mut need = Need::of(&request, &estimate, lengths, key);
     let wanted = Wanted {
-        event: beginning(accepted, key, generation).encode_to_vec().into(),
+        event: beginning(accepted, key, &model.id, response.stream.is_some())
+            .encode_to_vec()
+            .into(),
         tokens: need.tokens,
         money: need.money,
         least_money: need.least_money,
@@ -74,15 +99,24 @@ pub(crate) async fn reserve(
     };
     let reservation = limiter.reserve(wanted).await;
     let reservation = reservation.map_err(|error| refused(error, key, &model.name))?;
-    need.grant(reservation.money(), &mut generation.request);
+    need.grant(reservation.money(), &mut request);
     let recount = need.may_be_counted().then(|| Recount {
         need,
         hold: reservation.hold(),
         key: Arc::clone(key),
         model: Arc::clone(&model.name),
     });
-    let bill = Bill::new(reservation, Arc::clone(&key.plan), need, estimate);
-    Ok(Reserved { bill, recount })
+    let parts = ReservedParts {
+        model: Arc::clone(&model.id),
+        work: estimate.work(&request),
+        request,
+        recount,
+    };
+    Ok(Reserved {
+        bill: Bill::new(reservation, Arc::clone(&key.plan), need, estimate),
+        request: ReservedRequest { parts },
+        response,
+    })
 }
 
 /// Whether a request of this caller is looked at: few of those without a key may be refused for their own
@@ -122,6 +156,14 @@ fn nothing(accepted: &Accepted, key: &Key) -> Wanted {
     }
 }
 
+// === impl ReservedRequest ===
+
+impl ReservedRequest {
+    pub(crate) fn into_parts(self) -> ReservedParts {
+        self.parts
+    }
+}
+
 // === impl Recount ===
 
 impl Recount {
@@ -143,16 +185,16 @@ impl Recount {
 
 /// The first piece of the usage event. Its end is that of a request whose router died, until the
 /// last piece says otherwise.
-fn beginning(accepted: &Accepted, key: &Key, generation: &Generation) -> UsageEvent {
+fn beginning(accepted: &Accepted, key: &Key, model: &str, stream: bool) -> UsageEvent {
     let price = &key.plan.price;
     UsageEvent {
         request_id: accepted.id.to_string(),
         account: key.account.to_string(),
         key: key.name.to_string(),
         plan: key.plan.name.to_string(),
-        model: generation.model.id.to_string(),
+        model: model.to_owned(),
         endpoint: accepted.label.to_owned(),
-        stream: generation.stream.is_some(),
+        stream,
         price: Some(Price {
             version: price.version.to_string(),
             input: price.input,

@@ -6,9 +6,9 @@ use inferyard_proto::worker::v1::{
     ChoiceFinished, Delta, Finished, TokenLogprob, ToolCallDelta, Usage,
 };
 
-use crate::error::{Error, StreamError};
+use crate::error::Error;
 use crate::read::{Api, Shape, StreamOptions};
-use crate::wire::{self, Head, LegacyLogprobs, escape, quote};
+use crate::wire::{self, ContractError, Head, LegacyLogprobs, escape, quote};
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
@@ -72,7 +72,7 @@ impl Frames {
     /// Appends the frames of one event; after the end nothing. `Failed` is not for this encoder:
     /// the step before it turns it into an error for [`Frames::fail`], as it does with the error
     /// that this gives.
-    pub(crate) fn push(&mut self, event: &Event, out: &mut BytesMut) -> Result<(), StreamError> {
+    pub(crate) fn push(&mut self, event: &Event, out: &mut BytesMut) -> Result<(), ContractError> {
         if self.ended {
             return Ok(());
         }
@@ -96,7 +96,7 @@ impl Frames {
         out.put_slice(DONE);
     }
 
-    fn delta(&mut self, delta: &Delta, out: &mut BytesMut) -> Result<(), StreamError> {
+    fn delta(&mut self, delta: &Delta, out: &mut BytesMut) -> Result<(), ContractError> {
         self.running(delta.choice)?;
         match self.shape.api {
             Api::Chat => self.chat_delta(delta, out),
@@ -194,7 +194,7 @@ impl Frames {
         &mut self,
         finished: ChoiceFinished,
         out: &mut BytesMut,
-    ) -> Result<(), StreamError> {
+    ) -> Result<(), ContractError> {
         let reason = wire::finish_reason(finished.reason)?;
         self.running(finished.choice)?.finished = true;
         match self.shape.api {
@@ -222,14 +222,11 @@ impl Frames {
         Ok(())
     }
 
-    fn finished(&mut self, finished: &Finished, out: &mut BytesMut) -> Result<(), StreamError> {
+    fn finished(&mut self, finished: &Finished, out: &mut BytesMut) -> Result<(), ContractError> {
         if self.choices.iter().any(|choice| !choice.finished) {
-            return Err(StreamError::Contract("the answer ended before its choices"));
+            return Err(ContractError("the answer ended before its choices"));
         }
-        let usage = finished
-            .usage
-            .as_ref()
-            .ok_or(StreamError::Contract("no usage"))?;
+        let usage = finished.usage.as_ref().ok_or(ContractError("no usage"))?;
         if self.include_usage {
             self.usage(usage, out);
         }
@@ -258,11 +255,11 @@ impl Frames {
         out.put_slice(b"}\n\n");
     }
 
-    fn running(&mut self, choice: u32) -> Result<&mut Choice, StreamError> {
+    fn running(&mut self, choice: u32) -> Result<&mut Choice, ContractError> {
         match self.choices.get_mut(choice as usize) {
             Some(choice) if !choice.finished => Ok(choice),
-            Some(_) => Err(StreamError::Contract("a choice went on after its end")),
-            None => Err(StreamError::Contract("a choice that nobody asked for")),
+            Some(_) => Err(ContractError("a choice went on after its end")),
+            None => Err(ContractError("a choice that nobody asked for")),
         }
     }
 }

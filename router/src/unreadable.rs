@@ -10,7 +10,8 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::error::{AcceptError, Error, Unreadable};
+use crate::accept::{AcceptError, Unreadable};
+use crate::error::Error;
 use crate::request_id::RequestId;
 use crate::telemetry::Telemetry;
 

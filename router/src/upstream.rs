@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use inferyard_catalog::Key;
 use inferyard_listen::Throttle;
 use inferyard_proto::worker::v1::GenerateRequest;
 use inferyard_proto::worker::v1::generate_event::Event;
@@ -16,19 +17,20 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
-use crate::error::{Error, PlaceError, ReserveError, StreamError};
-use crate::place::{Fleet, Placed, Seeker, Worker, place};
+use crate::place::{Fleet, PlaceError, Placed, Seeker, Worker, place};
 use crate::quarantine::Suspect;
 use crate::request_id::RequestId;
-use crate::reserve::{Need, Recount};
+use crate::reserve::{Need, Recount, ReserveError, ReservedParts, ReservedRequest};
 use crate::telemetry::Telemetry;
 
 mod cancellation;
+mod error;
 mod event;
 mod retry;
 mod stream;
 
 pub(crate) use cancellation::{FinalUsage, PendingUsage};
+pub(crate) use error::{DispatchError, StreamError};
 pub(crate) use event::{UpstreamError, UpstreamEvent};
 
 use retry::RetryPolicy;
@@ -45,14 +47,13 @@ pub(crate) struct Dispatcher {
     pub(crate) cancelled: TaskTracker,
 }
 
-/// A request to dispatch. It has been reserved: [`Recount`] and the work of `seeker` come from its reservation.
-pub(crate) struct Dispatch {
+/// A request to dispatch.
+pub(crate) struct Dispatch<'a> {
     pub(crate) id: RequestId,
     pub(crate) deadline: Instant,
-    pub(crate) seeker: Seeker,
-    pub(crate) request: GenerateRequest,
-    /// Reserves exactly what a prompt costs that is longer than what is set aside; used once.
-    pub(crate) recount: Option<Recount>,
+    /// Whose request it is: that decides how it waits.
+    pub(crate) key: &'a Key,
+    pub(crate) reserved: ReservedRequest,
     /// What is told where the request ends an engine.
     pub(crate) suspect: Suspect,
     /// Whether each placement is an event too.
@@ -113,28 +114,35 @@ enum Step {
     Event(UpstreamEvent),
     /// Nothing that is told; the next state goes on.
     Next,
-    Fail(Error),
+    Fail(DispatchError),
     End,
 }
 
 // === impl Upstream ===
 
 impl Upstream {
-    pub(crate) fn new(dispatcher: &Arc<Dispatcher>, dispatch: Dispatch) -> Self {
+    pub(crate) fn new(dispatcher: &Arc<Dispatcher>, dispatch: Dispatch<'_>) -> Self {
+        let ReservedParts {
+            model,
+            request,
+            work,
+            recount,
+        } = dispatch.reserved.into_parts();
+        let seeker = Seeker::new(dispatch.id, &model, work, dispatch.key);
         let mut upstream = Self {
             dispatcher: Arc::clone(dispatcher),
             id: dispatch.id,
             deadline: dispatch.deadline,
-            model: Arc::clone(dispatch.seeker.model()),
-            request: dispatch.request,
-            recount: dispatch.recount,
+            model,
+            request,
+            recount,
             suspect: dispatch.suspect,
             explain: dispatch.explain,
             span: Span::current(),
             retry: RetryPolicy::default(),
             state: State::Ended,
         };
-        upstream.state = upstream.queued(dispatch.seeker);
+        upstream.state = upstream.queued(seeker);
         upstream
     }
 
@@ -287,7 +295,7 @@ impl Upstream {
                 self.dispatcher.telemetry.retried(&self.model, reason);
                 (self.queued(seeker), Some(Step::Next))
             }
-            Err(error) => (State::Ended, Some(Step::Fail(error))),
+            Err(error) => (State::Ended, Some(Step::Fail(error.into()))),
         }
     }
 

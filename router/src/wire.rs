@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::{BufMut as _, BytesMut};
 use inferyard_proto::worker::v1::{FinishReason, TokenLogprob, TokenProbability, Usage};
 
-use crate::error::StreamError;
 use crate::read::Api;
 
 /// What stands at the head of every chunk of an answer.
@@ -114,15 +113,20 @@ pub(crate) fn usage(usage: &Usage, out: &mut BytesMut) {
     );
 }
 
+/// The events are not in the order of the contract.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the worker broke the contract: {0}")]
+pub(crate) struct ContractError(pub(crate) &'static str);
+
 /// OpenAI's word for the end of a choice.
-pub(crate) fn finish_reason(reason: i32) -> Result<&'static str, StreamError> {
+pub(crate) fn finish_reason(reason: i32) -> Result<&'static str, ContractError> {
     match FinishReason::try_from(reason) {
         Ok(FinishReason::Stop) => Ok("stop"),
         Ok(FinishReason::Length) => Ok("length"),
         Ok(FinishReason::ToolCalls) => Ok("tool_calls"),
         Ok(FinishReason::ContentFilter) => Ok("content_filter"),
         Ok(FinishReason::Unspecified) | Err(_) => {
-            Err(StreamError::Contract("a choice ended for no reason"))
+            Err(ContractError("a choice ended for no reason"))
         }
     }
 }

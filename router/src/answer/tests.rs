@@ -63,7 +63,7 @@ fn finished(prompt_tokens: u32, cached_tokens: u32, completion_tokens: u32) -> E
     })
 }
 
-fn collect(head: Head, shape: Shape, events: Vec<Event>) -> Result<String, StreamError> {
+fn collect(head: Head, shape: Shape, events: Vec<Event>) -> Result<String, ContractError> {
     let mut answer = Answer::new(head, shape);
     let mut body = None;
     for event in events {
@@ -258,6 +258,6 @@ fn a_worker_that_breaks_the_contract_is_an_error() {
     for events in cases {
         let head = head(Api::Chat, "00", 7, "m");
         let result = collect(head, shape(Api::Chat, 1, None), events);
-        assert!(matches!(result, Err(StreamError::Contract(_))));
+        assert!(matches!(result, Err(ContractError(_))));
     }
 }

@@ -4,7 +4,7 @@ use http::StatusCode;
 use http::header::{ALLOW, CONNECTION};
 
 use super::row::Row;
-use super::{AcceptError, Unreadable};
+use crate::accept::{AcceptError, Unreadable};
 
 pub(super) fn row(error: &AcceptError) -> Row<'_> {
     match error {

@@ -3,8 +3,8 @@
 use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
 
-use super::AuthenticateError;
 use super::row::Row;
+use crate::authenticate::AuthenticateError;
 
 /// What the key page of the documentation says to everybody without a key.
 const SET_THE_KEY: &str = "Check that your API key is set and sent as a Bearer token, in the header \

@@ -7,8 +7,8 @@ use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
 
 use super::row::{Retry, Row};
-use super::steps::ReserveError;
 use crate::limits::{OTHERS, clock, dollars, wait};
+use crate::reserve::ReserveError;
 use inferyard_admission::{Meter, NoRoom, Reading, Wait};
 
 /// A client that waits longer than this for an answer had better ask its user.

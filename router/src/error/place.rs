@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::PlaceError;
 use super::row::{Retry, Row};
+use crate::place::PlaceError;
 
 /// The row of a request for which there is no worker.
 pub(super) fn row(error: &PlaceError) -> Row<'_> {

@@ -1,32 +1,9 @@
-//! A model that gets no workers, and its rows of the error table.
+//! The errors of models that get no workers.
+
+use inferyard_catalog::Stopped;
 
 use super::row::{Retry, Row};
-use inferyard_catalog::{Model, Stopped};
-
-/// The model gets no workers until somebody changes what is declared.
-#[derive(Debug, thiserror::Error)]
-#[error("the model is stopped: {why:?}")]
-pub(crate) struct StoppedError {
-    /// As the client named it.
-    model: String,
-    /// Why.
-    why: Stopped,
-}
-
-// === impl StoppedError ===
-
-impl StoppedError {
-    /// Refuses a model that gets no workers. `named` is what the client called it.
-    pub(crate) fn check(model: &Model, named: &str) -> Result<(), Self> {
-        match model.halt() {
-            None => Ok(()),
-            Some(why) => Err(Self {
-                model: named.to_owned(),
-                why: why.clone(),
-            }),
-        }
-    }
-}
+use crate::stopped::StoppedError;
 
 /// Waiting does not help: somebody has to change what is declared.
 pub(super) fn row(error: &StoppedError) -> Row<'static> {

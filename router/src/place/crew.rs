@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::recorder::Recorder;
 use super::worker::Worker;
-use crate::error::PlaceError;
+use crate::place::PlaceError;
 use inferyard_catalog::{Endpoint, Model};
 
 mod line;

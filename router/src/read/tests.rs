@@ -30,7 +30,12 @@ fn plan(models: Option<&[&str]>) -> Plan {
 
 fn read_bytes(api: Api, body: &[u8]) -> Result<Generation, ReadError> {
     let body = Bytes::copy_from_slice(body);
-    read(api, &body, &catalog(), &plan(Some(&["demo"])))
+    let parsed = read(api, &body, &catalog(), &plan(Some(&["demo"])));
+    parsed.map(|Parsed(generation)| generation)
+}
+
+fn bound(generation: Generation, account: &str) -> Generation {
+    Parsed(generation).bind(account, RequestId::random(), 0)
 }
 
 /// A chat with these fields beside model and messages.
@@ -87,14 +92,14 @@ const TOOL: &str =
 fn the_smallest_chat() {
     let generation = chat_with("").unwrap();
     assert_eq!(&*generation.model.name, "demo");
-    assert_eq!(&*generation.requested_model, "demo");
-    assert_eq!(generation.stream, None);
+    assert_eq!(&*generation.response.requested_model, "demo");
+    assert_eq!(generation.response.stream, None);
     let expected = Shape {
         api: Api::Chat,
         choices: 1,
         logprobs: None,
     };
-    assert_eq!(generation.shape, expected);
+    assert_eq!(generation.response.shape, expected);
     let request = &generation.request;
     assert_eq!(request.model, "demo");
     assert_eq!(request.choices, 1);
@@ -123,9 +128,9 @@ fn every_honoured_field_of_a_chat() {
     let options = StreamOptions {
         include_usage: true,
     };
-    assert_eq!(generation.stream, Some(options));
-    assert_eq!(generation.shape.choices, 3);
-    assert_eq!(generation.shape.logprobs, Some(20));
+    assert_eq!(generation.response.stream, Some(options));
+    assert_eq!(generation.response.shape.choices, 3);
+    assert_eq!(generation.response.shape.logprobs, Some(20));
     let request = &generation.request;
     assert_eq!(request.max_tokens, Some(7));
     assert_eq!(request.stop, ["a", "é\n"]);
@@ -185,7 +190,7 @@ fn messages_are_a_slice_of_the_body() {
     let body = Bytes::from_static(
         br#" {"messages" : [ {"role":"user", "content":"\u00e9 \ud83d\ude00"} ] ,"model":"demo"} "#,
     );
-    let generation = read(Api::Chat, &body, &catalog(), &plan(None)).unwrap();
+    let Parsed(generation) = read(Api::Chat, &body, &catalog(), &plan(None)).unwrap();
     let messages = chat_prompt(&generation).messages_json.clone();
     assert_eq!(
         messages,
@@ -271,7 +276,7 @@ fn models() {
     let read = |model: &str| read_bytes(Api::Chat, body(model).as_bytes());
     let alias = read("\"alias\"").unwrap();
     assert_eq!(alias.request.model, "demo");
-    assert_eq!(&*alias.requested_model, "alias");
+    assert_eq!(&*alias.response.requested_model, "alias");
     refused(read("\"gpt\""), "model_not_found", "model", "unknown");
     refused(
         read("\"other\""),
@@ -955,11 +960,10 @@ fn tool_choices() {
 fn tools_that_must_not_be_called_are_not_shown() {
     let description = "a".repeat(2 * PREFIX_BLOCK);
     let asked = |choice: &str| {
-        let mut generation = chat_with(&format!(
+        let read = chat_with(&format!(
             r#""tools":[{{"type":"function","function":{{"name":"f","description":"{description}"}}}}]{choice}"#
-        ))
-        .unwrap();
-        generation.salt("account");
+        ));
+        let generation = bound(read.unwrap(), "account");
         let tools = chat_prompt(&generation).tools_json.clone();
         (tools.is_empty(), generation.request.prefix_blocks.len())
     };
@@ -1221,8 +1225,7 @@ fn accounts_do_not_share_blocks() {
         let content = "a".repeat(3_000);
         let body =
             format!(r#"{{"model":"demo","messages":[{{"role":"user","content":"{content}"}}]}}"#);
-        let mut generation = read_bytes(Api::Chat, body.as_bytes()).unwrap();
-        generation.salt(account);
+        let generation = bound(read_bytes(Api::Chat, body.as_bytes()).unwrap(), account);
         assert_eq!(generation.request.cache_salt, account);
         generation.request.prefix_blocks
     };

@@ -47,11 +47,6 @@ impl Bill {
         }
     }
 
-    /// What is known of the prompt before it is counted.
-    pub(crate) fn estimate(&self) -> &Estimate {
-        &self.estimate
-    }
-
     /// What it needs is known better.
     pub(crate) fn granted(&mut self, need: Need) {
         self.need = need;

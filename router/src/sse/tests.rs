@@ -4,7 +4,7 @@ use inferyard_proto::worker::v1::{FinishReason, TokenProbability};
 use serde_json::Value;
 
 use super::*;
-use crate::error::StreamError;
+use crate::upstream::StreamError;
 
 const CHAT: Shape = Shape {
     api: Api::Chat,
@@ -446,9 +446,6 @@ fn a_worker_that_breaks_the_contract_is_an_error() {
             frames.push(event, &mut BytesMut::new()).unwrap();
         }
         let result = frames.push(last, &mut BytesMut::new());
-        assert!(
-            matches!(result, Err(StreamError::Contract(_))),
-            "{events:?}"
-        );
+        assert!(matches!(result, Err(ContractError(_))), "{events:?}");
     }
 }

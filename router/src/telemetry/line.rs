@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::by_model::{ByModel, OfModel};
-use crate::error::PlaceError;
+use crate::place::PlaceError;
 use crate::place::{Placed, Seeker};
 
 const WAIT_SECONDS: [f64; 14] = [

@@ -6,8 +6,8 @@ use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::{Admitted, Usage};
 
 use super::cancellation::PendingUsage;
+use super::error::DispatchError;
 use super::stream::Broken;
-use crate::error::Error;
 use crate::place::Decided;
 use crate::reserve::Need;
 
@@ -30,15 +30,15 @@ pub(crate) enum UpstreamEvent {
 /// Why there is no answer, or no rest of it.
 #[derive(Debug)]
 pub(crate) struct UpstreamError {
-    pub(crate) error: Error,
+    pub(crate) error: DispatchError,
     /// What was used until then, where the worker says so.
     pub(crate) usage: Option<Usage>,
 }
 
 // === impl UpstreamError ===
 
-impl From<Error> for UpstreamError {
-    fn from(error: Error) -> Self {
+impl From<DispatchError> for UpstreamError {
+    fn from(error: DispatchError) -> Self {
         Self { error, usage: None }
     }
 }

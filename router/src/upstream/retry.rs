@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, PlaceError, StreamError};
-use crate::place::Worker;
+use super::error::{DispatchError, StreamError};
+use crate::place::{PlaceError, Worker};
 
 /// A full fleet is not asked through to the last worker.
 const MOST_TRIES: usize = 5;
@@ -17,7 +17,7 @@ pub(crate) struct RetryPolicy {
     broke: bool,
     /// Workers that said that they had room, and had none; since it last waited.
     refusals: usize,
-    last: Option<Error>,
+    last: Option<StreamError>,
 }
 
 // === impl RetryPolicy ===
@@ -33,19 +33,19 @@ impl RetryPolicy {
         &mut self,
         worker: Arc<Worker>,
         error: StreamError,
-    ) -> Result<&'static str, Error> {
+    ) -> Result<&'static str, StreamError> {
         let again = match &error {
             // It will have room again, and until it says so it is not asked.
             StreamError::Overloaded => {
                 self.refusals += 1;
-                return Ok(self.last.insert(error.into()).label());
+                return Ok(self.last.insert(error).label());
             }
             StreamError::Loading
             | StreamError::Draining
             | StreamError::WrongModel
             | StreamError::Unreachable { .. } => true,
             StreamError::Died { .. } | StreamError::EngineCrashed { .. } if self.broke => {
-                return Err(StreamError::DiedAgain.into());
+                return Err(StreamError::DiedAgain);
             }
             StreamError::Died { .. }
             | StreamError::EngineCrashed { .. }
@@ -61,9 +61,9 @@ impl RetryPolicy {
         };
         self.workers.push(worker);
         if !again || self.workers.len() >= MOST_TRIES {
-            return Err(error.into());
+            return Err(error);
         }
-        Ok(self.last.insert(error.into()).label())
+        Ok(self.last.insert(error).label())
     }
 
     /// Whether so many refused it that it should wait before it asks again.
@@ -77,10 +77,13 @@ impl RetryPolicy {
 
     /// What to say when no worker is left: the last one's failure says more than its absence, and the line
     /// knows best when to come back.
-    pub(crate) fn none_left(self, none: PlaceError) -> Error {
+    pub(crate) fn none_left(self, none: PlaceError) -> DispatchError {
         match (self.last, none) {
-            (_, none @ (PlaceError::QueueFull { .. } | PlaceError::WaitOver { .. })) => none.into(),
-            (last, none) => last.unwrap_or_else(|| none.into()),
+            (
+                Some(last),
+                PlaceError::Loading { .. } | PlaceError::NoWorker | PlaceError::ShuttingDown,
+            ) => last.into(),
+            (_, none) => none.into(),
         }
     }
 }

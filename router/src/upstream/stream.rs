@@ -13,7 +13,7 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::cancellation::{PendingUsage, Running};
-use crate::error::StreamError;
+use super::error::StreamError;
 use crate::hop::{Call, Lost};
 use crate::place::{Outcome, Slot};
 use crate::quarantine::Suspect;

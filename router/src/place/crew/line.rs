@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::wait::{Told, Wait};
 use super::{Crew, Inner, Slot};
-use crate::error::PlaceError;
+use crate::place::PlaceError;
 use crate::place::Placed;
 use crate::place::journal::Decided;
 use crate::place::seeker::Seeker;

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Crew;
-use crate::error::PlaceError;
+use crate::place::PlaceError;
 use crate::place::Placed;
 
 /// What a request is told that waits.
