@@ -123,14 +123,14 @@ async fn generate(
     StoppedError::check(parsed.model(), parsed.requested_model())?;
     let key = &caller.key;
     let generation = parsed.bind(&key.account, accepted.id, key.plan.priority);
-    let suspect = match app.quarantine.admit(&key.account, &generation.request) {
+    let suspect = match app.quarantine.admit(&key.account, generation.request()) {
         Ok(suspect) => suspect,
         Err(error) => {
             refuse(&app.limiter, &caller, accepted).await?;
             return Err(error.into());
         }
     };
-    let lengths = app.dispatcher.fleet.lengths(&generation.model.id);
+    let lengths = app.dispatcher.fleet.lengths(&generation.model().id);
     let (limiter, estimates) = (&app.limiter, &app.estimates);
     let reserving = reserve(limiter, estimates, lengths, &caller, accepted, generation);
     let Reserved {

@@ -55,11 +55,11 @@ pub(crate) struct Parsed(Generation);
 #[derive(Debug)]
 pub(crate) struct Generation {
     /// The model that answers.
-    pub(crate) model: Arc<Model>,
+    model: Arc<Model>,
     /// How the client wants its answer.
-    pub(crate) response: ResponseSpec,
+    response: ResponseSpec,
     /// For the worker; complete but for `deadline_ms`.
-    pub(crate) request: GenerateRequest,
+    request: GenerateRequest,
 }
 
 /// How a client wants its answer.
@@ -180,6 +180,25 @@ fn stream(fields: &Fields) -> Result<Option<StreamOptions>, ReadError> {
             param: Param::new("stream_options"),
             problem: "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
         }),
+    }
+}
+
+// === impl Generation ===
+
+impl Generation {
+    /// The model that answers.
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// For the worker; complete but for `deadline_ms`.
+    pub(crate) fn request(&self) -> &GenerateRequest {
+        &self.request
+    }
+
+    /// Model, request, and how the client wants its answer.
+    pub(crate) fn into_parts(self) -> (Arc<Model>, GenerateRequest, ResponseSpec) {
+        (self.model, self.request, self.response)
     }
 }
 

@@ -76,11 +76,7 @@ pub(crate) async fn reserve(
     accepted: &Accepted,
     generation: Generation,
 ) -> Result<Reserved, ReserveError> {
-    let Generation {
-        model,
-        response,
-        mut request,
-    } = generation;
+    let (model, mut request, response) = generation.into_parts();
     let key = &caller.key;
     if key.is_visitor() && !limiter.pool(&key.plan) {
         return Err(pool_exhausted(&key.plan));
