@@ -52,7 +52,7 @@ pub(crate) enum Route {
 /// What must be there for a router to be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needed {
-    /// A ready worker for every model of which workers are wanted.
+    /// A ready worker for every model that is not scaled to 0.
     EveryModel,
     /// `?any`: a ready worker for one model, so that a model in trouble does not take the healthy ones
     /// out of a load balancer.

@@ -72,7 +72,7 @@ impl Answer {
         match self.choices.get_mut(choice as usize) {
             Some(choice) if choice.finish_reason.is_none() => Ok(choice),
             Some(_) => Err(ContractError("a choice went on after its end")),
-            None => Err(ContractError("a choice that nobody asked for")),
+            None => Err(ContractError("a choice that was not requested")),
         }
     }
 

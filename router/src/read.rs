@@ -47,11 +47,11 @@ pub(crate) enum Api {
     Completions,
 }
 
-/// A checked request for tokens, whoever asks for it: the caller is still to be [bound](Parsed::bind) to it.
+/// A checked request for tokens that is not [bound](Parsed::bind) to its caller yet.
 #[derive(Debug)]
 pub(crate) struct Parsed(Generation);
 
-/// A request for tokens. Only [`Parsed::bind`] makes one, so it has its caller's salt, id and priority.
+/// A request for tokens. Only [`Parsed::bind`] makes one, so it carries its caller's salt, id and priority.
 #[derive(Debug)]
 pub(crate) struct Generation {
     /// The model that answers.

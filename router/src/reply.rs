@@ -117,7 +117,7 @@ fn poll_event(
 // === impl EventBody ===
 
 impl EventBody {
-    /// The body of an answer of which `first` is there, or nothing yet.
+    /// The body of an answer. `first` is its first event; `None`: that has not come yet.
     pub(crate) fn new(
         upstream: Upstream,
         first: Option<Event>,

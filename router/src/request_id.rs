@@ -15,7 +15,11 @@ impl RequestId {
     pub(crate) fn random() -> Self {
         // A generator of this thread, which the system seeds: asking the system each time takes as long as
         // reading a request.
-        let bits: [u8; 16] = rand::random();
+        Self::of(rand::random())
+    }
+
+    /// The id with these bits.
+    pub(crate) fn of(bits: [u8; 16]) -> Self {
         let mut text = *b"req_00000000000000000000000000000000";
         for (place, byte) in text[4..].chunks_exact_mut(2).zip(bits) {
             const DIGITS: &[u8; 16] = b"0123456789abcdef";

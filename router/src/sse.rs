@@ -259,7 +259,7 @@ impl Frames {
         match self.choices.get_mut(choice as usize) {
             Some(choice) if !choice.finished => Ok(choice),
             Some(_) => Err(ContractError("a choice went on after its end")),
-            None => Err(ContractError("a choice that nobody asked for")),
+            None => Err(ContractError("a choice that was not requested")),
         }
     }
 }

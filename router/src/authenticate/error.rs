@@ -1,6 +1,6 @@
 //! Why a caller is not known.
 
-/// The caller is nobody we know.
+/// The caller cannot be authenticated.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuthenticateError {
     /// No `Authorization` header, or an empty one.
@@ -21,7 +21,7 @@ pub(crate) enum AuthenticateError {
     /// The key is disabled.
     #[error("disabled key")]
     Disabled,
-    /// The key is good, but nobody declares its plan any more.
+    /// The key is good, but its plan is not declared any more.
     #[error("a key on the plan {plan}, which does not exist")]
     NoPlan {
         /// Its name.

@@ -13,7 +13,7 @@ async fn the_end_of_an_answer_does_not_wait_for_ever() {
     let (head, ()) = Request::new(()).into_parts();
     let now = Instant::now();
     let accepted = Accepted {
-        id: RequestId::random(),
+        id: RequestId::of([7; 16]),
         head,
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
         label: "/v1/chat/completions",

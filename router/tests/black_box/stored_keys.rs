@@ -10,6 +10,11 @@ use inferyard_test_servers::Redis;
 /// Longer than a key is served without a question to the store (2 s). How long exactly, tests of the cache say.
 const PAST_FRESH: Duration = Duration::from_secs(3);
 
+/// The key store in this Redis.
+fn key_store(redis: &Redis) -> KeyStore {
+    KeyStore::new(redis.url().parse().unwrap())
+}
+
 /// A router whose keys are in this store as well.
 async fn router(store: &KeyStore) -> TestRouter {
     let store = store.clone();
@@ -42,7 +47,7 @@ async fn ask(router: &TestRouter, key: &str) -> (u16, String) {
 #[tokio::test]
 async fn a_stored_key_works_from_the_start_and_ends_although_it_is_in_use() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let router = router(&store).await;
     let Issued { key, text } = create(&store, "plan", None).await;
     assert_eq!(ask(&router, text.reveal()).await.0, 200);
@@ -58,7 +63,7 @@ async fn a_stored_key_works_from_the_start_and_ends_although_it_is_in_use() {
 #[tokio::test]
 async fn a_rotated_key_works_with_both_texts_until_the_overlap_ends() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let router = router(&store).await;
     let first = create(&store, "plan", None).await;
     let second = store.rotate(&first.key.id, Duration::from_hours(1)).await;
@@ -77,7 +82,7 @@ async fn a_rotated_key_works_with_both_texts_until_the_overlap_ends() {
 #[tokio::test]
 async fn an_expired_key_and_one_without_a_plan_are_refused() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let router = router(&store).await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let expired = create(&store, "plan", Some(now.as_secs())).await;
@@ -92,7 +97,7 @@ async fn an_expired_key_and_one_without_a_plan_are_refused() {
 #[tokio::test]
 async fn one_question_serves_all_who_wait_for_it() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let router = router(&store).await;
     let issued = create(&store, "plan", None).await;
     // The store's connection is open from here on, and the making of the key is not counted.
@@ -124,7 +129,7 @@ async fn one_question_serves_all_who_wait_for_it() {
 #[tokio::test]
 async fn while_redis_is_away_known_keys_work_and_others_are_not_called_wrong() {
     let mut redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let router = router(&store).await;
     let known = create(&store, "plan", None).await;
     let other = create(&store, "plan", None).await;

@@ -19,6 +19,11 @@ use inferyard_test_servers::Redis;
 
 const DAY: Duration = Duration::from_hours(24);
 
+/// The key store in this Redis.
+fn key_store(redis: &Redis) -> KeyStore {
+    KeyStore::new(redis.url().parse().unwrap())
+}
+
 fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap().as_secs()
@@ -123,7 +128,7 @@ async fn keys_are_listed(store: &KeyStore) {
 #[tokio::test]
 async fn one_server() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     a_key_lives(&store).await;
     keys_are_listed(&store).await;
 }
@@ -131,7 +136,7 @@ async fn one_server() {
 #[tokio::test]
 async fn a_cluster() {
     let nodes = cluster::start();
-    let store = KeyStore::new(nodes[1].url().parse().unwrap());
+    let store = key_store(&nodes[1]);
     a_key_lives(&store).await;
     keys_are_listed(&store).await;
     let used = nodes.iter().filter(|node| node.command(&["DBSIZE"]) != "0");
@@ -141,7 +146,7 @@ async fn a_cluster() {
 #[tokio::test]
 async fn no_text_of_a_key_is_in_redis() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let first = create(&store, "n", "a").await;
     let second = store.rotate(&first.key.id, DAY).await.unwrap();
     let mut dump = String::new();
@@ -164,7 +169,7 @@ async fn no_text_of_a_key_is_in_redis() {
 #[tokio::test]
 async fn overlaps_end_no_later_than_promised_and_no_earlier() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let first = create(&store, "n", "a").await;
     let id = &first.key.id;
     let second = store.rotate(id, DAY).await.unwrap();
@@ -197,7 +202,7 @@ async fn overlaps_end_no_later_than_promised_and_no_earlier() {
 #[tokio::test]
 async fn what_has_ended_is_forgotten_in_the_end() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let lasting = create(&store, "n", "a").await;
     let mortal = store.create(wanted("n", "a", Some(now() + 60))).await;
     let mortal = mortal.unwrap();
@@ -228,7 +233,7 @@ async fn what_has_ended_is_forgotten_in_the_end() {
 #[tokio::test]
 async fn changes_at_the_same_time_leave_no_text_behind() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     for _ in 0..20 {
         let first = create(&store, "n", "a").await;
         let id = first.key.id.clone();
@@ -249,7 +254,7 @@ async fn changes_at_the_same_time_leave_no_text_behind() {
 #[tokio::test]
 async fn a_store_that_is_away_says_so_and_comes_back() {
     let mut redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let issued = create(&store, "n", "a").await;
     redis.kill();
     let away = store.find(&issued.text.hash()).await;
@@ -273,7 +278,7 @@ async fn a_store_that_is_away_says_so_and_comes_back() {
 #[tokio::test]
 async fn what_is_no_key_is_an_error_and_no_stranger() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let hash = KeyHash::of(b"x");
     redis.command(&["HSET", &format!("iy:key:{hash}"), "k", "nonsense"]);
     let found = store.find(&hash).await;
@@ -283,7 +288,7 @@ async fn what_is_no_key_is_an_error_and_no_stranger() {
 #[tokio::test]
 async fn a_key_that_is_damaged_keeps_no_other_from_being_found() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let mut made = Vec::new();
     for _ in 0..3 {
         made.push(create(&store, "n", "a").await);

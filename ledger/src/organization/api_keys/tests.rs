@@ -10,6 +10,11 @@ use tower::ServiceExt as _;
 use super::routes;
 use inferyard_test_servers::Redis;
 
+/// The key store in this Redis.
+fn key_store(redis: &Redis) -> KeyStore {
+    KeyStore::new(redis.url().parse().unwrap())
+}
+
 /// The status and the body of an answer.
 async fn ask(store: &KeyStore, method: &str, path: &str, body: &str) -> (u16, Value) {
     let request = Request::builder().method(method).uri(path);
@@ -24,7 +29,7 @@ async fn ask(store: &KeyStore, method: &str, path: &str, body: &str) -> (u16, Va
 #[tokio::test]
 async fn a_key_from_its_making_to_its_end() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let wanted = json!({
         "name": "Production", "account": "acme", "plan": "team", "expires_at": 4_000_000_000_u64,
         "limits": {"requests_per_minute": 60, "budget_per_month": "25.50"},
@@ -90,7 +95,7 @@ async fn a_key_from_its_making_to_its_end() {
 #[tokio::test]
 async fn a_key_is_found_by_what_it_is_called() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let mut made = Vec::new();
     for name in ["alone", "twin", "twin"] {
         let body = json!({"name": name, "account": "acme", "plan": "team"}).to_string();
@@ -193,7 +198,7 @@ fn bad_requests() -> Vec<Case> {
 #[tokio::test]
 async fn what_is_wrong_is_said_and_nothing_is_made() {
     let redis = Redis::start();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let cases = bad_keys().into_iter().chain(bad_requests());
     for (method, path, body, status, expected) in cases {
         let path = format!("/api_keys{path}");
@@ -212,7 +217,7 @@ async fn what_is_wrong_is_said_and_nothing_is_made() {
 async fn a_store_that_is_away_is_nobodys_mistake() {
     let mut redis = Redis::start();
     redis.kill();
-    let store = KeyStore::new(redis.url().parse().unwrap());
+    let store = key_store(&redis);
     let (status, answer) = ask(&store, "GET", "/api_keys/key_1", "").await;
     assert_eq!(status, 503);
     assert_eq!(answer["error"]["code"], "key_store_unavailable");

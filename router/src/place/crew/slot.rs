@@ -10,7 +10,7 @@ use crate::place::worker::Worker;
 
 /// A place on a worker; dropping it gives the place back.
 pub(crate) struct Slot {
-    /// A crew that is gone has nobody to tell.
+    /// Hears what becomes of the slot; gone once its model is not declared any more.
     crew: Weak<Crew>,
     worker: Arc<Worker>,
     boot_id: u64,

@@ -42,7 +42,7 @@ pub(super) struct Prepared {
     pub(super) max_tokens: usize,
     /// How many answers.
     pub(super) choices: usize,
-    /// When nobody waits any longer.
+    /// The caller stops waiting then.
     pub(super) deadline: Option<Instant>,
     /// Higher goes first.
     pub(super) priority: i32,
