@@ -92,7 +92,7 @@ SEEDS ?= 100
 gemma:  ## the worker with a real base model, Gemma 3 270M, which is fetched once
 	@.ci/prerequisites build
 	@.ci/gemma
-	@cargo test --locked --release -p inferyard-worker --test gemma
+	@cargo test --locked --release -p inferyard-engine-embedded --test gemma
 
 .PHONY: busy
 busy:  ## cargo's tests that wait or draw, RUNS times (20), AT_ONCE (1) of them together, while every core is busy: a row for each test that failed

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use inferyard_engine::EngineLimits;
+use inferyard_engine_embedded as embedded;
 use inferyard_proto::worker::v1::worker_server;
 use inferyard_worker::{Address, Config, Listen, Worker};
 use serde::{Deserialize, Serialize};
@@ -77,12 +79,13 @@ impl<S: worker_server::Worker + Clone> Way for Direct<S> {
 /// The other side: loads the model, says `ready`, and makes every measurement that it is told to.
 pub(crate) async fn serve(gguf: PathBuf) -> Result<()> {
     let listen = Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let config = Config {
-        max_running: MAX_RUNNING,
+    let engine = embedded::Config {
+        limits: EngineLimits::new(MAX_RUNNING),
         kv_tokens: Some(KV_TOKENS),
         threads: Some(1),
-        ..Config::new(listen, inferyard_demo_model::NAME, gguf)
+        ..embedded::Config::new(gguf)
     };
+    let config = Config::new(listen, inferyard_demo_model::NAME);
     let worker = Worker::bind(config).await?;
     let way = Direct(worker.service());
     let Address::Tcp(address) = worker.address().clone() else {

@@ -16,8 +16,8 @@ mod table;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use inferyard_engine_simulated::Settings;
 use inferyard_placement::Weights;
-use inferyard_worker::simulated::Settings;
 use serde::Serialize;
 
 use crate::peers::contestant::Peer;

@@ -14,8 +14,8 @@ pub(crate) mod world;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use inferyard_engine_simulated::Settings;
 use inferyard_placement::Weights;
-use inferyard_worker::simulated::Settings;
 use serde::Serialize;
 
 use outcome::Outcome;

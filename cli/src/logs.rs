@@ -26,7 +26,8 @@ const QUIET: &str = "llama-cpp-2=error,kube_client=off";
 
 /// Every step of a request, whatever is logged; nothing of the libraries below, the exporter's own
 /// requests least of all.
-const TRACED: &str = "off,inferyard_router=debug,inferyard_worker=debug";
+const TRACED: &str =
+    "off,inferyard_router=debug,inferyard_worker=debug,inferyard_engine=debug,inferyard_chat=debug";
 
 /// What is logged and traced, and how. Prompts and answers never are.
 #[derive(clap::Args, Clone, Debug)]

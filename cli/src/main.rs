@@ -98,9 +98,8 @@ fn main() -> ExitCode {
         Role::Replay(args) => replay::run(&args),
         Role::Keys(args) => keys::run(*args),
         Role::Operator(args) => operator::run(args),
-        Role::CompileSchemas => {
-            inferyard_worker::compile_schemas().map_err(|error| Failure::Failed(error.into()))
-        }
+        Role::CompileSchemas => inferyard_chat::grammar::compile_schemas()
+            .map_err(|error| Failure::Failed(error.into())),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,7 +16,10 @@ use std::time::Duration;
 use anyhow::Context;
 use inferyard_crds::BuiltinModel;
 use inferyard_discovery::{EngineSettings, Weights};
-use inferyard_worker::{Config, Engine, Listen, Worker};
+use inferyard_engine_embedded as embedded;
+use inferyard_engine_server as server;
+use inferyard_engine_simulated as simulated_engine;
+use inferyard_worker::{Config, Listen, Worker};
 use tokio::runtime;
 
 use crate::failure::{self, Failure, manifests};
@@ -90,6 +93,16 @@ pub(crate) struct Args {
     logs: logs::Args,
 }
 
+/// The engine that the worker serves.
+enum Engine {
+    /// A model in this process.
+    Embedded(embedded::Config),
+    /// A server beside the worker.
+    Server(server::Config),
+    /// No model.
+    Simulated(simulated_engine::Config),
+}
+
 /// Serves until it is asked to stop.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let kept = match args.upstream.chosen()? {
@@ -100,8 +113,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(error) = kept {
         tracing::warn!(%error, "the engine's threads spin: set GOMP_SPINCOUNT to shorten that");
     }
-    let (config, scratch) = config(args)?;
-    let mut builder = if matches!(config.engine, Engine::Simulated(_)) {
+    let (config, engine, scratch) = config(args)?;
+    let mut builder = if matches!(engine, Engine::Simulated(_)) {
         // It computes nothing: a second thread would only be woken and sent to sleep.
         runtime::Builder::new_current_thread()
     } else {
@@ -113,24 +126,39 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     let runtime = builder.enable_all().build().context("cannot start")?;
     runtime
-        .block_on(serve(config, args.exit_with_parent))
+        .block_on(serve(config, engine, args.exit_with_parent))
         .map_err(Failure::Failed)?;
     drop(scratch);
     Ok(())
 }
 
-async fn serve(config: Config, exit_with_parent: bool) -> anyhow::Result<()> {
+async fn serve(config: Config, engine: Engine, exit_with_parent: bool) -> anyhow::Result<()> {
     let stop = shutdown::requested(exit_with_parent)?;
     let worker = Worker::bind(config).await?;
-    writeln!(io::stdout(), "listening on {}", worker.address())?;
-    if let Some(address) = worker.openai_address() {
-        writeln!(io::stdout(), "OpenAI's API is on http://{address}/v1")?;
+    let listening = format!("listening on {}", worker.address());
+    match engine {
+        Engine::Embedded(engine) => {
+            writeln!(io::stdout(), "{listening}")?;
+            worker.run(engine, stop).await?;
+        }
+        Engine::Server(engine) => {
+            writeln!(io::stdout(), "{listening}")?;
+            worker.run(engine, stop).await?;
+        }
+        Engine::Simulated(engine) => {
+            let engine = engine.bind().await?;
+            writeln!(io::stdout(), "{listening}")?;
+            if let Some(address) = engine.http_address() {
+                writeln!(io::stdout(), "OpenAI's API is on http://{address}/v1")?;
+            }
+            worker.run(engine, stop).await?;
+        }
     }
-    Ok(worker.run(stop).await?)
+    Ok(())
 }
 
-/// The settings, and the folder that must live as long as the worker.
-fn config(args: &Args) -> Result<(Config, Option<Scratch>), Failure> {
+/// The settings of server and engine, and the folder that must live as long as the worker.
+fn config(args: &Args) -> Result<(Config, Engine, Option<Scratch>), Failure> {
     let chosen = args.upstream.chosen()?;
     if !matches!(chosen, Some(Chosen::Simulated)) {
         args.simulated.refuse()?;
@@ -138,34 +166,35 @@ fn config(args: &Args) -> Result<(Config, Option<Scratch>), Failure> {
     if let (Some(_), Some(chosen)) = (&args.chat_template, &chosen) {
         return Err(template::refused(chosen));
     }
-    let (mut config, settings, scratch) = match chosen {
-        Some(Chosen::Upstream(upstream)) => {
+    let undeclared = EngineSettings::default();
+    let (model, engine, scratch) = match chosen {
+        Some(Chosen::Server(mut engine)) => {
             args.engine.refuse_kv_tokens()?;
-            let config = Config::upstream(args.listen.clone(), &args.model, upstream);
-            (config, EngineSettings::default(), None)
+            args.engine.apply(&undeclared, &mut engine.limits);
+            (args.model.clone(), Engine::Server(engine), None)
         }
         Some(Chosen::Simulated) => {
-            let simulated = args.simulated.simulated();
-            let mut config = Config::simulated(args.listen.clone(), &args.model, simulated);
-            if let Some(tokens) = args.simulated.batch_tokens() {
-                config.batch_tokens = tokens;
-            }
-            (config, EngineSettings::default(), None)
+            let mut engine = args.simulated.engine();
+            args.engine.apply(&undeclared, &mut engine.limits);
+            engine.kv_tokens = args.engine.kv_tokens(&undeclared);
+            (args.model.clone(), Engine::Simulated(engine), None)
         }
         None => {
             args.engine.refuse_too_many()?;
-            embedded(args)?
+            let (model, engine, scratch) = embedded(args)?;
+            (model, Engine::Embedded(engine), scratch)
         }
     };
-    args.engine.apply(&settings, &mut config);
-    args.upstream.apply(&mut config);
-    config.drain_timeout = args.drain_timeout;
-    config.metrics = args.metrics_listen;
-    Ok((config, scratch))
+    let config = Config {
+        drain_timeout: args.drain_timeout,
+        metrics: args.metrics_listen,
+        ..Config::new(args.listen.clone(), model)
+    };
+    Ok((config, engine, scratch))
 }
 
-/// A model that this process computes itself.
-fn embedded(args: &Args) -> Result<(Config, EngineSettings, Option<Scratch>), Failure> {
+/// A model that this process computes itself: its name, its engine, and the folder of its weights.
+fn embedded(args: &Args) -> Result<(String, embedded::Config, Option<Scratch>), Failure> {
     let given = args.builtin.map(Weights::Builtin);
     let given = given.or_else(|| args.gguf.clone().map(Weights::File));
     let declared = if args.files.is_empty() {
@@ -199,10 +228,13 @@ fn embedded(args: &Args) -> Result<(Config, EngineSettings, Option<Scratch>), Fa
         }
         None => (args.model.clone(), EngineSettings::default(), None),
     };
-    let mut config = Config::new(args.listen.clone(), name, gguf);
-    config.chat_template = given.or(declared);
-    config.schema_sandbox = Some(program()?);
-    Ok((config, settings, scratch))
+    let mut engine = embedded::Config::new(gguf);
+    engine.chat_template = given.or(declared);
+    engine.schema_sandbox = Some(program()?);
+    args.engine.apply(&settings, &mut engine.limits);
+    engine.kv_tokens = args.engine.kv_tokens(&settings);
+    engine.threads = args.engine.threads(&settings);
+    Ok((name, engine, scratch))
 }
 
 /// This program; on Linux by a name that still leads to it when its file was replaced.

@@ -2,11 +2,14 @@
 
 mod listen;
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use inferyard_engine::state::State;
+use inferyard_engine::{Engine, EngineHandle, StartEngine};
 use inferyard_listen::{Address, Listener};
 use inferyard_proto::worker::v1::worker_server::{self, WorkerServer};
 use tokio::net::TcpListener;
@@ -17,12 +20,9 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::config::{Config, Engine};
-use crate::engine::simulated::http;
-use crate::engine::{Life, LoadError};
+use crate::config::Config;
 use crate::metrics;
 use crate::rpc::{Service, Services};
-use crate::state::State;
 
 /// The service of `grpc.health.v1` that is served as long as the process lives.
 const LIVENESS: &str = "liveness";
@@ -52,8 +52,6 @@ pub struct Worker {
 struct Listeners {
     grpc: Listener,
     metrics: Option<TcpListener>,
-    // Of the simulated engine.
-    openai: Option<TcpListener>,
 }
 
 /// Why a worker does not start.
@@ -71,15 +69,6 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
-    /// The address of the simulated engine's HTTP API cannot be had.
-    #[error("cannot serve OpenAI's API on {address}")]
-    OpenAi {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     Random,
@@ -90,7 +79,7 @@ pub enum BindError {
 pub enum RunError {
     /// The model cannot be served.
     #[error("the model cannot be served")]
-    Load(#[source] LoadError),
+    Load(#[source] Box<dyn Error + Send + Sync>),
     /// There is no thread for the engine.
     #[error("the engine's thread does not start")]
     Thread(#[source] io::Error),
@@ -149,14 +138,7 @@ impl Worker {
         metrics.and_then(|listener| listener.local_addr().ok())
     }
 
-    /// Where the simulated engine answers OpenAI's HTTP API.
-    #[must_use]
-    pub fn openai_address(&self) -> Option<SocketAddr> {
-        let openai = self.listeners.openai.as_ref();
-        openai.and_then(|listener| listener.local_addr().ok())
-    }
-
-    /// Loads the model and serves it until `shutdown`.
+    /// Starts the engine, which loads the model, and serves it until `shutdown`.
     ///
     /// # Flow
     ///
@@ -167,12 +149,16 @@ impl Worker {
     /// # Errors
     ///
     /// The model cannot be served, or the engine or the server broke.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+    pub async fn run(
+        self,
+        engine: impl StartEngine,
+        shutdown: CancellationToken,
+    ) -> Result<(), RunError> {
         let drain_timeout = self.config.drain_timeout;
         let state = Arc::clone(&self.service.state);
-        let mut life = Life::start(self.config, state).map_err(RunError::Thread)?;
+        let mut engine = engine.start(state).map_err(RunError::Thread)?;
         let mut serving = Serving::start(self.listeners, self.service).await;
-        let outcome = serving.serve(&mut life, &shutdown, drain_timeout).await;
+        let outcome = serving.serve(&mut engine, &shutdown, drain_timeout).await;
         serving.end().await;
         outcome
     }
@@ -190,22 +176,7 @@ impl Listeners {
                 Some(bound.map_err(|source| BindError::Metrics { address, source })?)
             }
         };
-        let openai = match &config.engine {
-            Engine::Simulated(simulated) => simulated.openai,
-            Engine::Embedded { .. } | Engine::Upstream(_) => None,
-        };
-        let openai = match openai {
-            None => None,
-            Some(address) => {
-                let bound = TcpListener::bind(address).await;
-                Some(bound.map_err(|source| BindError::OpenAi { address, source })?)
-            }
-        };
-        Ok(Self {
-            grpc,
-            metrics,
-            openai,
-        })
+        Ok(Self { grpc, metrics })
     }
 }
 
@@ -216,7 +187,6 @@ impl Serving {
         let (health, health_service) = tonic_health::server::health_reporter();
         let Service {
             state,
-            engine,
             tasks,
             shutdown,
             ..
@@ -233,10 +203,6 @@ impl Serving {
             services,
             shutdown.clone(),
         ));
-        if let Some(listener) = listeners.openai {
-            let server = http::Server::new(Arc::clone(&state), engine);
-            tasks.spawn(server.serve(listener, shutdown.clone()));
-        }
         if let Some(listener) = listeners.metrics {
             tasks.spawn(metrics::serve(listener, state, shutdown));
         }
@@ -254,21 +220,21 @@ impl Serving {
 
     async fn serve(
         &mut self,
-        life: &mut Life,
+        engine: &mut impl EngineHandle,
         shutdown: &CancellationToken,
         drain_timeout: Duration,
     ) -> Result<(), RunError> {
         let loaded = tokio::select! {
-            loaded = life.loaded() => loaded.map_err(RunError::Load)?,
+            loaded = engine.loaded() => loaded.map_err(|error| RunError::Load(error.into()))?,
             broken = &mut self.server => return Err(server_broke(broken)),
             () = shutdown.cancelled() => {
-                self.drain(life, drain_timeout).await;
+                self.drain(engine, drain_timeout).await;
                 return Ok(());
             }
         };
         let (capacity, note) = (loaded.capacity(), loaded.note());
         // Requests are taken before anybody is told so.
-        self.service.engine.get_or_init(|| loaded);
+        self.service.engine.get_or_init(|| Arc::new(loaded));
         self.service.state.set_ready(capacity);
         if !note.is_empty() {
             self.service.state.set_note(note.to_owned());
@@ -283,8 +249,8 @@ impl Serving {
         );
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => break self.drain(life, drain_timeout).await,
-                turned = life.turned() => match turned {
+                () = shutdown.cancelled() => break self.drain(engine, drain_timeout).await,
+                changed = engine.health_changed() => match changed {
                     Some(up) => self.report(serving_status(up)).await,
                     None => return Err(RunError::Engine),
                 },
@@ -294,14 +260,14 @@ impl Serving {
         Ok(())
     }
 
-    async fn drain(&self, life: &mut Life, drain_timeout: Duration) {
+    async fn drain(&self, engine: &mut impl EngineHandle, drain_timeout: Duration) {
         self.service.state.set_draining();
         self.report(ServingStatus::NotServing).await;
-        life.drain();
-        if timeout(drain_timeout, life.ended()).await.is_err() {
+        engine.drain();
+        if timeout(drain_timeout, engine.ended()).await.is_err() {
             tracing::warn!("requests still ran at the end of the drain timeout; they fail");
-            life.stop();
-            life.ended().await;
+            engine.stop();
+            engine.ended().await;
         }
     }
 

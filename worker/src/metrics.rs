@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode, header};
+use inferyard_engine::state::{Outcome, State};
 use inferyard_listen::{Bounds, Socket};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -14,8 +15,6 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-use crate::state::{Outcome, State};
 
 /// What a scrape shows.
 #[derive(Debug)]
@@ -140,7 +139,7 @@ fn label(outcome: Outcome) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{FailureKind, Usage};
+    use inferyard_engine::event::{FailureKind, Usage};
 
     #[test]
     fn a_scrape_shows_the_state() {

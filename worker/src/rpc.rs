@@ -10,6 +10,10 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
+use inferyard_engine::Engine;
+use inferyard_engine::event::{Event, Failure, FailureKind};
+use inferyard_engine::reply::Events;
+use inferyard_engine::state::{Outcome, State};
 use inferyard_proto::worker::v1 as wire;
 use inferyard_proto::worker::v1::worker_server::WorkerServer;
 use opentelemetry::propagation::Extractor;
@@ -25,10 +29,6 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::engine::{Engine, Events};
-use crate::event::{Event, Failure, FailureKind};
-use crate::state::{Outcome, State};
-
 use open::{Entry, Open};
 
 /// The service `inferyard.worker.v1.Worker`.
@@ -37,7 +37,7 @@ pub(crate) struct Service {
     /// What it tells about itself.
     pub(crate) state: Arc<State>,
     /// Set once the model is loaded.
-    pub(crate) engine: Arc<OnceLock<Engine>>,
+    pub(crate) engine: Arc<OnceLock<Arc<dyn Engine>>>,
     /// What can be cancelled.
     pub(crate) open: Arc<Open>,
     /// Owns the tasks of watchers.

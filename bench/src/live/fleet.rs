@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use inferyard_worker::simulated::Settings;
+use inferyard_engine_simulated::Settings;
 
 use super::cpu::Meter;
 use super::{Live, Row, play};

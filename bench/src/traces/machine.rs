@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Result;
+use inferyard_engine::rates::Rates;
+use inferyard_engine_simulated::{Block, Gpu, Job, Report, Settings};
 use inferyard_placement::Moment;
 use inferyard_proto::worker::v1::worker_state::Phase;
 use inferyard_proto::worker::v1::{Capacity, PrefixChange, WorkerState};
-use inferyard_worker::simulated::{Block, Gpu, Job, Rates, Report, Settings};
 
 use super::policy::MODEL;
 use super::trace::{BLOCK_TOKENS, Request};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use inferyard_engine_simulated::Settings;
 use inferyard_placement::{BLOCK_BYTES, Moment, Weights, Work};
-use inferyard_worker::simulated::Settings;
 
 use super::machine::Machine;
 use super::outcome::{Outcome, Tally};

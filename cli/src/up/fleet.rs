@@ -141,7 +141,7 @@ fn write_template(model: &ModelManifest, scratch: &Scratch) -> Result<(), Failur
     let Some(template) = &model.chat_template else {
         return Ok(());
     };
-    if let Err(error) = inferyard_worker::check_chat_template(template) {
+    if let Err(error) = inferyard_chat::prompt::check(template) {
         let name = &model.resource;
         return Err(Failure::usage(format!(
             "ModelDeployment {name}: spec.chatTemplate: {error}"

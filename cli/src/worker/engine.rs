@@ -1,12 +1,13 @@
 //! Settings of the engine as flags, read by a worker and written by `up`.
 
 use inferyard_discovery::EngineSettings;
-use inferyard_worker::{Config, MOST_EMBEDDED};
+use inferyard_engine::EngineLimits;
+use inferyard_engine_embedded::MAX_RUNNING;
 
 use crate::failure::Failure;
 
 /// The contract with users and the engine know nothing of each other, and must not differ in this.
-const _: () = assert!(inferyard_crds::MOST_RUNNING == MOST_EMBEDDED);
+const _: () = assert!(inferyard_crds::MOST_RUNNING == MAX_RUNNING);
 
 /// Settings of the engine.
 #[derive(clap::Args, Debug)]
@@ -66,8 +67,8 @@ impl Args {
     /// The embedded engine has no more sequences than that.
     pub(super) fn refuse_too_many(&self) -> Result<(), Failure> {
         match self.max_running {
-            Some(count) if count > MOST_EMBEDDED => Err(Failure::usage(format!(
-                "--max-running: {count} is not in 1..={MOST_EMBEDDED}, which the embedded engine \
+            Some(count) if count > MAX_RUNNING => Err(Failure::usage(format!(
+                "--max-running: {count} is not in 1..={MAX_RUNNING}, which the embedded engine \
                  can compute at the same time"
             ))),
             _ => Ok(()),
@@ -75,25 +76,31 @@ impl Args {
     }
 
     /// Flags win over the manifest, and the manifest over the defaults.
-    pub(super) fn apply(&self, manifest: &EngineSettings, config: &mut Config) {
-        config.context_length = self.context_length.or(manifest.context_length);
-        config.kv_tokens = self.kv_tokens.or(manifest.kv_tokens);
-        config.threads = self.threads.map(usize::from).or(manifest.threads);
+    pub(super) fn apply(&self, manifest: &EngineSettings, limits: &mut EngineLimits) {
+        limits.context_length = self.context_length.or(manifest.context_length);
         if let Some(max) = self.max_running.map(usize::from).or(manifest.max_running) {
-            config.max_running = max;
+            limits.max_running = max;
         }
         if let Some(max) = self.max_queued.or(manifest.max_queued) {
-            config.max_queued = max;
+            limits.max_queued = max;
         }
+    }
+
+    /// Tokens that the key-value cache holds, by the flag or else by the manifest.
+    pub(super) fn kv_tokens(&self, manifest: &EngineSettings) -> Option<u64> {
+        self.kv_tokens.or(manifest.kv_tokens)
+    }
+
+    /// Processor threads, by the flag or else by the manifest.
+    pub(super) fn threads(&self, manifest: &EngineSettings) -> Option<usize> {
+        self.threads.map(usize::from).or(manifest.threads)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-    use inferyard_worker::Listen;
-
     use super::*;
+    use clap::Parser;
 
     #[derive(Parser)]
     struct CommandLine {
@@ -112,12 +119,14 @@ mod tests {
         };
         let flags = flags(&settings);
         let parsed = CommandLine::parse_from(std::iter::once("worker".to_owned()).chain(flags));
-        let mut config = Config::new(Listen::Unix("socket".into()), "m", "m.gguf");
-        parsed.engine.apply(&EngineSettings::default(), &mut config);
+        let (args, undeclared) = (parsed.engine, EngineSettings::default());
+        let mut limits = EngineLimits::new(16);
+        args.apply(&undeclared, &mut limits);
         assert_eq!(
-            (config.context_length, config.max_running, config.max_queued),
+            (limits.context_length, limits.max_running, limits.max_queued),
             (Some(4096), 8, 0)
         );
-        assert_eq!((config.kv_tokens, config.threads), (Some(1 << 33), Some(2)));
+        let given = (args.kv_tokens(&undeclared), args.threads(&undeclared));
+        assert_eq!(given, (Some(1 << 33), Some(2)));
     }
 }

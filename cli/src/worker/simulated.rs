@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use inferyard_worker::Simulated;
+use inferyard_engine_simulated::Config;
 
 use crate::duration;
 use crate::failure::Failure;
@@ -47,13 +47,14 @@ pub(super) struct Args {
 
 impl Args {
     /// What was asked for.
-    pub(super) fn simulated(&self) -> Simulated {
+    pub(super) fn engine(&self) -> Config {
         let default = if self.simulated_instant {
-            Simulated::instant()
+            Config::instant()
         } else {
-            Simulated::default()
+            Config::default()
         };
-        Simulated {
+        Config {
+            batch_tokens: self.simulated_batch_tokens.unwrap_or(default.batch_tokens),
             prefill_tokens_per_second: self
                 .simulated_prefill
                 .map_or(default.prefill_tokens_per_second, f64::from),
@@ -64,13 +65,9 @@ impl Args {
             answer_tokens: self
                 .simulated_answer_tokens
                 .unwrap_or(default.answer_tokens),
-            openai: self.openai_listen,
+            http: self.openai_listen,
+            ..default
         }
-    }
-
-    /// The most that one step computes of prompts.
-    pub(super) fn batch_tokens(&self) -> Option<u32> {
-        self.simulated_batch_tokens
     }
 
     /// With a model there is nothing to simulate.
@@ -118,11 +115,11 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_the_default() {
-        assert_eq!(parse(&[]).simulated(), Simulated::default());
-        let instant = parse(&["--simulated-instant", "--simulated-answer-tokens", "9"]).simulated();
-        let expected = Simulated {
+        assert_eq!(parse(&[]).engine(), Config::default());
+        let instant = parse(&["--simulated-instant", "--simulated-answer-tokens", "9"]).engine();
+        let expected = Config {
             answer_tokens: 9,
-            ..Simulated::instant()
+            ..Config::instant()
         };
         assert_eq!(instant, expected);
         let flags = [
@@ -131,7 +128,7 @@ mod tests {
             "--simulated-step-per-sequence",
             "0",
         ];
-        let slow = parse(&flags).simulated();
+        let slow = parse(&flags).engine();
         assert_eq!(
             (slow.step, slow.step_per_sequence),
             (Duration::from_millis(5), Duration::ZERO)

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use inferyard_worker::UpstreamKind;
+use inferyard_engine_server::ServerKind;
 
 use super::upstream::Chosen;
 use crate::failure::Failure;
@@ -24,12 +24,12 @@ pub(super) fn read(path: &Path) -> anyhow::Result<String> {
 pub(super) fn refused(chosen: &Chosen) -> Failure {
     let instead = match chosen {
         Chosen::Simulated => "leave it out: --engine simulated reads no conversation",
-        Chosen::Upstream(upstream) => match upstream.kind {
-            UpstreamKind::Vllm => "start vLLM with it: `vllm serve MODEL --chat-template FILE`",
-            UpstreamKind::SgLang => {
+        Chosen::Server(server) => match server.kind {
+            ServerKind::Vllm => "start vLLM with it: `vllm serve MODEL --chat-template FILE`",
+            ServerKind::SgLang => {
                 "start SGLang with it: `python3 -m sglang.launch_server --chat-template FILE.jinja`"
             }
-            UpstreamKind::OpenAi => {
+            ServerKind::OpenAi => {
                 "start the server with it, such as llama.cpp's: `llama-server --jinja \
                  --chat-template-file FILE`"
             }

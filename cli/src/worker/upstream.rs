@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use inferyard_worker::{Config, EngineUrl, Upstream, UpstreamKind};
+use inferyard_engine_server::{Config, ServerKind, ServerUrl};
 
 use crate::duration;
 use crate::failure::Failure;
@@ -23,7 +23,7 @@ pub(super) struct Args {
     /// Where it is, on this machine: `http://127.0.0.1:8000`
     #[arg(long, value_name = "URL", requires = "engine")]
     #[arg(required_if_eq_any([("engine", "vllm"), ("engine", "sglang"), ("engine", "openai")]))]
-    engine_url: Option<EngineUrl>,
+    engine_url: Option<ServerUrl>,
     /// The name by which it knows the model [default: the first that it lists at /v1/models]
     #[arg(long, value_name = "NAME", requires = "engine")]
     engine_model: Option<String>,
@@ -48,7 +48,7 @@ enum Kind {
 /// What takes the place of a model in the worker.
 pub(super) enum Chosen {
     /// A server beside it.
-    Upstream(Upstream),
+    Server(Config),
     /// A timing model.
     Simulated,
 }
@@ -70,22 +70,17 @@ impl Args {
                     )),
                 };
             }
-            Some(Kind::Vllm) => UpstreamKind::Vllm,
-            Some(Kind::Sglang) => UpstreamKind::SgLang,
-            Some(Kind::Openai) => UpstreamKind::OpenAi,
+            Some(Kind::Vllm) => ServerKind::Vllm,
+            Some(Kind::Sglang) => ServerKind::SgLang,
+            Some(Kind::Openai) => ServerKind::OpenAi,
         };
         let url = self.engine_url.clone();
-        Ok(Some(Chosen::Upstream(Upstream {
-            kind,
-            url: url.expect("clap should require the URL of a server"),
-            model: self.engine_model.clone(),
-        })))
-    }
-
-    /// Sets what is not about where the engine is.
-    pub(super) fn apply(&self, config: &mut Config) {
+        let url = url.expect("clap should require the URL of a server");
+        let mut config = Config::new(kind, url);
+        config.served_model.clone_from(&self.engine_model);
         if let Some(timeout) = self.engine_stall_timeout {
-            config.engine_stall_timeout = timeout;
+            config.stall_timeout = timeout;
         }
+        Ok(Some(Chosen::Server(config)))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::Cancel;
+use inferyard_engine::reply::Cancel;
 
 /// Everything that can be cancelled.
 #[derive(Default)]
@@ -63,7 +63,7 @@ impl Drop for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Reader, Reply};
+    use inferyard_engine::reply::{Reader, Reply};
 
     struct Deaf;
 

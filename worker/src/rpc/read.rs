@@ -6,15 +6,16 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
+use inferyard_engine::event::Failure;
+use inferyard_engine::request::{
+    Chat, Prompt, Request, ResponseFormat, Sampling, TextSource, ToolChoice,
+};
 use inferyard_proto::worker::v1 as wire;
 use tokio::time::Instant;
 use wire::generate_request::Prompt as WirePrompt;
 use wire::response_format::Format;
 use wire::text_prompt::Content;
 use wire::tool_choice::Mode;
-
-use crate::event::Failure;
-use crate::request::{Chat, Prompt, Request, ResponseFormat, Sampling, TextSource, ToolChoice};
 
 /// Most stop texts of a request.
 const MAX_STOP: usize = 4;

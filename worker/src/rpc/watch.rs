@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use inferyard_engine::state::{Cursor, State};
 use inferyard_proto::worker::v1::WorkerState;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -10,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::rpc::write;
-use crate::state::{Cursor, State};
 
 /// Changes within this time share a message.
 const TOGETHER: Duration = Duration::from_millis(20);
@@ -55,7 +55,7 @@ mod tests {
     use inferyard_proto::worker::v1::worker_state::Phase;
 
     use super::*;
-    use crate::state::{Load, PrefixChange};
+    use inferyard_engine::state::{Load, PrefixChange};
 
     async fn next(messages: &mut mpsc::Receiver<Result<WorkerState, Status>>) -> WorkerState {
         timeout(Duration::from_secs(10), messages.recv())

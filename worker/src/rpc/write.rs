@@ -1,13 +1,13 @@
 //! Events and states become wire messages.
 
-use inferyard_proto::worker::v1 as wire;
-use wire::generate_event::Event as WireEvent;
-use wire::worker_state::Phase as WirePhase;
-
-use crate::event::{
+use inferyard_engine::event::{
     Delta, Event, Failure, FailureKind, FinishReason, TokenLogprob, TokenProbability, Usage,
 };
-use crate::state::{Capacity, Phase, PrefixNews, Snapshot, State};
+use inferyard_engine::state::{Capacity, Phase, PrefixNews, Snapshot, State};
+use inferyard_proto::worker::v1 as wire;
+
+use wire::generate_event::Event as WireEvent;
+use wire::worker_state::Phase as WirePhase;
 
 /// One event.
 pub(super) fn event(event: Event) -> wire::GenerateEvent {

@@ -7,9 +7,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use inferyard_engine::event::Failure;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-
-use crate::event::Failure;
 
 const PARAM: &str = "chat_template_kwargs";
 
