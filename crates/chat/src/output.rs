@@ -1,9 +1,13 @@
 //! The bytes of tokens become content, reasoning and tool calls.
 //!
-//! # Flow
+//! # Stages
 //!
-//! bytes → whole characters ([`utf8`]) → reasoning | answer ([`reasoning`]) → content | tool calls
-//! ([`tool_calls`]) → up to a stop text in the content ([`stops`]).
+//! ```text
+//!  utf8        bytes → whole characters
+//!  reasoning   text → reasoning · the answer
+//!  tool_calls  the answer → tool calls · content
+//!  stops       pieces → pieces up to a stop text in the content
+//! ```
 //!
 //! # Guarantees
 //!
@@ -11,18 +15,18 @@
 //! Text that only looked like a tool call comes out as content. A stop text never cuts reasoning or a
 //! tool call.
 
-use std::mem;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use inferyard_engine::event::Piece;
 
 use crate::prompt::{ReasoningFormat, ToolFormat};
 
-mod reasoning;
-mod search;
-mod stops;
-mod tool_calls;
 mod utf8;
+mod reasoning;
+mod tool_calls;
+mod stops;
+mod search;
 
 use reasoning::Reasoning;
 use stops::Stops;
@@ -35,8 +39,10 @@ pub struct Output {
     characters: Utf8,
     reasoning: Option<Reasoning>,
     tool_calls: Option<ToolCalls>,
-    // None: there is nothing to look for.
+    // None: no text stops the answer.
     stops: Option<Stops>,
+    // What the stages before `stops` have read of the newest token; empty between two calls.
+    read: Vec<Piece>,
     called_tools: bool,
     progress: Progress,
 }
@@ -94,93 +100,83 @@ impl Output {
                 .map(|reasoning| Reasoning::new(reasoning, format.reasoning_open)),
             tool_calls: format.tools.map(|tools| ToolCalls::new(tools, format)),
             stops: (!format.stop.is_empty()).then(|| Stops::new(&format.stop)),
+            read: Vec::new(),
             called_tools: false,
             progress: Progress::Continue,
         }
     }
 
-    /// Takes the bytes of one produced token and appends what is now certain.
+    /// Takes the bytes of one produced token and appends the pieces that are now certain.
     pub fn push(&mut self, token: &[u8], pieces: &mut Vec<Piece>) -> Progress {
-        // The two steps borrow from each other's result; taking one out lets them.
-        let mut characters = mem::take(&mut self.characters);
-        let text = characters.push(token);
-        self.up_to_stop(pieces, |output, pieces| output.answer(&text, pieces));
-        self.characters = characters;
+        let text = self.characters.push(token);
+        self.read(&text);
+        self.pass_on(pieces);
         self.progress
     }
 
-    /// The end: appends what was held back. Half a character becomes U+FFFD, a tool call that was
-    /// cut off stays as it is, half a stop text turns out to be text.
+    /// Ends the answer: appends what was held back. Half a character becomes U+FFFD, a tool call that was cut off stays
+    /// as it is, half a stop text turns out to be text.
     pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
-        self.up_to_stop(pieces, Self::rest);
+        if self.stops.as_ref().is_some_and(Stops::found) {
+            return;
+        }
+        let text = self.characters.finish();
+        self.read(text);
+        if let Some(reasoning) = &mut self.reasoning {
+            let answer = reasoning.finish(&mut self.read);
+            read_answer(&answer, self.tool_calls.as_mut(), &mut self.read);
+        }
+        if let Some(tool_calls) = &mut self.tool_calls {
+            tool_calls.finish(&mut self.read);
+        }
+        self.pass_on(pieces);
         if let Some(stops) = &mut self.stops {
             stops.finish(pieces);
         }
     }
 
-    /// A tool call was produced.
+    /// Whether a tool call was produced.
     #[must_use]
     pub fn called_tools(&self) -> bool {
         self.called_tools
     }
 
-    /// The last token was part of the reasoning.
+    /// Whether the last token was part of the reasoning.
     #[must_use]
     pub fn in_reasoning(&self) -> bool {
         self.reasoning.as_ref().is_some_and(Reasoning::is_open)
     }
 
-    /// Appends what `read` appends, up to a stop text.
-    fn up_to_stop(
-        &mut self,
-        pieces: &mut Vec<Piece>,
-        read: impl FnOnce(&mut Self, &mut Vec<Piece>),
-    ) {
+    /// The second and the third stage: text becomes pieces in `read`.
+    fn read(&mut self, text: &str) {
+        if text.is_empty() || self.progress == Progress::Stopped {
+            return;
+        }
+        let answer = match &mut self.reasoning {
+            Some(reasoning) => reasoning.push(text, &mut self.read),
+            None => Cow::Borrowed(text),
+        };
+        self.progress = read_answer(&answer, self.tool_calls.as_mut(), &mut self.read);
+    }
+
+    /// The last stage: what was read is appended to `pieces`, up to a stop text.
+    fn pass_on(&mut self, pieces: &mut Vec<Piece>) {
         let before = pieces.len();
-        match self.stops.take() {
-            None => read(self, pieces),
-            Some(mut stops) => {
-                if !stops.found() {
-                    read(self, stops.unsearched());
-                    stops.search(pieces);
-                }
-                if stops.found() {
-                    self.progress = Progress::Stopped;
-                }
-                self.stops = Some(stops);
-            }
+        let read = self.read.drain(..);
+        match &mut self.stops {
+            None => read.for_each(|piece| piece.append_to(pieces)),
+            Some(stops) => stops.search(read, pieces),
+        }
+        if self.stops.as_ref().is_some_and(Stops::found) {
+            self.progress = Progress::Stopped;
         }
         let is_call = |piece: &Piece| matches!(piece, Piece::ToolCallStart { .. });
         self.called_tools |= pieces[before..].iter().any(is_call);
     }
-
-    fn answer(&mut self, text: &str, pieces: &mut Vec<Piece>) {
-        if text.is_empty() || self.progress == Progress::Stopped {
-            return;
-        }
-        self.progress = match &mut self.reasoning {
-            Some(reasoning) => {
-                let answer = reasoning.push(text, pieces);
-                into_content(&answer, self.tool_calls.as_mut(), pieces)
-            }
-            None => into_content(text, self.tool_calls.as_mut(), pieces),
-        };
-    }
-
-    fn rest(&mut self, pieces: &mut Vec<Piece>) {
-        let mut characters = mem::take(&mut self.characters);
-        self.answer(characters.finish(), pieces);
-        if let Some(reasoning) = &mut self.reasoning {
-            let answer = reasoning.finish(pieces);
-            into_content(&answer, self.tool_calls.as_mut(), pieces);
-        }
-        if let Some(tool_calls) = &mut self.tool_calls {
-            tool_calls.finish(pieces);
-        }
-    }
 }
 
-fn into_content(
+/// What is not reasoning becomes tool calls and content.
+fn read_answer(
     text: &str,
     tool_calls: Option<&mut ToolCalls>,
     pieces: &mut Vec<Piece>,

@@ -219,6 +219,19 @@ fn append(to: &mut String, text: String) {
 // === impl Piece ===
 
 impl Piece {
+    /// Appends this piece to `pieces`, joined with the last one if both are of one kind.
+    pub fn append_to(self, pieces: &mut Vec<Self>) {
+        match (pieces.last_mut(), self) {
+            (Some(Self::Content(last)), Self::Content(text))
+            | (Some(Self::Reasoning(last)), Self::Reasoning(text)) => last.push_str(&text),
+            (
+                Some(Self::ToolCallArguments { index, text: last }),
+                Self::ToolCallArguments { index: of, text },
+            ) if *index == of => last.push_str(&text),
+            (_, piece) => pieces.push(piece),
+        }
+    }
+
     /// Appends to the content at the end of `pieces`, or begins it.
     pub fn content(text: &str, pieces: &mut Vec<Self>) {
         match pieces.last_mut() {
