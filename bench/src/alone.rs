@@ -92,7 +92,7 @@ pub(crate) async fn serve(gguf: PathBuf) -> Result<()> {
         anyhow::bail!("a worker on TCP should have a TCP address")
     };
     let shutdown = CancellationToken::new();
-    let running = tokio::spawn(worker.run(shutdown.clone()));
+    let running = tokio::spawn(worker.run(engine, shutdown.clone()));
     Grpc::connect(&address.to_string()).await?.ready().await?;
 
     let mut output = tokio::io::stdout();

@@ -36,9 +36,9 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Requests of one router at a time; the queue is the limit that matters.
 const MAX_STREAMS: u32 = 16_384;
-/// How long readers may take for their last events once the engine has ended.
+/// How long clients may take for their last events once the engine has ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Both ends look after a silent connection this often.
+/// How often a silent connection is pinged.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// A worker that has bound its address.
@@ -48,7 +48,7 @@ pub struct Worker {
     service: Service,
 }
 
-/// Where it is reached.
+/// The bound addresses.
 struct Listeners {
     grpc: Listener,
     metrics: Option<TcpListener>,
@@ -57,10 +57,10 @@ struct Listeners {
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The address cannot be had.
+    /// The address cannot be bound.
     #[error(transparent)]
     Listen(#[from] inferyard_listen::BindError),
-    /// The metrics address cannot be had.
+    /// The metrics address cannot be bound.
     #[error("cannot serve metrics on {address}")]
     Metrics {
         /// The address.
@@ -74,13 +74,13 @@ pub enum BindError {
     Random,
 }
 
-/// Why a worker ended although nobody asked it to.
+/// Why a worker ended without a shutdown.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The model cannot be served.
     #[error("the model cannot be served")]
     Load(#[source] Box<dyn Error + Send + Sync>),
-    /// There is no thread for the engine.
+    /// The operating system starts no thread for the engine.
     #[error("the engine's thread does not start")]
     Thread(#[source] io::Error),
     /// The engine's thread has ended.
@@ -91,7 +91,7 @@ pub enum RunError {
     Serve(#[source] tonic::transport::Error),
 }
 
-/// What serves, whatever the engine does.
+/// The servers of a worker, which run whatever the engine does.
 struct Serving {
     service: Service,
     health: HealthReporter,
@@ -125,13 +125,13 @@ impl Worker {
         self.service.clone()
     }
 
-    /// Where it can be reached.
+    /// The address of the gRPC server.
     #[must_use]
     pub fn address(&self) -> &Address {
         self.listeners.grpc.address()
     }
 
-    /// Where its metrics are.
+    /// The address of the metrics.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         let metrics = self.listeners.metrics.as_ref();
@@ -212,7 +212,7 @@ impl Serving {
             server,
         };
         serving.report(ServingStatus::NotServing).await;
-        // Of the process itself: a worker without its engine is not mended by a restart.
+        // Liveness is about the process: restarting the worker does not bring its engine back.
         let liveness = ServingStatus::Serving;
         serving.health.set_service_status(LIVENESS, liveness).await;
         serving
@@ -233,7 +233,7 @@ impl Serving {
             }
         };
         let (capacity, note) = (loaded.capacity(), loaded.note());
-        // Requests are taken before anybody is told so.
+        // The engine is set before routers are told that the worker is ready.
         self.service.engine.get_or_init(|| Arc::new(loaded));
         self.service.state.set_ready(capacity);
         if !note.is_empty() {
@@ -278,7 +278,7 @@ impl Serving {
             .await;
     }
 
-    /// Lets readers have their last events, and ends all tasks.
+    /// Lets clients read their last events, and ends all tasks.
     async fn end(self) {
         let Service {
             shutdown, tasks, ..

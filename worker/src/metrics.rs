@@ -78,45 +78,59 @@ impl Collector for Numbers {
         };
         gauge(
             "running_sequences",
-            "Sequences in the running batch.",
+            "Sequences that the engine computes now.",
             load.running as u64,
         )?;
         let queued = snapshot.queued + load.preempted;
         gauge(
             "queued_requests",
-            "Requests that wait for their place.",
+            "Requests that wait in the queue, including preempted ones.",
             queued as u64,
         )?;
         gauge("kv_used_tokens", "KV cells in use.", load.kv_used)?;
         gauge(
             "kv_cached_tokens",
-            "KV cells that only kept prefixes use.",
+            "KV cells that only cached prefixes use; they can be evicted.",
             load.kv_cached,
         )?;
         gauge(
             "kv_total_tokens",
-            "KV cells.",
+            "Cells of the KV cache; a cell holds one token.",
             snapshot.capacity.kv_total_tokens,
         )?;
         let mut counter = |name, help, value: u64| {
             let value = ConstCounter::new(value);
             value.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
         };
-        counter("prompt_tokens", "Tokens of prompts.", totals.prompt)?;
+        counter(
+            "prompt_tokens",
+            "Prompt tokens of requests that have ended.",
+            totals.prompt,
+        )?;
         counter(
             "cached_tokens",
-            "Tokens of prompts that the KV cache already held.",
+            "Prompt tokens that were found in the KV cache.",
             totals.cached,
         )?;
-        counter("completion_tokens", "Tokens produced.", totals.completion)?;
+        counter(
+            "completion_tokens",
+            "Tokens produced by requests that have ended.",
+            totals.completion,
+        )?;
         counter(
             "tokenized_bytes",
-            "Bytes of prompts that the embedded engine tokenized, of refused requests too.",
+            "Bytes of prompts that the embedded engine tokenized, including those of refused requests.",
             self.0.tokenized_bytes(),
         )?;
+        self.encode_outcomes(&mut encoder)
+    }
+}
+
+impl Numbers {
+    fn encode_outcomes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let mut requests = encoder.encode_descriptor(
             "requests",
-            "Requests by how they ended.",
+            "Requests that have ended, by outcome.",
             None,
             MetricType::Counter,
         )?;
@@ -131,7 +145,7 @@ impl Collector for Numbers {
 fn label(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Finished => "finished",
-        Outcome::Dropped => "dropped",
+        Outcome::Disconnected => "dropped",
         Outcome::Failed(kind) => kind.label(),
     }
 }

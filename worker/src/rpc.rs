@@ -1,4 +1,4 @@
-//! The gRPC face of a worker: wire types in, wire types out, and nothing wire-like behind it.
+//! The gRPC services of a worker. Wire types are converted here and are not used behind it.
 
 mod read;
 mod write;
@@ -34,11 +34,11 @@ use open::{Entry, Open};
 /// The service `inferyard.worker.v1.Worker`.
 #[derive(Clone)]
 pub(crate) struct Service {
-    /// What it tells about itself.
+    /// The state that `Watch` streams show.
     pub(crate) state: Arc<State>,
     /// Set once the model is loaded.
     pub(crate) engine: Arc<OnceLock<Arc<dyn Engine>>>,
-    /// What can be cancelled.
+    /// The requests that can be cancelled.
     pub(crate) open: Arc<Open>,
     /// Owns the tasks of watchers.
     pub(crate) tasks: TaskTracker,
@@ -48,7 +48,7 @@ pub(crate) struct Service {
 
 /// All gRPC services of a worker, told apart by the path of the call.
 pub(crate) struct Services<H: Health> {
-    /// Ours.
+    /// `inferyard.worker.v1.Worker`.
     pub(crate) worker: WorkerServer<Service>,
     /// `grpc.health.v1`.
     pub(crate) health: HealthServer<H>,
@@ -58,7 +58,7 @@ pub(crate) struct Services<H: Health> {
 pub(crate) struct Answer {
     events: Result<Events, Option<wire::GenerateEvent>>,
     span: Span,
-    // Until the last event.
+    // The entry by which the request can be cancelled; None after the last event.
     entry: Option<Entry>,
 }
 
@@ -110,7 +110,7 @@ impl wire::worker_server::Worker for Service {
         &self,
         _request: Request<wire::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        // One message: a watcher that is behind shall hear the newest state next, not old ones.
+        // A capacity of one: a slow watcher gets the newest state next, not old ones.
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         let watch = watch::run(Arc::clone(&self.state), sender, self.shutdown.clone());
         self.tasks.spawn(watch);
@@ -138,7 +138,7 @@ impl Service {
 
 impl<H: Health> Clone for Services<H> {
     fn clone(&self) -> Self {
-        // Derived, it would ask for a health service that can be cloned; its server can anyway.
+        // A derived impl would require `H: Clone`, which its server does not need.
         Self {
             worker: self.worker.clone(),
             health: self.health.clone(),
@@ -159,7 +159,7 @@ impl<H: Health> tonic::codegen::Service<http::Request<Body>> for Services<H> {
         if request.uri().path().starts_with("/grpc.health.v1.Health/") {
             self.health.call(request)
         } else {
-            // It also answers what neither of them knows.
+            // It also answers unknown paths.
             self.worker.call(request)
         }
     }
@@ -177,7 +177,7 @@ impl Stream for Answer {
             Err(refusal) => return Poll::Ready(refusal.take().map(Ok)),
         };
         let event = ready!(Pin::new(events).poll_next(cx)).unwrap_or_else(|| {
-            // Only an engine that broke ends without a last event.
+            // The events end without a last one only if the engine broke.
             Event::Failed(Failure::new(FailureKind::Internal, "the engine broke"))
         });
         record(&answer.span, &event);
@@ -203,7 +203,7 @@ fn span(request: &Request<wire::GenerateRequest>) -> Span {
     let parent = opentelemetry::global::get_text_map_propagator(|propagator| {
         propagator.extract(&Metadata(request.metadata()))
     });
-    // It fails where spans are not exported; then nobody asks for their parents.
+    // Fails if spans are not exported; then their parents do not matter.
     let _ = span.set_parent(parent);
     span
 }

@@ -10,15 +10,15 @@ mod conversation;
 mod error;
 mod exact;
 mod format;
-mod habits;
+mod capabilities;
 mod jinja;
 mod limited;
 mod spelling;
 
+use capabilities::TemplateCapabilities;
 use cause::Cause;
 pub use error::TemplateError;
 pub use format::{ReasoningFormat, ToolFormat};
-use habits::Habits;
 use limited::Limited;
 use spelling::{Controls, Marked};
 
@@ -38,7 +38,7 @@ const KWARGS: &str = "chat_template_kwargs";
 /// A model's chat template, compiled once.
 pub struct ChatTemplate {
     compiled: Compiled,
-    habits: Habits,
+    capabilities: TemplateCapabilities,
     tool_format: Option<ToolFormat>,
     reasoning_format: Option<ReasoningFormat>,
     controls: Controls,
@@ -117,7 +117,7 @@ impl ChatTemplate {
             environment,
             special,
         };
-        let habits = Habits::find(source, |messages| {
+        let capabilities = TemplateCapabilities::find(source, |messages| {
             compiled
                 .text(
                     &Given {
@@ -131,7 +131,7 @@ impl ChatTemplate {
         });
         Ok(Self {
             compiled,
-            habits,
+            capabilities,
             tool_format,
             reasoning_format,
             controls,
@@ -181,7 +181,7 @@ impl ChatTemplate {
         go_on: &dyn Fn() -> bool,
     ) -> Result<(String, Vec<Range<usize>>), TemplateError> {
         let given = Given {
-            messages: conversation::messages(chat.messages_json, &self.habits)?,
+            messages: conversation::messages(chat.messages_json, &self.capabilities)?,
             tools: conversation::tools(chat.tools_json)?,
             kwargs: conversation::object(chat.template_kwargs_json, KWARGS)?,
         };

@@ -1,4 +1,4 @@
-//! One answer in the making: its sampler, the reading of its tokens, and what of it is still unsaid.
+//! One answer while it is produced: its sampler, its output stages, and the delta that is not sent yet.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::job::Prepared;
 use crate::load::Model;
 use crate::sample::{SampleError, Sampler, Scratch, TokenId, log_probabilities};
 
-/// One answer in the making.
+/// One answer while it is produced.
 pub(crate) struct Choice {
     /// Its index among the request's choices.
     pub(crate) index: u32,
@@ -23,17 +23,17 @@ pub(crate) struct Choice {
     tokens_left: usize,
     // The OpenAI field that asks for the grammar.
     grammar_param: Option<&'static str>,
-    unsaid: Delta,
-    // Of tokens whose text is still held back.
-    unsaid_logprobs: Vec<TokenLogprob>,
+    pending: Delta,
+    // Log probabilities of tokens whose text is still held back.
+    pending_logprobs: Vec<TokenLogprob>,
     pieces: Vec<Piece>,
 }
 
-/// What became of the answer with one more token.
+/// The result of one more token.
 pub(crate) struct Step {
     /// The token.
     pub(crate) token: TokenId,
-    /// What the reader gets now.
+    /// What is sent to the client now.
     pub(crate) delta: Option<Delta>,
     /// Why it is complete, if it is.
     pub(crate) finished: Option<FinishReason>,
@@ -61,11 +61,11 @@ impl Choice {
             top_logprobs: prepared.top_logprobs,
             tokens_left: prepared.max_tokens,
             grammar_param: prepared.grammar.as_ref().map(|grammar| grammar.param),
-            unsaid: Delta {
+            pending: Delta {
                 choice: index,
                 ..Delta::default()
             },
-            unsaid_logprobs: Vec::new(),
+            pending_logprobs: Vec::new(),
             pieces: Vec::new(),
         }
     }
@@ -80,13 +80,13 @@ impl Choice {
     ) -> Result<Step, SampleError> {
         let token = self.sampler.next(logits, scratch)?;
         self.tokens_left -= 1;
-        self.unsaid.token_ids.push(token);
+        self.pending.token_ids.push(token);
         usage.completion_tokens += 1;
         usage.reasoning_tokens += u32::from(self.output.in_reasoning());
         let finished = self.read(model, token, logits);
         let delta = match finished {
-            Some(_) => Some(self.rest()),
-            None => (!self.unsaid.is_silent()).then(|| self.say()),
+            Some(_) => Some(self.flush_all()),
+            None => (!self.pending.is_silent()).then(|| self.flush()),
         };
         Ok(Step {
             token,
@@ -95,7 +95,7 @@ impl Choice {
         })
     }
 
-    /// What its request hears when no token could be chosen.
+    /// The failure of the request when no token could be chosen.
     pub(crate) fn failure(&self, error: &SampleError) -> Failure {
         match (error, self.grammar_param) {
             (SampleError::Grammar, Some(param)) => {
@@ -108,10 +108,10 @@ impl Choice {
         }
     }
 
-    /// Ends the answer where it is, for a reason that lies outside of it.
+    /// Ends the answer before the model does.
     pub(crate) fn cut(&mut self) -> Delta {
         self.finish();
-        self.rest()
+        self.flush_all()
     }
 
     fn read(&mut self, model: &Model, token: TokenId, logits: &[f32]) -> Option<FinishReason> {
@@ -119,7 +119,7 @@ impl Choice {
             return Some(self.finish_as(FinishReason::Stop));
         }
         if let Some(top) = self.top_logprobs {
-            self.unsaid_logprobs
+            self.pending_logprobs
                 .push(logprob(model, token, logits, top));
         }
         let progress = if model.is_control(token) && !self.controls.contains(&token) {
@@ -129,8 +129,8 @@ impl Choice {
         };
         self.collect();
         if progress == Progress::Stopped {
-            // Tokens of which nothing was said belong to the stop text.
-            self.unsaid_logprobs.clear();
+            // Tokens whose text was not sent belong to the stop text.
+            self.pending_logprobs.clear();
             return Some(self.finish_as(FinishReason::Stop));
         }
         if self.sampler.is_complete() {
@@ -157,26 +157,26 @@ impl Choice {
     }
 
     fn collect(&mut self) {
-        let was_silent = self.unsaid.is_silent();
+        let was_silent = self.pending.is_silent();
         for piece in self.pieces.drain(..) {
-            self.unsaid.add(piece);
+            self.pending.add(piece);
         }
-        if was_silent && !self.unsaid.is_silent() {
-            self.unsaid.logprobs.append(&mut self.unsaid_logprobs);
+        if was_silent && !self.pending.is_silent() {
+            self.pending.logprobs.append(&mut self.pending_logprobs);
         }
     }
 
-    fn say(&mut self) -> Delta {
+    fn flush(&mut self) -> Delta {
         let next = Delta {
             choice: self.index,
             ..Delta::default()
         };
-        std::mem::replace(&mut self.unsaid, next)
+        std::mem::replace(&mut self.pending, next)
     }
 
-    fn rest(&mut self) -> Delta {
-        self.unsaid.logprobs.append(&mut self.unsaid_logprobs);
-        self.say()
+    fn flush_all(&mut self) -> Delta {
+        self.pending.logprobs.append(&mut self.pending_logprobs);
+        self.flush()
     }
 }
 

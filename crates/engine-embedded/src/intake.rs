@@ -1,12 +1,12 @@
-//! A request takes a place in the queue; a large one is prepared on another thread meanwhile.
+//! A request reserves a position in the queue; a large request is then prepared on another thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use inferyard_chat::grammar::{Sandbox, SandboxError};
 use inferyard_engine::event::{Event, Failure, FailureKind, Usage};
-use inferyard_engine::queue::{Orders, Place, Queue, Refused, Reservation};
-use inferyard_engine::reply::{Events, Reader, Reply};
+use inferyard_engine::queue::{Queue, QueueKey, Refused, Reservation, RunState};
+use inferyard_engine::reply::{Events, ReaderEvents, Reply};
 use inferyard_engine::request::Request;
 use inferyard_engine::requests::{cancelled, deadline_passed, draining};
 use inferyard_engine::state::{Outcome, State};
@@ -18,7 +18,7 @@ use crate::job::{Job, Prepared};
 use crate::load::Model;
 use crate::prepare::{Attempt, schemas};
 
-/// Where requests come in.
+/// Takes requests and prepares them for the queue.
 #[derive(Clone)]
 pub(crate) struct Intake {
     queue: Arc<Queue<Job>>,
@@ -36,18 +36,18 @@ struct Entrant {
     reply: Reply,
     deadline: Option<Instant>,
     reservation: Reservation<Job>,
-    seat: Arc<Seat>,
+    handle: Arc<QueueHandle>,
     queue: Arc<Queue<Job>>,
     state: Arc<State>,
 }
 
-/// The reader of one request's events, as the engine knows it.
-struct Seat {
+/// How the client of one request reaches the engine.
+struct QueueHandle {
     queue: Arc<Queue<Job>>,
     // Set once the request has joined the queue.
-    place: OnceLock<Place>,
+    key: OnceLock<QueueKey>,
     left: AtomicBool,
-    // Notified when the reader is gone, or the request was cancelled.
+    // Notified when the client is gone, or the request was cancelled.
     changed: Notify,
 }
 
@@ -67,7 +67,7 @@ impl Intake {
         }
     }
 
-    /// Takes a request, unless the queue has no place for it. A small one is prepared at once.
+    /// Takes a request, unless the queue is full. A small one is prepared at once.
     ///
     /// # Errors
     ///
@@ -81,13 +81,13 @@ impl Intake {
         }
         let reservation = self.queue.reserve(request.estimated_prompt_tokens());
         let reservation = reservation.map_err(Refused::failure)?;
-        let seat = Arc::new(Seat::new(Arc::clone(&self.queue)));
-        let (reply, events) = Reply::channel(Arc::<Seat>::clone(&seat));
+        let handle = Arc::new(QueueHandle::new(Arc::clone(&self.queue)));
+        let (reply, events) = Reply::channel(Arc::<QueueHandle>::clone(&handle));
         let entrant = Entrant {
             reply,
             deadline: request.deadline,
             reservation,
-            seat,
+            handle,
             queue: Arc::clone(&self.queue),
             state: Arc::clone(&self.state),
         };
@@ -127,9 +127,9 @@ impl Entrant {
         {
             return Err(deadline_passed());
         }
-        match self.queue.orders() {
-            Orders::Serve => Ok(()),
-            Orders::Drain | Orders::Stop => Err(draining()),
+        match self.queue.run_state() {
+            RunState::Serve => Ok(()),
+            RunState::Drain | RunState::Stop => Err(draining()),
         }
     }
 
@@ -170,9 +170,9 @@ impl Entrant {
                 return failure;
             }
             match self.deadline {
-                None => self.seat.changed.notified().await,
+                None => self.handle.changed.notified().await,
                 Some(deadline) => tokio::select! {
-                    () = self.seat.changed.notified() => {}
+                    () = self.handle.changed.notified() => {}
                     () = sleep_until(deadline) => {}
                 },
             }
@@ -196,15 +196,15 @@ impl Entrant {
         let Self {
             reply,
             reservation,
-            seat,
+            handle,
             queue,
             state,
             ..
         } = self;
         let mut reply = Some(reply);
-        let joined = reservation.join(prepared.priority, |place| {
-            // Set under the lock of the queue, so that a reader that leaves finds its place.
-            let _ = seat.place.set(place);
+        let joined = reservation.join(prepared.priority, |key| {
+            // Set under the lock of the queue, so that a client that disconnects later finds the key.
+            let _ = handle.key.set(key);
             Job {
                 prepared,
                 reply: reply.take().expect("a job should be made once"),
@@ -212,10 +212,10 @@ impl Entrant {
         });
         match (joined, reply) {
             (Err(refused), Some(reply)) => end(reply, &state, refused.failure()),
-            _ if seat.left.load(Ordering::SeqCst) => {
-                // A reader that left before `place` was set could not remove the job; it is removed here.
-                if let Some(place) = seat.place.get() {
-                    queue.leave(*place);
+            _ if handle.left.load(Ordering::SeqCst) => {
+                // A client that disconnected before the key was set could not remove the job; it is removed here.
+                if let Some(key) = handle.key.get() {
+                    queue.leave(*key);
                 }
             }
             _ => {}
@@ -235,10 +235,10 @@ fn not_admitted(error: SandboxError) -> Failure {
     }
 }
 
-/// Ends a request that never had a place in the queue.
+/// Ends a request that was never queued.
 fn end(reply: Reply, state: &State, failure: Failure) {
     let outcome = if reply.is_abandoned() {
-        Outcome::Dropped
+        Outcome::Disconnected
     } else {
         Outcome::Failed(failure.kind)
     };
@@ -246,29 +246,29 @@ fn end(reply: Reply, state: &State, failure: Failure) {
     reply.end(Event::Failed(failure));
 }
 
-// === impl Seat ===
+// === impl QueueHandle ===
 
-impl Seat {
+impl QueueHandle {
     fn new(queue: Arc<Queue<Job>>) -> Self {
         Self {
             queue,
-            place: OnceLock::new(),
+            key: OnceLock::new(),
             left: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
 }
 
-impl Reader for Seat {
-    fn caught_up(&self) {
+impl ReaderEvents for QueueHandle {
+    fn drained(&self) {
         self.queue.wake();
         self.changed.notify_one();
     }
 
-    fn left(&self) {
+    fn disconnected(&self) {
         self.left.store(true, Ordering::SeqCst);
-        if let Some(place) = self.place.get() {
-            self.queue.leave(*place);
+        if let Some(key) = self.key.get() {
+            self.queue.leave(*key);
         }
         self.changed.notify_one();
     }

@@ -1,16 +1,20 @@
-//! The ledger of the KV cache: which sequence holds which tokens in which cells.
+//! The allocator of the KV cache: which sequence holds which tokens in which cells.
 //!
-//! It decides, the cache obeys: every call leaves `Action`s that must be carried out on the real
-//! cache, in order, before the next batch is computed. Cells are counted exactly: the ledger gives
-//! each computed token a cell number, and sequences that share a prefix share its cells.
+//! It only decides. Every call adds `Action`s, which must be applied to the real cache, in order, before the next batch
+//! is computed. Cells are counted exactly: the allocator gives each computed token a cell number, and sequences that
+//! share a prefix share its cells.
+//!
+//! A sequence is running or cached. A cached one is retained for prompts that begin with it, until its cells are needed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use inferyard_engine::state::PrefixChange;
 
+mod prefix_match;
 mod sequence;
 
+pub(crate) use prefix_match::PrefixMatch;
 use sequence::{Sequence, common_length};
 
 /// A token of the model's vocabulary.
@@ -22,7 +26,7 @@ pub(crate) type SequenceId = usize;
 /// A block of the router's prefix chain, and how many tokens of the prompt it covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
-    /// The router's hash of it.
+    /// The router's hash of the block.
     pub(crate) hash: u64,
     /// The cache holds it once it holds this many tokens of the prompt.
     pub(crate) end: usize,
@@ -33,34 +37,23 @@ pub(crate) struct Block {
 pub(crate) enum Action {
     /// The first `length` cells of one sequence also belong to the other.
     Share {
-        /// From this one.
+        /// The sequence that holds them.
         from: SequenceId,
-        /// To this one.
+        /// The sequence that shares them.
         to: SequenceId,
-        /// So many.
+        /// The number of cells.
         length: usize,
     },
-    /// The sequence holds nothing any longer.
+    /// The sequence no longer holds any cell.
     Clear(SequenceId),
 }
 
-/// The longest beginning of a prompt that the cache holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Held {
-    /// In this sequence; None: nothing is held.
-    from: Option<SequenceId>,
-    /// So many tokens.
-    pub(crate) length: usize,
-    /// How many of them could have been evicted until now.
-    evictable: usize,
-}
-
-/// Who holds what.
-pub(crate) struct Ledger {
+/// Assigns the cells of the KV cache to sequences.
+pub(crate) struct KvAllocator {
     cells: Vec<Cell>,
     free: Vec<u32>,
-    // The most cells that only kept sequences may hold, but for the newest of them.
-    most_kept: usize,
+    // The most cells that only cached sequences may hold, apart from the newest of them.
+    max_cached: usize,
     // Cells that at least one running sequence holds.
     running_cells: usize,
     sequences: Vec<Option<Sequence>>,
@@ -79,17 +72,16 @@ struct Cell {
     running: u16,
 }
 
-// === impl Ledger ===
+// === impl KvAllocator ===
 
-impl Ledger {
-    /// An empty cache; `most_kept` cells of it may be taken by kept sequences, and the newest of
-    /// them may always stay.
-    pub(crate) fn new(cells: usize, most_kept: usize, sequences: usize) -> Self {
+impl KvAllocator {
+    /// An empty cache. Cached sequences may hold `max_cached` cells; the newest of them may always stay.
+    pub(crate) fn new(cells: usize, max_cached: usize, sequences: usize) -> Self {
         let numbers = u32::try_from(cells).expect("the cells of a cache should fit into 32 bits");
         Self {
             cells: vec![Cell::default(); cells],
             free: (0..numbers).rev().collect(),
-            most_kept,
+            max_cached,
             running_cells: 0,
             sequences: (0..sequences).map(|_| None).collect(),
             window: None,
@@ -112,7 +104,7 @@ impl Ledger {
         self.cells.len() - self.free.len()
     }
 
-    /// Cells that only kept sequences hold.
+    /// Cells that only cached sequences hold.
     pub(crate) fn cached(&self) -> usize {
         self.used() - self.running_cells
     }
@@ -122,19 +114,19 @@ impl Ledger {
         self.cells.len() - self.running_cells
     }
 
-    /// Takes what must be done to the real cache.
+    /// Takes the actions that must be applied to the real cache.
     pub(crate) fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
 
-    /// Takes what has changed in the set of prefix blocks.
+    /// Takes the changes of the set of prefix blocks.
     pub(crate) fn take_changes(&mut self) -> Vec<PrefixChange> {
         std::mem::take(&mut self.changes)
     }
 
-    /// Asks the real cache for the first token of each sequence that every layer holds. To be called after
-    /// each batch: a cache gives cells that a sliding window has left to the tokens of the batch.
-    pub(crate) fn learn_first_held(&mut self, first: impl Fn(SequenceId) -> usize) {
+    /// Reads from the real cache which token of each sequence is the first that every layer holds. Must be called after
+    /// each batch: with a sliding window, the cache reuses cells that are outside of the window.
+    pub(crate) fn update_first_held(&mut self, first: impl Fn(SequenceId) -> usize) {
         for (id, sequence) in self.sequences.iter_mut().enumerate() {
             if let Some(sequence) = sequence {
                 sequence.first_held = first(id);
@@ -142,11 +134,11 @@ impl Ledger {
         }
     }
 
-    /// Looks for the longest beginning of these tokens, but never for all of them: the last one must
-    /// be computed to know what follows it.
-    pub(crate) fn find(&self, salt: &str, tokens: &[Token]) -> Held {
+    /// Finds the longest cached prefix of these tokens. It never covers all of them: the last one must be computed, to
+    /// know what follows it.
+    pub(crate) fn find(&self, salt: &str, tokens: &[Token]) -> PrefixMatch {
         let wanted = &tokens[..tokens.len().saturating_sub(1)];
-        let mut best = Held::default();
+        let mut best = PrefixMatch::default();
         for (id, sequence) in self.sequences.iter().enumerate() {
             let Some(sequence) = sequence else { continue };
             let length = common_length(&sequence.tokens, wanted);
@@ -154,7 +146,7 @@ impl Ledger {
                 && *sequence.salt == *salt
                 && sequence.can_be_continued_at(length, self.window)
             {
-                best = Held {
+                best = PrefixMatch {
                     from: Some(id),
                     length,
                     evictable: 0,
@@ -171,13 +163,18 @@ impl Ledger {
         best
     }
 
-    /// How many cells of `available` a sequence of this many tokens takes, if it starts with `held`.
-    pub(crate) fn needed(tokens: usize, held: Held) -> usize {
+    /// How many cells of `available` a sequence of this many tokens takes, if it starts with the match `held`.
+    pub(crate) fn needed(tokens: usize, held: PrefixMatch) -> usize {
         tokens - held.length + held.evictable
     }
 
-    /// Opens a running sequence that starts with what `find` has just found.
-    pub(crate) fn open(&mut self, salt: Arc<str>, blocks: Arc<[Block]>, held: Held) -> SequenceId {
+    /// Adds a running sequence that starts with a match that `find` has just returned.
+    pub(crate) fn open(
+        &mut self,
+        salt: Arc<str>,
+        blocks: Arc<[Block]>,
+        held: PrefixMatch,
+    ) -> SequenceId {
         let id = self.free_sequence(held.from);
         let mut sequence = Sequence::new(salt, blocks);
         if let Some((from, source)) = held
@@ -191,9 +188,9 @@ impl Ledger {
                 .cells
                 .extend_from_slice(&source.cells[..held.length]);
             sequence.first_held = source.first_held;
-            if source.kept_since.is_some() {
+            if source.cached_since.is_some() {
                 self.clock += 1;
-                source.kept_since = Some(self.clock);
+                source.cached_since = Some(self.clock);
             }
             self.actions.push(Action::Share {
                 from,
@@ -212,11 +209,11 @@ impl Ledger {
         id
     }
 
-    /// Opens a running sequence that holds the same as another running one.
+    /// Adds a running sequence that holds the same cells as another running one.
     pub(crate) fn fork(&mut self, of: SequenceId) -> SequenceId {
         let source = self.running(of);
         let (salt, blocks) = (Arc::clone(&source.salt), Arc::clone(&source.blocks));
-        let held = Held {
+        let held = PrefixMatch {
             from: Some(of),
             length: source.tokens.len(),
             evictable: 0,
@@ -224,10 +221,11 @@ impl Ledger {
         self.open(salt, blocks, held)
     }
 
-    /// Makes room for this many new tokens; false: running sequences hold too much.
+    /// Frees cells for this many new tokens by evicting cached sequences, oldest first. Returns false if running
+    /// sequences hold too many cells.
     pub(crate) fn reserve(&mut self, tokens: usize) -> bool {
         while self.free.len() < tokens {
-            let Some(oldest) = self.oldest_kept(None) else {
+            let Some(oldest) = self.oldest_cached(None) else {
                 return false;
             };
             self.close(oldest);
@@ -235,7 +233,7 @@ impl Ledger {
         true
     }
 
-    /// Gives the next tokens of a running sequence their cells, after `reserve`.
+    /// Assigns cells to the next tokens of a running sequence, after `reserve`.
     pub(crate) fn extend(&mut self, id: SequenceId, tokens: &[Token]) {
         for token in tokens {
             let cell = self
@@ -251,33 +249,33 @@ impl Ledger {
         self.hold_blocks(id);
     }
 
-    /// The sequence no longer runs; its tokens stay, for prompts that begin with them.
-    pub(crate) fn keep(&mut self, id: SequenceId) {
+    /// The sequence no longer runs; its tokens stay cached for prompts that begin with them.
+    pub(crate) fn retain(&mut self, id: SequenceId) {
         self.clock += 1;
         let clock = self.clock;
         let sequence = self.sequences[id]
             .as_mut()
-            .expect("a running sequence should be in the ledger");
-        sequence.kept_since = Some(clock);
+            .expect("a running sequence should be in the allocator");
+        sequence.cached_since = Some(clock);
         for cell in &sequence.cells {
             let cell = &mut self.cells[*cell as usize];
             cell.running -= 1;
             self.running_cells -= usize::from(cell.running == 0);
         }
-        self.forget_repeated(id);
-        while self.cached() > self.most_kept
-            && let Some(oldest) = self.oldest_kept(Some(id))
+        self.drop_repeated(id);
+        while self.cached() > self.max_cached
+            && let Some(oldest) = self.oldest_cached(Some(id))
         {
             self.close(oldest);
         }
     }
 
-    /// The sequence holds nothing any longer.
+    /// Frees the cells of a sequence, apart from those that other sequences share.
     pub(crate) fn close(&mut self, id: SequenceId) {
         let Some(sequence) = self.sequences[id].take() else {
             return;
         };
-        let running = sequence.kept_since.is_none();
+        let running = sequence.cached_since.is_none();
         for number in sequence.cells {
             let cell = &mut self.cells[number as usize];
             cell.all -= 1;
@@ -303,14 +301,14 @@ impl Ledger {
         self.actions.push(Action::Clear(id));
     }
 
-    /// Only running sequences hold anything any longer.
-    pub(crate) fn forget_kept(&mut self) {
-        while let Some(oldest) = self.oldest_kept(None) {
+    /// Evicts all cached sequences.
+    pub(crate) fn evict_cached(&mut self) {
+        while let Some(oldest) = self.oldest_cached(None) {
             self.close(oldest);
         }
     }
 
-    /// Nothing is held any longer, as after a failure of the real cache.
+    /// Frees all cells, after a failure of the real cache.
     pub(crate) fn clear(&mut self) {
         for id in 0..self.sequences.len() {
             self.close(id);
@@ -318,13 +316,13 @@ impl Ledger {
         self.actions.clear();
     }
 
-    /// Of two kept sequences of which one begins with the other, only the longer one is of use.
-    fn forget_repeated(&mut self, id: SequenceId) {
+    /// Of two cached sequences of which one is a prefix of the other, only the longer one is useful.
+    fn drop_repeated(&mut self, id: SequenceId) {
         let new = self.running(id);
         let mut repeated = Vec::new();
         for (other, sequence) in self.sequences.iter().enumerate() {
             let Some(sequence) = sequence else { continue };
-            if other == id || sequence.kept_since.is_none() || sequence.salt != new.salt {
+            if other == id || sequence.cached_since.is_none() || sequence.salt != new.salt {
                 continue;
             }
             let common = common_length(&sequence.tokens, &new.tokens);
@@ -345,19 +343,19 @@ impl Ledger {
             return id;
         }
         let oldest = self
-            .oldest_kept(not)
+            .oldest_cached(not)
             .expect("there should be two sequences more than ever run at the same time");
         self.close(oldest);
         oldest
     }
 
-    fn oldest_kept(&self, not: Option<SequenceId>) -> Option<SequenceId> {
+    fn oldest_cached(&self, not: Option<SequenceId>) -> Option<SequenceId> {
         let kept = self
             .sequences
             .iter()
             .enumerate()
             .filter_map(|(id, sequence)| {
-                let since = sequence.as_ref()?.kept_since?;
+                let since = sequence.as_ref()?.cached_since?;
                 (Some(id) != not).then_some((since, id))
             });
         kept.min().map(|(_, id)| id)
@@ -382,13 +380,13 @@ impl Ledger {
     fn running(&self, id: SequenceId) -> &Sequence {
         self.sequences[id]
             .as_ref()
-            .expect("a running sequence should be in the ledger")
+            .expect("a running sequence should be in the allocator")
     }
 
     fn running_mut(&mut self, id: SequenceId) -> &mut Sequence {
         self.sequences[id]
             .as_mut()
-            .expect("a running sequence should be in the ledger")
+            .expect("a running sequence should be in the allocator")
     }
 }
 

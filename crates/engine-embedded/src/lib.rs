@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use inferyard_chat::grammar::Sandbox;
 use inferyard_engine::event::Failure;
-use inferyard_engine::queue::{Orders, Queue};
+use inferyard_engine::queue::{Queue, RunState};
 use inferyard_engine::reply::Events;
 use inferyard_engine::request::Request;
 use inferyard_engine::state::{Capacity, State};
@@ -115,11 +115,11 @@ impl EngineHandle for Thread {
     }
 
     fn drain(&self) {
-        self.queue.order(Orders::Drain);
+        self.queue.set_run_state(RunState::Drain);
     }
 
     fn stop(&self) {
-        self.queue.order(Orders::Stop);
+        self.queue.set_run_state(RunState::Stop);
     }
 
     /// Waits until the thread has ended, and nothing is prepared for it any longer.
@@ -159,7 +159,7 @@ impl Engine for Embedded {
 
 impl Drop for Last {
     fn drop(&mut self) {
-        self.queue.order(Orders::Stop);
+        self.queue.set_run_state(RunState::Stop);
         // With the jobs go their channels, and their readers see it.
         drop(self.queue.take_overdue(Instant::now()));
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use inferyard_chat::grammar::{Checked, Grammars};
 use inferyard_chat::prompt::{self, ChatTemplate, Conversation, SpecialTokens};
-use inferyard_engine::queue::{Orders, Queue};
+use inferyard_engine::queue::{Queue, RunState};
 use inferyard_engine::state::{Capacity, State};
 use llama_cpp_2::LogOptions;
 use llama_cpp_2::context::LlamaContext;
@@ -123,18 +123,18 @@ impl Model {
         }
         let gguf = config.gguf.as_path();
         check_file(gguf)?;
-        let (progress, orders) = (Arc::clone(state), Arc::clone(queue));
+        let (progress, jobs) = (Arc::clone(state), Arc::clone(queue));
         let params = LlamaModelParams::default().with_progress_callback(move |done| {
             progress.set_load_progress(done);
-            orders.orders() == Orders::Serve
+            jobs.run_state() == RunState::Serve
         });
         let llama = LlamaModel::load_from_file(backend()?, gguf, &params).map_err(|error| {
-            match queue.orders() {
-                Orders::Serve => LoadError::Model {
+            match queue.run_state() {
+                RunState::Serve => LoadError::Model {
                     path: gguf.to_owned(),
                     reason: error.to_string(),
                 },
-                Orders::Drain | Orders::Stop => LoadError::Abandoned,
+                RunState::Drain | RunState::Stop => LoadError::Abandoned,
             }
         })?;
         let architecture = llama

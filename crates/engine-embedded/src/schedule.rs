@@ -1,21 +1,21 @@
-//! Which sequences get how many tokens of the next step: pure arithmetic.
+//! How many tokens of the next step each sequence gets: pure arithmetic.
 
 /// The next step: tokens to compute, for each sequence.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// In the order of the sequences; 0: it does not take part.
+pub(crate) struct BatchPlan {
+    /// In the order of the sequences; 0: the sequence takes no part in the step.
     pub(crate) tokens: Vec<usize>,
-    /// The cache had no cell for a running answer, or for nothing at all: somebody must give way.
+    /// The cache has no cell for a running answer, or for any prompt: an answer must be preempted.
     pub(crate) starved: bool,
 }
 
 /// Plans one step.
 ///
 /// `remaining` has the tokens that each sequence still has to compute before its next token can be
-/// chosen, oldest first; 0: it is parked. Answers that wait for one token come first, so that a long
+/// chosen, oldest first; 0: it is paused. Answers that wait for one token come first, so that a long
 /// prompt stalls nobody. What is left of the batch goes to prompts in equal parts: a short prompt
 /// does not wait behind a huge one, and what it does not need goes to the others.
-pub(crate) fn plan(remaining: &[usize], batch: usize, cells: usize) -> Plan {
+pub(crate) fn plan(remaining: &[usize], batch: usize, cells: usize) -> BatchPlan {
     let mut tokens = vec![0; remaining.len()];
     let mut left = batch.min(cells);
     let mut starved = false;
@@ -42,18 +42,18 @@ pub(crate) fn plan(remaining: &[usize], batch: usize, cells: usize) -> Plan {
     }
     let active = remaining.iter().any(|remaining| *remaining > 0);
     starved |= active && tokens.iter().all(|tokens| *tokens == 0);
-    Plan { tokens, starved }
+    BatchPlan { tokens, starved }
 }
 
 /// How the tokens of a step are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rows {
+pub(crate) enum BatchMode {
     /// All in one pass, so that the weights are read once: right for a GPU.
     Mixed,
-    /// Sequences by themselves. On a CPU, llama.cpp skips the cells of others where a pass has fewer
+    /// Each sequence in a pass of its own. On a CPU, llama.cpp skips the cells of others where a pass has fewer
     /// than 64 rows, or where neighbouring rows look at the same cells; a mix of many sequences
     /// attends to the cells of all of them.
-    Apart,
+    Separate,
 }
 
 /// The most single rows of a pass in which each of them skips the cells of others by itself.
@@ -61,14 +61,14 @@ const MOST_SINGLE_ROWS: usize = 63;
 
 /// Cuts a step into passes over the sequences that take part in it: first the answers that get their
 /// next token, then the prompts.
-pub(crate) fn passes(tokens: &[usize], rows: Rows) -> Vec<Vec<usize>> {
+pub(crate) fn passes(tokens: &[usize], batch_mode: BatchMode) -> Vec<Vec<usize>> {
     let of = |wanted: fn(usize) -> bool| {
         let indices = 0..tokens.len();
         indices.filter(|i| wanted(tokens[*i])).collect::<Vec<_>>()
     };
-    match rows {
-        Rows::Mixed => vec![of(|count| count > 0)],
-        Rows::Apart => {
+    match batch_mode {
+        BatchMode::Mixed => vec![of(|count| count > 0)],
+        BatchMode::Separate => {
             let answers = of(|count| count == 1);
             let chunks = answers.len().div_ceil(MOST_SINGLE_ROWS).max(1);
             let even = answers.len().div_ceil(chunks).max(1);
@@ -88,7 +88,7 @@ mod tests {
     fn check(remaining: &[usize], batch: usize, cells: usize, expect: &[usize], starved: bool) {
         assert_eq!(
             plan(remaining, batch, cells),
-            Plan {
+            BatchPlan {
                 tokens: expect.to_vec(),
                 starved
             }
@@ -98,9 +98,12 @@ mod tests {
     #[test]
     fn passes_keep_sequences_apart_on_a_cpu_and_together_on_a_gpu() {
         let tokens = [1, 30, 0, 1, 200];
-        assert_eq!(passes(&tokens, Rows::Mixed), [vec![0, 1, 3, 4]]);
-        assert_eq!(passes(&tokens, Rows::Apart), [vec![0, 3], vec![1], vec![4]]);
-        let many = passes(&[1; 100], Rows::Apart);
+        assert_eq!(passes(&tokens, BatchMode::Mixed), [vec![0, 1, 3, 4]]);
+        assert_eq!(
+            passes(&tokens, BatchMode::Separate),
+            [vec![0, 3], vec![1], vec![4]]
+        );
+        let many = passes(&[1; 100], BatchMode::Separate);
         let lengths: Vec<usize> = many.iter().map(Vec::len).collect();
         assert_eq!(lengths, [50, 50]);
     }
@@ -118,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parked_get_nothing() {
+    fn paused_sequences_get_nothing() {
         check(&[0, 5, 0], 10, 1_000, &[0, 5, 0], false);
         check(&[0, 0], 10, 0, &[0, 0], false);
     }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use inferyard_engine::event::{Event, Failure, FailureKind};
-use inferyard_engine::queue::{Orders, Queue};
+use inferyard_engine::queue::{Queue, RunState};
 use inferyard_engine::rates::Rates;
 use inferyard_engine::requests::{Requests, draining};
 use inferyard_engine::state::{Load, State};
@@ -18,10 +18,10 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::job::Job;
-use crate::kv::{Action, Ledger};
+use crate::kv::{Action, KvAllocator};
 use crate::load::{LoadError, Model};
 use crate::sample::Scratch;
-use crate::schedule::{self, Plan};
+use crate::schedule::{self, BatchPlan};
 
 use slots::{Preempted, Prefix, Sequence};
 
@@ -45,7 +45,7 @@ pub(crate) fn serve(
         model: &model,
         context,
         batch: LlamaBatch::new(limits.batch_tokens, 1),
-        ledger: Ledger::new(limits.kv_tokens, limits.kept_tokens, limits.sequences)
+        allocator: KvAllocator::new(limits.kv_tokens, limits.max_cached_tokens, limits.sequences)
             .with_window(limits.window),
         requests: Requests::new(config.limits.slow_reader_timeout, Arc::clone(state)),
         sequences: Vec::new(),
@@ -65,11 +65,11 @@ struct Engine<'m> {
     model: &'m Model,
     context: LlamaContext<'m>,
     batch: LlamaBatch<'static>,
-    ledger: Ledger,
+    allocator: KvAllocator,
     requests: Requests<Prefix>,
     // In the running batch.
     sequences: Vec<Sequence>,
-    // Had to give way; they run again before anything new does, oldest first.
+    // They are scheduled before anything new is admitted, oldest first.
     preempted: VecDeque<Preempted>,
     rates: Rates,
     // Tokens computed.
@@ -85,13 +85,13 @@ impl Engine<'_> {
     fn run(mut self) {
         loop {
             self.sweep();
-            match self.queue.orders() {
-                Orders::Serve => self.admit(),
-                Orders::Drain if self.requests.is_empty() => break,
-                Orders::Drain => {}
-                Orders::Stop => break self.stop(),
+            match self.queue.run_state() {
+                RunState::Serve => self.admit(),
+                RunState::Drain if self.requests.is_empty() => break,
+                RunState::Drain => {}
+                RunState::Stop => break self.stop(),
             }
-            self.resume();
+            self.reschedule();
             let worked = self.step();
             self.publish();
             if !worked {
@@ -109,14 +109,14 @@ impl Engine<'_> {
             return false;
         }
         let started = Instant::now();
-        let reserved = self.ledger.reserve(tokens);
+        let reserved = self.allocator.reserve(tokens);
         debug_assert!(
             reserved,
             "a plan should fit into the cells that are available"
         );
         let mut answers = 0;
         let mut done = Vec::new();
-        for pass in schedule::passes(&plan.tokens, self.model.limits.rows) {
+        for pass in schedule::passes(&plan.tokens, self.model.limits.batch_mode) {
             match self.compute(&pass, &plan.tokens) {
                 Ok(rows) => {
                     answers += rows.len();
@@ -136,28 +136,28 @@ impl Engine<'_> {
         true
     }
 
-    /// Plans the step; where the cache is full, the youngest answer gives way.
-    fn plan(&mut self) -> Plan {
+    /// Plans the step. If the cache is full, answers are preempted, the youngest first.
+    fn plan(&mut self) -> BatchPlan {
         loop {
             let remaining: Vec<usize> = self
                 .sequences
                 .iter()
                 .map(|sequence| {
-                    let is_parked = self.requests.is_parked(sequence.answer.request);
-                    if is_parked { 0 } else { sequence.remaining() }
+                    let is_paused = self.requests.is_paused(sequence.answer.request);
+                    if is_paused { 0 } else { sequence.remaining() }
                 })
                 .collect();
             let batch = self.model.limits.batch_tokens;
-            let plan = schedule::plan(&remaining, batch, self.ledger.available());
+            let plan = schedule::plan(&remaining, batch, self.allocator.available());
             if !plan.starved {
                 return plan;
             }
-            self.give_way();
+            self.preempt();
         }
     }
 
-    /// Puts the planned tokens of some sequences into the batch and computes it; says which row of
-    /// the result belongs to which sequence.
+    /// Puts the planned tokens of some sequences into the batch and computes it. Returns which row of the result belongs
+    /// to which sequence.
     fn compute(&mut self, pass: &[usize], tokens: &[usize]) -> Result<Vec<(usize, i32)>, String> {
         self.batch.clear();
         let mut rows = Vec::new();
@@ -165,7 +165,7 @@ impl Engine<'_> {
             let sequence = &mut self.sequences[index];
             let end = sequence.computed + tokens[index];
             let chunk = &sequence.answer.tokens[sequence.computed..end];
-            self.ledger.extend(sequence.slot, chunk);
+            self.allocator.extend(sequence.slot, chunk);
             let is_last = end == sequence.answer.tokens.len();
             for (position, token) in (sequence.computed..end).zip(chunk) {
                 let logits = is_last && position + 1 == end;
@@ -183,12 +183,12 @@ impl Engine<'_> {
             }
             sequence.computed = end;
         }
-        self.obey_ledger()?;
+        self.apply_actions()?;
         self.context
             .decode(&mut self.batch)
             .map_err(|error| error.to_string())?;
         let context = &self.context;
-        self.ledger.learn_first_held(|slot| {
+        self.allocator.update_first_held(|slot| {
             // -1: it holds nothing yet.
             usize::try_from(context.kv_cache_seq_pos_min(number(slot))).unwrap_or(0)
         });
@@ -196,14 +196,14 @@ impl Engine<'_> {
     }
 
     /// Chooses the next token of every answer whose tokens are all computed, and notes which of them
-    /// are complete. New answers come behind the others, whose places stay as they are.
+    /// are complete. New answers are added behind the others, whose indices stay as they are.
     fn sample(&mut self, rows: &[(usize, i32)], done: &mut Vec<usize>) {
         let mut forked = Vec::new();
         for (index, row) in rows {
             let logits = self.context.get_logits_ith(*row);
             let sequence = &mut self.sequences[*index];
             for choice in std::mem::take(&mut sequence.answer.forks) {
-                let fork = sequence.fork(choice, &mut self.ledger);
+                let fork = sequence.fork(choice, &mut self.allocator);
                 forked.push((fork, *row));
             }
             if advance(
@@ -242,24 +242,24 @@ impl Engine<'_> {
         }
     }
 
-    /// Frees what belongs to requests that are over, for whatever reason.
+    /// Ends requests that are cancelled, abandoned or overdue, and frees their slots.
     fn sweep(&mut self) {
         let now = Instant::now();
         for job in self.queue.take_overdue(now) {
-            self.requests.refuse(job.reply, self.queue.orders());
+            self.requests.refuse(job.reply, self.queue.run_state());
         }
         self.requests.sweep(now);
         self.drop_orphans();
     }
 
-    /// The cache below failed: nothing in it can be trusted, and nothing that was built on it.
+    /// A step failed: the content of the cache is unknown, so all running requests fail.
     fn broke(&mut self, error: &str) {
         tracing::error!(
             error,
             "the engine could not compute a step; its requests fail"
         );
         self.context.clear_kv_cache();
-        self.ledger.clear();
+        self.allocator.clear();
         self.sequences.clear();
         self.preempted.clear();
         self.requests.fail_all(&Failure::new(
@@ -276,8 +276,8 @@ impl Engine<'_> {
         }
     }
 
-    fn obey_ledger(&mut self) -> Result<(), String> {
-        for action in self.ledger.take_actions() {
+    fn apply_actions(&mut self) -> Result<(), String> {
+        for action in self.allocator.take_actions() {
             match action {
                 Action::Share { from, to, length } => self
                     .context
@@ -316,14 +316,14 @@ impl Engine<'_> {
                     .iter()
                     .map(|a| a.tokens.len() as u64)
                     .sum::<u64>(),
-            kv_used: self.ledger.used() as u64,
-            kv_cached: self.ledger.cached() as u64,
+            kv_used: self.allocator.used() as u64,
+            kv_cached: self.allocator.cached() as u64,
             prefill_rate: self.rates.prefill(),
             decode_rate: self.rates.decode(),
             worked: self.worked,
         };
         self.state
-            .set_load(load, self.ledger.take_changes().into_iter());
+            .set_load(load, self.allocator.take_changes().into_iter());
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::chunk::{Chunk, ChunkChoice, ChunkLogprobs, ChunkUsage};
 use crate::refusal;
-use crate::upstream_request::Reading;
+use crate::upstream_request::ReadOptions;
 use crate::wide::Wide;
 
 use choice::{Came, Choice};
@@ -21,7 +21,7 @@ const LONGEST_WORD: usize = 32;
 /// An answer that is being read.
 pub(crate) struct Answer {
     choices: Vec<Choice>,
-    reading: Reading,
+    options: ReadOptions,
     context_length: u32,
     max_prompt_tokens: Option<u32>,
     admitted: bool,
@@ -30,8 +30,8 @@ pub(crate) struct Answer {
     prompt_counted: bool,
     // What the engine says of the whole answer at its end.
     exact: Option<ChunkUsage>,
-    // Prompt tokens that the engine says it had; some do not say.
-    had: Option<u32>,
+    // Cached prompt tokens, if the engine tells them.
+    cached_tokens: Option<u32>,
     // The last finish reason of the engine that is not in the list of known ones.
     unknown_reason: Option<String>,
     // The engine wrote its last line.
@@ -51,15 +51,15 @@ impl Answer {
     /// Nothing was read yet; `prompt_tokens` is what the prompt has as far as anybody knows.
     pub(crate) fn new(
         choices: usize,
-        reading: Reading,
+        options: ReadOptions,
         prompt_tokens: u32,
         max_prompt_tokens: Option<u32>,
         context_length: u32,
     ) -> Self {
-        let choice = |_| Choice::new(reading.calls_in_text.then(|| reading.output()));
+        let choice = |_| Choice::new(options.calls_in_text.then(|| options.output()));
         Self {
             choices: (0..choices).map(choice).collect(),
-            reading,
+            options,
             context_length,
             max_prompt_tokens,
             admitted: false,
@@ -69,7 +69,7 @@ impl Answer {
             },
             prompt_counted: false,
             exact: None,
-            had: None,
+            cached_tokens: None,
             unknown_reason: None,
             done: false,
         }
@@ -80,12 +80,12 @@ impl Answer {
         self.usage
     }
 
-    /// Prompt tokens that came from the engine's cache, where it says so.
-    pub(crate) fn had(&self) -> Option<u32> {
-        self.had
+    /// Prompt tokens that came from the engine's cache, if it tells them.
+    pub(crate) fn cached_tokens(&self) -> Option<u32> {
+        self.cached_tokens
     }
 
-    /// It has its place in the engine's batch.
+    /// Whether the engine has begun to answer.
     pub(crate) fn has_begun(&self) -> bool {
         self.admitted
     }
@@ -185,7 +185,7 @@ impl Answer {
         }
         if let Some(cached) = exact.cached_tokens() {
             self.usage.cached_tokens = cached;
-            self.had = Some(cached);
+            self.cached_tokens = Some(cached);
         }
         if let Some(reasoning) = exact.reasoning_tokens() {
             self.usage.reasoning_tokens = reasoning;
@@ -213,7 +213,7 @@ impl Answer {
                 self.prompt_counted = true;
                 self.usage.prompt_tokens = prompt;
                 self.usage.cached_tokens = timings.cached.unwrap_or_default();
-                self.had = timings.cached;
+                self.cached_tokens = timings.cached;
             }
         }
         if !self.admitted
@@ -242,7 +242,7 @@ impl Answer {
             prompt_tokens: self.usage.prompt_tokens,
             cached_tokens: self.usage.cached_tokens,
         });
-        if let Some(echo) = &self.reading.echo {
+        if let Some(echo) = &self.options.echo {
             for choice in 0..self.choices.len() {
                 events.push(Event::Delta(Delta {
                     choice: number(choice),
@@ -272,7 +272,7 @@ impl Answer {
         let logprobs = logprobs.unwrap_or_default();
         let likely = number(logprobs.len().max(1));
         choice.logprobs.extend(logprobs);
-        let reasons = choice.take(read.delta, read.text, &self.reading, &mut delta);
+        let reasons = choice.take(read.delta, read.text, &self.options, &mut delta);
         let new = match tokens.filter(|tokens| *tokens > 0) {
             Some(tokens) => tokens.saturating_sub(choice.counted),
             None if reasons.is_some() => likely,
@@ -284,7 +284,7 @@ impl Answer {
             self.usage.reasoning_tokens += new;
         }
         if !delta.is_silent() {
-            choice.say(&mut delta);
+            choice.flush(&mut delta);
             events.push(Event::Delta(delta));
         }
         if let Some(word) = read.finish_reason {
@@ -312,14 +312,14 @@ impl Answer {
             choice: number(index),
             ..Delta::default()
         };
-        let called = choice.rest(&mut delta);
-        choice.say(&mut delta);
+        let called = choice.finish(&mut delta);
+        choice.flush(&mut delta);
         let reason = choice.reason.unwrap_or(FinishReason::Stop);
         if is_last {
-            let told: u32 = self.choices.iter().map(|choice| choice.told).sum();
-            delta.nameless_tokens += self.usage.completion_tokens.saturating_sub(told);
+            let emitted: u32 = self.choices.iter().map(|choice| choice.emitted).sum();
+            delta.tokens_without_ids += self.usage.completion_tokens.saturating_sub(emitted);
         }
-        if !delta.is_silent() || delta.nameless_tokens > 0 || !delta.logprobs.is_empty() {
+        if !delta.is_silent() || delta.tokens_without_ids > 0 || !delta.logprobs.is_empty() {
             events.push(Event::Delta(delta));
         }
         let reason = match reason {
@@ -332,9 +332,9 @@ impl Answer {
     }
 }
 
-// === impl Reading ===
+// === impl ReadOptions ===
 
-impl Reading {
+impl ReadOptions {
     /// Whether the reader may hear of a call of this tool.
     pub(crate) fn may_call(&self, name: &str) -> bool {
         let allowed = self.allowed.as_deref();

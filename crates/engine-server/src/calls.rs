@@ -13,7 +13,7 @@ use inferyard_chat::output::random_id;
 use inferyard_engine::event::ToolCallFragment;
 
 use crate::chunk::CallFragment;
-use crate::upstream_request::Reading;
+use crate::upstream_request::ReadOptions;
 use crate::wide::{Joined, Wide};
 
 /// No server has longer ones.
@@ -71,7 +71,7 @@ impl Calls {
     pub(crate) fn push(
         &mut self,
         fragment: CallFragment<'_>,
-        reading: &Reading,
+        options: &ReadOptions,
         said: &mut Vec<ToolCallFragment>,
     ) {
         let arguments = fragment.function.arguments();
@@ -93,9 +93,9 @@ impl Calls {
         }
         if call.name.is_empty() {
             name.clone_into(&mut call.name);
-            let may_call = reading.may_call(name);
+            let may_call = options.may_call(name);
             self.forbidden |= !may_call;
-            if !may_call || (self.told > 0 && !reading.parallel_tool_calls) {
+            if !may_call || (self.told > 0 && !options.parallel_tool_calls) {
                 return;
             }
             call.told = Some(self.told);

@@ -34,7 +34,7 @@ impl Dialect {
         }
     }
 
-    /// Where it says that it is up. For all others it is up when it names its models.
+    /// The path of its health check. None: it is up when it lists its models.
     pub(crate) fn health(self) -> Option<&'static str> {
         match self {
             Self::Vllm | Self::SgLang | Self::LlamaCpp => Some("/health"),
@@ -42,12 +42,12 @@ impl Dialect {
         }
     }
 
-    /// It serves the figures that are read.
-    pub(crate) fn has_figures(self) -> bool {
+    /// Whether it serves metrics that are read.
+    pub(crate) fn has_metrics(self) -> bool {
         matches!(self, Self::Vllm | Self::SgLang)
     }
 
-    /// It tells usage in every chunk, where asked for.
+    /// Whether it can tell the usage in every chunk.
     pub(crate) fn counts_as_it_goes(self) -> bool {
         matches!(self, Self::Vllm | Self::SgLang)
     }

@@ -1,21 +1,21 @@
-//! What an engine tells Prometheus about its queue and its cache.
+//! The Prometheus metrics of the engine: its queue and its cache.
 
 use crate::dialect::Dialect;
 
-/// Figures of one moment.
+/// One reading of the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Figures {
-    /// Requests that the engine has not begun with.
+pub(crate) struct EngineMetrics {
+    /// Requests in the engine's own queue.
     pub(crate) waiting: usize,
-    /// Tokens that its KV cache holds at most; 0: it does not say.
+    /// Tokens that the KV cache can hold; 0: the engine does not tell.
     pub(crate) kv_total: u64,
-    /// Those that running requests use.
+    /// Tokens of the KV cache that running requests use.
     pub(crate) kv_used: u64,
 }
 
-// === impl Figures ===
+// === impl EngineMetrics ===
 
-impl Figures {
+impl EngineMetrics {
     /// Reads the text format. Several engines behind one server are added up.
     pub(crate) fn read(text: &str, dialect: Dialect) -> Self {
         let mut found = Self::default();
@@ -106,16 +106,19 @@ vllm:cache_config_info{block_size=\"16\",cache_dtype=\"auto\",num_gpu_blocks=\"1
 vllm:num_preemptions_total{engine=\"0\",model_name=\"m\"} NaN
 broken{
 ";
-        let figures = Figures::read(text, Dialect::Vllm);
+        let metrics = EngineMetrics::read(text, Dialect::Vllm);
         assert_eq!(
-            figures,
-            Figures {
+            metrics,
+            EngineMetrics {
                 waiting: 3,
                 kv_total: 1600,
                 kv_used: 800
             }
         );
-        assert_eq!(Figures::read(text, Dialect::Plain), Figures::default());
+        assert_eq!(
+            EngineMetrics::read(text, Dialect::Plain),
+            EngineMetrics::default()
+        );
     }
 
     #[test]
@@ -127,10 +130,10 @@ sglang:token_usage{engine_type=\"unified\",model_name=\"m\",tp_rank=\"0\"} 0.01
 sglang:num_queue_reqs{engine_type=\"unified\",model_name=\"m\",tp_rank=\"0\"} 7.0
 sglang:max_total_num_tokens{engine_type=\"unified\",model_name=\"m\",tp_rank=\"0\"} 100000.0
 ";
-        let figures = Figures::read(text, Dialect::SgLang);
+        let metrics = EngineMetrics::read(text, Dialect::SgLang);
         assert_eq!(
-            figures,
-            Figures {
+            metrics,
+            EngineMetrics {
                 waiting: 7,
                 kv_total: 100_000,
                 kv_used: 1234

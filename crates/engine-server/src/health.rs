@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// be the request's own fault, and two can be one request and its retry.
 const MOST_FAILURES: u32 = 3;
 
-/// What the engine is good for.
+/// The condition of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// It takes requests and answers them.
@@ -23,7 +23,7 @@ pub(crate) enum Condition {
     Gone,
 }
 
-/// What the requests to the engine tell of it.
+/// The health of the engine, as its requests show it.
 #[derive(Debug)]
 pub(crate) struct Health {
     condition: watch::Sender<Condition>,

@@ -17,9 +17,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::url::ServerUrl;
 
-/// The engine is on this machine: a connection opens at once or never.
+/// The server is on this machine, so a connection opens at once or never.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For answers that take an engine no computing.
+/// Timeout of requests that need no inference.
 const GET_TIMEOUT: Duration = Duration::from_secs(5);
 /// Idle connections that are kept.
 const MAX_IDLE: usize = 256;
@@ -27,34 +27,34 @@ const MAX_IDLE: usize = 256;
 /// 5 s: a request written at that moment fails, and cannot be told from one that killed the engine.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A client of the engine.
+/// An HTTP client of the server.
 pub(crate) struct Client {
     url: ServerUrl,
     pool: Pool<HttpConnector, Full<Bytes>>,
 }
 
-/// An answer whose body is still to be read. Dropping it before its end closes the connection, which
-/// is how an engine learns that it should stop; if it is read to its end, the connection goes back to the pool.
-pub(crate) struct Answering {
+/// A response whose body is still to be read. Dropping it before its end closes the connection, by which the engine
+/// notices that it should stop. Once it is read to its end, the connection returns to the pool.
+pub(crate) struct ResponseStream {
     response: Response<Incoming>,
 }
 
-/// Why there is no answer, or no more of it.
+/// Why a response is missing or incomplete.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
-    /// There is no connection, so the engine never had the request.
+    /// No connection was opened, so the engine never got the request.
     #[error("{}", refused(.0))]
     Connect(#[source] legacy::Error),
-    /// The connection broke before the head of the answer; the engine may have had the request.
+    /// The connection broke before the head of the answer; the engine may have got the request.
     #[error("the connection broke before the answer")]
     Headless(#[source] legacy::Error),
     /// The connection broke in the middle of the answer.
     #[error("the connection broke")]
     Broken(#[source] hyper::Error),
-    /// Nothing came.
+    /// No response within the timeout.
     #[error("no answer within {} s", GET_TIMEOUT.as_secs())]
     Silent,
-    /// More came than anybody would send.
+    /// The body is longer than the limit.
     #[error("the answer is too long")]
     TooLong,
 }
@@ -99,7 +99,11 @@ impl Client {
     /// # Cancellation
     ///
     /// Dropping the future closes its connection.
-    pub(crate) async fn post(&self, endpoint: &str, body: Bytes) -> Result<Answering, HttpError> {
+    pub(crate) async fn post(
+        &self,
+        endpoint: &str,
+        body: Bytes,
+    ) -> Result<ResponseStream, HttpError> {
         self.send(Method::POST, endpoint, body).await
     }
 
@@ -110,9 +114,9 @@ impl Client {
         limit: usize,
     ) -> Result<(StatusCode, Bytes), HttpError> {
         let get = async {
-            let mut answering = self.send(Method::GET, endpoint, Bytes::new()).await?;
-            let status = answering.status();
-            let body = answering.whole(limit).await?;
+            let mut response = self.send(Method::GET, endpoint, Bytes::new()).await?;
+            let status = response.status();
+            let body = response.whole(limit).await?;
             Ok((status, body))
         };
         timeout(GET_TIMEOUT, get)
@@ -125,7 +129,7 @@ impl Client {
         method: Method,
         endpoint: &str,
         body: Bytes,
-    ) -> Result<Answering, HttpError> {
+    ) -> Result<ResponseStream, HttpError> {
         let request = Request::builder()
             .method(method)
             .uri(self.url.at(endpoint))
@@ -140,7 +144,7 @@ impl Client {
                 HttpError::Headless(error)
             }
         })?;
-        Ok(Answering { response })
+        Ok(ResponseStream { response })
     }
 }
 
@@ -168,15 +172,15 @@ where
     fn execute(&self, task: F) {
         let closed = self.closed.clone();
         self.tasks.spawn(async move {
-            // Dropping a connection's task breaks the requests on it, which hear of it.
+            // Dropping a connection's task fails the requests on it.
             closed.run_until_cancelled(task).await;
         });
     }
 }
 
-// === impl Answering ===
+// === impl ResponseStream ===
 
-impl Answering {
+impl ResponseStream {
     pub(crate) fn status(&self) -> StatusCode {
         self.response.status()
     }
@@ -191,7 +195,7 @@ impl Answering {
     ///
     /// # Cancellation
     ///
-    /// Nothing is lost where the future is dropped.
+    /// May be dropped at any time; no bytes are lost.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
         loop {
             match self.response.body_mut().frame().await {

@@ -1,20 +1,21 @@
-//! A server beside the worker that speaks OpenAI's API: vLLM, SGLang, llama.cpp, or any other.
+//! The server engine: a server beside the worker that speaks OpenAI's API, such as vLLM, SGLang or llama.cpp.
 //!
-//! # A request's way
+//! # The way of a request
 //!
 //! ```text
-//!  ask        the client's own bytes and our fields become the server's body
-//!  admit      it waits for its place, as in front of every engine
-//!  exchange   a connection of its own; dropped, it cancels the server's work
-//!   sse        bytes → lines
-//!   chunk      a line → what is in it, without a tree; `wide` is text that may be cut within a character
-//!   answer     chunks → events, tokens counted; `calls` makes one form of all forms of tool calls
-//!   refusal    the server's errors in our own words
+//!  upstream_request  the client's own bytes and our fields → the body for the server
+//!  queue             it waits for a free slot, as in front of every engine
+//!  upstream_call     a pooled connection; dropping it cancels the server's work
+//!   sse               bytes → lines
+//!   chunk             a line → its fields, without a tree; `wide` is text that may be cut within a character
+//!   answer            chunks → events, tokens counted; `calls` makes one form of all forms of tool calls
+//!   refusal           the server's errors in our own words
 //! ```
 //!
-//! Beside it, `probe` waits for the server, asks it once a second whether it is up, and reads its
-//! `figures`; `health` counts failures in a row, and `recover` has a server that fails prove itself before
-//! it is used again; `busy` tells `state` what it has to do, and `held` which prefixes its cache may have.
+//! Beside it, `probe` waits for the server, checks once a second whether it is up, and reads its metrics
+//! (`engine_metrics`). `health` counts failures in a row, and `recover` sends a server that fails a request of its own
+//! before it is used again. `load_tracker` reports the load to `state`, and `prefix_estimate` estimates which prefixes
+//! the server's cache holds.
 
 mod config;
 mod url;
@@ -43,8 +44,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use inferyard_engine::event::{Failure, FailureKind};
-use inferyard_engine::queue::{Orders, Place, Queue, Refused};
-use inferyard_engine::reply::{Events, Reader, Reply};
+use inferyard_engine::queue::{Queue, QueueKey, Refused, RunState};
+use inferyard_engine::reply::{Events, ReaderEvents, Reply};
 use inferyard_engine::request::{Request, check_price};
 use inferyard_engine::state::{Capacity, State};
 use inferyard_engine::{Engine, EngineHandle, StartEngine};
@@ -59,7 +60,7 @@ use http::Client;
 pub use probe::AttachError;
 use server::Server;
 use upstream_call::Job;
-use upstream_request::Ask;
+use upstream_request::UpstreamRequest;
 pub use url::{ServerUrl, ServerUrlError};
 
 /// An engine that is up.
@@ -74,13 +75,13 @@ pub struct Attachment {
     queue: Arc<Queue<Job>>,
     loaded: Option<oneshot::Receiver<Result<ServerEngine, AttachError>>>,
     condition: watch::Receiver<Condition>,
-    // Nobody waits for the engine to come up any longer.
+    // Cancelled once the worker no longer waits for the server to come up.
     leave: CancellationToken,
     tasks: TaskTracker,
 }
 
-/// The task that serves the line.
-struct Life {
+/// The task that serves the queue.
+struct ServeTask {
     config: Config,
     queue: Arc<Queue<Job>>,
     state: Arc<State>,
@@ -89,11 +90,11 @@ struct Life {
     tasks: TaskTracker,
 }
 
-/// One request's reader, as the engine knows it.
-struct Seat {
+/// How the client of one request reaches the engine.
+struct QueueHandle {
     queue: Arc<Queue<Job>>,
-    place: Place,
-    hears: Arc<Notify>,
+    key: QueueKey,
+    reader_changed: Arc<Notify>,
 }
 
 // === impl Config ===
@@ -112,7 +113,7 @@ impl StartEngine for Config {
         let (turn, condition) = watch::channel(Condition::Gone);
         let leave = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let life = Life {
+        let task = ServeTask {
             config: self,
             queue: Arc::clone(&queue),
             state,
@@ -120,8 +121,8 @@ impl StartEngine for Config {
             leave: leave.clone(),
             tasks: tasks.clone(),
         };
-        tasks.spawn(life.run(load));
-        // So that waiting for them ends; they still can be joined by others.
+        tasks.spawn(task.run(load));
+        // A closed tracker ends `wait` once all tasks have ended; tasks can still be added.
         tasks.close();
         Ok(Attachment {
             queue,
@@ -161,12 +162,12 @@ impl EngineHandle for Attachment {
     }
 
     fn drain(&self) {
-        self.queue.order(Orders::Drain);
+        self.queue.set_run_state(RunState::Drain);
         self.leave.cancel();
     }
 
     fn stop(&self) {
-        self.queue.order(Orders::Stop);
+        self.queue.set_run_state(RunState::Stop);
         self.leave.cancel();
     }
 
@@ -189,7 +190,7 @@ impl Engine for ServerEngine {
     /// Dropping the events closes the request's connection to the engine.
     fn generate(&self, request: Request) -> Result<Events, Failure> {
         let server = &self.server;
-        // One that fails is asked all the same, where no other worker can be.
+        // A failing server still gets requests: routers send one only if no other worker can take it.
         if server.health.condition() == Condition::Gone {
             let message = "the engine does not answer";
             return Err(Failure::new(FailureKind::Loading, message));
@@ -204,30 +205,30 @@ impl Engine for ServerEngine {
         // Before a body is written for it.
         self.queue.check().map_err(Refused::failure)?;
         let knows_priority = server.knows_priority.load(Ordering::Relaxed);
-        let ask = Ask::new(request, &server.model, server.dialect, knows_priority)?;
-        let prompt_tokens = match ask.prompt_tokens {
+        let request = UpstreamRequest::new(request, &server.model, server.dialect, knows_priority)?;
+        let prompt_tokens = match request.prompt_tokens {
             Some(tokens) => {
                 let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
-                check_price(ask.max_prompt_tokens, tokens)?;
+                check_price(request.max_prompt_tokens, tokens)?;
                 tokens
             }
-            None => server.busy.estimate(ask.prompt_bytes),
+            None => server.load.estimate(request.prompt_bytes),
         };
         let mut reader = None;
-        let joined = self.queue.join(ask.priority, |place| {
-            let hears = Arc::new(Notify::new());
-            let seat = Seat {
+        let joined = self.queue.join(request.priority, |key| {
+            let reader_changed = Arc::new(Notify::new());
+            let handle = QueueHandle {
                 queue: Arc::clone(&self.queue),
-                place,
-                hears: Arc::clone(&hears),
+                key,
+                reader_changed: Arc::clone(&reader_changed),
             };
-            let (reply, events) = Reply::channel(Arc::new(seat));
+            let (reply, events) = Reply::channel(Arc::new(handle));
             reader = Some(events);
             Job {
-                ask,
+                request,
                 prompt_tokens,
                 reply,
-                hears,
+                reader_changed,
             }
         });
         joined.map_err(Refused::failure)?;
@@ -239,9 +240,9 @@ impl Engine for ServerEngine {
     }
 }
 
-// === impl Life ===
+// === impl ServeTask ===
 
-impl Life {
+impl ServeTask {
     async fn run(self, loaded: oneshot::Sender<Result<ServerEngine, AttachError>>) {
         let stop = CancellationToken::new();
         let _stopped = stop.clone().drop_guard();
@@ -251,12 +252,12 @@ impl Life {
             () = self.leave.cancelled() => Err(AttachError::Abandoned),
             attached = probe::attach(&client, &self.config, &self.state) => attached,
         };
-        let known = match attached {
-            Ok(known) => known,
+        let info = match attached {
+            Ok(info) => info,
             Err(error) => return drop(loaded.send(Err(error))),
         };
         let (state, condition) = (Arc::clone(&self.state), self.condition.clone());
-        let server = Server::new(&self.config, client, known, state, condition);
+        let server = Server::new(&self.config, client, info, state, condition);
         let server = Arc::new(server);
         let engine = ServerEngine {
             server: Arc::clone(&server),
@@ -269,24 +270,24 @@ impl Life {
                 () = recover::run(&server) => {}
             }
         }
-        self.queue.order(Orders::Stop);
+        self.queue.set_run_state(RunState::Stop);
         for job in self.queue.take_overdue(Instant::now()) {
             job.refuse(&server, Instant::now());
         }
     }
 
-    /// Gives requests their places until the queue says otherwise.
+    /// Starts queued requests until the queue is drained or stopped.
     async fn serve(&self, server: &Arc<Server>, stop: &CancellationToken) {
         loop {
             let now = Instant::now();
             for job in self.queue.take_overdue(now) {
                 job.refuse(server, now);
             }
-            match self.queue.orders() {
-                Orders::Serve => self.admit(server, stop),
-                Orders::Drain if server.busy.sequences() == 0 => return,
-                Orders::Drain => {}
-                Orders::Stop => return,
+            match self.queue.run_state() {
+                RunState::Serve => self.admit(server, stop),
+                RunState::Drain if server.load.sequences() == 0 => return,
+                RunState::Drain => {}
+                RunState::Stop => return,
             }
             self.queue.woken(self.queue.next_deadline()).await;
         }
@@ -298,16 +299,16 @@ impl Life {
                 .config
                 .limits
                 .max_running
-                .saturating_sub(server.busy.sequences());
-            let Some(job) = self.queue.take(free, |job| job.ask.choices <= free) else {
+                .saturating_sub(server.load.sequences());
+            let Some(job) = self.queue.take(free, |job| job.request.choices <= free) else {
                 return;
             };
             let queue = Arc::clone(&self.queue);
-            if server.busy.sequences() == 0 {
+            if server.load.sequences() == 0 {
                 server.health.progressed();
             }
-            let slot = server.busy.place(
-                job.ask.choices,
+            let slot = server.load.start(
+                job.request.choices,
                 job.prompt_tokens.into(),
                 Box::new(move || queue.wake()),
             );
@@ -317,17 +318,17 @@ impl Life {
     }
 }
 
-// === impl Seat ===
+// === impl QueueHandle ===
 
-impl Reader for Seat {
-    fn caught_up(&self) {
-        // It may have been cancelled while it waits in the line.
+impl ReaderEvents for QueueHandle {
+    fn drained(&self) {
+        // The request may have been cancelled while it is queued.
         self.queue.wake();
-        self.hears.notify_one();
+        self.reader_changed.notify_one();
     }
 
-    fn left(&self) {
-        self.queue.leave(self.place);
-        self.hears.notify_one();
+    fn disconnected(&self) {
+        self.queue.leave(self.key);
+        self.reader_changed.notify_one();
     }
 }

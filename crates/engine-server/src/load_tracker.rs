@@ -1,62 +1,62 @@
-//! What the engine is busy with, told to `state` whenever it changes.
+//! The load of the engine, reported to `state` whenever it changes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use inferyard_engine::state::{Load, PrefixChange, State};
 
-use crate::engine_metrics::Figures;
-use crate::prefix_estimate::{Held, Thought};
+use crate::engine_metrics::EngineMetrics;
+use crate::prefix_estimate::{Prediction, PrefixCacheEstimate};
 
 /// The weight of the newest request in an average.
 const NEWEST: f32 = 0.1;
-/// Bytes of a prompt for one token, before an engine has counted one.
+/// Bytes of a prompt per token, before the engine has counted a prompt.
 const BYTES_PER_TOKEN: f32 = 4.0;
-/// Shorter prompts say more about the engine's turns than about its speed.
+/// Shorter prompts measure the engine's scheduling more than its prefill speed.
 const LEAST_PREFILL: u32 = 32;
 
-/// What the engine is busy with.
-pub(crate) struct Busy {
+/// Tracks the load of the engine.
+pub(crate) struct LoadTracker {
     state: Arc<State>,
     numbers: Mutex<Numbers>,
 }
 
 struct Numbers {
-    // Answers of the requests that the engine has.
+    // Choices of the requests that were sent to the engine.
     sequences: usize,
     open: usize,
-    // Prompt tokens of those of them that have not begun.
+    // Prompt tokens of those requests whose answer has not begun.
     prefill_tokens: u64,
-    figures: Figures,
-    held: Held,
+    metrics: EngineMetrics,
+    estimate: PrefixCacheEstimate,
     prefill_rate: f32,
     decode_rate: f32,
     bytes_per_token: f32,
     // Tokens computed.
     worked: u64,
-    // How often the engine broke off, and how many requests it had when it last did.
+    // How often the engine crashed, and how many requests it had at the last crash.
     crashes: u64,
     crashed_with: usize,
 }
 
-/// A request that the engine has; it gives its place back when it is dropped.
+/// The slot of a request that was sent to the engine; dropping it frees the slot.
 pub(crate) struct Slot {
-    busy: Arc<Busy>,
+    load: Arc<LoadTracker>,
     choices: usize,
-    // Until it has begun.
+    // 0 once the answer has begun.
     prefill_tokens: u64,
-    // What was thought to be held of its prompt before it was computed.
-    thought: Thought,
-    // How often the engine had broken off when the request was sent.
+    // The cached prefix of the prompt that was predicted before it was computed.
+    prediction: Prediction,
+    // How often the engine had crashed when the request was sent.
     crashes: u64,
-    // Tells that there is a place again.
+    // Called when the slot is free again.
     freed: Box<dyn Fn() + Send + Sync>,
 }
 
-// === impl Busy ===
+// === impl LoadTracker ===
 
-impl Busy {
-    /// Nothing to do yet.
+impl LoadTracker {
+    /// The load of an engine without requests.
     pub(crate) fn new(state: Arc<State>) -> Self {
         Self {
             state,
@@ -64,8 +64,8 @@ impl Busy {
                 sequences: 0,
                 open: 0,
                 prefill_tokens: 0,
-                figures: Figures::default(),
-                held: Held::new(),
+                metrics: EngineMetrics::default(),
+                estimate: PrefixCacheEstimate::new(),
                 prefill_rate: 0.0,
                 decode_rate: 0.0,
                 bytes_per_token: BYTES_PER_TOKEN,
@@ -76,12 +76,12 @@ impl Busy {
         }
     }
 
-    /// How many answers the engine has.
+    /// How many sequences the engine runs or queues for this worker.
     pub(crate) fn sequences(&self) -> usize {
         self.lock().sequences
     }
 
-    /// How many tokens a prompt of so many bytes has, going by the ones before it.
+    /// Estimates the tokens of a prompt of so many bytes, by the average of earlier prompts.
     pub(crate) fn estimate(&self, bytes: usize) -> u32 {
         #[expect(
             clippy::cast_precision_loss,
@@ -93,7 +93,7 @@ impl Busy {
         tokens.max(1)
     }
 
-    /// The engine has counted a prompt.
+    /// The engine has told how many tokens a prompt has.
     pub(crate) fn counted(&self, bytes: usize, tokens: u32) {
         if bytes > 0 && tokens > 0 {
             #[expect(clippy::cast_precision_loss, reason = "a ratio")]
@@ -102,8 +102,8 @@ impl Busy {
         }
     }
 
-    /// A request goes to the engine.
-    pub(crate) fn place(
+    /// A request is sent to the engine.
+    pub(crate) fn start(
         self: &Arc<Self>,
         choices: usize,
         prefill_tokens: u64,
@@ -117,28 +117,28 @@ impl Busy {
             crashes = numbers.crashes;
         });
         Slot {
-            busy: Arc::clone(self),
+            load: Arc::clone(self),
             choices,
             prefill_tokens,
-            thought: Thought::default(),
+            prediction: Prediction::default(),
             crashes,
             freed,
         }
     }
 
-    /// The engine has told its figures.
-    pub(crate) fn figures(&self, figures: Figures) {
+    /// The engine has told its metrics.
+    pub(crate) fn metrics(&self, metrics: EngineMetrics) {
         self.change(|numbers, _| {
-            numbers.figures = figures;
-            numbers.held.fit(figures.kv_total);
+            numbers.metrics = metrics;
+            numbers.estimate.fit(metrics.kv_total);
         });
     }
 
-    /// The engine is gone, and its cache with it.
+    /// The engine is gone, and its cache is lost.
     pub(crate) fn forget(&self) {
         self.change(|numbers, changes| {
-            numbers.figures = Figures::default();
-            numbers.held.clear(changes);
+            numbers.metrics = EngineMetrics::default();
+            numbers.estimate.clear(changes);
         });
     }
 
@@ -160,15 +160,14 @@ impl Busy {
 
 impl Numbers {
     fn load(&self) -> Load {
-        // What we know is of this moment, the engine's figure up to a second old: it only tells how
-        // many of ours it has not begun with.
-        let waiting = self.figures.waiting.min(self.open);
+        // Our own numbers are current, the engine's are up to a second old: they only tell how many of our requests wait.
+        let waiting = self.metrics.waiting.min(self.open);
         Load {
             running: self.sequences.saturating_sub(waiting),
             open: self.open,
             preempted: waiting,
             prefill_tokens: self.prefill_tokens,
-            kv_used: self.figures.kv_used,
+            kv_used: self.metrics.kv_used,
             kv_cached: 0,
             prefill_rate: self.prefill_rate,
             decode_rate: self.decode_rate,
@@ -180,14 +179,14 @@ impl Numbers {
 // === impl Slot ===
 
 impl Slot {
-    /// Its first chunk came: the prompt is computed.
+    /// The first chunk came: the prompt is computed.
     pub(crate) fn begun(&mut self, blocks: &[u64], computed: u32, took: Duration) {
         let prefill_tokens = std::mem::take(&mut self.prefill_tokens);
-        let thought = &mut self.thought;
-        self.busy.change(|numbers, changes| {
+        let prediction = &mut self.prediction;
+        self.load.change(|numbers, changes| {
             numbers.prefill_tokens -= prefill_tokens;
-            *thought = numbers.held.of(blocks);
-            numbers.held.use_all(blocks, changes);
+            *prediction = numbers.estimate.of(blocks);
+            numbers.estimate.use_all(blocks, changes);
             numbers.worked += u64::from(computed);
             if computed >= LEAST_PREFILL {
                 average(&mut numbers.prefill_rate, per_second(computed, took));
@@ -195,10 +194,10 @@ impl Slot {
         });
     }
 
-    /// The engine broke off this request. Whether it had no other at that moment: all requests that a crash
-    /// ends come here one after the other, and only the first of them can count the others.
+    /// The engine broke off this request. Returns whether it had no other request at that moment. All requests that a
+    /// crash ends call this one after the other; only the first of them still sees the others.
     pub(crate) fn crashed_alone(&self) -> bool {
-        let mut numbers = self.busy.lock();
+        let mut numbers = self.load.lock();
         if numbers.crashes == self.crashes {
             numbers.crashes += 1;
             numbers.crashed_with = numbers.open;
@@ -206,18 +205,18 @@ impl Slot {
         numbers.crashes == self.crashes + 1 && numbers.crashed_with == 1
     }
 
-    /// The engine had so many tokens of the prompt, which was cut into so many blocks.
-    pub(crate) fn had(&self, blocks: usize, prompt_tokens: u32, had: u32) {
-        let blocks = blocks as u64 * u64::from(had) / u64::from(prompt_tokens.max(1));
+    /// The engine tells that `cached` tokens of the prompt were cached; the prompt has `blocks` blocks.
+    pub(crate) fn reused(&self, blocks: usize, prompt_tokens: u32, cached: u32) {
+        let blocks = blocks as u64 * u64::from(cached) / u64::from(prompt_tokens.max(1));
         let blocks = usize::try_from(blocks).unwrap_or(usize::MAX);
-        let thought = &self.thought;
-        self.busy
-            .change(|numbers, changes| numbers.held.learn(thought, blocks, changes));
+        let prediction = &self.prediction;
+        self.load
+            .change(|numbers, changes| numbers.estimate.correct(prediction, blocks, changes));
     }
 
-    /// It has produced so many tokens for each of its answers since it began.
+    /// The engine produced so many tokens for each choice within `took` of the first chunk.
     pub(crate) fn produced(&self, tokens: u32, took: Duration) {
-        let mut numbers = self.busy.lock();
+        let mut numbers = self.load.lock();
         numbers.worked += u64::from(tokens) * self.choices as u64;
         if tokens > 1 {
             average(&mut numbers.decode_rate, per_second(tokens - 1, took));
@@ -228,7 +227,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let (choices, prefill_tokens) = (self.choices, self.prefill_tokens);
-        self.busy.change(|numbers, _| {
+        self.load.change(|numbers, _| {
             numbers.sequences -= choices;
             numbers.open -= 1;
             numbers.prefill_tokens -= prefill_tokens;

@@ -1,23 +1,22 @@
-//! Which prefixes the engine's cache probably holds: those of the last prompts, as many as fit.
+//! An estimate of the prefixes that the engine's cache holds: those of the last prompts, as many as fit.
 //!
-//! Engines keep the prefixes of what they computed and drop the ones that were not used for longest,
-//! and do not say which. Where a request goes back to the worker that had the conversation before it,
-//! this guess is what brings it there; a wrong one costs a prefill. Where an engine says how much of a prompt
-//! it had, the guess is corrected.
+//! Engines cache the prefixes of the prompts that they computed, evict the least recently used ones, and do not tell
+//! which. By this estimate routers send a conversation back to the worker that had it before; a wrong estimate costs a
+//! prefill. If an engine tells how much of a prompt was cached, the estimate is corrected.
 
 use std::collections::{BTreeMap, HashMap};
 
 use inferyard_engine::state::PrefixChange;
 
-/// Tokens that a block of 1 KiB has about.
+/// About how many tokens a block of 1 KiB has.
 const BLOCK_TOKENS: u64 = 256;
-/// Assumed of an engine that does not tell the size of its cache.
+/// The capacity in blocks that is assumed of an engine that does not tell the size of its cache.
 const DEFAULT_BLOCKS: usize = 1024;
 /// More would make the set of all workers' blocks too large for a router.
 const MAX_BLOCKS: usize = 65_536;
 
-/// The blocks, by when they were used.
-pub(crate) struct Held {
+/// The blocks that the cache is estimated to hold, by when they were used.
+pub(crate) struct PrefixCacheEstimate {
     capacity: usize,
     used: HashMap<u64, u64>,
     // The other way round; no two blocks are used at the same time.
@@ -25,14 +24,14 @@ pub(crate) struct Held {
     clock: u64,
 }
 
-/// What was thought to be held of a prompt: when each of its blocks was used, from the first one on.
+/// The predicted cached prefix of a prompt: when each of its blocks was last used, from the first one on.
 #[derive(Debug, Default)]
-pub(crate) struct Thought(Vec<u64>);
+pub(crate) struct Prediction(Vec<u64>);
 
-// === impl Held ===
+// === impl PrefixCacheEstimate ===
 
-impl Held {
-    /// Nothing yet.
+impl PrefixCacheEstimate {
+    /// An empty cache.
     pub(crate) fn new() -> Self {
         Self {
             capacity: DEFAULT_BLOCKS,
@@ -42,7 +41,7 @@ impl Held {
         }
     }
 
-    /// The engine says how many tokens its cache holds.
+    /// Sets the capacity to what the engine tells: the tokens of its cache.
     pub(crate) fn fit(&mut self, kv_tokens: u64) {
         if kv_tokens > 0 {
             let blocks = usize::try_from(kv_tokens / BLOCK_TOKENS).unwrap_or(MAX_BLOCKS);
@@ -72,16 +71,22 @@ impl Held {
         }
     }
 
-    /// What it is thought to hold of a prompt with these blocks.
-    pub(crate) fn of(&self, blocks: &[u64]) -> Thought {
+    /// Predicts which prefix of a prompt with these blocks is cached.
+    pub(crate) fn of(&self, blocks: &[u64]) -> Prediction {
         let used = blocks.iter().map_while(|block| self.used.get(block));
-        Thought(used.copied().collect())
+        Prediction(used.copied().collect())
     }
 
-    /// The engine had only so many of the blocks that were thought to be held. So it has dropped the next one, and
-    /// with it all that was used before it. One block more or less is no news: the borders are not ours.
-    pub(crate) fn learn(&mut self, thought: &Thought, had: usize, changes: &mut Vec<PrefixChange>) {
-        let Some(dropped) = thought.0.get(had.saturating_add(1)) else {
+    /// Corrects the estimate by the blocks that the engine really reused (`reused`). If they are more than one block
+    /// fewer than predicted, the engine has evicted the first missing block and, being LRU, every block last used before
+    /// it. A difference of one block is ignored, because the engine's blocks and ours do not align.
+    pub(crate) fn correct(
+        &mut self,
+        prediction: &Prediction,
+        reused: usize,
+        changes: &mut Vec<PrefixChange>,
+    ) {
+        let Some(dropped) = prediction.0.get(reused.saturating_add(1)) else {
             return;
         };
         let kept = self.oldest.split_off(&(dropped + 1));
@@ -91,7 +96,7 @@ impl Held {
         }
     }
 
-    /// The engine started anew.
+    /// The engine was restarted: its cache is empty.
     pub(crate) fn clear(&mut self, changes: &mut Vec<PrefixChange>) {
         self.oldest.clear();
         changes.extend(
@@ -106,9 +111,9 @@ impl Held {
 mod tests {
     use super::*;
 
-    fn changed(held: &mut Held, blocks: &[u64]) -> (Vec<u64>, Vec<u64>) {
+    fn changed(estimate: &mut PrefixCacheEstimate, blocks: &[u64]) -> (Vec<u64>, Vec<u64>) {
         let mut changes = Vec::new();
-        held.use_all(blocks, &mut changes);
+        estimate.use_all(blocks, &mut changes);
         let (mut added, mut removed) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
@@ -121,46 +126,46 @@ mod tests {
 
     #[test]
     fn the_ends_of_the_oldest_prompts_go_first() {
-        let mut held = Held::new();
-        held.fit(4 * BLOCK_TOKENS);
-        assert_eq!(changed(&mut held, &[1, 2, 3]), (vec![3, 2, 1], vec![]));
-        assert_eq!(changed(&mut held, &[1, 2, 4]), (vec![4], vec![]));
-        assert_eq!(changed(&mut held, &[9]), (vec![9], vec![3]));
-        assert_eq!(changed(&mut held, &[1, 2]), (vec![], vec![]));
-        assert_eq!(changed(&mut held, &[8]), (vec![8], vec![4]));
+        let mut estimate = PrefixCacheEstimate::new();
+        estimate.fit(4 * BLOCK_TOKENS);
+        assert_eq!(changed(&mut estimate, &[1, 2, 3]), (vec![3, 2, 1], vec![]));
+        assert_eq!(changed(&mut estimate, &[1, 2, 4]), (vec![4], vec![]));
+        assert_eq!(changed(&mut estimate, &[9]), (vec![9], vec![3]));
+        assert_eq!(changed(&mut estimate, &[1, 2]), (vec![], vec![]));
+        assert_eq!(changed(&mut estimate, &[8]), (vec![8], vec![4]));
         let mut changes = Vec::new();
-        held.clear(&mut changes);
+        estimate.clear(&mut changes);
         assert_eq!(changes.len(), 4);
-        assert_eq!(changed(&mut held, &[1]), (vec![1], vec![]));
+        assert_eq!(changed(&mut estimate, &[1]), (vec![1], vec![]));
     }
 
     #[test]
     fn an_engine_that_had_less_has_dropped_all_that_is_older() {
-        let mut held = Held::new();
-        changed(&mut held, &[1, 2, 3]);
-        changed(&mut held, &[7, 8, 9]);
-        changed(&mut held, &[4, 5]);
-        let thought = held.of(&[7, 8, 9, 10]);
-        changed(&mut held, &[7, 8, 9, 10]);
+        let mut estimate = PrefixCacheEstimate::new();
+        changed(&mut estimate, &[1, 2, 3]);
+        changed(&mut estimate, &[7, 8, 9]);
+        changed(&mut estimate, &[4, 5]);
+        let prediction = estimate.of(&[7, 8, 9, 10]);
+        changed(&mut estimate, &[7, 8, 9, 10]);
         let mut changes = Vec::new();
         for enough in [2, 3, 4] {
-            held.learn(&thought, enough, &mut changes);
+            estimate.correct(&prediction, enough, &mut changes);
             assert!(changes.is_empty(), "{enough}: {changes:?}");
         }
         // It had the first one: the third was dropped, and the prompt before it.
-        held.learn(&thought, 1, &mut changes);
+        estimate.correct(&prediction, 1, &mut changes);
         let gone = [3, 2, 1].map(PrefixChange::Removed);
         assert_eq!(changes, gone);
         // The prompt itself was computed meanwhile, and what was used later is there.
-        assert_eq!(held.of(&[7, 8, 9, 10]).0.len(), 4);
-        assert_eq!(held.of(&[4, 5]).0.len(), 2);
-        assert_eq!(held.of(&[1]).0.len(), 0);
+        assert_eq!(estimate.of(&[7, 8, 9, 10]).0.len(), 4);
+        assert_eq!(estimate.of(&[4, 5]).0.len(), 2);
+        assert_eq!(estimate.of(&[1]).0.len(), 0);
     }
 
     #[test]
     fn a_prompt_that_does_not_fit_keeps_its_beginning() {
-        let mut held = Held::new();
-        held.fit(2 * BLOCK_TOKENS);
-        assert_eq!(changed(&mut held, &[1, 2, 3]), (vec![2, 1], vec![]));
+        let mut estimate = PrefixCacheEstimate::new();
+        estimate.fit(2 * BLOCK_TOKENS);
+        assert_eq!(changed(&mut estimate, &[1, 2, 3]), (vec![2, 1], vec![]));
     }
 }

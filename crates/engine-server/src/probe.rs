@@ -1,4 +1,4 @@
-//! Looking after the engine: until it is up, what it is, and whether it still is.
+//! Probes the server: waits until it is up, finds out what it is, and then checks that it stays up.
 
 use std::time::Duration;
 
@@ -8,44 +8,44 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::dialect::Dialect;
-use crate::engine_metrics::Figures;
+use crate::engine_metrics::EngineMetrics;
 use crate::http::{Client, HttpError};
 use crate::server::Server;
-use crate::server_info::Known;
+use crate::server_info::ServerInfo;
 
 const MODELS: &str = "/v1/models";
-/// An engine that starts is asked this soon, and then ever more slowly,
+/// The first pause between probes of a server that starts; each pause is twice as long,
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// up to this pause; one that runs is asked this often.
+/// up to this one, which is also the pause between probes of a server that runs.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often the log says what the worker waits for.
 const REMINDER: Duration = Duration::from_secs(30);
-/// A list of models is not longer.
+/// The largest list of models.
 const MAX_MODELS: usize = 1 << 20;
-/// Figures are not longer.
-const MAX_FIGURES: usize = 8 << 20;
-/// So many questions in a row may stay without an answer: a busy engine can be slow.
+/// The largest page of metrics.
+const MAX_METRICS: usize = 8 << 20;
+/// Probes in a row that must fail before the server counts as gone: a busy one can be slow.
 const PATIENCE: u32 = 3;
 
 /// Why an engine cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// It has several models, or tells none.
+    /// The server names no model.
     #[error(
         "the engine at {url} names no model at /v1/models; give the name that it serves with --engine-model"
     )]
     NoModel {
-        /// Where it is.
+        /// The address of the server.
         url: String,
     },
-    /// It serves others.
+    /// The server serves other models.
     #[error("the engine at {url} does not serve \"{wanted}\"; it serves {}", listed(.serves))]
     OtherModel {
-        /// Where it is.
+        /// The address of the server.
         url: String,
-        /// The name that was given.
+        /// The name that was configured.
         wanted: String,
-        /// What it names.
+        /// The names that it lists.
         serves: Vec<String>,
     },
     /// The worker shuts down.
@@ -107,7 +107,7 @@ impl Model {
     }
 }
 
-/// Waits until the engine is up, and finds out what it is. `state` says what it waits for.
+/// Waits until the server is up, and finds out what it is. `state` shows what the worker waits for.
 ///
 /// # Cancellation
 ///
@@ -116,13 +116,13 @@ pub(crate) async fn attach(
     client: &Client,
     config: &Config,
     state: &State,
-) -> Result<Known, AttachError> {
+) -> Result<ServerInfo, AttachError> {
     let kind = Dialect::of(config.kind);
     let mut pause = FIRST_PAUSE;
     let mut reminded = Instant::now();
     loop {
         match ask(client, kind, config.served_model.is_some()).await {
-            Ok(models) => return known(client, config, kind, models).await,
+            Ok(models) => return identify(client, config, kind, models).await,
             Err(down) => {
                 let note = format!("waiting for the engine at {}: {down}", client.url());
                 if reminded.elapsed() >= REMINDER || pause == FIRST_PAUSE {
@@ -162,12 +162,12 @@ async fn is_up(client: &Client, endpoint: &str) -> Result<(), Down> {
     }
 }
 
-async fn known(
+async fn identify(
     client: &Client,
     config: &Config,
     kind: Dialect,
     models: Vec<Model>,
-) -> Result<Known, AttachError> {
+) -> Result<ServerInfo, AttachError> {
     let url = || client.url().to_string();
     let owner = models.first().and_then(|model| model.owned_by.as_deref());
     let dialect = kind.refined(owner.unwrap_or_default());
@@ -200,8 +200,8 @@ async fn known(
         None if is_up(client, "/health").await.is_ok() => "/health",
         None => MODELS,
     };
-    Ok(Known {
-        figures: figures(client, dialect).await.ok().flatten(),
+    Ok(ServerInfo {
+        metrics: metrics(client, dialect).await.ok().flatten(),
         dialect,
         model,
         context_length,
@@ -215,25 +215,25 @@ async fn props(client: &Client) -> u32 {
     props.map_or(0, |props| props.default_generation_settings.n_ctx)
 }
 
-/// None: it has no figures.
-async fn figures(client: &Client, dialect: Dialect) -> Result<Option<Figures>, HttpError> {
-    if !dialect.has_figures() {
+/// None: the server has no metrics that are read.
+async fn metrics(client: &Client, dialect: Dialect) -> Result<Option<EngineMetrics>, HttpError> {
+    if !dialect.has_metrics() {
         return Ok(None);
     }
-    let (status, text) = client.get("/metrics", MAX_FIGURES).await?;
-    let read = || Figures::read(&String::from_utf8_lossy(&text), dialect);
+    let (status, text) = client.get("/metrics", MAX_METRICS).await?;
+    let read = || EngineMetrics::read(&String::from_utf8_lossy(&text), dialect);
     Ok(status.is_success().then(read))
 }
 
-/// Asks the engine once a second whether it is up and how busy it is; sooner where a request found it
-/// broken. Tells `state` and the worker's health when that changes.
+/// Probes the health and the metrics of the server once a second, or at once after a request found it broken. Reports
+/// changes to `state` and to the health of the worker.
 ///
 /// # Cancellation
 ///
 /// May be dropped at any time.
 pub(crate) async fn watch(server: &Server) {
     let mut unanswered = 0;
-    let mut has_figures = server.has_figures;
+    let mut has_metrics = server.has_metrics;
     loop {
         tokio::select! {
             () = sleep(PAUSE) => {}
@@ -254,11 +254,11 @@ pub(crate) async fn watch(server: &Server) {
                 continue;
             }
         }
-        if has_figures {
-            match figures(&server.client, server.dialect).await {
-                Ok(Some(figures)) => server.busy.figures(figures),
-                Ok(None) => has_figures = false,
-                // Whether it is up is the other question.
+        if has_metrics {
+            match metrics(&server.client, server.dialect).await {
+                Ok(Some(metrics)) => server.load.metrics(metrics),
+                Ok(None) => has_metrics = false,
+                // The health check decides whether the server is up.
                 Err(_) => {}
             }
         }

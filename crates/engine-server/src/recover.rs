@@ -1,5 +1,5 @@
-//! An engine that fails requests is asked for a token of its own now and then; when it answers, it is used
-//! again. These requests belong to no caller: they are in no count of requests or tokens.
+//! Sends a failing engine a short request of the worker's own from time to time; once it answers, it is used again.
+//! These requests belong to no caller and are not counted.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::http::HttpError;
 use crate::server::Server;
 use crate::sse::Lines;
 use crate::upstream_call::read_piece;
-use crate::upstream_request::Ask;
+use crate::upstream_request::UpstreamRequest;
 
 /// The first pause before such a request, and the longest; up to as much again is added by chance, so that the
-/// workers of a fleet do not ask at the same time.
+/// workers of a fleet do not send theirs at the same time.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How long a token may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ enum StillFailing {
     Silent,
 }
 
-/// Has an engine that is failing prove itself, again and again.
+/// Sends such requests for as long as the engine is unhealthy.
 ///
 /// # Cancellation
 ///
@@ -49,7 +49,7 @@ pub(crate) async fn run(server: &Server) {
         if condition.wait_for(|now| now.is_unhealthy()).await.is_err() {
             return;
         }
-        // One that only ever answers these requests is asked ever more slowly.
+        // An engine that answers only these requests, and no caller's, gets them ever more slowly.
         if server.health.has_proved_itself() {
             pauses = self::pauses();
         }
@@ -100,17 +100,17 @@ async fn generate(server: &Server, prompt: Prompt) -> Result<(), StillFailing> {
         max_tokens: Some(2),
         ..Request::new(prompt)
     };
-    let ask = Ask::new(request, &server.model, server.dialect, false);
-    let ask = ask.map_err(StillFailing::Answer)?;
-    let mut answering = server.client.post(ask.endpoint, ask.body).await?;
-    let status = answering.status();
+    let request = UpstreamRequest::new(request, &server.model, server.dialect, false);
+    let request = request.map_err(StillFailing::Answer)?;
+    let mut response = server.client.post(request.endpoint, request.body).await?;
+    let status = response.status();
     if !status.is_success() {
         return Err(StillFailing::Status(status.as_u16()));
     }
-    let mut answer = Answer::new(1, ask.reading, 1, None, server.context_length);
+    let mut answer = Answer::new(1, request.options, 1, None, server.context_length);
     let mut events = Vec::new();
-    if answering.is_json() {
-        let whole = answering.whole(MAX_ANSWER).await?;
+    if response.is_json() {
+        let whole = response.whole(MAX_ANSWER).await?;
         answer
             .read(&whole, &mut events)
             .map_err(StillFailing::Answer)?;
@@ -118,7 +118,7 @@ async fn generate(server: &Server, prompt: Prompt) -> Result<(), StillFailing> {
     } else {
         let mut lines = Lines::default();
         while !answer.is_done() {
-            let Some(bytes) = answering.next().await? else {
+            let Some(bytes) = response.next().await? else {
                 break;
             };
             read_piece(

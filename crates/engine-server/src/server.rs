@@ -1,4 +1,4 @@
-//! What all requests to the engine share, and whether it is up.
+//! The state that all requests to the server share, and whether the server is up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,28 +11,28 @@ use crate::config::Config;
 use crate::dialect::Dialect;
 use crate::health::{Condition, Health};
 use crate::http::Client;
-use crate::load_tracker::Busy;
-use crate::server_info::Known;
+use crate::load_tracker::LoadTracker;
+use crate::server_info::ServerInfo;
 
-/// What all requests share.
+/// The state that all requests share.
 pub(crate) struct Server {
     pub(crate) client: Client,
     pub(crate) dialect: Dialect,
     pub(crate) model: String,
     pub(crate) context_length: u32,
     pub(crate) health_page: &'static str,
-    pub(crate) has_figures: bool,
+    pub(crate) has_metrics: bool,
     pub(crate) capacity: Capacity,
     pub(crate) slow_reader_timeout: Duration,
-    pub(crate) busy: Arc<Busy>,
+    pub(crate) load: Arc<LoadTracker>,
     pub(crate) state: Arc<State>,
     pub(crate) health: Health,
-    /// Rings when a request found it broken.
+    /// Notified when a request found the server broken: it is probed at once.
     pub(crate) suspect: Notify,
     pub(crate) knows_priority: AtomicBool,
     pub(crate) knows_choices: AtomicBool,
-    told_uncounted: AtomicBool,
-    told_unknown_reason: AtomicBool,
+    warned_uncounted: AtomicBool,
+    warned_unknown_reason: AtomicBool,
 }
 
 // === impl Server ===
@@ -42,51 +42,51 @@ impl Server {
     pub(crate) fn new(
         config: &Config,
         client: Client,
-        known: Known,
+        info: ServerInfo,
         state: Arc<State>,
         condition: watch::Sender<Condition>,
     ) -> Self {
-        let context_length = config.limits.context_length.unwrap_or(known.context_length);
-        let figures = known.figures;
+        let context_length = config.limits.context_length.unwrap_or(info.context_length);
+        let metrics = info.metrics;
         let capacity = Capacity {
             max_running: u32::try_from(config.limits.max_running).unwrap_or(u32::MAX),
             max_queued: u32::try_from(config.limits.max_queued).unwrap_or(u32::MAX),
-            kv_total_tokens: figures.map_or(0, |figures| figures.kv_total),
+            kv_total_tokens: metrics.map_or(0, |metrics| metrics.kv_total),
             context_length,
             // The engine renders its template itself and does not tell what that adds.
             template_tokens: 0,
         };
         tracing::info!(
-            dialect = ?known.dialect,
-            model = known.model,
+            dialect = ?info.dialect,
+            model = info.model,
             context_length,
             "the engine is up"
         );
-        let busy = Arc::new(Busy::new(Arc::clone(&state)));
-        if let Some(figures) = figures {
-            busy.figures(figures);
+        let load = Arc::new(LoadTracker::new(Arc::clone(&state)));
+        if let Some(metrics) = metrics {
+            load.metrics(metrics);
         }
         Self {
             client,
-            dialect: known.dialect,
-            model: known.model,
+            dialect: info.dialect,
+            model: info.model,
             context_length,
-            health_page: known.health,
-            has_figures: figures.is_some(),
+            health_page: info.health,
+            has_metrics: metrics.is_some(),
             capacity,
             slow_reader_timeout: config.limits.slow_reader_timeout,
-            busy,
+            load,
             state,
             health: Health::new(condition, config.stall_timeout),
             suspect: Notify::new(),
             knows_priority: AtomicBool::new(true),
             knows_choices: AtomicBool::new(true),
-            told_uncounted: AtomicBool::new(false),
-            told_unknown_reason: AtomicBool::new(false),
+            warned_uncounted: AtomicBool::new(false),
+            warned_unknown_reason: AtomicBool::new(false),
         }
     }
 
-    /// It says that it is up.
+    /// The health check succeeded.
     pub(crate) fn found(&self) {
         let ready = || self.state.set_ready(self.capacity);
         if self.health.turn(&[Condition::Gone], Condition::Up, ready) {
@@ -94,11 +94,11 @@ impl Server {
         }
     }
 
-    /// It does not answer, or does not say that it is up.
+    /// The health check failed.
     pub(crate) fn lost(&self, why: &str) {
         let note = format!("the engine at {} does not answer: {why}", self.client.url());
         let lost = || {
-            self.busy.forget();
+            self.load.forget();
             self.state.set_lost(note.clone());
         };
         let from = [Condition::Up, Condition::Failing, Condition::Stalled];
@@ -125,7 +125,7 @@ impl Server {
         }
     }
 
-    /// A token came, which an engine that hangs does not produce.
+    /// The engine produced a token, so it does not hang.
     pub(crate) fn progressed(&self) {
         self.health.progressed();
         if self.health.condition() == Condition::Stalled {
@@ -133,9 +133,9 @@ impl Server {
         }
     }
 
-    /// Looks whether tokens come while requests run.
+    /// Checks whether tokens come while requests run.
     pub(crate) fn check_progress(&self) {
-        if self.busy.sequences() == 0 {
+        if self.load.sequences() == 0 {
             return;
         }
         if let Some(silent) = self.health.stalled() {
@@ -153,7 +153,7 @@ impl Server {
         }
     }
 
-    /// It answers requests again.
+    /// The engine answers requests again.
     pub(crate) fn recovered(&self) {
         let ready = || self.state.set_ready(self.capacity);
         let from = [Condition::Failing, Condition::Stalled];
@@ -164,7 +164,7 @@ impl Server {
 
     /// Logs the first unknown finish reason of the engine.
     pub(crate) fn warn_unknown_reason(&self, word: &str) {
-        if !self.told_unknown_reason.swap(true, Ordering::Relaxed) {
+        if !self.warned_unknown_reason.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 finish_reason = word,
                 "the engine's finish reason is unknown, and counts as stop"
@@ -172,9 +172,9 @@ impl Server {
         }
     }
 
-    /// It told no usage: said once, because it will never tell any.
+    /// Logs once that the engine tells no usage.
     pub(crate) fn warn_uncounted(&self) {
-        if !self.told_uncounted.swap(true, Ordering::Relaxed) {
+        if !self.warned_uncounted.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "the engine tells no usage: tokens of answers are counted by their chunks, those of \
                  prompts are estimated"

@@ -1,18 +1,18 @@
-//! What is known of an engine that is up.
+//! What the server told about itself when it came up.
 
 use crate::dialect::Dialect;
-use crate::engine_metrics::Figures;
+use crate::engine_metrics::EngineMetrics;
 
-/// What is known of an engine that is up.
-pub(crate) struct Known {
-    /// How it speaks.
+/// What the server told about itself when it came up.
+pub(crate) struct ServerInfo {
+    /// Its dialect of the API.
     pub(crate) dialect: Dialect,
-    /// Its name of the model.
+    /// Its name for the model.
     pub(crate) model: String,
-    /// Tokens of one sequence; 0: it does not say.
+    /// Tokens of one sequence; 0: the server does not tell.
     pub(crate) context_length: u32,
-    /// Where it says that it is up.
+    /// The path of its health check.
     pub(crate) health: &'static str,
-    /// Its figures; None: it has none.
-    pub(crate) figures: Option<Figures>,
+    /// Its metrics; None: it serves none that are read.
+    pub(crate) metrics: Option<EngineMetrics>,
 }

@@ -1,4 +1,4 @@
-//! One request with the engine: sent, read to its end, and given up when nobody wants it.
+//! One call of the server: the request is sent and its answer read, unless the client gives it up.
 
 mod cancel_policy;
 
@@ -15,38 +15,38 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Counted};
-use crate::http::{Answering, HttpError};
+use crate::http::{HttpError, ResponseStream};
 use crate::load_tracker::Slot;
 use crate::refusal::{self, Refusal};
 use crate::server::Server;
 use crate::sse::{Line, Lines, TooLong};
-use crate::upstream_request::Ask;
+use crate::upstream_request::UpstreamRequest;
 
-use cancel_policy::{End, Patience, Wake, cancelled, deadline_passed};
+use cancel_policy::{CancelPolicy, End, Wake, cancelled, deadline_passed};
 
 /// Longer than any answer that comes in one piece.
 const MAX_WHOLE: usize = 16 << 20;
 /// How long an engine may take to end a body whose last line it wrote.
 const LAST_BYTES: Duration = Duration::from_millis(200);
 
-/// A request that waits for its place.
+/// A queued request.
 pub(crate) struct Job {
-    /// What is asked.
-    pub(crate) ask: Ask,
-    /// Tokens of the prompt, about.
+    /// The request for the server.
+    pub(crate) request: UpstreamRequest,
+    /// Tokens of the prompt; an estimate unless the prompt came as tokens.
     pub(crate) prompt_tokens: u32,
     /// Where the events go.
     pub(crate) reply: Reply,
-    /// Rings when its reader has made room or is gone.
-    pub(crate) hears: Arc<Notify>,
+    /// Notified when the client has read, cancelled or disconnected.
+    pub(crate) reader_changed: Arc<Notify>,
 }
 
-struct Exchange {
+struct UpstreamCall {
     server: Arc<Server>,
-    ask: Ask,
+    request: UpstreamRequest,
     answer: Answer,
     reply: Reply,
-    patience: Patience,
+    policy: CancelPolicy,
     slot: Slot,
     asked: Instant,
     begun: Option<Instant>,
@@ -61,7 +61,7 @@ impl queue::Job for Job {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.ask.deadline
+        self.request.deadline
     }
 
     fn is_cancelled(&self) -> bool {
@@ -70,9 +70,12 @@ impl queue::Job for Job {
 }
 
 impl Job {
-    /// Ends it before it has a place.
+    /// Ends the request while it is queued.
     pub(crate) fn refuse(self, server: &Server, now: Instant) {
-        let overdue = self.ask.deadline.is_some_and(|deadline| deadline <= now);
+        let overdue = self
+            .request
+            .deadline
+            .is_some_and(|deadline| deadline <= now);
         let failure = if self.reply.is_cancelled() {
             cancelled()
         } else if overdue {
@@ -85,49 +88,49 @@ impl Job {
         self.reply.end(Event::Failed(failure));
     }
 
-    /// Has the engine answer it.
+    /// Sends the request and reads its answer.
     ///
     /// # Cancellation
     ///
     /// Never dropped while it runs, but at the end of the process: `stop` ends it.
     pub(crate) async fn run(self, server: Arc<Server>, slot: Slot, stop: CancellationToken) {
         let answer = Answer::new(
-            self.ask.choices,
-            self.ask.reading.clone(),
+            self.request.choices,
+            self.request.options.clone(),
             self.prompt_tokens,
-            self.ask.max_prompt_tokens,
+            self.request.max_prompt_tokens,
             server.context_length,
         );
-        let patience = Patience {
-            hears: self.hears,
-            deadline: self.ask.deadline,
+        let policy = CancelPolicy {
+            reader_changed: self.reader_changed,
+            deadline: self.request.deadline,
             slow_reader: server.slow_reader_timeout,
             stop,
         };
-        let exchange = Exchange {
+        let call = UpstreamCall {
             server,
-            ask: self.ask,
+            request: self.request,
             answer,
             reply: self.reply,
-            patience,
+            policy,
             slot,
             asked: Instant::now(),
             begun: None,
             counted: Counted::ByChunks,
         };
-        exchange.run().await;
+        call.run().await;
     }
 }
 
-// === impl Exchange ===
+// === impl UpstreamCall ===
 
-impl Exchange {
+impl UpstreamCall {
     async fn run(mut self) {
         match self.converse().await {
-            Ok(answering) => self.finish(answering).await,
+            Ok(response) => self.finish(response).await,
             Err(End::Left) => {
                 let usage = self.used();
-                self.server.state.count(Outcome::Dropped, usage);
+                self.server.state.count(Outcome::Disconnected, usage);
             }
             Err(End::Failed(failure)) => {
                 if failure.kind.is_of_the_engine() {
@@ -142,7 +145,7 @@ impl Exchange {
         }
     }
 
-    /// What a request that broke off has used: nothing, where the engine has not begun with it.
+    /// The usage of a request that broke off; nothing if the engine did not begin to answer.
     fn used(&self) -> Usage {
         if self.answer.has_begun() {
             self.answer.usage()
@@ -151,12 +154,12 @@ impl Exchange {
         }
     }
 
-    async fn converse(&mut self) -> Result<Answering, End> {
-        let mut answering = self.open().await?;
-        if answering.is_json() {
-            self.read_whole(&mut answering).await?;
+    async fn converse(&mut self) -> Result<ResponseStream, End> {
+        let mut response = self.open().await?;
+        if response.is_json() {
+            self.read_whole(&mut response).await?;
         } else {
-            self.read(&mut answering).await?;
+            self.read(&mut response).await?;
         }
         let mut events = Vec::new();
         let counted = self.answer.end(&mut events);
@@ -165,19 +168,19 @@ impl Exchange {
             self.server.knows_choices.store(false, Ordering::Relaxed);
         }
         self.counted = counted.map_err(End::Failed)?;
-        while self.reply.parked_since().is_some() {
-            match self.patience.wait(&self.reply).await {
-                Wake::CaughtUp => self.reply.flush(),
+        while self.reply.paused_since().is_some() {
+            match self.policy.wait(&self.reply).await {
+                Wake::Drained => self.reply.flush(),
                 Wake::End(end) => return Err(end),
             }
         }
-        Ok(answering)
+        Ok(response)
     }
 
-    async fn finish(self, mut answering: Answering) {
+    async fn finish(self, mut response: ResponseStream) {
         let Self {
             server,
-            ask,
+            request,
             answer,
             reply,
             slot,
@@ -192,40 +195,42 @@ impl Exchange {
         server.state.count(Outcome::Finished, usage);
         server.succeeded();
         if let Some(begun) = begun {
-            let choices = u32::try_from(ask.choices).unwrap_or(u32::MAX);
+            let choices = u32::try_from(request.choices).unwrap_or(u32::MAX);
             slot.produced(usage.completion_tokens / choices, begun.elapsed());
         }
-        if let Some(had) = answer.had() {
-            slot.had(ask.blocks.len(), usage.prompt_tokens, had);
+        if let Some(cached) = answer.cached_tokens() {
+            slot.reused(request.blocks.len(), usage.prompt_tokens, cached);
         }
         match counted {
-            Counted::ByEngine => server.busy.counted(ask.prompt_bytes, usage.prompt_tokens),
+            Counted::ByEngine => server
+                .load
+                .counted(request.prompt_bytes, usage.prompt_tokens),
             Counted::ByChunks => server.warn_uncounted(),
         }
         drop(slot);
         reply.end(Event::Finished(usage));
         // A body that was read to its end gives its connection back; any other closes it.
-        let _ = tokio::time::timeout(LAST_BYTES, answering.next()).await;
+        let _ = tokio::time::timeout(LAST_BYTES, response.next()).await;
     }
 
     /// Sends the request until the engine begins to answer.
-    async fn open(&mut self) -> Result<Answering, End> {
+    async fn open(&mut self) -> Result<ResponseStream, End> {
         loop {
-            let body = self.ask.body.clone();
-            let post = self.server.client.post(self.ask.endpoint, body);
-            let posted = self.patience.with(&self.reply, post).await?;
-            let mut answering = posted.map_err(|error| self.broke(&error))?;
-            let status = answering.status();
+            let body = self.request.body.clone();
+            let post = self.server.client.post(self.request.endpoint, body);
+            let posted = self.policy.with(&self.reply, post).await?;
+            let mut response = posted.map_err(|error| self.broke(&error))?;
+            let status = response.status();
             if status.is_success() {
-                return Ok(answering);
+                return Ok(response);
             }
-            let told = answering.whole(refusal::MAX_BODY);
-            let told = self.patience.with(&self.reply, told).await?;
+            let told = response.whole(refusal::MAX_BODY);
+            let told = self.policy.with(&self.reply, told).await?;
             let told = told.unwrap_or_default();
             match refusal::of_status(status, &told, self.server.context_length) {
-                Refusal::Priority if self.ask.forget_priority() => {
+                Refusal::Priority if self.request.forget_priority() => {
                     self.server.knows_priority.store(false, Ordering::Relaxed);
-                    tracing::info!("the engine knows no priorities; the worker's own line does");
+                    tracing::info!("the engine knows no priorities; the worker's own queue does");
                 }
                 Refusal::Priority => {
                     let message = "the engine refused a priority that it was not given";
@@ -242,20 +247,20 @@ impl Exchange {
     }
 
     /// Reads a stream of chunks.
-    async fn read(&mut self, answering: &mut Answering) -> Result<(), End> {
+    async fn read(&mut self, response: &mut ResponseStream) -> Result<(), End> {
         let mut lines = Lines::default();
         let mut events = Vec::new();
         while !self.answer.is_done() {
-            if self.reply.parked_since().is_some() {
-                // What the engine sends meanwhile waits in the connection.
-                match self.patience.wait(&self.reply).await {
-                    Wake::CaughtUp => self.reply.flush(),
+            if self.reply.paused_since().is_some() {
+                // The connection is not read meanwhile, so TCP slows the engine down.
+                match self.policy.wait(&self.reply).await {
+                    Wake::Drained => self.reply.flush(),
                     Wake::End(end) => return Err(end),
                 }
                 continue;
             }
-            let next = answering.next();
-            let bytes = match self.patience.with(&self.reply, next).await? {
+            let next = response.next();
+            let bytes = match self.policy.with(&self.reply, next).await? {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => break,
                 Err(error) => return Err(self.broke(&error)),
@@ -270,9 +275,9 @@ impl Exchange {
     }
 
     /// Reads the answer of an engine that does not stream.
-    async fn read_whole(&mut self, answering: &mut Answering) -> Result<(), End> {
-        let whole = answering.whole(MAX_WHOLE);
-        let whole = self.patience.with(&self.reply, whole).await?;
+    async fn read_whole(&mut self, response: &mut ResponseStream) -> Result<(), End> {
+        let whole = response.whole(MAX_WHOLE);
+        let whole = self.policy.with(&self.reply, whole).await?;
         let whole = whole.map_err(|error| self.broke(&error))?;
         let mut events = Vec::new();
         let read = self.answer.read(&whole, &mut events);
@@ -287,7 +292,7 @@ impl Exchange {
             self.begun = Some(Instant::now());
             let usage = self.answer.usage();
             let computed = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
-            self.slot.begun(&self.ask.blocks, computed, took);
+            self.slot.begun(&self.request.blocks, computed, took);
         }
         if !events.is_empty() {
             self.server.progressed();
@@ -301,9 +306,9 @@ impl Exchange {
         self.server.suspect.notify_one();
         tracing::warn!(error = %Chain(error), "the engine did not answer a request");
         let (kind, message) = match error {
-            // It never had the request: another worker may take it.
+            // The engine never got the request: another worker may take it.
             HttpError::Connect(_) => (FailureKind::Loading, "the engine does not answer"),
-            // It may have had the request, and ended because of it.
+            // The engine may have got the request and crashed because of it.
             HttpError::Headless(_) | HttpError::Broken(_) => {
                 let alone = self.slot.crashed_alone() && !self.server.state.is_draining();
                 let kind = if alone {

@@ -1,4 +1,4 @@
-//! A request becomes the body that a server understands: the client's own bytes, and our fields.
+//! A request becomes the body for the server: the client's own bytes, and our fields.
 
 mod body;
 
@@ -15,34 +15,34 @@ use crate::extra;
 use body::Body;
 
 /// A request, ready to be sent.
-pub(crate) struct Ask {
-    /// Where it goes.
+pub(crate) struct UpstreamRequest {
+    /// The path that it is sent to.
     pub(crate) endpoint: &'static str,
-    /// What is sent.
+    /// The body.
     pub(crate) body: Bytes,
     /// How many answers.
     pub(crate) choices: usize,
     /// Bytes of the prompt.
     pub(crate) prompt_bytes: usize,
-    /// Tokens of the prompt, where they are known: it came as tokens.
+    /// Tokens of the prompt, if it came as tokens.
     pub(crate) prompt_tokens: Option<usize>,
     /// The most tokens of the prompt that the caller pays for; None: no limit.
     pub(crate) max_prompt_tokens: Option<u32>,
     /// The router's chain of prefix blocks.
     pub(crate) blocks: Vec<u64>,
-    /// When nobody waits any longer.
+    /// When the request fails unless it is complete.
     pub(crate) deadline: Option<Instant>,
     /// Higher goes first.
     pub(crate) priority: i32,
     /// How its answer is read.
-    pub(crate) reading: Reading,
-    // Where in the body the priority stands, as its last field.
+    pub(crate) options: ReadOptions,
+    // Offset of the priority in the body; it is the last field.
     priority_at: Option<usize>,
 }
 
 /// How an answer is read.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct ReadOptions {
     /// Text that each choice starts with.
     pub(crate) echo: Option<String>,
     /// Tool calls are looked for in the text.
@@ -53,9 +53,9 @@ pub(crate) struct Reading {
     pub(crate) allowed: Option<Arc<[String]>>,
 }
 
-// === impl Ask ===
+// === impl UpstreamRequest ===
 
-impl Ask {
+impl UpstreamRequest {
     /// Writes a request for a server.
     pub(crate) fn new(
         request: Request,
@@ -65,24 +65,24 @@ impl Ask {
     ) -> Result<Self, Failure> {
         let prompt_bytes = prompt_bytes(&request.prompt);
         let mut body = Body::begin(model, prompt_bytes);
-        let (endpoint, reading, prompt_tokens) = match &request.prompt {
+        let (endpoint, options, prompt_tokens) = match &request.prompt {
             Prompt::Chat(chat) => {
                 body.chat(chat, request.top_logprobs)?;
-                let reading = Reading {
+                let options = ReadOptions {
                     echo: None,
                     calls_in_text: dialect.leaves_calls_in_text() && may_call(chat),
                     parallel_tool_calls: chat.parallel_tool_calls,
                     allowed: allowed_tools(chat),
                 };
-                ("/v1/chat/completions", reading, None)
+                ("/v1/chat/completions", options, None)
             }
             Prompt::Text { source, echo } => {
                 let echo = body.text(source, *echo, request.top_logprobs, dialect)?;
-                let reading = Reading {
+                let options = ReadOptions {
                     echo,
-                    ..Reading::default()
+                    ..ReadOptions::default()
                 };
-                ("/v1/completions", reading, token_count(source))
+                ("/v1/completions", options, token_count(source))
             }
         };
         body.stream(dialect);
@@ -110,7 +110,7 @@ impl Ask {
             blocks: request.prefix_blocks,
             deadline: request.deadline,
             priority: request.priority,
-            reading,
+            options,
             priority_at,
         })
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferyard_engine::event::{Delta, Event, FinishReason};
-use inferyard_engine::queue::{Orders, Queue};
+use inferyard_engine::queue::{Queue, RunState};
 use inferyard_engine::rates::Rates;
 use inferyard_engine::requests::{Ended, RequestId, Requests, draining};
 use inferyard_engine::state::{Load, PrefixChange, State};
@@ -24,9 +24,9 @@ pub(crate) struct Drive {
     queue: Arc<Queue<Job>>,
     state: Arc<State>,
     requests: Requests<Answer>,
-    // Choices that are not complete, of all requests that have a place.
+    // Choices that are not complete, of all running requests.
     choices: usize,
-    // Requests whose readers are behind.
+    // Requests whose event channel is full.
     paused: Vec<RequestId>,
     rates: Rates,
     // Tokens computed.
@@ -60,15 +60,15 @@ impl Drive {
         }
     }
 
-    /// Serves the line until it says otherwise.
+    /// Serves the queue until it is drained or stopped.
     pub(crate) async fn run(mut self) {
         loop {
             self.sweep();
-            match self.queue.orders() {
-                Orders::Serve => self.admit(),
-                Orders::Drain if self.requests.is_empty() => break,
-                Orders::Drain => {}
-                Orders::Stop => break self.stop(),
+            match self.queue.run_state() {
+                RunState::Serve => self.admit(),
+                RunState::Drain if self.requests.is_empty() => break,
+                RunState::Drain => {}
+                RunState::Stop => break self.stop(),
             }
             let step = self.gpu.begin_step();
             self.announce();
@@ -78,7 +78,7 @@ impl Drive {
                 self.clock = Instant::now();
                 continue;
             };
-            if self.pass(time).await != Orders::Stop {
+            if self.pass(time).await != RunState::Stop {
                 self.end_step(time);
             }
         }
@@ -86,22 +86,22 @@ impl Drive {
     }
 
     /// Lets a step's time pass, unless all is to end now.
-    async fn pass(&mut self, time: Duration) -> Orders {
+    async fn pass(&mut self, time: Duration) -> RunState {
         if time.is_zero() {
             // Whoever reads gets a turn.
             tokio::task::yield_now().await;
-            return self.queue.orders();
+            return self.queue.run_state();
         }
         let now = Instant::now();
         if now.duration_since(self.clock) > MADE_UP {
             self.clock = now;
         }
         self.clock += time;
-        let mut orders = self.queue.orders();
-        while orders != Orders::Stop && Instant::now() < self.clock {
-            orders = self.queue.woken(Some(self.clock)).await;
+        let mut run_state = self.queue.run_state();
+        while run_state != RunState::Stop && Instant::now() < self.clock {
+            run_state = self.queue.woken(Some(self.clock)).await;
         }
-        orders
+        run_state
     }
 
     /// Frees what belongs to requests that are over, for whatever reason, and lets those go on whose
@@ -109,20 +109,20 @@ impl Drive {
     fn sweep(&mut self) {
         let now = Instant::now();
         for job in self.queue.take_overdue(now) {
-            self.requests.refuse(job.reply, self.queue.orders());
+            self.requests.refuse(job.reply, self.queue.run_state());
         }
         for ended in self.requests.sweep(now) {
             self.release(&ended);
         }
         let (gpu, requests) = (&mut self.gpu, &self.requests);
         self.paused.retain(|request| {
-            let parked = requests.is_parked(*request);
-            if !parked && let Some(running) = requests.get(*request) {
+            let paused = requests.is_paused(*request);
+            if !paused && let Some(running) = requests.get(*request) {
                 for choice in 0..running.own.choices {
                     gpu.pause(sequence(*request, choice), false);
                 }
             }
-            parked
+            paused
         });
     }
 
@@ -133,7 +133,7 @@ impl Drive {
         }
     }
 
-    /// Gives places to those with whom the next step can begin.
+    /// Starts the queued requests that the next step can begin with.
     fn admit(&mut self) {
         loop {
             let most = self.gpu.settings().max_running;
@@ -225,7 +225,7 @@ impl Drive {
             running.finished(choice, FinishReason::Stop);
             self.choices -= 1;
         }
-        if running.is_parked() {
+        if running.is_paused() {
             self.gpu.pause(id, true);
             if !self.paused.contains(&request) {
                 self.paused.push(request);

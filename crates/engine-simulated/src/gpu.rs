@@ -25,12 +25,12 @@ pub use settings::{Settings, SettingsError};
 pub struct Gpu {
     settings: Settings,
     cache: Cache,
-    waiting: BTreeMap<Place, Waiting>,
+    waiting: BTreeMap<QueueKey, Waiting>,
     waiting_tokens: u64,
     arrivals: u64,
     running: Vec<Sequence>,
-    // The first of the line had no room when the cache was as it was then.
-    blocked: Option<(Place, u64)>,
+    // The first queued job had no room when the cache was as it was then.
+    blocked: Option<(QueueKey, u64)>,
     // Since the last report.
     admitted: Vec<(u64, u32)>,
     removed: Vec<u64>,
@@ -79,12 +79,12 @@ pub struct TooLarge {
     pub kv_tokens: u64,
 }
 
-/// A job's place in the line: sorts by priority, then by arrival.
-type Place = (Reverse<i32>, u64);
+/// The position of a queued job: sorts by priority, then by arrival.
+type QueueKey = (Reverse<i32>, u64);
 
 struct Waiting {
     job: Job,
-    // Tokens of its prompt that were not cached when it joined the line.
+    // Tokens of its prompt that were not cached when it was queued.
     uncached: u32,
 }
 
@@ -112,7 +112,7 @@ impl Gpu {
         })
     }
 
-    /// A job joins the line.
+    /// Queues a job.
     ///
     /// # Errors
     ///
@@ -124,15 +124,15 @@ impl Gpu {
         if tokens > kv_tokens {
             return Err(TooLarge { tokens, kv_tokens });
         }
-        let place = (Reverse(job.priority), self.arrivals);
+        let key = (Reverse(job.priority), self.arrivals);
         self.arrivals += 1;
         self.waiting_tokens += u64::from(job.prompt_tokens);
         let uncached = job.prompt_tokens - self.cache.find(&job.blocks).tokens;
-        self.waiting.insert(place, Waiting { job, uncached });
+        self.waiting.insert(key, Waiting { job, uncached });
         Ok(())
     }
 
-    /// Whether the next step would begin with this job if it joined the line now. Whoever has a line
+    /// Whether the next step would begin with this job if it was queued now. A caller with a queue
     /// of their own keeps there what is not wanted yet.
     #[must_use]
     pub fn wants(&self, job: &Job) -> bool {
@@ -140,7 +140,7 @@ impl Gpu {
             return false;
         }
         let after = (Reverse(job.priority), u64::MAX);
-        let running = self.running.iter().filter(|other| other.place < after);
+        let running = self.running.iter().filter(|other| other.key < after);
         let running: u64 = running.map(|other| u64::from(other.left())).sum();
         let waiting = self.waiting.range(..after);
         let waiting: u64 = waiting.map(|(_, other)| u64::from(other.uncached)).sum();
@@ -162,14 +162,14 @@ impl Gpu {
         }
         let mut waiting = self.waiting.iter();
         let waiting = waiting.find(|(_, waiting)| waiting.job.id == id);
-        let Some(place) = waiting.map(|(place, _)| *place) else {
+        let Some(key) = waiting.map(|(key, _)| *key) else {
             return false;
         };
-        self.take_waiting(place);
+        self.take_waiting(key);
         true
     }
 
-    /// The answer of a running job gets no more tokens until it goes on; it keeps its place in the
+    /// The answer of a running job gets no more tokens until it goes on; it keeps its slot in the
     /// cache. From the next step on. False: it does not run.
     pub fn pause(&mut self, id: u64, paused: bool) -> bool {
         let running = self.running.iter_mut().find(|running| running.id == id);
@@ -234,7 +234,7 @@ impl Gpu {
         &self.settings
     }
 
-    /// Jobs that run, parked ones too.
+    /// Running jobs, including paused ones.
     #[must_use]
     pub fn running(&self) -> usize {
         self.running.len()
@@ -272,11 +272,11 @@ impl Gpu {
         let mut order = std::mem::take(&mut self.prefill);
         order.clear();
         order.extend((0..self.running.len()).filter(|at| self.running[*at].left() > 0));
-        order.sort_unstable_by_key(|at| self.running[*at].place);
+        order.sort_unstable_by_key(|at| self.running[*at].key);
         let mut begun = order.iter().copied().peekable();
         let mut room = self.settings.batch_tokens;
         while room > 0 {
-            let next = begun.peek().map(|at| self.running[*at].place);
+            let next = begun.peek().map(|at| self.running[*at].key);
             let at = match self.admit_before(next) {
                 Some(at) => at,
                 None => match begun.next() {
@@ -290,34 +290,34 @@ impl Gpu {
         self.settings.batch_tokens - room
     }
 
-    /// Lets the first of the line run if it is more urgent than `other` and there is room for it.
-    fn admit_before(&mut self, other: Option<Place>) -> Option<usize> {
-        let (place, Waiting { job, .. }) = self.waiting.first_key_value()?;
-        let place = *place;
+    /// Starts the first queued job if it is more urgent than `other` and there is room for it.
+    fn admit_before(&mut self, other: Option<QueueKey>) -> Option<usize> {
+        let (key, Waiting { job, .. }) = self.waiting.first_key_value()?;
+        let key = *key;
         let full = self.running.len() >= self.settings.max_running;
-        if full || other.is_some_and(|other| other < place) {
+        if full || other.is_some_and(|other| other < key) {
             return None;
         }
-        if self.blocked == Some((place, self.cache.freed())) {
+        if self.blocked == Some((key, self.cache.freed())) {
             return None;
         }
         let found = self.cache.find(&job.blocks);
         let private = private(job, found);
         let cache = &mut self.cache;
         if !cache.open(&job.blocks, found, private, &mut self.removed) {
-            self.blocked = Some((place, cache.freed()));
+            self.blocked = Some((key, cache.freed()));
             return None;
         }
         self.blocked = None;
-        let sequence = Sequence::new(place, self.take_waiting(place), found, private);
+        let sequence = Sequence::new(key, self.take_waiting(key), found, private);
         self.admitted.push((sequence.id, sequence.cached()));
         self.running.push(sequence);
         Some(self.running.len() - 1)
     }
 
-    fn take_waiting(&mut self, place: Place) -> Job {
-        let waiting = self.waiting.remove(&place);
-        let Waiting { job, .. } = waiting.expect("a place in the line should be taken");
+    fn take_waiting(&mut self, key: QueueKey) -> Job {
+        let waiting = self.waiting.remove(&key);
+        let Waiting { job, .. } = waiting.expect("a key of the queue should have its job");
         self.waiting_tokens -= u64::from(job.prompt_tokens);
         job
     }

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!  prepare    a request is measured: bytes → tokens, prefix blocks, the length of its answer
-//!  admit      it waits for its place, as in front of every engine
+//!  queue      it waits for a free slot, as in front of every engine
 //!  ┌ gpu        what a step computes and how long it takes; `kv` is its block cache
 //!  │ drive      lets that time pass, on tokio's clock
 //!  │ answer     tokens → the same `words` in every answer
-//!  └ reply      as in every engine: parked, cut, cancelled
+//!  └ reply      as in every engine: paused, cut, cancelled
 //! ```
 //!
 //! Everything but the model is the real worker. `http` answers OpenAI's API in the same process, so
@@ -27,8 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferyard_engine::event::Failure;
-use inferyard_engine::queue::{Orders, Place, Queue, Refused};
-use inferyard_engine::reply::{Events, Reader, Reply};
+use inferyard_engine::queue::{Queue, QueueKey, Refused, RunState};
+use inferyard_engine::reply::{Events, ReaderEvents, Reply};
 use inferyard_engine::request::Request;
 use inferyard_engine::state::{Capacity, State};
 use inferyard_engine::{Engine, EngineHandle, StartEngine};
@@ -102,10 +102,10 @@ pub enum SimulateError {
     Abandoned,
 }
 
-/// One request's reader, as the engine knows it.
-struct Seat {
+/// How the client of one request reaches the engine.
+struct QueueHandle {
     queue: Arc<Queue<prepare::Job>>,
-    place: Place,
+    key: QueueKey,
 }
 
 // === impl Config ===
@@ -211,11 +211,11 @@ impl EngineHandle for Task {
     }
 
     fn drain(&self) {
-        self.queue.order(Orders::Drain);
+        self.queue.set_run_state(RunState::Drain);
     }
 
     fn stop(&self) {
-        self.queue.order(Orders::Stop);
+        self.queue.set_run_state(RunState::Stop);
     }
 
     async fn ended(&mut self) {
@@ -265,12 +265,12 @@ impl Engine for SimulatedEngine {
         self.queue.check().map_err(Refused::failure)?;
         let prepared = self.limits.prepare(request)?;
         let mut reader = None;
-        let joined = self.queue.join(prepared.job.priority, |place| {
-            let seat = Seat {
+        let joined = self.queue.join(prepared.job.priority, |key| {
+            let handle = QueueHandle {
                 queue: Arc::clone(&self.queue),
-                place,
+                key,
             };
-            let (reply, events) = Reply::channel(Arc::new(seat));
+            let (reply, events) = Reply::channel(Arc::new(handle));
             reader = Some(events);
             prepare::Job { prepared, reply }
         });
@@ -287,14 +287,14 @@ impl Engine for SimulatedEngine {
     }
 }
 
-// === impl Seat ===
+// === impl QueueHandle ===
 
-impl Reader for Seat {
-    fn caught_up(&self) {
+impl ReaderEvents for QueueHandle {
+    fn drained(&self) {
         self.queue.wake();
     }
 
-    fn left(&self) {
-        self.queue.leave(self.place);
+    fn disconnected(&self) {
+        self.queue.leave(self.key);
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Limits {
     pub(crate) answer_tokens: u32,
 }
 
-/// A request that waits for its place, and the way of its events.
+/// A queued request and its reply.
 pub(crate) struct Job {
     /// What is to be done.
     pub(crate) prepared: Prepared,
@@ -117,7 +117,7 @@ impl Limits {
         };
         Ok(Prepared {
             job: gpu::Job {
-                // It gets one with its place.
+                // The simulation assigns it when the request starts.
                 id: 0,
                 priority: request.priority,
                 blocks: request.prefix_blocks.into_iter().map(block).collect(),

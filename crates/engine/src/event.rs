@@ -1,36 +1,36 @@
-//! What an engine says about a request, from its place in the batch to its end.
+//! The events that an engine produces for a request, from its admission to its end.
 
 use std::borrow::Cow;
 
 /// One event of an answer.
 #[derive(Debug)]
 pub enum Event {
-    /// The request has its place in the batch.
+    /// The request runs.
     Admitted {
         /// Tokens of the prompt.
         prompt_tokens: u32,
         /// How many of them the KV cache already held.
         cached_tokens: u32,
     },
-    /// Something was produced.
+    /// A choice produced tokens.
     Delta(Delta),
     /// One choice is complete.
     ChoiceFinished {
-        /// Which.
+        /// The index of the choice.
         choice: u32,
-        /// Why.
+        /// Why it is complete.
         reason: FinishReason,
     },
     /// All choices are complete; the last event.
     Finished(Usage),
-    /// It ends here without being complete; the last event.
+    /// The request ended without being complete; the last event.
     Failed(Failure),
 }
 
 /// What a choice produced since its last delta.
 #[derive(Debug, Default)]
 pub struct Delta {
-    /// Which choice.
+    /// The index of the choice.
     pub choice: u32,
     /// Text of the answer.
     pub content: String,
@@ -38,12 +38,12 @@ pub struct Delta {
     pub reasoning: String,
     /// Fragments of tool calls.
     pub tool_calls: Vec<ToolCallFragment>,
-    /// Of the tokens whose text this is, where asked for.
+    /// Log probabilities of the tokens whose text this is, if the request asks for them.
     pub logprobs: Vec<TokenLogprob>,
-    /// Every token produced since the last delta, held-back ones included.
+    /// Every token produced since the last delta, including those whose text is held back.
     pub token_ids: Vec<u32>,
-    /// How many more that are, of an engine that does not tell their ids.
-    pub nameless_tokens: u32,
+    /// How many more tokens were produced, by an engine that does not tell their ids.
+    pub tokens_without_ids: u32,
 }
 
 /// A piece of an answer, in order.
@@ -55,7 +55,7 @@ pub enum Piece {
     Reasoning(String),
     /// A tool call begins.
     ToolCallStart {
-        /// Which call of the answer, from 0.
+        /// The index of the call in the answer, from 0.
         index: u32,
         /// `call_` and 24 alphanumeric characters.
         id: String,
@@ -64,7 +64,7 @@ pub enum Piece {
     },
     /// The next text of a call's arguments.
     ToolCallArguments {
-        /// Which call of the answer, from 0.
+        /// The index of the call in the answer, from 0.
         index: u32,
         /// A part of a JSON text.
         text: String,
@@ -74,7 +74,7 @@ pub enum Piece {
 /// A fragment of one tool call.
 #[derive(Debug)]
 pub struct ToolCallFragment {
-    /// Which call of the choice.
+    /// The index of the call in its choice.
     pub index: u32,
     /// In the first fragment only.
     pub id: String,
@@ -156,15 +156,15 @@ pub enum FailureKind {
     Loading,
     /// The worker is shutting down.
     Draining,
-    /// Nobody waits any longer.
+    /// The deadline has passed.
     DeadlineExceeded,
-    /// The reader was too slow.
+    /// The client read too slowly.
     SlowReader,
     /// The engine broke.
     Internal,
     /// Another model is served here.
     UnknownModel,
-    /// Whoever asked for it wants no more of it.
+    /// The caller cancelled it.
     Cancelled,
     /// The prompt has more tokens than the request allows.
     PromptTooExpensive,
@@ -175,13 +175,13 @@ pub enum FailureKind {
 // === impl Delta ===
 
 impl Delta {
-    /// Nothing in it that a reader would see.
+    /// Whether the delta has nothing that a client sees.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         self.content.is_empty() && self.reasoning.is_empty() && self.tool_calls.is_empty()
     }
 
-    /// Appends what was read of the answer.
+    /// Appends a piece of the answer.
     pub fn add(&mut self, piece: Piece) {
         match piece {
             Piece::Content(text) => append(&mut self.content, text),
@@ -335,7 +335,7 @@ impl Failure {
 // === impl FailureKind ===
 
 impl FailureKind {
-    /// The name of it in metrics and spans.
+    /// Its name in metrics and spans.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -354,7 +354,7 @@ impl FailureKind {
         }
     }
 
-    /// The engine is at fault, not the request, its reader or the load.
+    /// Whether the engine is at fault, not the request, the client or the load.
     #[must_use]
     pub fn is_of_the_engine(self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! The waiting line in front of an engine: bounded, by priority, then by arrival.
+//! The queue in front of an engine: bounded, ordered by priority, then by arrival.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -14,66 +14,66 @@ mod reservation;
 
 pub use reservation::Reservation;
 
-/// A line of jobs that many tasks join and one engine serves.
+/// Jobs that many tasks put into the queue and one engine takes out of it.
 pub struct Queue<J> {
     max_queued: usize,
     inner: Mutex<Inner<J>>,
-    // For an engine that is a thread.
+    // Wakes an engine that is a thread.
     wake: Condvar,
-    // For an engine that is a task.
+    // Wakes an engine that is a task.
     bell: Notify,
     state: Arc<State>,
 }
 
-/// A job's place in the line: sorts by priority, then by arrival.
-pub type Place = (Reverse<i32>, u64);
+/// The position of a job: sorts by priority, then by arrival.
+pub type QueueKey = (Reverse<i32>, u64);
 
-/// What the line must know of a job.
+/// What the queue must know of a job.
 pub trait Job {
-    /// Tokens of its prompt.
+    /// Tokens of the prompt.
     fn prompt_tokens(&self) -> usize;
-    /// When it is dropped from the line.
+    /// When the job is dropped from the queue.
     fn deadline(&self) -> Option<Instant>;
-    /// Whether it is dropped from the line now.
+    /// Whether the job is to be dropped from the queue now.
     fn is_cancelled(&self) -> bool;
 }
 
-/// Why a job may not join the line.
+/// Why a job is not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The line is full.
+    /// The queue is full.
     Full,
     /// The worker is shutting down.
     Draining,
 }
 
-/// What the engine thread is to do next.
+/// What the engine is to do; it only ever gets stricter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Orders {
-    /// Serve.
+pub enum RunState {
+    /// Take and compute requests.
     Serve,
-    /// Finish what runs; nothing new comes.
+    /// Finish the running requests and take no new ones.
     Drain,
-    /// Drop everything and end.
+    /// Fail the running requests and end.
     Stop,
 }
 
 struct Inner<J> {
-    waiting: BTreeMap<Place, J>,
+    waiting: BTreeMap<QueueKey, J>,
     waiting_tokens: u64,
-    // Places that are held by requests that are being prepared, and about how many tokens those have.
+    // Positions reserved for requests that are being prepared, and about how many prompt tokens those have.
     reserved: usize,
     reserved_tokens: u64,
     arrivals: u64,
-    free_places: usize,
-    orders: Orders,
+    free_slots: usize,
+    run_state: RunState,
     woken: bool,
 }
 
 // === impl Refused ===
 
 impl Refused {
-    /// What the request hears.
+    /// The failure of the refused request.
     #[must_use]
     pub fn failure(self) -> Failure {
         match self {
@@ -86,16 +86,16 @@ impl Refused {
 // === impl Queue ===
 
 impl<J: Job> Queue<J> {
-    /// An empty line before an engine with this many free places.
-    pub fn new(max_queued: usize, free_places: usize, state: Arc<State>) -> Self {
+    /// An empty queue before an engine with this many free slots.
+    pub fn new(max_queued: usize, free_slots: usize, state: Arc<State>) -> Self {
         let inner = Inner {
             waiting: BTreeMap::new(),
             waiting_tokens: 0,
             reserved: 0,
             reserved_tokens: 0,
             arrivals: 0,
-            free_places,
-            orders: Orders::Serve,
+            free_slots,
+            run_state: RunState::Serve,
             woken: false,
         };
         Self {
@@ -107,10 +107,10 @@ impl<J: Job> Queue<J> {
         }
     }
 
-    /// Joins the line. `job` gets the place, so that whoever waits can leave it again.
+    /// Adds a job to the queue. `job` is called with its key, by which the job can leave the queue again.
     ///
-    /// Jobs that the engine has room for do not count against the limit: they only pass through.
-    pub fn join(&self, priority: i32, job: impl FnOnce(Place) -> J) -> Result<(), Refused> {
+    /// Jobs for which the engine has a free slot do not count against the limit: they only pass through.
+    pub fn join(&self, priority: i32, job: impl FnOnce(QueueKey) -> J) -> Result<(), Refused> {
         let mut inner = self.lock();
         inner.check(self.max_queued)?;
         inner.enter(priority, job);
@@ -118,40 +118,41 @@ impl<J: Job> Queue<J> {
         Ok(())
     }
 
-    /// Whether a job may join now: asked before anything is done for it.
+    /// Checks whether a job may be queued now, before any work is done for it.
     pub fn check(&self) -> Result<(), Refused> {
         self.lock().check(self.max_queued)
     }
 
-    /// Leaves the line; where the job has left it already, the engine looks who is still there.
-    pub fn leave(&self, place: Place) {
+    /// Removes the job from the queue and wakes the engine. If the engine has taken the job already, it notices the
+    /// client that is gone on its next sweep.
+    pub fn leave(&self, key: QueueKey) {
         let mut inner = self.lock();
-        inner.remove(place);
+        inner.remove(key);
         self.changed(&mut inner);
     }
 
-    /// Makes the engine look again.
+    /// Wakes the engine.
     pub fn wake(&self) {
         self.lock().woken = true;
         self.ring();
     }
 
-    /// Changes the engine's orders; they only ever get stricter.
-    pub fn order(&self, orders: Orders) {
+    /// Changes what the engine is to do, and wakes it. Nothing follows [`RunState::Stop`].
+    pub fn set_run_state(&self, run_state: RunState) {
         let mut inner = self.lock();
-        if inner.orders != Orders::Stop {
-            inner.orders = orders;
+        if inner.run_state != RunState::Stop {
+            inner.run_state = run_state;
         }
         self.changed(&mut inner);
     }
 
-    /// The orders, at once.
-    pub fn orders(&self) -> Orders {
-        self.lock().orders
+    /// What the engine is to do, without waiting.
+    pub fn run_state(&self) -> RunState {
+        self.lock().run_state
     }
 
-    /// Waits until somebody wakes the engine, or until the given time.
-    pub fn wait(&self, until: Option<Instant>) -> Orders {
+    /// Blocks the thread until the engine is woken, or until the given time.
+    pub fn wait(&self, until: Option<Instant>) -> RunState {
         let mut inner = self.lock();
         while !inner.woken {
             inner = match until {
@@ -172,11 +173,15 @@ impl<J: Job> Queue<J> {
             };
         }
         inner.woken = false;
-        inner.orders
+        inner.run_state
     }
 
     /// As [`wait`](Self::wait), for an engine that is a task.
-    pub async fn woken(&self, until: Option<Instant>) -> Orders {
+    ///
+    /// # Cancellation
+    ///
+    /// May be dropped at any time: the wake-up is kept for the next call.
+    pub async fn woken(&self, until: Option<Instant>) -> RunState {
         while !std::mem::take(&mut self.lock().woken) {
             match until {
                 None => self.bell.notified().await,
@@ -187,29 +192,28 @@ impl<J: Job> Queue<J> {
                 }
             }
         }
-        self.orders()
+        self.run_state()
     }
 
-    /// Takes the first job, if the engine has room for it.
-    pub fn take(&self, free_places: usize, fits: impl FnOnce(&J) -> bool) -> Option<J> {
+    /// Takes the first job, if it fits.
+    pub fn take(&self, free_slots: usize, fits: impl FnOnce(&J) -> bool) -> Option<J> {
         let mut inner = self.lock();
-        inner.free_places = free_places;
-        let (place, job) = inner.waiting.first_key_value()?;
+        inner.free_slots = free_slots;
+        let (key, job) = inner.waiting.first_key_value()?;
         if !fits(job) {
             return None;
         }
-        let place = *place;
-        let job = inner.remove(place);
+        let key = *key;
+        let job = inner.remove(key);
         self.publish(&inner);
         job
     }
 
-    /// Takes the jobs that are cancelled or whose deadline has passed; all of them once the worker
-    /// drains.
+    /// Takes the jobs that are cancelled or whose deadline has passed; all jobs once the worker drains.
     pub fn take_overdue(&self, now: Instant) -> Vec<J> {
         let mut inner = self.lock();
-        let draining = inner.orders != Orders::Serve;
-        let overdue: Vec<Place> = inner
+        let draining = inner.run_state != RunState::Serve;
+        let overdue: Vec<QueueKey> = inner
             .waiting
             .iter()
             .filter(|(_, job)| {
@@ -217,20 +221,20 @@ impl<J: Job> Queue<J> {
                     || job.is_cancelled()
                     || job.deadline().is_some_and(|deadline| deadline <= now)
             })
-            .map(|(place, _)| *place)
+            .map(|(key, _)| *key)
             .collect();
         if overdue.is_empty() {
             return Vec::new();
         }
         let jobs = overdue
             .into_iter()
-            .filter_map(|place| inner.remove(place))
+            .filter_map(|key| inner.remove(key))
             .collect();
         self.publish(&inner);
         jobs
     }
 
-    /// The first deadline of the waiting jobs.
+    /// The earliest deadline of the queued jobs.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.lock().waiting.values().filter_map(Job::deadline).min()
     }
@@ -241,7 +245,7 @@ impl<J: Job> Queue<J> {
         self.ring();
     }
 
-    /// Requests that are being prepared wait for their place as well.
+    /// Tells the routers how long the queue is. Requests that are being prepared count as queued.
     fn publish(&self, inner: &Inner<J>) {
         self.state.set_queue(
             inner.waiting.len() + inner.reserved,
@@ -255,32 +259,32 @@ impl<J: Job> Queue<J> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<J>> {
-        // No code of ours panics while it holds the lock; if it ever did, the line is still whole.
+        // No code panics while it holds the lock; if it ever did, the queue would still be consistent.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<J: Job> Inner<J> {
     fn check(&self, max_queued: usize) -> Result<(), Refused> {
-        if self.orders != Orders::Serve {
+        if self.run_state != RunState::Serve {
             return Err(Refused::Draining);
         }
-        if self.waiting.len() + self.reserved >= max_queued + self.free_places {
+        if self.waiting.len() + self.reserved >= max_queued + self.free_slots {
             return Err(Refused::Full);
         }
         Ok(())
     }
 
-    fn enter(&mut self, priority: i32, job: impl FnOnce(Place) -> J) {
-        let place = (Reverse(priority), self.arrivals);
+    fn enter(&mut self, priority: i32, job: impl FnOnce(QueueKey) -> J) {
+        let key = (Reverse(priority), self.arrivals);
         self.arrivals += 1;
-        let job = job(place);
+        let job = job(key);
         self.waiting_tokens += job.prompt_tokens() as u64;
-        self.waiting.insert(place, job);
+        self.waiting.insert(key, job);
     }
 
-    fn remove(&mut self, place: Place) -> Option<J> {
-        let job = self.waiting.remove(&place)?;
+    fn remove(&mut self, key: QueueKey) -> Option<J> {
+        let job = self.waiting.remove(&key)?;
         self.waiting_tokens -= job.prompt_tokens() as u64;
         Some(job)
     }

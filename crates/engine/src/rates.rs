@@ -1,27 +1,27 @@
-//! How fast an engine is, by what its last steps took.
+//! How fast an engine computes, measured over its last steps.
 
 use std::time::Duration;
 
-/// After this time in steps of a kind, what came before them counts for a third.
+/// Seconds after which older steps of a kind count for a third (exponential decay).
 const MEMORY: f32 = 10.0;
-/// At least this part of a step is that of its prompts, whatever answers took before.
+/// At least this share of a mixed step is attributed to its prompts, whatever decode-only steps took before.
 const LEAST_SHARE: f32 = 0.25;
 
-/// How fast the engine is; 0 before the first step of a kind.
+/// Prefill and decode speed of an engine; 0 before the first step of a kind.
 ///
 /// Work is divided by time over many steps. An average of each step's own rate would count a step with few tokens as
-/// much as one with many, and tell more about what came than about the engine: equal workers would look unequal.
+/// much as one with many: equal workers would look unequal, depending on their requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rates {
     /// Prompt tokens.
     prefill: Work,
-    /// Steps that brought answers their next token, and computed nothing of a prompt.
+    /// Decode-only steps.
     decode: Work,
-    /// Those that did both, as long as there was none of the others.
+    /// Steps that did both, for as long as there was no decode-only step.
     mixed: Work,
 }
 
-/// Work, and the seconds that it took; the older the less.
+/// An amount of work and the seconds that it took; both decay.
 #[derive(Clone, Copy, Debug, Default)]
 struct Work {
     amount: f32,
@@ -31,8 +31,8 @@ struct Work {
 // === impl Rates ===
 
 impl Rates {
-    /// A step has computed so many tokens of prompts; whether it was also one in which answers that
-    /// had begun got their next token.
+    /// Records one engine step. `prompts`: prompt tokens computed (prefill). `answers`: whether the step also decoded at
+    /// least one running sequence. `took`: its wall-clock duration.
     pub fn stepped(&mut self, prompts: usize, answers: bool, took: Duration) {
         let seconds = took.as_secs_f32().max(1e-6);
         if prompts > 0 {
@@ -48,13 +48,14 @@ impl Rates {
         }
     }
 
-    /// Prompt tokens per second.
+    /// Prefill speed in prompt tokens per second. 0 before the first prompt.
     #[must_use]
     pub fn prefill(&self) -> f32 {
         self.prefill.rate()
     }
 
-    /// Tokens per second of one answer, while no prompt is computed: those that are count for themselves.
+    /// Decode speed of one sequence in tokens per second, measured over decode-only steps, or over mixed steps until there
+    /// was one. 0 before the first decode.
     #[must_use]
     pub fn decode(&self) -> f32 {
         if self.decode.amount > 0.0 {
@@ -74,12 +75,12 @@ impl Work {
         self.seconds = self.seconds * kept + seconds;
     }
 
-    /// Per second.
+    /// Units of work per second.
     fn rate(self) -> f32 {
         self.amount / self.seconds.max(1e-6)
     }
 
-    /// Seconds for each.
+    /// Seconds per unit of work.
     fn each(self) -> f32 {
         self.seconds / self.amount.max(1.0)
     }

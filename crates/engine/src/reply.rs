@@ -1,5 +1,4 @@
-//! The way of one request's events from the engine to its reader: bounded, and never in the
-//! engine's way.
+//! The channel of one request's events from the engine to the client: bounded, and it never blocks the engine.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -13,50 +12,50 @@ use tokio_stream::Stream;
 
 use crate::event::Event;
 
-/// Events that wait for a reader before its request is parked.
+/// Events that wait for a client before its request is paused.
 const CAPACITY: usize = 64;
 
-/// The engine's end.
+/// The sending end, which the engine has.
 pub struct Reply {
     events: mpsc::Sender<Event>,
-    // A reader that is behind by all its events must still be told how it ended.
+    // Capacity for the last event: a client whose channel is full must still be told how the request ended.
     last: mpsc::OwnedPermit<Event>,
     unsent: VecDeque<Event>,
-    parked_since: Option<Instant>,
+    paused_since: Option<Instant>,
     flags: Arc<Flags>,
 }
 
-/// The reader's end; dropping it ends the request.
+/// The receiving end; dropping it ends the request.
 pub struct Events {
     receiver: mpsc::Receiver<Event>,
     flags: Arc<Flags>,
-    engine: Arc<dyn Reader>,
+    engine: Arc<dyn ReaderEvents>,
 }
 
-/// Ends a request whose reader stays to hear how it ended.
+/// Ends a request while its client goes on reading, up to the last event.
 pub struct Cancel {
     flags: Arc<Flags>,
-    engine: Arc<dyn Reader>,
+    engine: Arc<dyn ReaderEvents>,
 }
 
-/// What both ends see at once.
+/// What both ends read and write without a lock.
 #[derive(Default)]
 struct Flags {
-    parked: AtomicBool,
+    paused: AtomicBool,
     cancelled: AtomicBool,
 }
 
-/// What the engine hears from a reader.
-pub trait Reader: Send + Sync {
-    /// There is room again in a channel that was full, or the request was cancelled.
-    fn caught_up(&self);
-    /// The reader is gone.
-    fn left(&self);
+/// What the receiving end tells the engine; implemented by the engine.
+pub trait ReaderEvents: Send + Sync {
+    /// A channel that was full has room again, or the request was cancelled.
+    fn drained(&self);
+    /// The receiving end was dropped.
+    fn disconnected(&self);
 }
 
 impl Reply {
-    /// Both ends of a new channel; the engine hears of its reader through `engine`.
-    pub fn channel(engine: Arc<dyn Reader>) -> (Self, Events) {
+    /// Both ends of a new channel; the receiving end reports to `engine`.
+    pub fn channel(engine: Arc<dyn ReaderEvents>) -> (Self, Events) {
         let (sender, receiver) = mpsc::channel(CAPACITY + 1);
         let last = sender
             .clone()
@@ -67,7 +66,7 @@ impl Reply {
             events: sender,
             last,
             unsent: VecDeque::new(),
-            parked_since: None,
+            paused_since: None,
             flags: Arc::clone(&flags),
         };
         (
@@ -80,60 +79,61 @@ impl Reply {
         )
     }
 
-    /// Sends, or keeps and parks the request until the reader has made room.
+    /// Sends an event. If the channel is full, the event is kept and the request is paused until the client has read.
     pub fn send(&mut self, event: Event) {
         self.unsent.push_back(event);
-        if self.parked_since.is_none() {
+        if self.paused_since.is_none() {
             self.flush();
         }
     }
 
-    /// Sends what is kept, as far as there is room.
+    /// Sends the events that were kept, as far as the channel has room.
     pub fn flush(&mut self) {
         while let Some(event) = self.unsent.pop_front() {
             match self.events.try_send(event) {
-                Ok(()) => self.parked_since = None,
+                Ok(()) => self.paused_since = None,
                 Err(mpsc::error::TrySendError::Closed(_)) => self.unsent.clear(),
                 Err(mpsc::error::TrySendError::Full(event)) => {
                     self.unsent.push_front(event);
-                    self.flags.parked.store(true, Ordering::SeqCst);
-                    // The reader may have made room before it could see the flag.
+                    self.flags.paused.store(true, Ordering::SeqCst);
+                    // The client may have read an event before the flag was set: then it reports nothing, and this loop
+                    // goes on. SeqCst on both sides makes one of the two see the other.
                     if self.events.capacity() == 0 {
-                        self.parked_since.get_or_insert_with(Instant::now);
+                        self.paused_since.get_or_insert_with(Instant::now);
                         return;
                     }
                 }
             }
         }
-        self.parked_since = None;
+        self.paused_since = None;
     }
 
-    /// Since when the reader has taken nothing from its full channel.
+    /// Since when the channel has been full.
     #[must_use]
-    pub fn parked_since(&self) -> Option<Instant> {
-        self.parked_since
+    pub fn paused_since(&self) -> Option<Instant> {
+        self.paused_since
     }
 
-    /// Nobody reads any longer.
+    /// Whether the receiving end was dropped.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.events.is_closed()
     }
 
-    /// It is to end, and its reader waits to hear how.
+    /// Whether the request is to end while its client goes on reading.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.flags.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Sends the last event; what is still kept is dropped.
+    /// Sends the last event; events that are still kept are dropped.
     pub fn end(self, event: Event) {
         self.last.send(event);
     }
 }
 
 impl Events {
-    /// What ends the request from elsewhere.
+    /// A handle that ends the request from elsewhere.
     #[must_use]
     pub fn cancel(&self) -> Cancel {
         Cancel {
@@ -144,11 +144,11 @@ impl Events {
 }
 
 impl Cancel {
-    /// Ends the request as soon as the engine can; nothing, where it has ended.
+    /// Ends the request as soon as the engine can. Has no effect on a request that has ended.
     pub fn cancel(&self) {
         self.flags.cancelled.store(true, Ordering::Relaxed);
-        // The lock that this takes makes the flag seen.
-        self.engine.caught_up();
+        // Relaxed is enough: this takes the lock of the queue, and the engine takes it before it reads the flag.
+        self.engine.drained();
     }
 }
 
@@ -157,8 +157,8 @@ impl Stream for Events {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let event = self.receiver.poll_recv(cx);
-        if event.is_ready() && self.flags.parked.swap(false, Ordering::SeqCst) {
-            self.engine.caught_up();
+        if event.is_ready() && self.flags.paused.swap(false, Ordering::SeqCst) {
+            self.engine.drained();
         }
         event
     }
@@ -167,7 +167,7 @@ impl Stream for Events {
 impl Drop for Events {
     fn drop(&mut self) {
         self.receiver.close();
-        self.engine.left();
+        self.engine.disconnected();
     }
 }
 
@@ -184,12 +184,12 @@ mod tests {
     #[derive(Clone, Default)]
     struct Heard(Arc<Mutex<Vec<&'static str>>>);
 
-    impl Reader for Heard {
-        fn caught_up(&self) {
+    impl ReaderEvents for Heard {
+        fn drained(&self) {
             self.0.lock().unwrap().push("caught up");
         }
 
-        fn left(&self) {
+        fn disconnected(&self) {
             self.0.lock().unwrap().push("left");
         }
     }
@@ -215,21 +215,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_is_behind_is_parked_until_it_has_made_room() {
+    async fn a_request_whose_client_is_behind_is_paused_until_it_has_read() {
         let heard = Heard::default();
         let (mut reply, mut events) = Reply::channel(Arc::new(heard.clone()));
         for index in 0..CAPACITY {
             reply.send(delta(index));
         }
-        assert!(reply.parked_since().is_none());
+        assert!(reply.paused_since().is_none());
         reply.send(delta(CAPACITY));
         reply.send(delta(CAPACITY + 1));
-        assert!(reply.parked_since().is_some());
+        assert!(reply.paused_since().is_some());
         assert_eq!(choice(events.next().await), 0);
         assert_eq!(heard.take(), ["caught up"]);
         reply.flush();
         assert!(
-            reply.parked_since().is_some(),
+            reply.paused_since().is_some(),
             "one event has found room, the other has not"
         );
         for index in 1..=CAPACITY {
@@ -237,7 +237,7 @@ mod tests {
         }
         assert_eq!(heard.take(), ["caught up"], "once is enough");
         reply.flush();
-        assert!(reply.parked_since().is_none());
+        assert!(reply.paused_since().is_none());
     }
 
     #[tokio::test]
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(heard.take(), ["left"]);
         assert!(reply.is_abandoned());
         reply.send(delta(0));
-        assert!(reply.parked_since().is_none());
+        assert!(reply.paused_since().is_none());
     }
 
     #[tokio::test]

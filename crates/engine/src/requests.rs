@@ -1,4 +1,4 @@
-//! The requests that have a place in an engine: their readers, their usage, and how they end.
+//! The requests that run on an engine: their replies, their usage, and how they end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::event::{Delta, Event, Failure, FailureKind, FinishReason, Usage};
-use crate::queue::Orders;
+use crate::queue::RunState;
 use crate::reply::Reply;
 use crate::state::{Outcome, State};
 
-/// A request's number in its engine.
+/// The number of a request in its engine.
 pub type RequestId = u64;
 
-/// All requests that have a place; `T` is what the engine itself must know of one.
+/// All running requests; `T` is what the engine itself keeps of each.
 pub struct Requests<T> {
     open: HashMap<RequestId, Running<T>>,
     opened: RequestId,
@@ -22,31 +22,31 @@ pub struct Requests<T> {
     state: Arc<State>,
 }
 
-/// A request that has a place.
+/// A running request.
 pub struct Running<T> {
-    /// The engine's own.
+    /// What the engine keeps of the request.
     pub own: T,
-    /// What it has used so far.
+    /// Tokens used so far.
     pub usage: Usage,
     reply: Reply,
     deadline: Option<Instant>,
     choices_left: usize,
 }
 
-/// A request that has lost its place before it was complete.
+/// A request that ended before it was complete.
 pub struct Ended<T> {
-    /// Its number.
+    /// The number of the request.
     pub request: RequestId,
-    /// The engine's own.
+    /// What the engine kept of the request.
     pub own: T,
-    /// How many of its choices were not complete.
+    /// How many choices were not complete.
     pub choices_left: usize,
 }
 
 // === impl Requests ===
 
 impl<T> Requests<T> {
-    /// None yet.
+    /// No request runs.
     pub fn new(slow_reader_timeout: Duration, state: Arc<State>) -> Self {
         Self {
             open: HashMap::new(),
@@ -56,7 +56,7 @@ impl<T> Requests<T> {
         }
     }
 
-    /// A request gets a place; its reader hears nothing yet.
+    /// Adds a request; nothing is sent to its client yet.
     pub fn open(
         &mut self,
         reply: Reply,
@@ -105,12 +105,12 @@ impl<T> Requests<T> {
         self.open.get_mut(&request)
     }
 
-    /// Its reader is behind by all that fits into the channel.
-    pub fn is_parked(&self, request: RequestId) -> bool {
-        self.open.get(&request).is_some_and(Running::is_parked)
+    /// Whether its channel is full, so that the engine computes nothing for it.
+    pub fn is_paused(&self, request: RequestId) -> bool {
+        self.open.get(&request).is_some_and(Running::is_paused)
     }
 
-    /// It ends here.
+    /// Ends a request with a failure. Returns `None` if it does not run.
     pub fn fail(&mut self, request: RequestId, failure: Failure) -> Option<Ended<T>> {
         let running = self.open.remove(&request)?;
         let failure = Failure {
@@ -127,7 +127,7 @@ impl<T> Requests<T> {
         })
     }
 
-    /// They all end here.
+    /// Ends all requests with a failure.
     pub fn fail_all(&mut self, failure: &Failure) {
         let all: Vec<RequestId> = self.open.keys().copied().collect();
         for request in all {
@@ -135,29 +135,29 @@ impl<T> Requests<T> {
         }
     }
 
-    /// One ends that never had a place: it is cancelled, overdue, or the worker drains.
-    pub fn refuse(&self, reply: Reply, orders: Orders) {
-        let failure = match orders {
-            Orders::Serve if reply.is_cancelled() => cancelled(),
-            Orders::Serve => deadline_passed(),
-            Orders::Drain | Orders::Stop => draining(),
+    /// Ends a request that never ran: it is cancelled, its deadline has passed, or the worker drains.
+    pub fn refuse(&self, reply: Reply, run_state: RunState) {
+        let failure = match run_state {
+            RunState::Serve if reply.is_cancelled() => cancelled(),
+            RunState::Serve => deadline_passed(),
+            RunState::Drain | RunState::Stop => draining(),
         };
         self.state
             .count(Outcome::Failed(failure.kind), failure.usage);
         reply.end(Event::Failed(failure));
     }
 
-    /// Ends the requests that are complete and whose reader has room for all that was said.
+    /// Ends the requests that are complete and whose channel had room for all events.
     pub fn settle(&mut self) {
-        let complete = |running: &Running<T>| running.choices_left == 0 && !running.is_parked();
+        let complete = |running: &Running<T>| running.choices_left == 0 && !running.is_paused();
         for (_, running) in self.open.extract_if(|_, running| complete(running)) {
             self.state.count(Outcome::Finished, running.usage);
             running.reply.end(Event::Finished(running.usage));
         }
     }
 
-    /// Ends the requests that nobody reads, or nobody wants or waits for, and wakes those whose reader has
-    /// made room. Returns those that it ended.
+    /// Ends the requests whose client is gone, that are cancelled, or whose time is over, and flushes those whose client
+    /// has read. Returns the requests that it ended.
     pub fn sweep(&mut self, now: Instant) -> Vec<Ended<T>> {
         let mut over = Vec::new();
         for (request, running) in &mut self.open {
@@ -170,7 +170,7 @@ impl<T> Requests<T> {
                 return self.fail(request, failure);
             }
             let running = self.open.remove(&request)?;
-            self.state.count(Outcome::Dropped, running.usage);
+            self.state.count(Outcome::Disconnected, running.usage);
             Some(Ended {
                 request,
                 own: running.own,
@@ -182,16 +182,16 @@ impl<T> Requests<T> {
         ended
     }
 
-    /// When `sweep` will next have something to do that no event announces.
+    /// When `sweep` must run again although nothing wakes the engine.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.open
             .values()
             .flat_map(|running| {
-                let parked = running.reply.parked_since();
+                let paused = running.reply.paused_since();
                 [
                     running.deadline,
-                    parked.map(|since| since + self.slow_reader_timeout),
+                    paused.map(|since| since + self.slow_reader_timeout),
                 ]
             })
             .flatten()
@@ -203,14 +203,14 @@ impl<T> Requests<T> {
 
 /// How a request ends that is not complete.
 enum Verdict {
-    /// Nobody reads it.
+    /// The client is gone.
     Left,
-    /// It fails.
+    /// The request fails.
     Failed(Failure),
 }
 
 impl<T> Running<T> {
-    /// Its prompt has its place in the cache; its reader hears how much of it was there.
+    /// The request was admitted: tells the client how many tokens the prompt has, and how many of them were cached.
     pub fn admitted(&mut self, prompt_tokens: u32, cached_tokens: u32) {
         self.usage.prompt_tokens = prompt_tokens;
         self.usage.cached_tokens = cached_tokens;
@@ -220,7 +220,7 @@ impl<T> Running<T> {
         });
     }
 
-    /// One of its choices has something to say.
+    /// Sends what one of its choices produced.
     pub fn produced(&mut self, delta: Delta) {
         self.reply.send(Event::Delta(delta));
     }
@@ -231,12 +231,12 @@ impl<T> Running<T> {
         self.choices_left -= 1;
     }
 
-    /// Its reader is behind by all that fits into the channel.
-    pub fn is_parked(&self) -> bool {
-        self.reply.parked_since().is_some()
+    /// Whether its channel is full, so that the engine computes nothing for it.
+    pub fn is_paused(&self) -> bool {
+        self.reply.paused_since().is_some()
     }
 
-    /// Whether it ends now; if not, what its reader has not been sent goes as far as there is room.
+    /// Decides whether the request ends now; if not, kept events are sent as far as the channel has room.
     fn verdict(&mut self, now: Instant, slow_reader_timeout: Duration) -> Option<Verdict> {
         if self.reply.is_abandoned() {
             return Some(Verdict::Left);
@@ -247,10 +247,10 @@ impl<T> Running<T> {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Some(Verdict::Failed(deadline_passed()));
         }
-        if self.is_parked() {
+        if self.is_paused() {
             self.reply.flush();
         }
-        let since = self.reply.parked_since()?;
+        let since = self.reply.paused_since()?;
         (since + slow_reader_timeout <= now).then(|| {
             let message = "the reader left its events unread for too long";
             Verdict::Failed(Failure::new(FailureKind::SlowReader, message))
@@ -258,7 +258,7 @@ impl<T> Running<T> {
     }
 }
 
-/// What a request hears that had no end when its time was over.
+/// The failure of a request whose deadline has passed.
 #[must_use]
 pub fn deadline_passed() -> Failure {
     Failure::new(
@@ -267,13 +267,13 @@ pub fn deadline_passed() -> Failure {
     )
 }
 
-/// What a request hears that somebody has ended.
+/// The failure of a request that was cancelled.
 #[must_use]
 pub fn cancelled() -> Failure {
     Failure::new(FailureKind::Cancelled, "the request was cancelled")
 }
 
-/// What a request hears whose worker ends.
+/// The failure of a request whose worker shuts down.
 #[must_use]
 pub fn draining() -> Failure {
     Failure::new(FailureKind::Draining, "this worker is shutting down")

@@ -1,4 +1,4 @@
-//! The truth of a worker about itself: written by the engine and the queue, read by every `Watch`.
+//! The state of a worker: written by the engine and the queue, read by every `Watch` stream and by the metrics.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +14,10 @@ pub use snapshot::{Capacity, Load, Outcome, Phase, Snapshot, Totals};
 mod last_minute;
 mod snapshot;
 
-/// Changes of the prefix set that are kept for watchers that are behind; a watcher that is further behind
-/// gets the whole set anew.
+/// Changes of the prefix set that are kept for slow watchers. A watcher that is further behind gets the whole set again.
 const CHANGES_KEPT: usize = 16_384;
 
-/// The single source of what a worker tells about itself.
+/// The state of a worker.
 #[derive(Debug)]
 pub struct State {
     boot_id: u64,
@@ -31,9 +30,9 @@ pub struct State {
 /// A change of the set of prefix blocks that the KV cache holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrefixChange {
-    /// It holds this one now.
+    /// The cache holds this block now.
     Added(u64),
-    /// It holds this one no longer.
+    /// The cache no longer holds this block.
     Removed(u64),
 }
 
@@ -41,14 +40,14 @@ pub enum PrefixChange {
 #[derive(Debug, Default)]
 pub struct Cursor(Option<u64>);
 
-/// What a watcher has to hear about the prefixes.
+/// Changes of the prefix set since a watcher last read it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PrefixNews {
-    /// What was said before is void.
+    /// The watcher must forget all blocks that it was told before.
     pub reset: bool,
-    /// Held now.
+    /// Blocks that the cache holds now.
     pub added: Vec<u64>,
-    /// Held no longer.
+    /// Blocks that the cache no longer holds.
     pub removed: Vec<u64>,
 }
 
@@ -97,7 +96,7 @@ impl State {
         }
     }
 
-    /// Drawn when the worker started.
+    /// A random number drawn when the worker started.
     pub fn boot_id(&self) -> u64 {
         self.boot_id
     }
@@ -107,17 +106,17 @@ impl State {
         &self.model
     }
 
-    /// Wakes on every change.
+    /// A receiver that is notified of every change.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// A part of the model is read.
+    /// Sets how much of the model is loaded, from 0 to 1.
     pub fn set_load_progress(&self, progress: f32) {
         self.change(|inner| inner.snapshot.load_progress = progress.clamp(0.0, 1.0));
     }
 
-    /// The model is loaded.
+    /// The model is loaded, or the engine serves again.
     pub fn set_ready(&self, capacity: Capacity) {
         self.change(|inner| {
             inner.snapshot.capacity = capacity;
@@ -130,14 +129,15 @@ impl State {
         });
     }
 
-    /// What it waits for while it does not serve, or what is special about it while it does.
+    /// Sets the remark for people: why the worker is not ready, or a warning. It never contains text of prompts or
+    /// answers.
     pub fn set_note(&self, note: String) {
         if self.lock().snapshot.note != note {
             self.change(|inner| inner.snapshot.note = note);
         }
     }
 
-    /// What it serves with is gone, and may come back.
+    /// The engine is gone and may come back.
     pub fn set_lost(&self, note: String) {
         self.change(|inner| {
             inner.snapshot.load_progress = 0.0;
@@ -148,7 +148,7 @@ impl State {
         });
     }
 
-    /// What it serves with fails its requests, or produces nothing.
+    /// The engine fails its requests, or produces no tokens.
     pub fn set_unhealthy(&self, note: String) {
         self.change(|inner| {
             inner.snapshot.note = note;
@@ -158,7 +158,7 @@ impl State {
         });
     }
 
-    /// Whether it is shutting down.
+    /// Whether the worker is shutting down.
     pub fn is_draining(&self) -> bool {
         self.lock().snapshot.phase == Phase::Draining
     }
@@ -168,7 +168,7 @@ impl State {
         self.change(|inner| inner.snapshot.phase = Phase::Draining);
     }
 
-    /// The queue has changed.
+    /// Sets the number of queued requests, and of their prompt tokens.
     pub fn set_queue(&self, queued: usize, tokens: u64) {
         self.change(|inner| {
             inner.snapshot.queued = queued;
@@ -176,7 +176,7 @@ impl State {
         });
     }
 
-    /// The engine has done a step.
+    /// Sets the load after a step of the engine, and applies changes of the prefix set.
     pub fn set_load(&self, load: Load, prefixes: impl Iterator<Item = PrefixChange>) {
         let mut inner = self.lock();
         let mut changed = inner.snapshot.load != load;
@@ -195,7 +195,7 @@ impl State {
         }
     }
 
-    /// A request has ended.
+    /// Counts a request that has ended, and its tokens.
     pub fn count(&self, outcome: Outcome, usage: Usage) {
         let mut inner = self.lock();
         *inner.requests.entry(outcome).or_default() += 1;
@@ -203,7 +203,7 @@ impl State {
         totals.prompt += u64::from(usage.prompt_tokens);
         totals.cached += u64::from(usage.cached_tokens);
         totals.completion += u64::from(usage.completion_tokens);
-        if outcome == Outcome::Dropped {
+        if outcome == Outcome::Disconnected {
             totals.dropped_prompt += u64::from(usage.prompt_tokens);
             totals.dropped_completion += u64::from(usage.completion_tokens);
         }
@@ -220,17 +220,17 @@ impl State {
         self.tokenized_bytes.load(Ordering::Relaxed)
     }
 
-    /// This moment.
+    /// A copy of the current state.
     pub fn snapshot(&self) -> Snapshot {
         self.lock().snapshot()
     }
 
-    /// Requests that have ended, by how.
+    /// How many requests ended in each way.
     pub fn ended(&self) -> HashMap<Outcome, u64> {
         self.lock().requests.clone()
     }
 
-    /// This moment, and what of the prefixes is news to this watcher.
+    /// A copy of the current state, and the changes of the prefix set since this watcher last called.
     pub fn observe(&self, cursor: &mut Cursor) -> (Snapshot, PrefixNews) {
         let mut inner = self.lock();
         let news = inner.news(cursor.0);
@@ -284,7 +284,7 @@ impl Inner {
         };
         let unseen = usize::try_from(seen - self.first_change)
             .expect("a cursor should be within the kept changes");
-        // What came and went in between is no news: only the last change of a block counts.
+        // Only the last change of a block counts.
         let mut last = HashMap::new();
         for change in self.changes.range(unseen..) {
             match *change {

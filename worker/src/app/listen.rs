@@ -9,7 +9,7 @@ use tonic_health::pb::health_server::Health;
 
 use crate::rpc::Services;
 
-/// Serves connections until `end`, and those that are open then until they are done.
+/// Accepts connections until `end`, and serves those that are open then until they are done.
 pub(super) async fn serve(
     listener: Listener,
     server: Server,

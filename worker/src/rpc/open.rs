@@ -1,17 +1,17 @@
-//! The requests that are here, by the id that their router knows them by.
+//! The open requests by the id that their router gave them, so that they can be cancelled.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use inferyard_engine::reply::Cancel;
 
-/// Everything that can be cancelled.
+/// The requests that can be cancelled.
 #[derive(Default)]
 pub(crate) struct Open {
     requests: Mutex<HashMap<Arc<str>, Arc<Cancel>>>,
 }
 
-/// A request that can be cancelled, for as long as this lives.
+/// Keeps a request cancellable until it is dropped.
 pub(super) struct Entry {
     open: Arc<Open>,
     id: Arc<str>,
@@ -21,8 +21,7 @@ pub(super) struct Entry {
 // === impl Open ===
 
 impl Open {
-    /// A request is here. One without an id cannot be cancelled; of two with the same it is the later
-    /// one.
+    /// Adds a request. One without an id cannot be cancelled; of two with the same id, the later one can.
     pub(super) fn enter(self: &Arc<Self>, id: String, cancel: Cancel) -> Option<Entry> {
         if id.is_empty() {
             return None;
@@ -36,10 +35,10 @@ impl Open {
         })
     }
 
-    /// Ends a request; false: it is not here.
+    /// Cancels a request. Returns false if no open request has this id.
     pub(super) fn cancel(&self, id: &str) -> bool {
         let cancel = self.lock().get(id).cloned();
-        // Without the lock: the engine has one of its own.
+        // Called without the lock, because it takes the lock of the queue.
         cancel.inspect(|cancel| cancel.cancel()).is_some()
     }
 
@@ -63,13 +62,13 @@ impl Drop for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use inferyard_engine::reply::{Reader, Reply};
+    use inferyard_engine::reply::{ReaderEvents, Reply};
 
     struct Deaf;
 
-    impl Reader for Deaf {
-        fn caught_up(&self) {}
-        fn left(&self) {}
+    impl ReaderEvents for Deaf {
+        fn drained(&self) {}
+        fn disconnected(&self) {}
     }
 
     fn request() -> (Reply, Cancel) {

@@ -1,4 +1,4 @@
-//! One `Watch` stream: the whole state first, then what changes, and a sign of life each second.
+//! One `Watch` stream: the whole state first, then changes, and at least one message each second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use tonic::Status;
 
 use crate::rpc::write;
 
-/// Changes within this time share a message.
+/// Changes within this time are sent in one message.
 const TOGETHER: Duration = Duration::from_millis(20);
-/// A watcher never waits longer for a message.
+/// The longest time between two messages.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(900);
 
-/// Tells a watcher until it leaves, or the worker ends.
+/// Sends the state until the watcher disconnects or the worker ends.
 pub(super) async fn run(
     state: Arc<State>,
     watcher: mpsc::Sender<Result<WorkerState, Status>>,
@@ -26,19 +26,19 @@ pub(super) async fn run(
     let mut changes = state.changes();
     let mut cursor = Cursor::default();
     for sequence in 1.. {
-        // What changes from here on is news for the next message.
+        // Changes from here on go into the next message.
         changes.mark_unchanged();
-        let Ok(place) = watcher.reserve().await else {
+        let Ok(permit) = watcher.reserve().await else {
             return;
         };
         let (snapshot, prefixes) = state.observe(&mut cursor);
-        place.send(Ok(write::state(&state, sequence, &snapshot, prefixes)));
+        permit.send(Ok(write::state(&state, sequence, &snapshot, prefixes)));
         let sent = Instant::now();
         if shutdown.is_cancelled() {
             return;
         }
         let pause = async {
-            // Silence is a reason to speak as well.
+            // The timeout is no error: a message is sent without a change.
             let _ = timeout(SIGN_OF_LIFE, changes.changed()).await;
             sleep_until(sent + TOGETHER).await;
         };

@@ -94,7 +94,7 @@ fn delta(delta: Delta) -> wire::Delta {
         logprobs: delta.logprobs.into_iter().map(logprob).collect(),
         token_count: u32::try_from(delta.token_ids.len())
             .unwrap_or(u32::MAX)
-            .saturating_add(delta.nameless_tokens),
+            .saturating_add(delta.tokens_without_ids),
         token_ids: delta.token_ids,
     }
 }

@@ -3,12 +3,16 @@
 use minijinja::{Value, value::ValueKind};
 
 use super::{
-    TemplateError, exact,
-    habits::{Arguments, Contents, Habits, text_part},
+    TemplateError,
+    capabilities::{Arguments, Contents, TemplateCapabilities, text_part},
+    exact,
 };
 
 /// The messages of a conversation.
-pub(super) fn messages(json: &[u8], habits: &Habits) -> Result<Value, TemplateError> {
+pub(super) fn messages(
+    json: &[u8],
+    capabilities: &TemplateCapabilities,
+) -> Result<Value, TemplateError> {
     let messages = read(json, "messages")?;
     if messages.kind() != ValueKind::Seq {
         return Err(invalid("messages", "it must be a list".to_owned()));
@@ -16,7 +20,7 @@ pub(super) fn messages(json: &[u8], habits: &Habits) -> Result<Value, TemplateEr
     let messages = items(&messages).enumerate().map(|(at, message)| {
         let message = fields(&message)
             .ok_or_else(|| invalid("messages", format!("messages[{at}] must be an object")))?;
-        self::message(message, habits)
+        self::message(message, capabilities)
             .map_err(|reason| invalid("messages", format!("messages[{at}].{reason}")))
     });
     messages.collect::<Result<Vec<_>, _>>().map(Value::from)
@@ -73,38 +77,44 @@ fn fields(object: &Value) -> Option<Vec<(String, Value)>> {
 }
 
 /// An error names the path of the field at fault within the message.
-fn message(fields: Vec<(String, Value)>, habits: &Habits) -> Result<Value, String> {
+fn message(
+    fields: Vec<(String, Value)>,
+    capabilities: &TemplateCapabilities,
+) -> Result<Value, String> {
     let mut has_content = false;
     let mut message = Vec::with_capacity(fields.len() + 1);
     for (name, value) in fields {
         let value = match name.as_str() {
             "content" => {
                 has_content = true;
-                content(&value, habits)?
+                content(&value, capabilities)?
             }
             // Templates ask whether the field is there, not what it is.
             _ if value.is_none() => continue,
             "tool_calls" if value.len() == Some(0) => continue,
-            "tool_calls" => tool_calls(&value, habits)?,
-            "role" if value.as_str() == Some("developer") && !habits.developer => {
+            "tool_calls" => tool_calls(&value, capabilities)?,
+            "role" if value.as_str() == Some("developer") && !capabilities.developer => {
                 Value::from("system")
             }
-            "tool_call_id" => call_id(value, habits),
+            "tool_call_id" => call_id(value, capabilities),
             _ => value,
         };
         message.push((name, value));
     }
     if !has_content {
-        message.push(("content".to_owned(), content(&Value::from(()), habits)?));
+        message.push((
+            "content".to_owned(),
+            content(&Value::from(()), capabilities)?,
+        ));
     }
     Ok(message.into_iter().collect())
 }
 
-fn content(content: &Value, habits: &Habits) -> Result<Value, String> {
-    match (content.kind(), habits.contents) {
+fn content(content: &Value, capabilities: &TemplateCapabilities) -> Result<Value, String> {
+    match (content.kind(), capabilities.contents) {
         (ValueKind::String, Contents::Parts) => Ok(Value::from_iter([text_part(content.clone())])),
         (ValueKind::String, _) => Ok(content.clone()),
-        (ValueKind::None, _) if habits.null_content => Ok(content.clone()),
+        (ValueKind::None, _) if capabilities.null_content => Ok(content.clone()),
         (ValueKind::None, Contents::Parts) => Ok(Value::from(Vec::<Value>::new())),
         (ValueKind::None, _) => Ok(Value::from("")),
         (ValueKind::Seq, _) => {
@@ -112,7 +122,7 @@ fn content(content: &Value, habits: &Habits) -> Result<Value, String> {
                 .enumerate()
                 .map(|(at, part)| part_text(at, &part));
             let texts = texts.collect::<Result<Vec<_>, _>>()?;
-            Ok(match habits.contents {
+            Ok(match capabilities.contents {
                 Contents::Text => {
                     let texts: Vec<_> = texts.iter().filter_map(Value::as_str).collect();
                     Value::from(texts.join("\n"))
@@ -144,7 +154,7 @@ fn part_text(at: usize, part: &Value) -> Result<Value, String> {
     Ok(text)
 }
 
-fn tool_calls(calls: &Value, habits: &Habits) -> Result<Value, String> {
+fn tool_calls(calls: &Value, capabilities: &TemplateCapabilities) -> Result<Value, String> {
     if calls.kind() != ValueKind::Seq {
         return Err("tool_calls must be a list".to_owned());
     }
@@ -152,8 +162,8 @@ fn tool_calls(calls: &Value, habits: &Habits) -> Result<Value, String> {
         let call = fields(&call).ok_or_else(|| format!("tool_calls[{at}] must be an object"))?;
         let call = call.into_iter().map(|(name, value)| {
             let value = match name.as_str() {
-                "id" => call_id(value, habits),
-                "function" if habits.arguments == Arguments::Json => function(&value),
+                "id" => call_id(value, capabilities),
+                "function" if capabilities.arguments == Arguments::Json => function(&value),
                 _ => value,
             };
             (name, value)
@@ -185,9 +195,9 @@ fn function(function: &Value) -> Value {
 }
 
 /// The last nine characters of an id: the random ones.
-fn call_id(id: Value, habits: &Habits) -> Value {
+fn call_id(id: Value, capabilities: &TemplateCapabilities) -> Value {
     match id.as_str().and_then(|text| text.char_indices().nth_back(8)) {
-        Some((at, _)) if habits.short_ids => {
+        Some((at, _)) if capabilities.short_ids => {
             id.as_str().map_or(id.clone(), |text| (&text[at..]).into())
         }
         _ => id,

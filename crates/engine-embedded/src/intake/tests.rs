@@ -130,7 +130,7 @@ async fn nothing_is_done_for_who_leaves_is_cancelled_overdue_or_shut_out() {
     fixture.wait_for(0).await;
     assert_eq!(fixture.state.tokenized_bytes(), 0);
     let ended = fixture.state.ended();
-    assert_eq!(ended[&Outcome::Dropped], 20);
+    assert_eq!(ended[&Outcome::Disconnected], 20);
     assert_eq!(ended[&Outcome::Failed(FailureKind::Cancelled)], 1);
 }
 
@@ -146,7 +146,7 @@ async fn nothing_is_done_for_whom_the_queue_refuses() {
         ..big()
     };
     assert_eq!(kind(overdue), FailureKind::DeadlineExceeded);
-    fixture.queue.order(Orders::Drain);
+    fixture.queue.set_run_state(RunState::Drain);
     assert_eq!(kind(big()), FailureKind::Draining);
     drop(turns);
     assert_eq!(failure(waits).await, FailureKind::Draining);

@@ -1,10 +1,10 @@
-//! What one sequence holds of the cache.
+//! One sequence in the cache.
 
 use std::sync::Arc;
 
 use super::{Block, Token};
 
-/// A sequence that runs, or is kept for prompts that begin like it.
+/// A sequence that runs, or is cached for prompts that begin with it.
 pub(super) struct Sequence {
     pub(super) salt: Arc<str>,
     pub(super) tokens: Vec<Token>,
@@ -13,14 +13,14 @@ pub(super) struct Sequence {
     pub(super) first_held: usize,
     pub(super) blocks: Arc<[Block]>,
     pub(super) blocks_held: usize,
-    /// When it was last of use; None while it runs.
-    pub(super) kept_since: Option<u64>,
+    /// When it was last used, in ticks of the allocator; None while it runs.
+    pub(super) cached_since: Option<u64>,
 }
 
 // === impl Sequence ===
 
 impl Sequence {
-    /// A running sequence that holds nothing yet.
+    /// A running sequence without cells.
     pub(super) fn new(salt: Arc<str>, blocks: Arc<[Block]>) -> Self {
         Self {
             salt,
@@ -29,7 +29,7 @@ impl Sequence {
             first_held: 0,
             blocks,
             blocks_held: 0,
-            kept_since: None,
+            cached_since: None,
         }
     }
 

@@ -15,153 +15,153 @@ fn no_blocks() -> Arc<[Block]> {
 }
 
 /// Opens and fills a sequence; says how much of it was shared.
-fn fill(ledger: &mut Ledger, of: &str, tokens: &[Token]) -> (SequenceId, usize) {
-    let held = ledger.find(of, tokens);
-    let id = ledger.open(salt(of), no_blocks(), held);
-    assert!(ledger.reserve(tokens.len() - held.length));
-    ledger.extend(id, &tokens[held.length..]);
+fn fill(allocator: &mut KvAllocator, of: &str, tokens: &[Token]) -> (SequenceId, usize) {
+    let held = allocator.find(of, tokens);
+    let id = allocator.open(salt(of), no_blocks(), held);
+    assert!(allocator.reserve(tokens.len() - held.length));
+    allocator.extend(id, &tokens[held.length..]);
     (id, held.length)
 }
 
 #[test]
 fn a_prefix_is_shared_and_its_cells_count_once() {
-    let mut ledger = Ledger::new(100, 100, 4);
-    let (first, _) = fill(&mut ledger, "a", &[1, 2, 3, 4]);
-    let (second, shared) = fill(&mut ledger, "a", &[1, 2, 3, 5, 6]);
+    let mut allocator = KvAllocator::new(100, 100, 4);
+    let (first, _) = fill(&mut allocator, "a", &[1, 2, 3, 4]);
+    let (second, shared) = fill(&mut allocator, "a", &[1, 2, 3, 5, 6]);
     assert_eq!(shared, 3);
-    assert_eq!((ledger.used(), ledger.cached()), (6, 0));
-    ledger.keep(first);
-    assert_eq!((ledger.used(), ledger.cached()), (6, 1));
-    ledger.close(second);
-    assert_eq!((ledger.used(), ledger.cached()), (4, 4));
+    assert_eq!((allocator.used(), allocator.cached()), (6, 0));
+    allocator.retain(first);
+    assert_eq!((allocator.used(), allocator.cached()), (6, 1));
+    allocator.close(second);
+    assert_eq!((allocator.used(), allocator.cached()), (4, 4));
 }
 
 #[test]
 fn the_last_token_is_always_computed() {
-    let mut ledger = Ledger::new(100, 100, 4);
-    let (first, _) = fill(&mut ledger, "a", &[1, 2, 3]);
-    ledger.keep(first);
-    assert_eq!(ledger.find("a", &[1, 2, 3]).length, 2);
-    assert_eq!(ledger.find("a", &[1]).length, 0);
+    let mut allocator = KvAllocator::new(100, 100, 4);
+    let (first, _) = fill(&mut allocator, "a", &[1, 2, 3]);
+    allocator.retain(first);
+    assert_eq!(allocator.find("a", &[1, 2, 3]).length, 2);
+    assert_eq!(allocator.find("a", &[1]).length, 0);
 }
 
 #[test]
 fn another_salt_shares_nothing() {
-    let mut ledger = Ledger::new(100, 100, 4);
-    fill(&mut ledger, "a", &[1, 2, 3]);
-    assert_eq!(ledger.find("b", &[1, 2, 3]).length, 0);
+    let mut allocator = KvAllocator::new(100, 100, 4);
+    fill(&mut allocator, "a", &[1, 2, 3]);
+    assert_eq!(allocator.find("b", &[1, 2, 3]).length, 0);
 }
 
 #[test]
 fn what_a_window_has_left_is_not_begun_with() {
-    let mut ledger = Ledger::new(100, 100, 4).with_window(Some(3));
-    let (id, _) = fill(&mut ledger, "a", &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    ledger.keep(id);
-    let found = |ledger: &Ledger, length: usize| {
+    let mut allocator = KvAllocator::new(100, 100, 4).with_window(Some(3));
+    let (id, _) = fill(&mut allocator, "a", &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    allocator.retain(id);
+    let found = |allocator: &KvAllocator, length: usize| {
         let mut tokens: Vec<Token> = (1..).take(length).collect();
         tokens.push(100);
-        ledger.find("a", &tokens).length
+        allocator.find("a", &tokens).length
     };
-    assert_eq!(found(&ledger, 2), 2);
-    ledger.learn_first_held(|_| 5);
+    assert_eq!(found(&allocator, 2), 2);
+    allocator.update_first_held(|_| 5);
     // The token at position 7 sees those at 5 and 6; the one before sees one that is gone.
-    assert_eq!([found(&ledger, 7), found(&ledger, 6)], [7, 0]);
+    assert_eq!([found(&allocator, 7), found(&allocator, 6)], [7, 0]);
     // A sequence that begins with it does not hold more.
-    let (other, shared) = fill(&mut ledger, "a", &[1, 2, 3, 4, 5, 6, 7, 10, 11]);
+    let (other, shared) = fill(&mut allocator, "a", &[1, 2, 3, 4, 5, 6, 7, 10, 11]);
     assert_eq!(shared, 7);
-    ledger.close(id);
-    assert_eq!([found(&ledger, 7), found(&ledger, 6)], [7, 0]);
-    ledger.learn_first_held(|slot| usize::from(slot == other));
-    assert_eq!([found(&ledger, 3), found(&ledger, 2)], [3, 0]);
+    allocator.close(id);
+    assert_eq!([found(&allocator, 7), found(&allocator, 6)], [7, 0]);
+    allocator.update_first_held(|slot| usize::from(slot == other));
+    assert_eq!([found(&allocator, 3), found(&allocator, 2)], [3, 0]);
 }
 
 #[test]
 fn without_a_known_window_only_what_is_whole_is_begun_with() {
-    let mut ledger = Ledger::new(100, 100, 4);
-    let (id, _) = fill(&mut ledger, "a", &[1, 2, 3, 4]);
-    ledger.keep(id);
-    ledger.learn_first_held(|_| 1);
-    assert_eq!(ledger.find("a", &[1, 2, 3, 4, 5]).length, 0);
-    ledger.learn_first_held(|_| 0);
-    assert_eq!(ledger.find("a", &[1, 2, 3, 4, 5]).length, 4);
+    let mut allocator = KvAllocator::new(100, 100, 4);
+    let (id, _) = fill(&mut allocator, "a", &[1, 2, 3, 4]);
+    allocator.retain(id);
+    allocator.update_first_held(|_| 1);
+    assert_eq!(allocator.find("a", &[1, 2, 3, 4, 5]).length, 0);
+    allocator.update_first_held(|_| 0);
+    assert_eq!(allocator.find("a", &[1, 2, 3, 4, 5]).length, 4);
 }
 
 #[test]
 fn the_least_recently_used_goes_first() {
-    let mut ledger = Ledger::new(6, 6, 8);
+    let mut allocator = KvAllocator::new(6, 6, 8);
     for tokens in [[1, 1], [2, 2], [3, 3]] {
-        let (id, _) = fill(&mut ledger, "a", &tokens);
-        ledger.keep(id);
+        let (id, _) = fill(&mut allocator, "a", &tokens);
+        allocator.retain(id);
     }
     // Uses the first one again.
-    let (id, shared) = fill(&mut ledger, "a", &[1, 1]);
+    let (id, shared) = fill(&mut allocator, "a", &[1, 1]);
     assert_eq!(shared, 1);
-    ledger.close(id);
-    assert_eq!(ledger.find("a", &[2, 2]).length, 0);
-    assert_eq!(ledger.find("a", &[1, 1]).length, 1);
-    assert_eq!(ledger.find("a", &[3, 3]).length, 1);
+    allocator.close(id);
+    assert_eq!(allocator.find("a", &[2, 2]).length, 0);
+    assert_eq!(allocator.find("a", &[1, 1]).length, 1);
+    assert_eq!(allocator.find("a", &[3, 3]).length, 1);
 }
 
 #[test]
 fn only_the_longer_of_two_conversations_is_kept() {
-    let mut ledger = Ledger::new(100, 100, 8);
-    let (short, _) = fill(&mut ledger, "a", &[1, 2, 3]);
-    ledger.keep(short);
-    let (long, _) = fill(&mut ledger, "a", &[1, 2, 3, 4]);
-    ledger.keep(long);
-    let (again, _) = fill(&mut ledger, "a", &[1, 2, 3]);
-    ledger.keep(again);
-    assert_eq!(ledger.sequences.iter().flatten().count(), 1);
-    assert_eq!(ledger.used(), 4);
+    let mut allocator = KvAllocator::new(100, 100, 8);
+    let (short, _) = fill(&mut allocator, "a", &[1, 2, 3]);
+    allocator.retain(short);
+    let (long, _) = fill(&mut allocator, "a", &[1, 2, 3, 4]);
+    allocator.retain(long);
+    let (again, _) = fill(&mut allocator, "a", &[1, 2, 3]);
+    allocator.retain(again);
+    assert_eq!(allocator.sequences.iter().flatten().count(), 1);
+    assert_eq!(allocator.used(), 4);
 }
 
 #[test]
 fn the_newest_kept_sequence_stays_and_others_within_the_limit() {
-    let mut ledger = Ledger::new(100, 5, 8);
+    let mut allocator = KvAllocator::new(100, 5, 8);
     for tokens in [vec![1; 3], vec![2; 2], vec![3; 3], vec![4; 20]] {
-        let (id, _) = fill(&mut ledger, "a", &tokens);
-        ledger.keep(id);
-        let kept: usize = ledger
+        let (id, _) = fill(&mut allocator, "a", &tokens);
+        allocator.retain(id);
+        let kept: usize = allocator
             .sequences
             .iter()
             .flatten()
             .map(|kept| kept.tokens.len())
             .sum();
-        assert_eq!(ledger.cached(), kept);
+        assert_eq!(allocator.cached(), kept);
         assert!(kept <= 5 || kept == tokens.len());
     }
-    assert_eq!(ledger.cached(), 20);
+    assert_eq!(allocator.cached(), 20);
 }
 
 #[test]
 fn blocks_come_with_their_tokens_and_go_with_their_last_holder() {
     let blocks: Arc<[Block]> = Arc::from([Block { hash: 7, end: 2 }, Block { hash: 8, end: 4 }]);
-    let mut ledger = Ledger::new(100, 100, 4);
-    let id = ledger.open(salt("a"), Arc::clone(&blocks), Held::default());
-    assert!(ledger.reserve(4));
-    ledger.extend(id, &[1, 2, 3]);
-    assert_eq!(ledger.take_changes(), [PrefixChange::Added(7)]);
-    ledger.extend(id, &[4]);
-    assert_eq!(ledger.take_changes(), [PrefixChange::Added(8)]);
-    let fork = ledger.fork(id);
-    ledger.close(id);
-    assert_eq!(ledger.take_changes(), []);
-    ledger.close(fork);
+    let mut allocator = KvAllocator::new(100, 100, 4);
+    let id = allocator.open(salt("a"), Arc::clone(&blocks), PrefixMatch::default());
+    assert!(allocator.reserve(4));
+    allocator.extend(id, &[1, 2, 3]);
+    assert_eq!(allocator.take_changes(), [PrefixChange::Added(7)]);
+    allocator.extend(id, &[4]);
+    assert_eq!(allocator.take_changes(), [PrefixChange::Added(8)]);
+    let fork = allocator.fork(id);
+    allocator.close(id);
+    assert_eq!(allocator.take_changes(), []);
+    allocator.close(fork);
     assert_eq!(
-        ledger.take_changes(),
+        allocator.take_changes(),
         [PrefixChange::Removed(7), PrefixChange::Removed(8)]
     );
 }
 
 #[test]
 fn a_fork_costs_no_cells() {
-    let mut ledger = Ledger::new(100, 100, 4);
-    let (id, _) = fill(&mut ledger, "a", &[1, 2, 3]);
-    ledger.take_actions();
-    let fork = ledger.fork(id);
-    assert_eq!(ledger.used(), 3);
+    let mut allocator = KvAllocator::new(100, 100, 4);
+    let (id, _) = fill(&mut allocator, "a", &[1, 2, 3]);
+    allocator.take_actions();
+    let fork = allocator.fork(id);
+    assert_eq!(allocator.used(), 3);
     assert_eq!(
-        ledger.take_actions(),
+        allocator.take_actions(),
         [Action::Share {
             from: id,
             to: fork,
@@ -243,7 +243,7 @@ const CELLS: usize = 24;
 const RUNNING: usize = 4;
 
 struct Play {
-    ledger: Ledger,
+    allocator: KvAllocator,
     cache: Cache,
     running: Vec<(SequenceId, Vec<Token>)>,
 }
@@ -251,71 +251,71 @@ struct Play {
 impl Play {
     fn make(&mut self, one: Move) {
         let Self {
-            ledger,
+            allocator,
             cache,
             running,
         } = self;
         match one {
             Move::Open(of, tokens) if running.len() < RUNNING => {
                 let of = of.to_string();
-                let held = ledger.find(&of, &tokens);
-                if Ledger::needed(tokens.len(), held) > ledger.available() {
+                let held = allocator.find(&of, &tokens);
+                if KvAllocator::needed(tokens.len(), held) > allocator.available() {
                     return;
                 }
-                let id = ledger.open(salt(&of), no_blocks(), held);
+                let id = allocator.open(salt(&of), no_blocks(), held);
                 assert!(
-                    ledger.reserve(tokens.len() - held.length),
+                    allocator.reserve(tokens.len() - held.length),
                     "what fits can be reserved"
                 );
-                ledger.extend(id, &tokens[held.length..]);
-                cache.obey(ledger.take_actions());
+                allocator.extend(id, &tokens[held.length..]);
+                cache.obey(allocator.take_actions());
                 cache.write(id, &tokens[held.length..]);
                 running.push((id, tokens));
             }
             Move::Fork(which) if which < running.len() && running.len() < RUNNING => {
-                let id = ledger.fork(running[which].0);
+                let id = allocator.fork(running[which].0);
                 running.push((id, running[which].1.clone()));
             }
             Move::Extend(which, tokens) if which < running.len() => {
-                if !ledger.reserve(tokens.len()) {
-                    assert!(ledger.available() < tokens.len());
+                if !allocator.reserve(tokens.len()) {
+                    assert!(allocator.available() < tokens.len());
                     return;
                 }
-                ledger.extend(running[which].0, &tokens);
-                cache.obey(ledger.take_actions());
+                allocator.extend(running[which].0, &tokens);
+                cache.obey(allocator.take_actions());
                 cache.write(running[which].0, &tokens);
                 running[which].1.extend(tokens);
             }
-            Move::Keep(which) if which < running.len() => ledger.keep(running.remove(which).0),
-            Move::Close(which) if which < running.len() => ledger.close(running.remove(which).0),
+            Move::Keep(which) if which < running.len() => allocator.retain(running.remove(which).0),
+            Move::Close(which) if which < running.len() => allocator.close(running.remove(which).0),
             Move::ForgetKept => {
-                ledger.forget_kept();
-                assert_eq!(ledger.cached(), 0);
+                allocator.evict_cached();
+                assert_eq!(allocator.cached(), 0);
             }
             _ => {}
         }
     }
 
     fn check(&mut self) {
-        self.cache.obey(self.ledger.take_actions());
+        self.cache.obey(self.allocator.take_actions());
         for (id, tokens) in &self.running {
             let held = self.cache.sequences.get(id).into_iter().flatten();
             let held: Vec<Token> = held.map(|(_, token)| *token).collect();
             assert_eq!(held, *tokens, "a running sequence holds exactly its tokens");
         }
         assert_eq!(
-            self.ledger.used(),
+            self.allocator.used(),
             self.cache.used(),
             "cells are counted exactly"
         );
-        assert!(self.ledger.used() <= CELLS);
+        assert!(self.allocator.used() <= CELLS);
     }
 }
 
 fn play(moves: Vec<Move>) {
-    let ledger = Ledger::new(CELLS, CELLS / 2, RUNNING + 3);
+    let allocator = KvAllocator::new(CELLS, CELLS / 2, RUNNING + 3);
     let mut play = Play {
-        ledger,
+        allocator,
         cache: Cache::default(),
         running: Vec::new(),
     };
@@ -324,19 +324,19 @@ fn play(moves: Vec<Move>) {
         play.check();
     }
     let Play {
-        mut ledger,
+        mut allocator,
         running,
         ..
     } = play;
     for (id, _) in running {
-        ledger.close(id);
+        allocator.close(id);
     }
-    assert_eq!(ledger.cached(), ledger.used());
+    assert_eq!(allocator.cached(), allocator.used());
     assert!(
-        ledger.reserve(CELLS),
+        allocator.reserve(CELLS),
         "with nothing running, all cells can be had"
     );
-    assert_eq!(ledger.used(), 0);
+    assert_eq!(allocator.used(), 0);
 }
 
 proptest! {

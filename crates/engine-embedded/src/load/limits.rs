@@ -4,12 +4,12 @@ use llama_cpp_2::model::LlamaModel;
 
 use super::LoadError;
 use crate::config::{Config, MAX_RUNNING};
-use crate::schedule::Rows;
+use crate::schedule::BatchMode;
 
 /// llama.cpp holds the sequences of a cell in a bit set of this size.
 const MAX_SEQUENCES: usize = 256;
 /// Sequences that are kept for their prefixes, where the limit allows it.
-const KEPT_SEQUENCES: usize = 64;
+const CACHED_SEQUENCES: usize = 64;
 /// Cells of a KV cache that nobody has asked a size for.
 const DEFAULT_KV_TOKENS: u64 = 16_384;
 /// Below this many parameters a second thread costs more than it brings, and so do kept prefixes.
@@ -27,13 +27,13 @@ pub(crate) struct Limits {
     /// Cells of the KV cache.
     pub(crate) kv_tokens: usize,
     /// Cells that sequences may hold which no longer run, for prompts that begin like them.
-    pub(crate) kept_tokens: usize,
+    pub(crate) max_cached_tokens: usize,
     /// Sequences that the KV cache can tell apart.
     pub(crate) sequences: usize,
     /// Tokens of one step.
     pub(crate) batch_tokens: usize,
     /// How the tokens of a step are computed.
-    pub(crate) rows: Rows,
+    pub(crate) batch_mode: BatchMode,
     /// Whether sequences can begin with parts of others (recurrent models cannot).
     pub(crate) shares_prefixes: bool,
     /// The newest tokens, which are all that some layers see. llama.cpp gives the cells of tokens that are
@@ -78,16 +78,16 @@ impl Limits {
             max_queued: config.limits.max_queued,
             context_length: size(context_length)?,
             kv_tokens: size(kv_tokens)?,
-            kept_tokens: size(kv_tokens / kept_part(llama))?,
-            sequences: (config.limits.max_running + KEPT_SEQUENCES).min(MAX_SEQUENCES),
+            max_cached_tokens: size(kv_tokens / cached_part(llama))?,
+            sequences: (config.limits.max_running + CACHED_SEQUENCES).min(MAX_SEQUENCES),
             // Running answers alone must not fill it, or no prompt would ever be computed.
             batch_tokens: batch_tokens
                 .max(2 * config.limits.max_running)
                 .min(size(kv_tokens)?),
-            rows: if cfg!(feature = "cuda") {
-                Rows::Mixed
+            batch_mode: if cfg!(feature = "cuda") {
+                BatchMode::Mixed
             } else {
-                Rows::Apart
+                BatchMode::Separate
             },
             shares_prefixes: !llama.is_recurrent() && !llama.is_hybrid(),
             window: window(llama),
@@ -99,7 +99,7 @@ impl Limits {
 /// The part of the KV cache (one in so many cells) that kept sequences may fill. On a processor every
 /// step looks at every used cell, if only to see that it belongs to another sequence: that is dear
 /// where computing a prompt anew is cheap. Kernels of accelerators skip such cells.
-fn kept_part(llama: &LlamaModel) -> u64 {
+fn cached_part(llama: &LlamaModel) -> u64 {
     match llama.n_params() {
         _ if cfg!(feature = "cuda") => 1,
         parameters if parameters < TINY_MODEL => 16,

@@ -1,4 +1,4 @@
-//! Who has a place in the running batch, who gives it up, and who waits for it again.
+//! The slots of the running batch: sequences are admitted, preempted and scheduled again.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use inferyard_engine::requests::{RequestId, Requests};
 
 use crate::choice::Choice;
 use crate::job::{Job, Prepared};
-use crate::kv::{Block, Held, Ledger, SequenceId, Token};
+use crate::kv::{Block, KvAllocator, PrefixMatch, SequenceId, Token};
 
 use super::{Engine, number};
 
-/// What a request shares with others.
+/// What a request shares with other requests.
 pub(super) struct Prefix {
     salt: Arc<str>,
     blocks: Arc<[Block]>,
@@ -25,7 +25,7 @@ pub(super) struct Sequence {
     pub(super) answer: Preempted,
 }
 
-/// One answer without a place in the cache.
+/// One answer without cells in the cache: preempted, or not scheduled yet.
 pub(super) struct Preempted {
     pub(super) request: RequestId,
     // The prompt and what was produced.
@@ -38,14 +38,14 @@ pub(super) struct Preempted {
 // === impl Engine ===
 
 impl Engine<'_> {
-    /// Gives places to those who wait for them.
+    /// Starts queued requests while there are free slots and cells.
     pub(super) fn admit(&mut self) {
         loop {
-            // Nobody passes those who had to give way and could go on.
+            // Preempted answers that can go on come before new requests.
             let free = if self.next_preempted().is_some() {
                 0
             } else {
-                self.free_places()
+                self.free_slots()
             };
             let job = self.queue.take(free, |job| {
                 let prepared = &job.prepared;
@@ -71,7 +71,7 @@ impl Engine<'_> {
             return self.requests.settle();
         }
         let tokens = &prepared.tokens;
-        let place = |choice, forks| Preempted {
+        let answer = |choice, forks| Preempted {
             request,
             tokens: tokens.clone(),
             choice,
@@ -80,21 +80,21 @@ impl Engine<'_> {
         let mut choices = (0..prepared.choices).map(|index| Choice::new(number(index), &prepared));
         if self.model.limits.shares_prefixes {
             let Some(first) = choices.next() else { return };
-            self.run_again(place(first, choices.collect()));
+            self.schedule(answer(first, choices.collect()));
         } else {
-            choices.for_each(|choice| self.run_again(place(choice, Vec::new())));
+            choices.for_each(|choice| self.schedule(answer(choice, Vec::new())));
         }
     }
 
-    /// Gives an answer its place in the cache, with as much of it as is already there.
-    fn run_again(&mut self, answer: Preempted) {
+    /// Puts an answer into the running batch. What the cache holds of it is shared, not computed.
+    fn schedule(&mut self, answer: Preempted) {
         let Some(running) = self.requests.get(answer.request) else {
             return;
         };
         let Prefix { salt, blocks } = &running.own;
         let (salt, blocks) = (Arc::clone(salt), Arc::clone(blocks));
         let held = self.find(&salt, &answer.tokens);
-        let slot = self.ledger.open(salt, blocks, held);
+        let slot = self.allocator.open(salt, blocks, held);
         self.sequences.push(Sequence {
             slot,
             computed: held.length,
@@ -102,35 +102,35 @@ impl Engine<'_> {
         });
     }
 
-    /// Lets those who had to give way run again, oldest first.
-    pub(super) fn resume(&mut self) {
+    /// Schedules preempted answers again, oldest first.
+    pub(super) fn reschedule(&mut self) {
         while let Some(next) = self.next_preempted() {
             let answer = &self.preempted[next];
             let Some(running) = self.requests.get(answer.request) else {
                 return;
             };
             let salt = &running.own.salt;
-            if 1 + answer.forks.len() > self.free_places() || !self.fits(salt, &answer.tokens) {
+            if 1 + answer.forks.len() > self.free_slots() || !self.fits(salt, &answer.tokens) {
                 return;
             }
             if let Some(answer) = self.preempted.remove(next) {
-                self.run_again(answer);
+                self.schedule(answer);
             }
         }
     }
 
-    /// The oldest of those who had to give way whose reader keeps up.
+    /// The oldest preempted answer that is not paused.
     fn next_preempted(&self) -> Option<usize> {
         self.preempted
             .iter()
-            .position(|answer| !self.requests.is_parked(answer.request))
+            .position(|answer| !self.requests.is_paused(answer.request))
     }
 
-    /// Takes the place of one answer for the others: of a parked one, or else of the youngest.
-    pub(super) fn give_way(&mut self) {
+    /// Preempts one answer, so that its cells are free for the others: a paused one, or else the youngest.
+    pub(super) fn preempt(&mut self) {
         let least = |(_, sequence): &(usize, &Sequence)| {
             let request = sequence.answer.request;
-            (self.requests.is_parked(request), request)
+            (self.requests.is_paused(request), request)
         };
         let Some((index, _)) = self.sequences.iter().enumerate().max_by_key(least) else {
             return;
@@ -139,7 +139,7 @@ impl Engine<'_> {
         let alone = self.sequences.is_empty();
         self.release(sequence.slot);
         if alone {
-            // It has the whole cache to itself, and it is full.
+            // No other answer holds cells: the answer itself fills the cache.
             let delta = sequence.answer.choice.cut();
             let (request, index) = (sequence.answer.request, sequence.answer.choice.index);
             if let Some(running) = self.requests.get_mut(request) {
@@ -162,7 +162,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Frees the places of answers whose request is over.
+    /// Frees the slots of answers whose request has ended.
     pub(super) fn drop_orphans(&mut self) {
         let requests = &self.requests;
         self.preempted
@@ -178,29 +178,29 @@ impl Engine<'_> {
         }
     }
 
-    /// The sequence no longer runs; what it holds is kept where others can begin with it.
+    /// The sequence no longer runs. Its cells stay cached if other sequences can share them.
     pub(super) fn release(&mut self, slot: SequenceId) {
         if self.model.limits.shares_prefixes {
-            self.ledger.keep(slot);
+            self.allocator.retain(slot);
         } else {
-            self.ledger.close(slot);
+            self.allocator.close(slot);
         }
     }
 
-    /// What the cache already holds of a prompt.
-    fn find(&self, salt: &str, tokens: &[Token]) -> Held {
+    /// The cached prefix of a prompt.
+    fn find(&self, salt: &str, tokens: &[Token]) -> PrefixMatch {
         if self.model.limits.shares_prefixes {
-            self.ledger.find(salt, tokens)
+            self.allocator.find(salt, tokens)
         } else {
-            Held::default()
+            PrefixMatch::default()
         }
     }
 
-    /// A prompt can have all its cells, beside what running prompts will still take.
+    /// Whether there are cells for the whole prompt, beside those that running prompts will still take.
     fn fits(&self, salt: &str, tokens: &[Token]) -> bool {
         let promised: usize = self.sequences.iter().map(Sequence::remaining).sum();
-        let needed = Ledger::needed(tokens.len(), self.find(salt, tokens));
-        needed + promised <= self.ledger.available()
+        let needed = KvAllocator::needed(tokens.len(), self.find(salt, tokens));
+        needed + promised <= self.allocator.available()
     }
 
     pub(super) fn running(&self) -> usize {
@@ -214,7 +214,7 @@ impl Engine<'_> {
     /// in the cache, and in which batches they are computed, decides how its sums are rounded.
     fn empty_cache(&mut self) {
         // llama.cpp takes the lowest free cells first, so that an empty cache is like a new one ...
-        self.ledger.forget_kept();
+        self.allocator.evict_cached();
         if self.model.limits.window.is_some() {
             // ... unless it has a window: then it goes on where it was.
             self.context.clear_kv_cache();
@@ -226,12 +226,12 @@ impl Engine<'_> {
         self.sequences.is_empty() && self.preempted.is_empty()
     }
 
-    fn free_places(&self) -> usize {
+    fn free_slots(&self) -> usize {
         self.model.limits.max_running.saturating_sub(self.running())
     }
 }
 
-/// Opens a request; its reader hears how much of the prompt was cached.
+/// Adds a request; its client is told how much of the prompt was cached.
 fn open(
     requests: &mut Requests<Prefix>,
     prepared: &Prepared,
@@ -266,11 +266,11 @@ impl Sequence {
     }
 
     /// Another answer to the same prompt, which is computed.
-    pub(super) fn fork(&self, choice: Choice, ledger: &mut Ledger) -> Self {
+    pub(super) fn fork(&self, choice: Choice, allocator: &mut KvAllocator) -> Self {
         let tokens = self.answer.tokens.clone();
         let request = self.answer.request;
         Self {
-            slot: ledger.fork(self.slot),
+            slot: allocator.fork(self.slot),
             computed: self.computed,
             answer: Preempted {
                 request,

@@ -1,11 +1,11 @@
-//! One choice of an answer: what its chunks bring, and what of it is still unsaid.
+//! One choice of an answer: what its chunks bring, and what is not emitted yet.
 
 use inferyard_chat::output::{Output, Progress};
 use inferyard_engine::event::{Delta, FinishReason, TokenLogprob};
 
 use crate::calls::Calls;
 use crate::chunk::{CallFragment, ChunkDelta};
-use crate::upstream_request::Reading;
+use crate::upstream_request::ReadOptions;
 use crate::wide::{Joined, Wide};
 
 /// One choice of an answer.
@@ -16,9 +16,9 @@ pub(super) struct Choice {
     thoughts: Joined,
     // Where tool calls are looked for in the text.
     output: Option<Output>,
-    // Tokens that were counted, and those of them that were told.
+    // Tokens that were counted, and those of them that were emitted.
     pub(super) counted: u32,
-    pub(super) told: u32,
+    pub(super) emitted: u32,
     pub(super) logprobs: Vec<TokenLogprob>,
     // The only tool call that may come is complete; the engine goes on for nothing.
     pub(super) stopped: bool,
@@ -58,7 +58,7 @@ impl Choice {
         &mut self,
         new: ChunkDelta<'_>,
         text: Option<Wide>,
-        reading: &Reading,
+        options: &ReadOptions,
         delta: &mut Delta,
     ) -> Option<bool> {
         let parts = [new.content, new.refusal, text];
@@ -83,7 +83,7 @@ impl Choice {
         }
         for fragment in new.tool_calls.into_iter().chain(legacy) {
             any = Some(false);
-            self.calls.push(fragment, reading, &mut delta.tool_calls);
+            self.calls.push(fragment, options, &mut delta.tool_calls);
         }
         if any.is_some() {
             self.came = self.came.max(Came::Beginning);
@@ -109,7 +109,7 @@ impl Choice {
     }
 
     /// Adds what was held back. Whether tools were called.
-    pub(super) fn rest(&mut self, delta: &mut Delta) -> bool {
+    pub(super) fn finish(&mut self, delta: &mut Delta) -> bool {
         delta.reasoning.extend(self.thoughts.finish());
         if let Some(half) = self.text.finish() {
             self.content(half.into(), delta);
@@ -127,10 +127,10 @@ impl Choice {
         called
     }
 
-    /// Adds the tokens and log probabilities of which nothing was said.
-    pub(super) fn say(&mut self, delta: &mut Delta) {
-        delta.nameless_tokens = self.counted - self.told;
-        self.told = self.counted;
+    /// Adds the tokens and log probabilities that are not emitted yet.
+    pub(super) fn flush(&mut self, delta: &mut Delta) {
+        delta.tokens_without_ids = self.counted - self.emitted;
+        self.emitted = self.counted;
         delta.logprobs.append(&mut self.logprobs);
     }
 }

@@ -11,18 +11,18 @@ fn calls(fragments: &[&str]) -> Vec<(String, String)> {
 }
 
 fn read(fragments: &[&str], parallel: bool) -> Vec<(String, String, String)> {
-    let reading = Reading {
+    let options = ReadOptions {
         parallel_tool_calls: parallel,
-        ..Reading::default()
+        ..ReadOptions::default()
     };
-    read_as(fragments, &reading)
+    read_as(fragments, &options)
 }
 
-fn read_as(fragments: &[&str], reading: &Reading) -> Vec<(String, String, String)> {
+fn read_as(fragments: &[&str], options: &ReadOptions) -> Vec<(String, String, String)> {
     let mut calls = Calls::default();
     let mut said = Vec::new();
     for fragment in fragments {
-        calls.push(serde_json::from_str(fragment).unwrap(), reading, &mut said);
+        calls.push(serde_json::from_str(fragment).unwrap(), options, &mut said);
     }
     calls.finish(&mut said);
     let mut whole: Vec<(String, String, String)> = Vec::new();
@@ -186,13 +186,13 @@ fn calls_that_are_not_allowed_are_left_out() {
         r#"{"index":2,"function":{"name":"f","arguments":"}"}}"#,
     ];
     for parallel_tool_calls in [true, false] {
-        let reading = Reading {
+        let options = ReadOptions {
             parallel_tool_calls,
             allowed: Some(["g".to_owned()].into()),
-            ..Reading::default()
+            ..ReadOptions::default()
         };
         let call = |id: &str, name: &str| (id.to_owned(), name.to_owned(), "{}".to_owned());
-        assert_eq!(read_as(&fragments, &reading), [call("b", "g")]);
+        assert_eq!(read_as(&fragments, &options), [call("b", "g")]);
     }
 }
 

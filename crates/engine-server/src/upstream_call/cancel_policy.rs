@@ -1,4 +1,4 @@
-//! What ends a request before the engine does: its reader, its deadline, the worker's end.
+//! What ends a call before the server does: the client, the deadline, or the end of the worker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,34 +10,34 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// What ends a request before the engine does.
-pub(super) struct Patience {
-    pub(super) hears: Arc<Notify>,
+/// What ends a call before the server does.
+pub(super) struct CancelPolicy {
+    pub(super) reader_changed: Arc<Notify>,
     pub(super) deadline: Option<Instant>,
     pub(super) slow_reader: Duration,
     pub(super) stop: CancellationToken,
 }
 
-/// Why a request waits no longer.
+/// Why a waiting call was woken.
 pub(super) enum Wake {
-    /// Its reader may have made room.
-    CaughtUp,
-    /// It ends here.
+    /// The client may have read events.
+    Drained,
+    /// The call ends.
     End(End),
 }
 
 /// How a request ends that is not complete.
 pub(super) enum End {
-    /// Nobody reads it.
+    /// The client is gone.
     Left,
-    /// It failed.
+    /// The request fails.
     Failed(Failure),
 }
 
-// === impl Patience ===
+// === impl CancelPolicy ===
 
-impl Patience {
-    /// Waits for a future, as long as anybody waits for the answer.
+impl CancelPolicy {
+    /// Runs a future to its end, or drops it as soon as the call ends.
     pub(super) async fn with<T>(
         &self,
         reply: &Reply,
@@ -48,7 +48,7 @@ impl Patience {
             tokio::select! {
                 biased;
                 wake = self.wait(reply) => match wake {
-                    Wake::CaughtUp => {}
+                    Wake::Drained => {}
                     Wake::End(end) => return Err(end),
                 },
                 done = &mut future => return Ok(done),
@@ -57,23 +57,23 @@ impl Patience {
     }
 
     pub(super) async fn wait(&self, reply: &Reply) -> Wake {
-        let parked = reply.parked_since().map(|since| since + self.slow_reader);
+        let paused = reply.paused_since().map(|since| since + self.slow_reader);
         tokio::select! {
             biased;
-            () = self.hears.notified() => {
+            () = self.reader_changed.notified() => {
                 if reply.is_abandoned() {
                     Wake::End(End::Left)
                 } else if reply.is_cancelled() {
                     Wake::End(End::Failed(cancelled()))
                 } else {
-                    Wake::CaughtUp
+                    Wake::Drained
                 }
             }
             () = self.stop.cancelled() => {
                 Wake::End(End::Failed(queue::Refused::Draining.failure()))
             }
             () = at(self.deadline) => Wake::End(End::Failed(deadline_passed())),
-            () = at(parked) => {
+            () = at(paused) => {
                 let message = "the reader left its events unread for too long";
                 Wake::End(End::Failed(Failure::new(FailureKind::SlowReader, message)))
             }

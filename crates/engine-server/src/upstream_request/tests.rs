@@ -30,8 +30,10 @@ fn plain_chat() -> Request {
 }
 
 fn sent(request: Request, dialect: Dialect) -> Value {
-    let ask = Ask::new(request, "tiny", dialect, true).ok().unwrap();
-    serde_json::from_slice(&ask.body).unwrap()
+    let request = UpstreamRequest::new(request, "tiny", dialect, true)
+        .ok()
+        .unwrap();
+    serde_json::from_slice(&request.body).unwrap()
 }
 
 #[test]
@@ -126,13 +128,15 @@ fn everything_that_can_be_asked() {
 fn priorities_are_the_other_way_round_in_vllm_and_can_be_taken_out() {
     let mut request = plain_chat();
     request.priority = 3;
-    let mut ask = Ask::new(request, "tiny", Dialect::Vllm, true).ok().unwrap();
-    let body: Value = serde_json::from_slice(&ask.body).unwrap();
+    let mut upstream = UpstreamRequest::new(request, "tiny", Dialect::Vllm, true)
+        .ok()
+        .unwrap();
+    let body: Value = serde_json::from_slice(&upstream.body).unwrap();
     assert_eq!(body["priority"], json!(-3));
-    assert!(ask.forget_priority());
-    let body: Value = serde_json::from_slice(&ask.body).unwrap();
+    assert!(upstream.forget_priority());
+    let body: Value = serde_json::from_slice(&upstream.body).unwrap();
     assert!(body.get("priority").is_none() && body["cache_salt"] == "account");
-    assert!(!ask.forget_priority());
+    assert!(!upstream.forget_priority());
 }
 
 #[test]
@@ -171,12 +175,12 @@ fn tool_choices() {
 fn prompts_of_the_legacy_endpoint() {
     let text = |source, echo| request(Prompt::Text { source, echo });
     let words = || TextSource::Text("a\"b".to_owned());
-    let ask = Ask::new(text(words(), true), "tiny", Dialect::Vllm, true)
+    let request = UpstreamRequest::new(text(words(), true), "tiny", Dialect::Vllm, true)
         .ok()
         .unwrap();
-    assert_eq!(ask.endpoint, "/v1/completions");
-    assert_eq!(ask.reading.echo.as_deref(), Some("a\"b"));
-    let body: Value = serde_json::from_slice(&ask.body).unwrap();
+    assert_eq!(request.endpoint, "/v1/completions");
+    assert_eq!(request.options.echo.as_deref(), Some("a\"b"));
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
     assert_eq!(body["prompt"], "a\"b");
     assert!(body.get("echo").is_none());
     let ids = || TextSource::Tokens(vec![1, 20]);
@@ -185,7 +189,7 @@ fn prompts_of_the_legacy_endpoint() {
         (&body["prompt"], &body["echo"]),
         (&json!([1, 20]), &json!(true))
     );
-    let refused = Ask::new(text(ids(), true), "tiny", Dialect::Plain, true)
+    let refused = UpstreamRequest::new(text(ids(), true), "tiny", Dialect::Plain, true)
         .err()
         .unwrap();
     assert_eq!(

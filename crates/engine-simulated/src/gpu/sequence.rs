@@ -1,14 +1,14 @@
 //! One running sequence of the simulated GPU: its prompt first, then its answer.
 
-use super::{Block, Job, Place, Report};
+use super::{Block, Job, QueueKey, Report};
 use crate::kv::{Cache, Found};
 
 /// A sequence that runs.
 pub(super) struct Sequence {
     /// The job's name.
     pub(super) id: u64,
-    /// The place it had in the line.
-    pub(super) place: Place,
+    /// Its key in the queue.
+    pub(super) key: QueueKey,
     /// Its answer is to wait.
     pub(super) paused: bool,
     /// The step that is computed brings its answer one token.
@@ -31,11 +31,11 @@ impl Sequence {
     /// A job begins to run, whose prompt begins with what was found and for which so many tokens of
     /// its own were promised. At least one token is always computed: what follows the prompt is not
     /// known otherwise.
-    pub(super) fn new(place: Place, job: Job, found: Found, private: u64) -> Self {
+    pub(super) fn new(key: QueueKey, job: Job, found: Found, private: u64) -> Self {
         let cached = found.tokens.min(job.prompt_tokens - 1);
         Self {
             id: job.id,
-            place,
+            key,
             paused: false,
             decodes: false,
             blocks: job.blocks,

@@ -1,21 +1,21 @@
-//! A place in the queue for a request that is still being prepared.
+//! A reserved position in the queue, for a request that is still being prepared.
 
 use std::sync::Arc;
 
-use super::{Inner, Job, Orders, Place, Queue, Refused};
+use super::{Inner, Job, Queue, QueueKey, Refused, RunState};
 
-/// A place that counts as taken while its request is being prepared. Dropping it gives it back.
+/// A position that counts as taken while its request is being prepared. Dropping it gives it back.
 pub struct Reservation<J: Job> {
     queue: Arc<Queue<J>>,
     tokens: u64,
-    // False once the place was used or given back.
+    // False once the position was used or given back.
     is_held: bool,
 }
 
 // === impl Queue ===
 
 impl<J: Job> Queue<J> {
-    /// Reserves a place for a request of about `tokens` prompt tokens, before any work is done for it.
+    /// Reserves a position for a request of about `tokens` prompt tokens, before any work is done for it.
     ///
     /// # Errors
     ///
@@ -37,16 +37,16 @@ impl<J: Job> Queue<J> {
 // === impl Reservation ===
 
 impl<J: Job> Reservation<J> {
-    /// Puts a job into the reserved place. `job` is called with that place, so that the reader can leave it.
+    /// Puts a job into the reserved position. `job` is called with its key, by which the client can leave the queue.
     ///
     /// # Errors
     ///
     /// The worker drains.
-    pub fn join(mut self, priority: i32, job: impl FnOnce(Place) -> J) -> Result<(), Refused> {
+    pub fn join(mut self, priority: i32, job: impl FnOnce(QueueKey) -> J) -> Result<(), Refused> {
         let queue = Arc::clone(&self.queue);
         let mut inner = queue.lock();
         self.give_back(&mut inner);
-        if inner.orders != Orders::Serve {
+        if inner.run_state != RunState::Serve {
             queue.publish(&inner);
             return Err(Refused::Draining);
         }

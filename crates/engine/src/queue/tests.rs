@@ -24,10 +24,10 @@ fn queue(max_queued: usize, free: usize) -> Queue<Numbered> {
     Queue::new(max_queued, free, Arc::new(State::new("m".to_owned(), 1)))
 }
 
-fn join(queue: &Queue<Numbered>, number: u32, priority: i32) -> Result<Place, Refused> {
+fn join(queue: &Queue<Numbered>, number: u32, priority: i32) -> Result<QueueKey, Refused> {
     let mut at = None;
-    queue.join(priority, |place| {
-        at = Some(place);
+    queue.join(priority, |key| {
+        at = Some(key);
         Numbered(number)
     })?;
     Ok(at.unwrap())
@@ -73,7 +73,7 @@ fn who_leaves_is_gone_and_draining_empties_the_line() {
     join(&queue, 2, 0).unwrap();
     queue.leave(first);
     assert!(queue.take_overdue(Instant::now()).is_empty());
-    queue.order(Orders::Drain);
+    queue.set_run_state(RunState::Drain);
     assert_eq!(queue.take_overdue(Instant::now()), [Numbered(2)]);
     assert_eq!(join(&queue, 3, 0), Err(Refused::Draining));
 }
@@ -103,7 +103,7 @@ fn a_reserved_place_counts_until_it_is_used_or_given_back() {
 fn a_reserved_place_is_lost_when_the_worker_drains() {
     let queue = Arc::new(queue(4, 0));
     let reservation = Queue::reserve(&queue, 7).unwrap();
-    queue.order(Orders::Drain);
+    queue.set_run_state(RunState::Drain);
     assert_eq!(queue.check(), Err(Refused::Draining));
     assert_eq!(reservation.join(0, |_| Numbered(1)), Err(Refused::Draining));
     assert_eq!(queue.state.snapshot().queued, 0);

@@ -9,7 +9,7 @@ pub enum Phase {
     Loading,
     /// Serving.
     Ready,
-    /// Taking requests, which the engine fails.
+    /// Takes requests, but the engine fails them.
     Unhealthy,
     /// Finishing what runs.
     Draining,
@@ -35,15 +35,15 @@ pub struct Capacity {
 pub struct Load {
     /// Sequences in the running batch.
     pub running: usize,
-    /// Requests that have a place and have not ended, the preempted ones included.
+    /// Requests that were admitted and have not ended, including preempted ones.
     pub open: usize,
-    /// Requests that lost their place and wait for it again.
+    /// Preempted requests, which wait to be scheduled again.
     pub preempted: usize,
     /// Prompt tokens that the running and the preempted ones still need.
     pub prefill_tokens: u64,
     /// KV cells in use.
     pub kv_used: u64,
-    /// KV cells that only kept prefixes use.
+    /// KV cells that only cached prefixes use.
     pub kv_cached: u64,
     /// Prompt tokens per second.
     pub prefill_rate: f32,
@@ -58,8 +58,8 @@ pub struct Load {
 pub enum Outcome {
     /// All choices are complete.
     Finished,
-    /// Its reader left without a word.
-    Dropped,
+    /// The client disconnected.
+    Disconnected,
     /// It failed.
     Failed(FailureKind),
 }

@@ -5,7 +5,7 @@ use minijinja::Value;
 use super::ToolFormat;
 
 /// What a template is used to.
-pub(super) struct Habits {
+pub(super) struct TemplateCapabilities {
     /// The contents of messages that it understands.
     pub(super) contents: Contents,
     /// An answer without content may be `null`; otherwise it is an empty text.
@@ -40,9 +40,9 @@ pub(super) enum Arguments {
 
 const PROBE: &str = "a probe of the template";
 
-// === impl Habits ===
+// === impl TemplateCapabilities ===
 
-impl Habits {
+impl TemplateCapabilities {
     /// Tries a template. `render` gives the prompt of some messages, if there is one.
     pub(super) fn find(source: &str, render: impl Fn(Value) -> Option<String>) -> Self {
         let format = ToolFormat::of_template(source);
