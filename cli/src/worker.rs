@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use inferyard_crds::BuiltinModel;
-use inferyard_discovery::{EngineSettings, Weights};
+use inferyard_manifests::{EngineSettings, Weights};
 use inferyard_worker::{Config, Engine, Listen, Worker};
 use tokio::runtime;
 

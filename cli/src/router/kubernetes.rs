@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
 use inferyard_catalog::Catalog;
-use inferyard_discovery::{Kubernetes, Metrics, Namespaces, Settings};
+use inferyard_cluster_watcher::{Kubernetes, Metrics, Namespaces, Settings};
 use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     catalog_cache: Option<PathBuf>,
 }
 
-/// Discovery on a thread of its own, so that no answer waits while it reads. It ends when this is dropped.
+/// The cluster watcher on a thread of its own, so that no answer waits while it reads. It ends when this is dropped.
 pub(super) struct Followed {
     pub(super) catalogs: watch::Receiver<Arc<Catalog>>,
     pub(super) metrics: Metrics,
@@ -76,7 +76,7 @@ impl Followed {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .context("cannot start discovery")?;
+            .context("cannot start the cluster watcher")?;
         let (sender, catalogs) = watch::channel(Arc::new(Catalog::pending()));
         let (connected, is_connected) = oneshot::channel();
         let settings = args.settings();
@@ -95,12 +95,12 @@ impl Followed {
             }
         };
         let thread = thread::Builder::new()
-            .name("discovery".to_owned())
+            .name("cluster-watcher".to_owned())
             .spawn(move || runtime.block_on(life))
-            .context("cannot start discovery")?;
+            .context("cannot start the cluster watcher")?;
         is_connected
             .await
-            .context("the thread of discovery has ended")?
+            .context("the thread of the cluster watcher has ended")?
             .context("cannot reach a cluster")?;
         Ok(Self {
             catalogs,
