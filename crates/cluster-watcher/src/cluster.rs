@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cache::Cache;
-use crate::follow::{Change, Pace, Source};
 use crate::known::Known;
 use crate::link::{Linked, link};
 use crate::lists::{List, Lists};
 use crate::metrics::Metrics;
 use crate::object::{Kind, Object};
+use crate::watch::{Change, ResourceWatch};
 
 /// Changes come in crowds (a rollout, a `kubectl apply` of a folder): so long the first one waits for the
 /// others.
@@ -85,7 +85,6 @@ pub struct Kubernetes {
     platform: Platform,
     cache: Option<Cache>,
     metrics: Metrics,
-    pace: Pace,
 }
 
 /// What is known and what of it is still to be told.
@@ -104,7 +103,7 @@ struct State {
 impl Kubernetes {
     /// Finds the cluster and its credentials; asks it nothing yet.
     pub async fn connect(settings: Settings, metrics: Metrics) -> Result<Self, ConnectError> {
-        let config = match &settings.kubeconfig {
+        let mut config = match &settings.kubeconfig {
             None => Config::infer().await.map_err(ConnectError::Infer)?,
             Some(path) => {
                 let failed = |source| ConnectError::Kubeconfig {
@@ -117,12 +116,14 @@ impl Kubernetes {
                 config.map_err(failed)?
             }
         };
+        // A watch asks again itself, and counts each failure.
+        config.default_retry = false;
         let client = Client::try_from(config).map_err(ConnectError::Client)?;
-        Ok(Self::new(client, settings, metrics, Pace::USUAL))
+        Ok(Self::new(client, settings, metrics))
     }
 
     /// Follows what this client reaches.
-    pub(crate) fn new(client: Client, settings: Settings, metrics: Metrics, pace: Pace) -> Self {
+    pub(crate) fn new(client: Client, settings: Settings, metrics: Metrics) -> Self {
         let scopes = match settings.namespaces {
             Namespaces::Own => vec![Some(client.default_namespace().into())],
             Namespaces::All => vec![None],
@@ -143,7 +144,6 @@ impl Kubernetes {
             platform,
             cache: settings.cache.map(Cache::new),
             metrics,
-            pace,
         }
     }
 
@@ -152,10 +152,10 @@ impl Kubernetes {
         let tasks = TaskTracker::new();
         let (changes, mut seen) = mpsc::channel(ROOM);
         for (kind, scope) in self.lists() {
-            let source = Source::new(&self.client, kind, scope, self.pace, self.metrics.clone());
-            let work = source.follow(changes.clone());
+            let (metrics, changes) = (self.metrics.clone(), changes.clone());
+            let watch = ResourceWatch::new(&self.client, kind, scope, metrics, changes);
             let end = shutdown.clone();
-            tasks.spawn(async move { end.run_until_cancelled(work).await });
+            tasks.spawn(async move { end.run_until_cancelled(watch.run()).await });
         }
         let mut state = State::new(&self);
         self.restore(&mut state);
@@ -220,8 +220,8 @@ impl Kubernetes {
                 (changed, state.lists.given(&list))
             }
             Change::Refused { list, why } => (false, state.lists.refused(list, why)),
-            Change::Put(kind, object) => (state.known.put(kind, object), false),
-            Change::Gone(kind, id) => (state.known.remove(kind, &id), false),
+            Change::Upserted(kind, object) => (state.known.put(kind, object), false),
+            Change::Deleted(kind, id) => (state.known.remove(kind, &id), false),
         };
         if !was_settled && state.lists.settled() {
             // What an earlier life knew of namespaces that may not be read any more is no longer in force.

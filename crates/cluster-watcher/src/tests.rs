@@ -2,10 +2,11 @@
 
 mod api;
 mod cluster;
-mod followed;
+mod faults;
 mod linked;
 mod renamed;
 mod tenants;
+mod watched;
 
 use std::collections::BTreeMap;
 

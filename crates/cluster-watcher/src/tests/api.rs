@@ -14,6 +14,7 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant, timeout_at};
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -43,8 +44,21 @@ struct Inner {
     cached: Option<(u64, BTreeMap<Place, Value>)>,
     /// Namespaces whose lists are refused with 403.
     forbidden: BTreeSet<String>,
-    pub(super) lists: usize,
+    /// The status that lists, or watches, are answered with instead.
+    list_status: Option<StatusCode>,
+    watch_status: Option<StatusCode>,
+    /// Every watch ends as soon as it has begun.
+    ends_watches: bool,
+    /// The most objects in an answer to a list.
+    page: usize,
+    lists: usize,
+    watches: usize,
+    /// Lists that a cache may answer.
+    cached_lists: usize,
 }
+
+/// The fields of a query.
+type Query = BTreeMap<String, String>;
 
 /// Plural of the kind, namespace and name.
 type Place = (String, String, String);
@@ -60,6 +74,15 @@ struct Watcher {
     plural: String,
     namespace: Option<String>,
     lines: mpsc::UnboundedSender<Bytes>,
+    connection: Arc<Mutex<Connection>>,
+}
+
+/// How the connection of a watch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    Well,
+    /// Nothing arrives any more, not even its end.
+    Dead,
 }
 
 impl TestApi {
@@ -73,7 +96,13 @@ impl TestApi {
             watchers: Vec::new(),
             cached: None,
             forbidden: BTreeSet::new(),
+            list_status: None,
+            watch_status: None,
+            ends_watches: false,
+            page: usize::MAX,
             lists: 0,
+            watches: 0,
+            cached_lists: 0,
         })))
     }
 
@@ -106,8 +135,48 @@ impl TestApi {
         self.inner().delete(object);
     }
 
+    /// How many lists were asked for.
     pub(super) fn lists(&self) -> usize {
         self.inner().lists
+    }
+
+    /// How many of them did not ask for the store itself.
+    pub(super) fn cached_lists(&self) -> usize {
+        self.inner().cached_lists
+    }
+
+    /// How many watches were asked for.
+    pub(super) fn watches(&self) -> usize {
+        self.inner().watches
+    }
+
+    /// Lists are answered with this status from now on, `None`: with objects.
+    pub(super) fn answer_lists(&self, status: Option<StatusCode>) {
+        self.inner().list_status = status;
+    }
+
+    /// Watches are answered with this status from now on, `None`: with events.
+    pub(super) fn answer_watches(&self, status: Option<StatusCode>) {
+        self.inner().watch_status = status;
+    }
+
+    /// Watches end as soon as they have begun from now on.
+    pub(super) fn end_watches(&self) {
+        let mut inner = self.inner();
+        inner.ends_watches = true;
+        inner.watchers.clear();
+    }
+
+    /// The most objects in an answer to a list.
+    pub(super) fn page(&self, objects: usize) {
+        self.inner().page = objects;
+    }
+
+    /// The connections of the open watches are dead without being closed; new connections are well.
+    pub(super) fn kill_watches(&self) {
+        for watcher in &self.inner().watchers {
+            *watcher.connection.lock().unwrap() = Connection::Dead;
+        }
     }
 
     /// Whether those who watch hear of nothing from now on.
@@ -133,10 +202,11 @@ impl TestApi {
 
     /// Connections that are open break, unless it hangs.
     pub(super) fn mood(&self, mood: Mood) {
-        let mut inner = self.inner();
-        inner.mood = mood;
-        if mood == Mood::Away {
-            inner.watchers.clear();
+        self.inner().mood = mood;
+        match mood {
+            Mood::Well => {}
+            Mood::Away => self.inner().watchers.clear(),
+            Mood::Hanging => self.kill_watches(),
         }
     }
 
@@ -187,7 +257,8 @@ impl Inner {
         let line = line(&json!({"type": kind, "object": object}));
         for watcher in &self.watchers {
             let scope = watcher.namespace.as_ref();
-            if watcher.plural == plural && scope.is_none_or(|scope| *scope == namespace) {
+            let asked = watcher.plural == plural && scope.is_none_or(|scope| *scope == namespace);
+            if asked && *watcher.connection.lock().unwrap() == Connection::Well {
                 // One who left is no fault.
                 watcher.lines.send(line.clone()).ok();
             }
@@ -204,7 +275,7 @@ impl Inner {
         if self.mood != Mood::Well {
             return Err(self.mood);
         }
-        let query: BTreeMap<String, String> = fields(uri.query().unwrap_or_default()).collect();
+        let query: Query = fields(uri.query().unwrap_or_default()).collect();
         let segments: Vec<_> = uri.path().trim_matches('/').split('/').collect();
         let (namespace, plural) = match segments.as_slice() {
             [.., "namespaces", namespace, plural] => (Some((*namespace).to_owned()), *plural),
@@ -219,38 +290,67 @@ impl Inner {
             let message = format!("{plural} is forbidden");
             return Ok(refusal(StatusCode::FORBIDDEN, &message));
         }
+        if query.contains_key("watch") {
+            return Ok(self.answer_watch(plural, namespace, &query));
+        }
+        Ok(self.answer_list(plural, namespace.as_deref(), &query))
+    }
+
+    fn answer_list(&mut self, plural: &str, namespace: Option<&str>, query: &Query) -> Answer {
+        self.lists += 1;
+        if let Some(status) = self.list_status {
+            return refusal(status, "lists fail");
+        }
         let version = query.get("resourceVersion").map(|text| text.parse::<u64>());
-        let version = version.and_then(Result::ok);
-        // A list at no version is of the store, and a watch goes on from what its caller has.
-        let cached = version.filter(|_| !query.contains_key("watch"));
-        let cached = cached.and(self.cached.as_ref());
+        // A list at no version is of the store.
+        let cached = version.as_ref().and(self.cached.as_ref());
+        self.cached_lists += usize::from(version.is_some());
         let (newest, objects) = cached
             .map_or((self.version, &self.objects), |(version, objects)| {
                 (*version, objects)
             });
-        let version = version.unwrap_or(0);
-        if version > newest {
-            return Ok(refusal(
-                StatusCode::GATEWAY_TIMEOUT,
-                "Too large resource version",
-            ));
+        if version.and_then(Result::ok).unwrap_or(0) > newest {
+            return refusal(StatusCode::GATEWAY_TIMEOUT, "Too large resource version");
         }
-        if query.contains_key("watch") {
-            return Ok(self.watch(plural.to_owned(), namespace, version));
-        }
-        self.lists += 1;
         let objects = objects.iter().filter(|((kind, of, _), _)| {
-            kind == plural && namespace.as_ref().is_none_or(|namespace| namespace == of)
+            kind == plural && namespace.is_none_or(|namespace| namespace == of)
         });
-        let items: Vec<_> = objects.map(|(_, object)| object).collect();
+        // The token is how many objects its caller has. (Nothing changes in the middle of a list here.)
+        let before = query
+            .get("continue")
+            .map_or(0, |token| token.parse().unwrap());
+        let mut objects = objects.map(|(_, object)| object).skip(before);
+        let items: Vec<_> = objects.by_ref().take(self.page).collect();
+        let next = objects.next().map(|_| (before + items.len()).to_string());
         let list = json!({
             "kind": "List", "apiVersion": "v1", "items": items,
-            "metadata": {"resourceVersion": newest.to_string()},
+            "metadata": {"resourceVersion": newest.to_string(), "continue": next},
         });
-        Ok(whole(StatusCode::OK, &list))
+        whole(StatusCode::OK, &list)
     }
 
-    fn watch(&mut self, plural: String, namespace: Option<String>, after: u64) -> Answer {
+    fn answer_watch(&mut self, plural: &str, namespace: Option<String>, query: &Query) -> Answer {
+        self.watches += 1;
+        if let Some(status) = self.watch_status {
+            return refusal(status, "watches fail");
+        }
+        let version = query["resourceVersion"].parse().unwrap();
+        if version > self.version {
+            return refusal(StatusCode::GATEWAY_TIMEOUT, "Too large resource version");
+        }
+        let seconds = query["timeoutSeconds"].parse().unwrap();
+        let end = Instant::now() + Duration::from_secs(seconds);
+        self.watch(plural.to_owned(), namespace, version, end)
+    }
+
+    /// Events after a version, until the end.
+    fn watch(
+        &mut self,
+        plural: String,
+        namespace: Option<String>,
+        after: u64,
+        end: Instant,
+    ) -> Answer {
         let (lines, rest) = mpsc::unbounded_channel();
         for event in &self.events {
             let scope = namespace.as_ref();
@@ -259,14 +359,26 @@ impl Inner {
                 lines.send(event.line.clone()).unwrap();
             }
         }
-        self.watchers.push(Watcher {
-            plural,
-            namespace,
-            lines,
-        });
-        let frames = stream::unfold(rest, async |mut rest| {
-            let line = rest.recv().await?;
-            Some((Ok(Frame::data(line)), rest))
+        let connection = Arc::new(Mutex::new(Connection::Well));
+        let watched = Arc::clone(&connection);
+        if !self.ends_watches {
+            self.watchers.push(Watcher {
+                plural,
+                namespace,
+                lines,
+                connection,
+            });
+        }
+        let frames = stream::unfold(rest, move |mut rest| {
+            let watched = Arc::clone(&watched);
+            async move {
+                let line = match timeout_at(end, rest.recv()).await {
+                    Ok(line) => line?,
+                    Err(_) if *watched.lock().unwrap() == Connection::Well => return None,
+                    Err(_) => std::future::pending().await,
+                };
+                Some((Ok(Frame::data(line)), rest))
+            }
         });
         Response::new(StreamBody::new(frames).boxed_unsync())
     }

@@ -19,7 +19,6 @@ use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{addresses, hash, key, model, plan, pod, with};
-use crate::follow::Pace;
 use crate::object::Kind;
 use crate::{Kubernetes, Metrics, Namespaces, Settings};
 
@@ -213,7 +212,7 @@ async fn two_namespaces_of_a_real_cluster_keep_their_names() {
         kubeconfig: None,
         cache: None,
     };
-    let follower = Kubernetes::new(client, settings, Metrics::default(), Pace::USUAL);
+    let follower = Kubernetes::new(client, settings, Metrics::default());
     let (sender, mut catalogs) = watch::channel(Arc::new(Catalog::pending()));
     let shutdown = CancellationToken::new();
     let run = tokio::spawn(follower.run(sender, shutdown.clone()));
@@ -263,7 +262,7 @@ async fn a_real_cluster_is_followed_over_a_cut_and_a_stale_connection() {
         cache: None,
     };
     let client = Client::try_from(through).unwrap();
-    let follower = Kubernetes::new(client, settings, Metrics::default(), Pace::USUAL);
+    let follower = Kubernetes::new(client, settings, Metrics::default());
     let (sender, mut catalogs) = watch::channel(Arc::new(Catalog::pending()));
     let shutdown = CancellationToken::new();
     let run = tokio::spawn(follower.run(sender, shutdown.clone()));
