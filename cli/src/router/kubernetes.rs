@@ -6,12 +6,12 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
 use inferyard_catalog::Catalog;
-use inferyard_cluster_watcher::{Kubernetes, Metrics, Namespaces, Settings};
+use inferyard_cluster_watcher::{ClusterWatcher, Metrics, Namespaces, Settings};
 use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Where a router learns of models, plans, keys and workers in a cluster.
+/// The cluster from which a router gets models, plans, keys and workers.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Kubernetes")]
 pub(crate) struct Args {
@@ -85,11 +85,11 @@ impl Followed {
         let stop = CancellationToken::new();
         let end = stop.clone();
         let life = async move {
-            match Kubernetes::connect(settings, counted).await {
-                Ok(cluster) => {
+            match ClusterWatcher::connect(settings, counted).await {
+                Ok(watcher) => {
                     // Nobody waits any more where the router has failed to start.
                     connected.send(Ok(())).ok();
-                    cluster.run(sender, end).await;
+                    watcher.run(sender, end).await;
                 }
                 Err(error) => drop(connected.send(Err(error))),
             }
@@ -115,7 +115,7 @@ impl Drop for Followed {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It writes what it knows before it ends. A panic in it has ended the router already.
+            // It writes the cache file before it ends. A panic in it has ended the router already.
             thread.join().ok();
         }
     }

@@ -1,4 +1,5 @@
-//! The file that keeps what was known. It holds hashes of keys, never keys, and only its owner reads it.
+//! The cache file: the last state of the cluster, for the next start. It holds hashes of keys, never keys, and only its
+//! owner may read it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,28 +12,29 @@ use tempfile::NamedTempFile;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::known::Known;
 use crate::object::{Kind, Object};
+use crate::store::Store;
 
-/// Another layout has another number.
+/// The version of the file's format; a file of another version is not used.
 const VERSION: u32 = 2;
-/// A file above this size is none of ours.
+/// The most bytes that are read of a file.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// How long the end waits for the disk.
+/// How long a shutdown waits for the last write.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 
-/// Where it is.
+/// The cache file and the write in progress.
 #[derive(Debug)]
 pub(crate) struct Cache {
     path: PathBuf,
-    /// The write that was begun last.
+    /// The last write, which may be running.
     writing: Option<JoinHandle<()>>,
 }
 
-/// What an earlier life knew.
+/// What a file contains.
 pub(crate) struct Cached {
     pub(crate) objects: BTreeMap<Kind, Vec<Object>>,
+    /// Time since the file was written.
     pub(crate) age: Duration,
 }
 
@@ -58,14 +60,14 @@ impl Cache {
         }
     }
 
-    /// What the file says, if there is one that can be read.
+    /// Reads the file; `None` if there is none, or with a warning if it cannot be used.
     pub(crate) fn load(&self) -> Option<Cached> {
         match self.read() {
             Ok(cached) => Some(cached),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let path = self.path.display();
-                tracing::warn!(%path, %error, "cannot use the catalog's cache, and goes without");
+                tracing::warn!(%path, %error, "cannot use the cache file of the catalog; starting without it");
                 None
             }
         }
@@ -87,9 +89,9 @@ impl Cache {
         })
     }
 
-    /// Begins to write what is in force, on a thread of its own; a reader finds the whole of it or what was there
-    /// before. False: the write before it still waits for the disk.
-    pub(crate) fn save(&mut self, known: &Known) -> bool {
+    /// Starts to write the objects in force, on a thread of its own. A reader finds either the new content or the old
+    /// one. Returns false, and does nothing, while the write before is still running.
+    pub(crate) fn save(&mut self, store: &Store) -> bool {
         if self
             .writing
             .as_ref()
@@ -98,31 +100,31 @@ impl Cache {
             return false;
         }
         let objects = Kind::ALL.map(|kind| {
-            let entries = known.entries(kind);
+            let entries = store.entries(kind);
             (kind, entries.map(|(_, entry)| &entry.object).collect())
         });
         let stored = ToStore {
             version: VERSION,
             objects: objects.into(),
         };
-        let text = serde_json::to_vec(&stored).expect("what is known should serialize");
+        let text = serde_json::to_vec(&stored).expect("objects should serialize");
         let path = self.path.clone();
         self.writing = Some(spawn_blocking(move || {
             if let Err(error) = write(&path, &text) {
                 let path = path.display();
-                tracing::warn!(%path, %error, "cannot write the catalog's cache");
+                tracing::warn!(%path, %error, "cannot write the cache file of the catalog");
             }
         }));
         true
     }
 
-    /// Waits for a time until what was begun is written.
+    /// Waits until the write in progress has ended, for [`LAST_WRITE`] at most.
     pub(crate) async fn saved(&mut self) {
         if let Some(writing) = self.writing.take()
             && timeout(LAST_WRITE, writing).await.is_err()
         {
             let path = self.path.display();
-            tracing::warn!(%path, "the catalog's cache could not be written at the end");
+            tracing::warn!(%path, "the cache file of the catalog was not written before the shutdown");
         }
     }
 }
@@ -132,7 +134,7 @@ fn write(path: &Path, text: &[u8]) -> io::Result<()> {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    // Made with mode 0600.
+    // `NamedTempFile` creates the file with mode 0600.
     let mut file = NamedTempFile::new_in(folder)?;
     file.write_all(text)?;
     file.as_file().sync_all()?;

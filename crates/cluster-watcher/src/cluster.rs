@@ -1,4 +1,4 @@
-//! The router's catalog from a cluster: what is declared there, and the pods that serve it.
+//! Runs one watch per kind and namespace, and publishes a catalog whenever it differs from the last one.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,39 +15,39 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cache::Cache;
-use crate::known::Known;
 use crate::link::{Linked, link};
-use crate::lists::{List, Lists};
 use crate::metrics::Metrics;
 use crate::object::{Kind, Object};
+use crate::store::Store;
+use crate::sync::{List, SyncState};
 use crate::watch::{Change, ResourceWatch};
 
-/// Changes come in crowds (a rollout, a `kubectl apply` of a folder): so long the first one waits for the
-/// others.
+/// How long the first change waits for others before a catalog is published: changes come in groups (a rollout, a
+/// `kubectl apply` of a folder).
 const SETTLE: Duration = Duration::from_millis(50);
-/// The file is written so long after a change; what comes in the meantime goes with it.
+/// How long after a change the cache file is written; changes within this time are in the same write.
 const BEFORE_CACHING: Duration = Duration::from_secs(1);
-/// Changes that may wait to be taken; beyond that, the watches wait.
+/// Capacity of the channel of changes; while it is full, the watches wait.
 const ROOM: usize = 256;
 
-/// Which part of a cluster a router serves, and what it keeps of it.
+/// Which namespaces of which cluster are watched, and where the last state is cached.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The namespaces whose resources and pods count.
+    /// The namespaces whose resources and pods are watched.
     pub namespaces: Namespaces,
-    /// The namespaces of the platform; none: the only namespace that counts, or else that of the pod or of the context
-    /// of the kubeconfig.
+    /// The namespaces of the platform. If empty: the only watched namespace or, if there are several, that of the pod or
+    /// of the kubeconfig's context.
     pub platform: Vec<String>,
     /// A kubeconfig file; `None`: the one that kubectl would take, or the pod's service account.
     pub kubeconfig: Option<PathBuf>,
-    /// A file that keeps what was known, for a start while the API server is away.
+    /// A file that caches the last state, for a start while the API server cannot be reached.
     pub cache: Option<PathBuf>,
 }
 
-/// Namespaces of a cluster.
+/// The namespaces to watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Namespaces {
-    /// That of the pod, or of the context of the kubeconfig.
+    /// That of the pod, or of the kubeconfig's context.
     Own,
     /// These; at least one.
     Listed(Vec<String>),
@@ -55,11 +55,11 @@ pub enum Namespaces {
     All,
 }
 
-/// Why a router cannot speak to a cluster at all. (That the API server does not answer is no reason: it is
-/// asked until it does.)
+/// Why there is no client for the cluster. An API server that does not answer is not an error here: it is asked again
+/// until it answers.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// No kubeconfig and no service account.
+    /// There is no kubeconfig and no service account.
     #[error(
         "there is no kubeconfig and no service account: run it in a pod, or set KUBECONFIG or --kubeconfig"
     )]
@@ -67,41 +67,45 @@ pub enum ConnectError {
     /// The kubeconfig cannot be used.
     #[error("cannot use the kubeconfig {}", path.display())]
     Kubeconfig {
-        /// The file.
+        /// The kubeconfig file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         source: KubeconfigError,
     },
-    /// What the configuration says cannot be used.
+    /// The credentials in the configuration cannot be used, such as a certificate that is not PEM.
     #[error("cannot use the credentials of the cluster")]
     Client(#[source] kube::Error),
 }
 
-/// A cluster that is followed.
-pub struct Kubernetes {
+/// Watches a cluster and publishes its catalog.
+pub struct ClusterWatcher {
     client: Client,
-    /// One for each namespace that is watched; `None`: all.
+    /// The watched namespaces; `None` stands for all.
     scopes: Vec<Option<Arc<str>>>,
     platform: Platform,
     cache: Option<Cache>,
     metrics: Metrics,
 }
 
-/// What is known and what of it is still to be told.
+/// The state of a running watcher.
 struct State {
-    known: Known,
-    lists: Lists,
-    /// A catalog may be made of what is known.
+    store: Store,
+    sync: SyncState,
+    /// The store has the state of the cluster, or that of the cache file.
     complete: bool,
-    complaints: BTreeSet<String>,
+    warnings: BTreeSet<String>,
     publish: Option<Instant>,
     save: Option<Instant>,
 }
 
-// === impl Kubernetes ===
+// === impl ClusterWatcher ===
 
-impl Kubernetes {
-    /// Finds the cluster and its credentials; asks it nothing yet.
+impl ClusterWatcher {
+    /// Finds the cluster and its credentials, and sends no request yet.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
     pub async fn connect(settings: Settings, metrics: Metrics) -> Result<Self, ConnectError> {
         let mut config = match &settings.kubeconfig {
             None => Config::infer().await.map_err(ConnectError::Infer)?,
@@ -116,13 +120,13 @@ impl Kubernetes {
                 config.map_err(failed)?
             }
         };
-        // A watch asks again itself, and counts each failure.
+        // A watch retries itself, with a pause, and counts each failure.
         config.default_retry = false;
         let client = Client::try_from(config).map_err(ConnectError::Client)?;
         Ok(Self::new(client, settings, metrics))
     }
 
-    /// Follows what this client reaches.
+    /// Watches the cluster of this client.
     pub(crate) fn new(client: Client, settings: Settings, metrics: Metrics) -> Self {
         let scopes = match settings.namespaces {
             Namespaces::Own => vec![Some(client.default_namespace().into())],
@@ -147,7 +151,8 @@ impl Kubernetes {
         }
     }
 
-    /// Hands out a catalog whenever it differs from the one before, until `shutdown` is cancelled.
+    /// Publishes a catalog whenever it differs from the one before, until `shutdown` is cancelled; then writes the cache
+    /// file if a write is due, for two seconds at most.
     pub async fn run(mut self, catalogs: watch::Sender<Arc<Catalog>>, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
         let (changes, mut seen) = mpsc::channel(ROOM);
@@ -169,7 +174,7 @@ impl Kubernetes {
         }
         if let Some(cache) = &mut self.cache {
             cache.saved().await;
-            if state.save.is_some() && cache.save(&state.known) {
+            if state.save.is_some() && cache.save(&state.store) {
                 cache.saved().await;
             }
         }
@@ -182,7 +187,7 @@ impl Kubernetes {
         scopes.flat_map(|scope| Kind::ALL.map(|kind| (kind, scope.clone())))
     }
 
-    /// Begins with what an earlier life knew.
+    /// Starts with the state in the cache file, if there is one.
     fn restore(&self, state: &mut State) {
         let Some(cached) = self.cache.as_ref().and_then(Cache::load) else {
             return;
@@ -190,12 +195,12 @@ impl Kubernetes {
         for (kind, objects) in cached.objects {
             let ours = objects.into_iter().filter(|object| self.covers(object));
             for object in ours {
-                state.known.put(kind, object);
+                state.store.upsert(kind, object);
             }
         }
         tracing::warn!(
             age_seconds = cached.age.as_secs(),
-            "starting with what was known before, until the API server answers"
+            "starting with the cached state until the API server answers"
         );
         self.metrics.from_cache.set(1);
         state.complete = true;
@@ -212,37 +217,38 @@ impl Kubernetes {
     }
 
     fn take(&self, state: &mut State, change: Change) {
-        let was_settled = state.lists.settled();
-        let (mut changed, said) = match change {
+        let was_synced = state.sync.is_synced();
+        let (mut changed, unread_changed) = match change {
             Change::Listed { list, objects } => {
                 let (kind, scope) = &list;
-                let changed = state.known.replace(*kind, scope.as_deref(), objects);
-                (changed, state.lists.given(&list))
+                let changed = state.store.replace(*kind, scope.as_deref(), objects);
+                (changed, state.sync.listed(&list))
             }
-            Change::Refused { list, why } => (false, state.lists.refused(list, why)),
-            Change::Upserted(kind, object) => (state.known.put(kind, object), false),
-            Change::Deleted(kind, id) => (state.known.remove(kind, &id), false),
+            Change::Refused { list, why } => (false, state.sync.refused(list, why)),
+            Change::Upserted(kind, object) => (state.store.upsert(kind, object), false),
+            Change::Deleted(kind, id) => (state.store.remove(kind, &id), false),
         };
-        if !was_settled && state.lists.settled() {
-            // What an earlier life knew of namespaces that may not be read any more is no longer in force.
-            for (kind, scope) in state.lists.missing() {
-                state.known.replace(*kind, scope.as_deref(), Vec::new());
+        if !was_synced && state.sync.is_synced() {
+            // The state came from the cache file. Namespaces that may no longer be read are removed: their keys may have
+            // been revoked.
+            for (kind, scope) in state.sync.never_listed() {
+                state.store.replace(*kind, scope.as_deref(), Vec::new());
             }
             (changed, state.complete) = (true, true);
             self.metrics.from_cache.set(0);
         }
         let now = Instant::now();
-        if said || changed && state.complete {
+        if unread_changed || (changed && state.complete) {
             state.publish.get_or_insert(now + SETTLE);
         }
-        if changed && self.cache.is_some() && state.lists.settled() {
+        if changed && self.cache.is_some() && state.sync.is_synced() {
             state.save.get_or_insert(now + BEFORE_CACHING);
         }
     }
 
     fn publish(&self, state: &mut State, catalogs: &watch::Sender<Arc<Catalog>>) {
         state.publish = None;
-        let unread = state.lists.unread();
+        let unread = state.sync.unread();
         self.metrics.unread.set(as_count(unread.len()));
         if !state.complete {
             let pending = Catalog {
@@ -254,15 +260,15 @@ impl Kubernetes {
         }
         let Linked {
             mut catalog,
-            complaints,
+            warnings,
             ..
-        } = link(&state.known);
+        } = link(&state.store);
         catalog.unread = unread;
-        for complaint in complaints.difference(&state.complaints) {
-            tracing::warn!("{complaint}");
+        for warning in warnings.difference(&state.warnings) {
+            tracing::warn!("{warning}");
         }
-        self.metrics.mistakes.set(as_count(complaints.len()));
-        state.complaints = complaints;
+        self.metrics.mistakes.set(as_count(warnings.len()));
+        state.warnings = warnings;
         let changed = catalogs.send_if_modified(|current| {
             let differs = **current != catalog;
             if differs {
@@ -279,7 +285,7 @@ impl Kubernetes {
                 workers = workers.sum::<usize>(),
                 plans = plans.len(),
                 keys = catalog.keys.len(),
-                "a new catalog"
+                "published a new catalog"
             );
         }
     }
@@ -288,7 +294,7 @@ impl Kubernetes {
         let saved = self
             .cache
             .as_mut()
-            .is_none_or(|cache| cache.save(&state.known));
+            .is_none_or(|cache| cache.save(&state.store));
         state.save = (!saved).then(|| Instant::now() + BEFORE_CACHING);
     }
 }
@@ -307,12 +313,12 @@ async fn at(moment: Option<Instant>) {
 // === impl State ===
 
 impl State {
-    fn new(cluster: &Kubernetes) -> Self {
+    fn new(cluster: &ClusterWatcher) -> Self {
         Self {
-            known: Known::new(cluster.platform.clone()),
-            lists: Lists::new(cluster.lists()),
+            store: Store::new(cluster.platform.clone()),
+            sync: SyncState::new(cluster.lists()),
             complete: false,
-            complaints: BTreeSet::new(),
+            warnings: BTreeSet::new(),
             publish: None,
             save: None,
         }

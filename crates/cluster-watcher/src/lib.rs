@@ -1,16 +1,16 @@
 //! Watches a Kubernetes cluster and turns its resources and worker pods into the router's
 //! [`Catalog`](inferyard_catalog::Catalog).
 //!
-//! One task per kind and namespace lists and watches (`watch`); what it sees is kept by name (`known`),
-//! linked into a catalog (`link`) and handed out once it differs. A file keeps what was known for a start
-//! while the API server is away (`cache`).
+//! One task per kind and namespace lists and watches (`watch`). Objects are checked (`parsed`), stored by name (`store`)
+//! and linked into a catalog (`link`), which is published when it differs from the last one (`cluster`). A file caches
+//! the last state for a start while the API server cannot be reached (`cache`).
 
 mod object;
-mod meaning;
+mod parsed;
 mod client;
 mod watch;
-mod lists;
-mod known;
+mod sync;
+mod store;
 mod link;
 mod cache;
 mod metrics;
@@ -18,5 +18,5 @@ mod cluster;
 #[cfg(test)]
 mod tests;
 
-pub use cluster::{ConnectError, Kubernetes, Namespaces, Settings};
+pub use cluster::{ClusterWatcher, ConnectError, Namespaces, Settings};
 pub use metrics::Metrics;

@@ -1,4 +1,4 @@
-//! What is known becomes a catalog: names find each other, by the rules that the operator has too.
+//! Links stored objects into a catalog: references are resolved by name, by the rules that the operator uses too.
 
 mod former;
 mod keys;
@@ -11,56 +11,56 @@ use std::sync::Arc;
 use inferyard_catalog::{Catalog, Plan};
 use inferyard_crds::Claimant;
 
-use crate::known::Known;
 use crate::object::{Id, Kind};
+use crate::store::Store;
 
-/// A catalog, and why it is not all that is declared.
+/// A catalog, and warnings about everything that is declared but not in it.
 #[derive(Debug, Default)]
 pub(crate) struct Linked {
     pub(crate) catalog: Catalog,
-    pub(crate) complaints: BTreeSet<String>,
-    /// Ids of models that are one for a plan: after a model got a new name, workers still serve the one before it.
-    alike: HashMap<Arc<str>, Vec<Arc<str>>>,
-    /// Names that are not declared any longer and are served still, with their namespaces.
+    pub(crate) warnings: BTreeSet<String>,
+    /// Ids that a plan treats as one model: after a rename, the ids of the former and of the declared name.
+    equivalent: HashMap<Arc<str>, Vec<Arc<str>>>,
+    /// Former names that still have workers, with their namespaces.
     former: Vec<(Arc<str>, Arc<str>)>,
 }
 
-/// Plans by namespace and name; `None`: the plan is refused.
+/// The plans by namespace and name; `None`: the plan is refused.
 type Plans<'a> = HashMap<&'a Id, Option<Arc<Plan>>>;
 
-/// The `ModelDeployment`s that have the names, by namespace and name.
+/// The `ModelDeployment` to which each name belongs, by namespace and name.
 type Owners<'a> = BTreeMap<(&'a str, &'a str), Claimant<'a>>;
 
-/// Links what is known.
-pub(crate) fn link(known: &Known) -> Linked {
+/// Links all objects of a store.
+pub(crate) fn link(store: &Store) -> Linked {
     let mut linked = Linked::default();
-    linked.report_problems(known);
-    linked.add_models(known);
-    let plans = linked.add_plans(known);
-    linked.add_keys(known, &plans);
+    linked.report_problems(store);
+    linked.add_models(store);
+    let plans = linked.add_plans(store);
+    linked.add_keys(store, &plans);
     linked
 }
 
 // === impl Linked ===
 
 impl Linked {
-    fn complain(&mut self, kind: Kind, id: &Id, message: &str) {
-        let complaint = format!("{} {id}: {message}", kind.singular());
-        self.complaints.insert(complaint);
+    fn warn(&mut self, kind: Kind, id: &Id, message: &str) {
+        let warning = format!("{} {id}: {message}", kind.singular());
+        self.warnings.insert(warning);
     }
 
-    fn report_problems(&mut self, known: &Known) {
+    fn report_problems(&mut self, store: &Store) {
         for kind in Kind::ALL {
-            for (id, entry) in known.entries(kind) {
+            for (id, entry) in store.entries(kind) {
                 let Some(problem) = &entry.problem else {
                     continue;
                 };
-                let consequence = match (&entry.meaning, kind) {
-                    (Some(_), _) => "the version before it stays in force",
+                let consequence = match (&entry.parsed, kind) {
+                    (Some(_), _) => "the last valid version stays in force",
                     (None, Kind::Keys) => "the key is refused",
-                    (None, _) => "it is left out",
+                    (None, _) => "it is not used",
                 };
-                self.complain(kind, id, &format!("{problem}; {consequence}"));
+                self.warn(kind, id, &format!("{problem}; {consequence}"));
             }
         }
     }

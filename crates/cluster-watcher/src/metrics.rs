@@ -1,4 +1,4 @@
-//! What is counted about the cluster's API.
+//! Metrics of the cluster watcher.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::object::Kind;
 
-/// Counters of discovery; clones count together.
+/// The metrics of a cluster watcher; clones share their values.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     synced: Family<KindLabel, Gauge>,
@@ -29,26 +29,26 @@ struct KindLabel {
 // === impl Metrics ===
 
 impl Metrics {
-    /// Adds them to those of a router.
+    /// Registers all metrics.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "When the API server last said how it stands, in seconds since the Unix epoch";
+        let help =
+            "Time of the last answer or event of the API server, in seconds since the Unix epoch";
         let synced = self.synced.clone();
         registry.register_with_unit("discovery_last_sync_timestamp", help, Unit::Seconds, synced);
-        let help =
-            "Whole lists that were read, at the start, after errors and as a matter of routine";
+        let help = "Complete lists read: at the start, after errors and every 8 to 10 minutes";
         registry.register("discovery_lists", help, self.lists.clone());
         let help = "Lists and watches that failed";
         registry.register("discovery_errors", help, self.errors.clone());
-        let help = "1 while the catalog is that of an earlier life, because the API server is away";
+        let help = "1 while the catalog comes from the cache file, because the API server has not answered yet";
         let cached = self.from_cache.clone();
         registry.register("discovery_catalog_from_cache", help, cached);
-        let help = "Mistakes in resources of the cluster; the log names them";
+        let help = "Mistakes and conflicts in resources of the cluster; the log names each";
         registry.register("discovery_mistakes", help, self.mistakes.clone());
-        let help = "Namespaces that the API server does not let it read; /readyz on the metrics port names them";
+        let help = "Namespaces that the API server refuses to list; /readyz on the metrics port names them";
         registry.register("discovery_unread_namespaces", help, self.unread.clone());
     }
 
-    /// The API server spoke.
+    /// Records that the API server has answered or sent an event.
     pub(crate) fn synced(&self, kind: Kind) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));

@@ -1,4 +1,4 @@
-//! One object of a cluster, cut down to what a router needs of it: so it is kept, compared and cached.
+//! One object of a cluster, reduced to the fields that a router needs; in this form it is stored, compared and cached.
 
 use std::fmt;
 
@@ -8,15 +8,16 @@ use kube::core::{ApiResource, DynamicObject};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Pods with this label are workers.
+/// The label selector of worker pods.
 pub(crate) const WORKERS: &str = "app.kubernetes.io/name=inferyard-worker";
-/// The label that names the `ModelDeployment` whose model a pod serves.
+/// The label of a worker pod that names its `ModelDeployment`.
 const MODEL_LABEL: &str = "inferyard.dev/model-deployment";
 
-/// The annotation that names the model whose worker a pod runs: after a new name was declared, the one before it.
+/// The annotation of a worker pod with the name that its worker serves. After a rename, pods of the old name still have
+/// the old one.
 const SERVES: &str = "inferyard.dev/model";
 
-/// What is watched.
+/// The kinds that are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
@@ -33,7 +34,7 @@ pub(crate) struct Id {
     pub(crate) name: String,
 }
 
-/// What is kept of an object.
+/// The fields of an object that count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Object {
     pub(crate) namespace: String,
@@ -41,7 +42,7 @@ pub(crate) struct Object {
     pub(crate) uid: String,
     /// Seconds since the Unix epoch.
     pub(crate) created: u64,
-    /// The `spec` of a plan, and the fields that count of any other kind.
+    /// The whole `spec` of a plan; of the other kinds, the fields that `from_resource` selects.
     pub(crate) spec: Value,
 }
 
@@ -50,7 +51,7 @@ pub(crate) struct Object {
 impl Kind {
     pub(crate) const ALL: [Self; 4] = [Self::Models, Self::Plans, Self::Keys, Self::Workers];
 
-    /// As a person calls one of them.
+    /// The name of the kind, as in a manifest.
     pub(crate) fn singular(self) -> &'static str {
         match self {
             Self::Models => "ModelDeployment",
@@ -60,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// As paths of the API and labels of metrics have it.
+    /// The plural, as in paths of the API and in labels of metrics.
     pub(crate) fn plural(self) -> &'static str {
         match self {
             Self::Models => "modeldeployments",
@@ -91,7 +92,7 @@ impl fmt::Display for Id {
 // === impl Object ===
 
 impl Object {
-    pub(crate) fn cut(kind: Kind, object: DynamicObject) -> Self {
+    pub(crate) fn from_resource(kind: Kind, object: DynamicObject) -> Self {
         let DynamicObject {
             metadata, mut data, ..
         } = object;
@@ -143,25 +144,25 @@ impl Object {
     }
 }
 
-/// Whether a pod takes requests, as Kubernetes sees it.
+/// Whether the pod's condition `Ready` is true.
 fn is_ready(status: &Value) -> bool {
     let conditions = status["conditions"].as_array();
     let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|said| said["type"] == "Ready" && said["status"] == "True")
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-/// Why the operator does not carry out what a model declares now.
+/// The reason why the operator refuses the current generation of a model; `None` if it does not.
 fn refused(generation: Option<i64>, status: &Value) -> Option<&str> {
     if status["observedGeneration"].as_i64() != generation {
         return None;
     }
     let mut conditions = status["conditions"].as_array()?.iter();
-    let refused =
-        conditions.find(|said| said["type"] == "Accepted" && said["status"] == "False")?;
+    let refused = conditions
+        .find(|condition| condition["type"] == "Accepted" && condition["status"] == "False")?;
     refused["reason"].as_str()
 }
 
-/// The `spec` of a key. The hash that the operator made of a Secret counts as if it were declared.
+/// The `spec` of a key, in which the hash that the operator computed replaces the reference to a Secret.
 fn hashed(mut data: Value) -> Value {
     let mut spec = data["spec"].take();
     let made = data["status"]["hash"].take();

@@ -1,4 +1,4 @@
-//! Objects in, catalogs out; and the whole of it against servers that speak the cluster's API.
+//! Tests: objects are linked into catalogs, and the watcher runs against API servers that fail.
 
 mod api;
 mod cluster;
@@ -14,34 +14,34 @@ use inferyard_catalog::Catalog;
 use inferyard_crds::Platform;
 use serde_json::{Value, json};
 
-use crate::known::Known;
 use crate::link::{Linked, link};
 use crate::object::{Kind, Object};
+use crate::store::Store;
 
 /// Nothing yet, of a cluster whose platform is the namespace `n`.
-fn known() -> Known {
-    Known::new(Platform::new(vec!["n".to_owned()]))
+fn store() -> Store {
+    Store::new(Platform::new(vec!["n".to_owned()]))
 }
 
-fn put(known: &mut Known, object: Value) -> bool {
+fn put(store: &mut Store, object: Value) -> bool {
     let kind = match object["kind"].as_str().unwrap() {
         "ModelDeployment" => Kind::Models,
         "Plan" => Kind::Plans,
         "ApiKey" => Kind::Keys,
         _ => Kind::Workers,
     };
-    known.put(
+    store.upsert(
         kind,
-        Object::cut(kind, serde_json::from_value(object).unwrap()),
+        Object::from_resource(kind, serde_json::from_value(object).unwrap()),
     )
 }
 
 fn linked(objects: impl IntoIterator<Item = Value>) -> Linked {
-    let mut known = known();
+    let mut store = store();
     for object in objects {
-        put(&mut known, object);
+        put(&mut store, object);
     }
-    link(&known)
+    link(&store)
 }
 
 /// A hash of a key, one for each digit.

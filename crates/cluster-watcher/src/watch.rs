@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::client;
-use crate::lists::List;
 use crate::metrics::Metrics;
 use crate::object::{Id, Kind, Object, WORKERS};
+use crate::sync::List;
 
 /// When everything is listed again: a random time in this range, so that routers do not list all at once.
 const RELIST: (Duration, Duration) = (Duration::from_mins(8), Duration::from_mins(10));
@@ -29,20 +29,16 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_m
 /// Without an error for this time, pauses start with the first one again.
 const PAUSE_RESET: Duration = Duration::from_mins(1);
 
-/// What the API server told.
+/// What a watch reports.
 #[derive(Debug)]
 pub(crate) enum Change {
     /// A complete list: objects that are not in it do not exist.
-    Listed {
-        list: List,
-        objects: Vec<Object>,
-    },
+    Listed { list: List, objects: Vec<Object> },
     /// The API server refuses the list: the right is missing, or the kind or namespace does not exist.
-    Refused {
-        list: List,
-        why: String,
-    },
+    Refused { list: List, why: String },
+    /// An object was created or changed.
     Upserted(Kind, Object),
+    /// An object was deleted.
     Deleted(Kind, Id),
 }
 
@@ -107,19 +103,21 @@ impl ResourceWatch {
         while let Ok(Some(event)) = timeout_at(end, events.next()).await {
             match event {
                 Ok(Event::Init) => listed.clear(),
-                Ok(Event::InitApply(object)) => listed.push(Object::cut(self.kind, object)),
+                Ok(Event::InitApply(object)) => {
+                    listed.push(Object::from_resource(self.kind, object));
+                }
                 Ok(Event::InitDone) => {
                     end = Instant::now() + between(RELIST);
                     self.listed(std::mem::take(&mut listed)).await?;
                 }
                 Ok(Event::Apply(object)) => {
                     self.metrics.synced(self.kind);
-                    let object = Object::cut(self.kind, object);
+                    let object = Object::from_resource(self.kind, object);
                     self.send(Change::Upserted(self.kind, object)).await?;
                 }
                 Ok(Event::Delete(object)) => {
                     self.metrics.synced(self.kind);
-                    let id = Object::cut(self.kind, object).id();
+                    let id = Object::from_resource(self.kind, object).id();
                     self.send(Change::Deleted(self.kind, id)).await?;
                 }
                 Err(error) => return self.failed(&error).await,
@@ -205,12 +203,12 @@ fn refusal(error: &watcher::Error) -> Option<String> {
 
 /// The causes of an error down to that of the operating system, without what the error itself or a cause says already.
 fn causes(error: &watcher::Error) -> String {
-    let said = error.to_string();
+    let shown = error.to_string();
     let mut text = String::new();
     let mut next = error.source();
     while let Some(cause) = next {
         let own = cause.to_string();
-        if !text.contains(&own) && !said.contains(&own) {
+        if !text.contains(&own) && !shown.contains(&own) {
             let separator = if text.is_empty() { "" } else { ": " };
             text = format!("{text}{separator}{own}");
         }

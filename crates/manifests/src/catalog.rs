@@ -1,4 +1,4 @@
-//! Manifests and the addresses of workers make a catalog.
+//! Makes a catalog of manifests and the addresses of workers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use inferyard_catalog::{Catalog, Endpoint, Key, KeyHash, Model, ONE_SCOPE};
 use crate::manifests::Manifests;
 
 impl Manifests {
-    /// The catalog of these manifests, with the workers of each model by its canonical name, and keys
-    /// beside the declared ones.
+    /// Makes a catalog. `workers` are the addresses of workers by the canonical name of their model; `more_keys` are added
+    /// to the declared keys.
     #[must_use]
     pub fn catalog(
         &self,

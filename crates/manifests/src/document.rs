@@ -1,4 +1,4 @@
-//! One document: what kind it is, what it is called, and the typed resource in it.
+//! One document of a manifest file: its kind and name, and the typed resource in it.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ use crate::read::ManifestFile;
 use crate::schema::{self, Violation, listed};
 use crate::yaml::{self, Node};
 
-/// The one kind of Kubernetes that manifests may have beside ours: it holds chat templates.
+/// The only built-in kind of Kubernetes that manifests may contain: a `ConfigMap` can hold chat templates.
 pub(crate) const CONFIG_MAP: &str = "ConfigMap";
 const CONFIG_MAP_VERSION: &str = "v1";
 
@@ -24,13 +24,13 @@ pub(crate) struct Document<'a> {
     pub(crate) kind: String,
     pub(crate) name: String,
     pub(crate) namespace: Option<String>,
-    /// `None`: it has mistakes, which are reported. Its name counts nevertheless, so that what refers
-    /// to it is not reported too.
+    /// `None`: the document has mistakes, which are reported. Its name is known nevertheless, so that references to it
+    /// are not reported as well.
     pub(crate) resource: Option<Resource>,
     node: Node,
 }
 
-/// A resource, checked by itself.
+/// A resource that is valid by itself; its references are not resolved yet.
 pub(crate) enum Resource {
     Model(Box<ModelDeployment>),
     Plan(Plan),
@@ -39,7 +39,7 @@ pub(crate) enum Resource {
     ConfigMap(BTreeMap<String, String>),
 }
 
-/// What a cluster checks of every document: the schemas of our kinds, with the envelope around them.
+/// The schemas of our kinds, with the fields that every resource has, as an API server checks them.
 static SCHEMAS: LazyLock<BTreeMap<String, JSONSchemaProps>> = LazyLock::new(|| {
     let definitions = inferyard_crds::definitions().into_iter();
     let schemas = definitions.map(|definition| {
@@ -59,7 +59,7 @@ static SCHEMAS: LazyLock<BTreeMap<String, JSONSchemaProps>> = LazyLock::new(|| {
     schemas.collect()
 });
 
-/// What a `ConfigMap` is, as far as it matters here.
+/// The schema of a `ConfigMap`.
 static CONFIG_MAP_SCHEMA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
     let texts = json!({"type": "object", "additionalProperties": {"type": "string"}});
     let schema = json!({
@@ -74,8 +74,8 @@ static CONFIG_MAP_SCHEMA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
     schema
 });
 
-/// The fields that every resource has; a cluster writes some of them itself, and `kubectl get -o yaml`
-/// shows them.
+/// The schemas of the fields that every resource has. Some are written by the cluster; they are allowed because
+/// `kubectl get -o yaml` prints them.
 fn envelope() -> BTreeMap<String, JSONSchemaProps> {
     let texts = json!({"type": "object", "additionalProperties": {"type": "string"}});
     let name = json!({
@@ -106,7 +106,7 @@ fn envelope() -> BTreeMap<String, JSONSchemaProps> {
 ///
 /// # Panics
 ///
-/// Where `kind` is not one of our kinds.
+/// If `kind` is not one of our kinds.
 #[must_use]
 pub fn check_spec(kind: &str, spec: &serde_json::Value) -> Vec<Violation> {
     let mut violations = Vec::new();
@@ -118,7 +118,7 @@ pub fn check_spec(kind: &str, spec: &serde_json::Value) -> Vec<Violation> {
     violations
 }
 
-/// The documents of a file.
+/// Parses and checks the documents of a file; mistakes are appended to `mistakes`.
 pub(crate) fn documents<'a>(
     file: &'a ManifestFile,
     mistakes: &mut Vec<Mistake>,
@@ -184,7 +184,8 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The schema has passed; what it cannot say (such as whether a moment exists) the types do.
+    /// Converts a document that the schema allows. What a schema cannot express, such as whether a date exists, the types
+    /// check here.
     fn deserialize<T: DeserializeOwned>(&self, mistakes: &mut Vec<Mistake>) -> Option<T> {
         serde_path_to_error::deserialize(self.node.to_json())
             .map_err(|error| {
@@ -194,17 +195,17 @@ impl<'a> Document<'a> {
             .ok()
     }
 
-    /// A mistake in one of its fields.
+    /// A mistake in the field at `path`.
     pub(crate) fn mistake(&self, path: &str, message: String) -> Mistake {
         Mistake::new(&self.file.path, self.line(path), self.place(path), message)
     }
 
-    /// The line on which it starts.
+    /// The line on which the document starts.
     pub(crate) fn first_line(&self) -> u64 {
         self.node.line
     }
 
-    /// The line of a field, or of the nearest one around it that is there.
+    /// The line of the field at `path`, or of its nearest parent that exists.
     fn line(&self, path: &str) -> u64 {
         let mut node = &self.node;
         for step in path.split(['.', '[']) {
@@ -231,7 +232,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The kind of a document, if it is one of ours.
+/// The kind of a document; a mistake is reported if it is not one of ours.
 fn known_kind(file: &ManifestFile, node: &Node, mistakes: &mut Vec<Mistake>) -> Option<String> {
     let mut report = |line, place: &str, message| {
         mistakes.push(Mistake::new(&file.path, line, place.to_owned(), message));

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::mistake::Report;
 use crate::plan;
 
-/// What a key is told whose text only a Secret has.
+/// The message for a key that names a Secret, of which no hash has been computed.
 const NOT_HASHED: &str =
     "expected hash: only the operator of a cluster makes one of a Secret, and none has done so yet";
 
@@ -30,7 +30,7 @@ pub struct DeclaredKey {
 ///
 /// # Panics
 ///
-/// Where `spec` violates the schema: check it with [`check_spec`](crate::check_spec) first.
+/// If `spec` violates the schema: check it with [`check_spec`](crate::check_spec) first.
 #[must_use]
 pub fn convert(
     name: &str,
@@ -69,7 +69,7 @@ pub fn convert(
     declared
 }
 
-/// The hash of the text that is valid now.
+/// The current hash.
 fn present(spec: &ApiKeySpec, report: Report<'_>) -> Option<KeyHash> {
     match (spec.hash.as_deref(), &spec.secret) {
         (Some(hash), None) => return Some(parsed(hash)),
@@ -79,7 +79,7 @@ fn present(spec: &ApiKeySpec, report: Report<'_>) -> Option<KeyHash> {
     None
 }
 
-/// The hash of the text before a rotation, and when that ends.
+/// The previous hash, and when it expires; `None` if there is no rotation or a mistake in it.
 fn overlap(spec: &ApiKeySpec, report: Report<'_>) -> Option<(KeyHash, SystemTime)> {
     let end = moment(spec.previous_hash_expires_at.as_ref());
     match (spec.previous_hash.as_deref(), end) {

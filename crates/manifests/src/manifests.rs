@@ -1,4 +1,4 @@
-//! Manifests: documents of our kinds, each checked by itself, then linked by name.
+//! The result of reading manifests: models, plans and keys, with all references resolved.
 
 mod link;
 #[cfg(test)]
@@ -15,7 +15,7 @@ use crate::document;
 use crate::mistake::Mistakes;
 use crate::read::ManifestFile;
 
-/// What manifests declare, checked; every name in it refers to something in it.
+/// Everything that manifests declare. It is valid: every reference is to an item in it.
 #[derive(Debug, Clone, Default)]
 pub struct Manifests {
     /// The models, in the order of the files; at least one.
@@ -29,52 +29,56 @@ pub struct Manifests {
 /// A model to be served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelManifest {
-    /// Name of the resource: what its workers are called by.
+    /// Name of the resource, from which the names of its workers are made.
     pub resource: Arc<str>,
     /// Canonical name of the model.
     pub name: Arc<str>,
-    /// Its other names.
+    /// Aliases of the model.
     pub aliases: Vec<Arc<str>>,
-    /// When it was declared, in seconds since the Unix epoch.
+    /// Time of creation, in seconds since the Unix epoch.
     pub created: u64,
     /// Where its weights are.
     pub weights: Weights,
-    /// How its engine is set.
+    /// Settings of its engine.
     pub engine: EngineSettings,
-    /// The template of conversations in place of the model's own.
+    /// The chat template that replaces the model's own.
     pub chat_template: Option<Arc<str>>,
-    /// How many workers serve it; at least one.
+    /// Number of workers; at least one.
     pub replicas: u32,
 }
 
-/// Where weights are.
+/// The source of a model's weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Weights {
-    /// In the binary.
+    /// Compiled into the binary.
     Builtin(BuiltinModel),
-    /// In a GGUF file.
+    /// A GGUF file.
     File(PathBuf),
 }
 
-/// Settings of the embedded engine; what is `None` is chosen by the engine.
+/// Settings of the embedded engine; `None`: the engine chooses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineSettings {
-    /// Tokens of one sequence.
+    /// Context length of one sequence, in tokens.
     pub context_length: Option<u32>,
-    /// Sequences that run together.
+    /// Maximum number of running sequences.
     pub max_running: Option<usize>,
-    /// Requests that wait.
+    /// Maximum number of queued requests.
     pub max_queued: Option<usize>,
-    /// Cells of the key-value cache.
+    /// Size of the KV cache, in tokens.
     pub kv_tokens: Option<u64>,
-    /// Processor threads.
+    /// Number of CPU threads.
     pub threads: Option<usize>,
 }
 
 // === impl Manifests ===
 
 impl Manifests {
-    /// Checks files and links what they declare. Every mistake of every file is reported at once.
+    /// Checks the files and resolves the references between their documents.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes of all files.
     pub fn parse(files: &[ManifestFile]) -> Result<Self, Mistakes> {
         let mut mistakes = Vec::new();
         let documents: Vec<_> = files
@@ -90,7 +94,7 @@ impl Manifests {
         }
     }
 
-    /// The model of this canonical name or alias.
+    /// The model with this canonical name or alias.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<&ModelManifest> {
         self.models.iter().find(|model| {
@@ -98,7 +102,7 @@ impl Manifests {
         })
     }
 
-    /// The plan of a key that no manifest declares: the one named `default`, else the only one that is
+    /// The plan for a key that no manifest declares: the one named `default`, else the only one that is
     /// not the preview, else one without restrictions.
     #[must_use]
     pub fn default_plan(&self) -> Arc<Plan> {
@@ -115,7 +119,7 @@ impl Manifests {
 
 // === impl EngineSettings ===
 
-/// The schema has refused every number that does not fit.
+/// Converts numbers that the schema has checked to be in range.
 impl From<EmbeddedEngine> for EngineSettings {
     fn from(engine: EmbeddedEngine) -> Self {
         const IN_RANGE: &str = "should be in the range of the schema";

@@ -1,9 +1,9 @@
-//! Mistakes in manifests, all of them at once, each with its place.
+//! Mistakes in manifests, each with its position. All mistakes are reported together.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// One mistake: where it is and what was expected there.
+/// One mistake: its position and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     /// The file; `-` is standard input.
@@ -16,11 +16,11 @@ pub struct Mistake {
     pub message: String,
 }
 
-/// Every mistake that was found; at least one.
+/// All mistakes that were found; at least one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(pub Vec<Mistake>);
 
-/// Takes mistakes in one resource: the path of the field, and what was expected there.
+/// A callback that receives the mistakes in one resource: the path of the field, and what was expected there.
 pub type Report<'a> = &'a mut dyn FnMut(&str, String);
 
 // === impl Mistake ===
@@ -36,7 +36,7 @@ impl Mistake {
     }
 }
 
-/// As compilers print it: `file:line: place: message`.
+/// The format of compilers: `file:line: place: message`.
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.file.as_os_str() == "-" {

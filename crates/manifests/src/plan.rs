@@ -13,7 +13,7 @@ use inferyard_crds::{
 
 use crate::mistake::Report;
 
-/// Seconds that a request may wait at most.
+/// The range of `spec.queue.maxWait` in seconds.
 const LONGEST_WAITS: std::ops::RangeInclusive<u64> = 1..=600;
 
 const IN_RANGE: &str = "should be in the range of the schema";
@@ -25,7 +25,7 @@ const IN_RANGE: &str = "should be in the range of the schema";
 ///
 /// # Panics
 ///
-/// Where `spec` violates the schema: check it with [`check_spec`](crate::check_spec) first.
+/// If `spec` violates the schema: check it with [`check_spec`](crate::check_spec) first.
 #[must_use]
 pub fn convert(
     name: &str,
@@ -61,7 +61,7 @@ pub fn convert(
     }
 }
 
-/// Limits of a plan or of a key, which stand at the same place.
+/// Converts the limits of a plan or of a key; both have them at `spec.limits`.
 pub(crate) fn limits(declared: &LimitsResource, report: Report<'_>) -> Limits {
     let budget = declared.budget_per_month.as_deref().and_then(|text| {
         let budget = NonZeroU64::new(decimal(text, OF_A_DOLLAR));
@@ -102,7 +102,7 @@ fn preview(declared: &PreviewResource) -> Preview {
     }
 }
 
-/// The schema has refused every number that is not above zero.
+/// Converts a number that the schema has checked to be above zero.
 fn count(declared: i64) -> NonZeroU64 {
     u64::try_from(declared)
         .ok()

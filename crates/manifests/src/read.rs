@@ -11,9 +11,9 @@ const MAX_BYTES: u64 = 16 << 20;
 /// The text of one manifest file.
 #[derive(Debug, Clone)]
 pub struct ManifestFile {
-    /// Where it comes from; `-` is standard input.
+    /// The path; `-` is standard input.
     pub path: PathBuf,
-    /// Its YAML.
+    /// The content.
     pub text: String,
     /// When it was last written.
     pub modified: SystemTime,
@@ -25,9 +25,9 @@ pub enum ReadError {
     /// A file or folder could not be opened or read.
     #[error("cannot read the manifest {}", path.display())]
     Open {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// A folder without manifests.
@@ -38,7 +38,11 @@ pub enum ReadError {
     TooLarge(PathBuf),
 }
 
-/// Reads files, the manifests of folders (not of folders in them), and standard input for `-`.
+/// Reads files, the manifests in folders (not in their subfolders), and standard input for `-`.
+///
+/// # Errors
+///
+/// See [`ReadError`].
 pub fn read(paths: &[PathBuf]) -> Result<Vec<ManifestFile>, ReadError> {
     let mut files = Vec::new();
     for path in paths {
@@ -55,7 +59,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<ManifestFile>, ReadError> {
     Ok(files)
 }
 
-/// The manifests of a folder, by name.
+/// The paths of the manifests in a folder, sorted by name.
 fn manifests_of(folder: &Path) -> Result<Vec<PathBuf>, ReadError> {
     let entries = fs::read_dir(folder)
         .and_then(Iterator::collect::<io::Result<Vec<_>>>)

@@ -1,5 +1,5 @@
-//! Checks a tree against the schema of a custom resource, as a cluster would, but with messages for
-//! the person who wrote it.
+//! Checks a tree against the schema of a custom resource, as an API server does, but with messages for
+//! the author of the manifest.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use regex::Regex;
 
 use crate::yaml::{Node, Value};
 
-/// Something that the schema does not allow.
+/// A violation of the schema.
 #[derive(Debug)]
 pub struct Violation {
     /// The path of the field, as in `spec.model.aliases[1]`.
@@ -21,11 +21,11 @@ pub struct Violation {
     pub line: u64,
     /// What was expected and what was found.
     pub message: String,
-    /// It is a field that the schema does not have.
+    /// The field is not in the schema.
     pub unknown_field: bool,
 }
 
-/// Every violation in `node`, which stands at `path`.
+/// Appends every violation in `node`, which is at `path`, to `found`.
 pub(crate) fn check(schema: &JSONSchemaProps, node: &Node, path: &str, found: &mut Vec<Violation>) {
     let mut report = |message| found.push(violation(node, path, message));
     let expected = expectation(schema);
@@ -121,7 +121,7 @@ fn check_fields(
     check_one_of(schema, node, path, found);
 }
 
-/// A cluster has a rule for objects of which exactly one field is set; it is known by its text.
+/// Objects of which exactly one field must be set have a CEL rule, which is recognized by its text.
 fn check_one_of(schema: &JSONSchemaProps, node: &Node, path: &str, found: &mut Vec<Violation>) {
     let names: Vec<&str> = (schema.properties.iter().flatten())
         .map(|(name, _)| name.as_str())
@@ -181,7 +181,7 @@ fn text_fits(schema: &JSONSchemaProps, text: &str) -> bool {
             .is_none_or(|values| values.iter().any(|value| value.0 == text))
 }
 
-/// A number within the bounds, or a text of the pattern.
+/// Whether a value is a number within the bounds, or a text that matches the pattern.
 fn number_or_share(schema: &JSONSchemaProps, value: &Value) -> bool {
     match value {
         Value::Number(number) => {
@@ -193,13 +193,13 @@ fn number_or_share(schema: &JSONSchemaProps, value: &Value) -> bool {
     }
 }
 
-/// A length as schemas count; one above every bound is as good as any other.
+/// A length as the integer type of schemas. A length that does not fit is above every bound, as `i64::MAX` is.
 fn length(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-/// Schemas are ours, and a test compiles every pattern in them. They have few patterns, and thousands of
-/// keys match the same one: each is compiled once.
+/// Patterns are compiled once: the schemas have few of them, and thousands of keys match the same one. All schemas are
+/// ours, and a test compiles every pattern in them.
 fn matches(pattern: &str, text: &str) -> bool {
     static COMPILED: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
     let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,7 +220,7 @@ fn in_range(schema: &JSONSchemaProps, value: f64) -> bool {
         && value <= schema.maximum.unwrap_or(max).min(max)
 }
 
-/// Bounds of a schema are floating point numbers, far below the first whole number that is not one.
+/// Bounds in a schema are floating-point numbers, and all are far below 2^53, up to which integers are exact.
 #[expect(
     clippy::cast_precision_loss,
     reason = "a value near 2^53 is out of every range of a schema or compared to none"
@@ -229,8 +229,8 @@ fn as_float(value: i64) -> f64 {
     value as f64
 }
 
-/// What the schema expects, in words: those of its title and its example, where bounds and patterns
-/// would not tell a person what to write.
+/// What the schema expects, in words. A schema has a title and an example where its bounds and pattern would not tell a
+/// person what to write.
 fn expectation(schema: &JSONSchemaProps) -> String {
     let scalar = matches!(schema.type_.as_deref(), None | Some("string" | "integer"));
     if let Some(title) = schema.title.as_ref().filter(|_| scalar) {
@@ -285,7 +285,7 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// `a`, `a or b`, `a, b or c`.
+/// Joins names: `a`, `a or b`, `a, b or c`.
 pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     match names.split_last() {
@@ -299,8 +299,8 @@ pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 mod tests {
     use super::*;
 
-    /// What `check` looks at, what only documents, and what `manifests` checks: the rules between
-    /// fields, each with a test there that gets its message.
+    /// Keywords that `check` checks, that are only documentation, or that the modules `plan`, `key` and `link` check: the
+    /// CEL rules between fields. Each of these rules has a test in `manifests/tests` that expects its message.
     const KEYWORDS: [&str; 22] = [
         "type",
         "nullable",
@@ -326,8 +326,7 @@ mod tests {
         "x-kubernetes-validations",
     ];
 
-    /// A schema that uses a keyword which is not checked here would let a mistake pass on one machine
-    /// that a cluster refuses.
+    /// A keyword that is not checked here would let a mistake pass on one machine that a cluster refuses.
     fn assert_checked(schema: &serde_json::Value) {
         for (keyword, value) in schema.as_object().unwrap() {
             assert!(
@@ -356,7 +355,7 @@ mod tests {
         for definition in inferyard_crds::definitions() {
             for version in definition.spec.versions {
                 let mut schema = version.schema.unwrap().open_api_v3_schema.unwrap();
-                // Nobody writes a status by hand.
+                // A status is never written by hand.
                 schema.properties.as_mut().unwrap().remove("status");
                 assert_checked(&serde_json::to_value(schema).unwrap());
             }

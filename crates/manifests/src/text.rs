@@ -1,4 +1,4 @@
-//! Manifest files as text to be changed: where each document stands, and what it says.
+//! Manifest files as text that is edited in place: the position and the content of each document.
 
 use std::ops::Range;
 
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::yaml;
 
-/// A document within the text of a file.
+/// A document and its position in the text of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextDocument {
-    /// Its bytes in the text, without the `---` around it.
+    /// The range of its bytes in the text, without the `---` lines around it.
     pub range: Range<usize>,
     /// Its content, without fields that are null.
     pub value: Value,
@@ -19,19 +19,23 @@ pub struct TextDocument {
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: not YAML: {message}")]
 pub struct TextError {
-    /// From 1.
+    /// The line, from 1.
     pub line: u64,
     /// What is wrong there.
     pub message: String,
 }
 
-/// The documents of a text; empty ones are left out.
+/// Finds the documents of a text, without empty ones.
+///
+/// # Errors
+///
+/// If the text is not YAML.
 pub fn text_documents(text: &str) -> Result<Vec<TextDocument>, TextError> {
     let mut documents = Vec::new();
     let mut start = 0;
     let mut end = 0;
     for line in text.split_inclusive('\n') {
-        // At the beginning of a line these always end a document, even within a long text.
+        // At the start of a line these markers always end a document, even within a block scalar.
         let marker = ["---", "..."].into_iter().any(|marker| {
             line.strip_prefix(marker)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))

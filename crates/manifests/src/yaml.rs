@@ -1,4 +1,4 @@
-//! YAML as a tree whose nodes know their lines.
+//! YAML as a tree in which each node has its line.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use serde_saphyr::Spanned;
 /// A value and the line on which it stands.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    /// From 1; 0 where it is not known.
+    /// The line, from 1; 0 where it is not known.
     pub(crate) line: u64,
     pub(crate) value: Value,
 }
 
-/// A value of JSON's kinds, which are all that a resource may have.
+/// A value of one of JSON's types, since a resource has no others.
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
     Null,
@@ -25,14 +25,14 @@ pub(crate) enum Value {
     Map(Vec<(String, Node)>),
 }
 
-/// Why a text is not YAML.
+/// The first syntax error of a text.
 #[derive(Debug)]
 pub(crate) struct SyntaxError {
     pub(crate) line: u64,
     pub(crate) message: String,
 }
 
-/// The documents of a text; empty ones are left out.
+/// Parses the documents of a text, without empty ones.
 pub(crate) fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
     serde_saphyr::from_multiple(text).map_err(|error| {
         let line = error.location().map_or(0, |location| location.line());
@@ -44,7 +44,7 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
 // === impl Node ===
 
 impl Node {
-    /// The field of this name, if it is there and not null: a null counts as absent, as in a cluster.
+    /// The field with this name. A field that is null counts as absent, as in a cluster.
     pub(crate) fn get(&self, name: &str) -> Option<&Node> {
         let Value::Map(fields) = &self.value else {
             return None;
@@ -61,7 +61,7 @@ impl Node {
         }
     }
 
-    /// The text that this is, if it is one.
+    /// The text, if this is one.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
@@ -69,7 +69,7 @@ impl Node {
         }
     }
 
-    /// The same as JSON, without the fields that are null.
+    /// Converts to JSON, without fields that are null.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Value::Null => serde_json::Value::Null,
@@ -88,7 +88,7 @@ impl Node {
     }
 }
 
-/// A tree without lines.
+/// Converts from JSON; the line of each node is 0.
 impl From<&serde_json::Value> for Node {
     fn from(value: &serde_json::Value) -> Self {
         use serde_json::Value as Json;
@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for Node {
     }
 }
 
-/// What a reader of an error message calls it.
+/// The value as error messages show it.
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {

@@ -1,4 +1,4 @@
-//! A model that got a new name: as long as workers from before it are there, the old name leads to them.
+//! Models that were renamed: while workers with the former name run, the former name leads to them.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,32 +8,33 @@ use inferyard_catalog::{Endpoint, Model};
 use inferyard_crds::Claimant;
 
 use super::{Linked, Owners};
-use crate::known::Known;
-use crate::meaning::WorkerPod;
+use crate::parsed::WorkerPod;
+use crate::store::Store;
 
-/// The workers of one `ModelDeployment` by the name that they serve; without a name: the declared one.
+/// The workers of one `ModelDeployment` by the model name that they serve; `None`: the declared one.
 #[derive(Debug, Default)]
 pub(super) struct Workers(BTreeMap<Option<String>, Served>);
 
-/// Those of one name.
+/// Workers that serve the same name.
 #[derive(Debug, Default)]
 pub(super) struct Served {
     pub(super) endpoints: BTreeSet<Endpoint>,
+    /// How many of them are ready.
     ready: usize,
 }
 
-/// A name that is not declared any longer, and whose workers are there still.
+/// A name that is no longer declared, but still has workers.
 #[derive(Debug)]
 pub(super) struct Former<'a> {
-    /// The `ModelDeployment`.
+    /// The `ModelDeployment` that declared it.
     owner: Claimant<'a>,
     name: String,
-    /// The names that it declares now: the one in the place of this one, and the aliases.
+    /// The names that the `ModelDeployment` declares now: the canonical one, then the aliases.
     declared: &'a [&'a str],
     workers: BTreeSet<Endpoint>,
     ready: usize,
-    /// More of its workers are ready than of the declared name.
-    is_ahead: bool,
+    /// It has more ready workers than the declared name.
+    has_more_ready: bool,
 }
 
 // === impl Workers ===
@@ -49,7 +50,7 @@ impl Workers {
         }
     }
 
-    /// Takes those of the declared name.
+    /// Removes and returns the workers of the declared name.
     pub(super) fn take(&mut self, declared: &str) -> Served {
         let mut own = self.0.remove(&None).unwrap_or_default();
         if let Some(named) = self.0.remove(&Some(declared.to_owned())) {
@@ -59,7 +60,7 @@ impl Workers {
         own
     }
 
-    /// What is left: names from before.
+    /// Converts the rest, which are workers of former names.
     pub(super) fn former<'a>(
         self,
         owner: Claimant<'a>,
@@ -73,7 +74,7 @@ impl Workers {
                 declared,
                 workers: served.endpoints,
                 ready: served.ready,
-                is_ahead: served.ready > own.ready,
+                has_more_ready: served.ready > own.ready,
             })
         })
     }
@@ -82,23 +83,28 @@ impl Workers {
 // === impl Linked ===
 
 impl Linked {
-    /// Keeps the models of former names: what another model declares by now is not kept, and of several former ones
-    /// the first has the name. Aliases lead to the old workers as long as more of them are ready than of the new ones;
-    /// where there are workers of several former names, to the most.
-    pub(super) fn keep(&mut self, known: &Known, mut former: Vec<Former<'_>>, owners: &Owners<'_>) {
+    /// Adds the models of former names, except those that another model declares now; of several models with the same
+    /// former name, the first gets it. Aliases lead to the workers of the former name while more of them are ready than
+    /// of the declared one; with several former names, to that with the most ready workers.
+    pub(super) fn add_former(
+        &mut self,
+        store: &Store,
+        mut former: Vec<Former<'_>>,
+        owners: &Owners<'_>,
+    ) {
         former.sort_by_key(|former| (former.owner, Reverse(former.ready)));
-        let mut led = BTreeSet::new();
+        let mut with_aliases = BTreeSet::new();
         for former in former {
-            let is_first = former.is_ahead && led.insert(former.owner);
-            self.keep_one(known, former, is_first, owners);
+            let gets_aliases = former.has_more_ready && with_aliases.insert(former.owner);
+            self.add_former_model(store, former, gets_aliases, owners);
         }
     }
 
-    fn keep_one(
+    fn add_former_model(
         &mut self,
-        known: &Known,
+        store: &Store,
         former: Former<'_>,
-        has_aliases: bool,
+        gets_aliases: bool,
         owners: &Owners<'_>,
     ) {
         let Claimant {
@@ -111,7 +117,7 @@ impl Linked {
         let is_alias = declared_by.is_some();
         let owns = |declared: &&&str| owners[&(namespace, **declared)].is(namespace, name);
         let (declared, aliases) = former.declared.split_at(1);
-        let aliases = aliases.iter().filter(|_| has_aliases).filter(owns);
+        let aliases = aliases.iter().filter(|_| gets_aliases).filter(owns);
         let aliases: Vec<Arc<str>> = aliases.map(|alias| Arc::from(*alias)).collect();
         let declared = declared.iter().find(owns);
         let namespace: Arc<str> = namespace.into();
@@ -124,18 +130,18 @@ impl Linked {
             return;
         }
         let called: Arc<str> = former.name.as_str().into();
-        let id: Arc<str> = known.platform.model_id(&namespace, &former.name).into();
+        let id: Arc<str> = store.platform.model_id(&namespace, &former.name).into();
         if let Some(declared) = declared.and_then(|declared| names.get(*declared)) {
             for (one, other) in [(declared, &id), (&id, declared)] {
-                let alike = self.alike.entry(Arc::clone(one)).or_default();
-                alike.push(Arc::clone(other));
+                let ids = self.equivalent.entry(Arc::clone(one)).or_default();
+                ids.push(Arc::clone(other));
             }
         }
         if !is_alias {
             let kept = (Arc::clone(&namespace), Arc::clone(&called));
             self.former.push(kept);
         }
-        let own_name = (!is_alias || former.is_ahead).then_some(called);
+        let own_name = (!is_alias || former.has_more_ready).then_some(called);
         let leading: Vec<_> = aliases.into_iter().chain(own_name).collect();
         let model = Model {
             workers: former.workers.into_iter().collect(),

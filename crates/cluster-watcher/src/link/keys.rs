@@ -1,4 +1,4 @@
-//! Keys: which plan each is on, and which of several with the same hash counts.
+//! Keys: the plan of each, and which of several keys with the same hash is used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,46 +7,46 @@ use inferyard_catalog::{KeyWithoutPlan, Plan};
 use inferyard_crds::{ApiKeySpec, Claimant, owners};
 
 use super::{Linked, Plans};
-use crate::known::{Entry, Known};
-use crate::meaning::{DeclaredKey, Meaning};
 use crate::object::{Id, Kind};
+use crate::parsed::{DeclaredKey, Parsed};
+use crate::store::{Entry, Store};
 use inferyard_manifests::key;
 
-/// Who has a hash.
+/// The key to which each hash belongs.
 type Owners<'a> = BTreeMap<&'a str, Claimant<'a>>;
 
 // === impl Linked ===
 
 impl Linked {
-    pub(super) fn add_keys(&mut self, known: &Known, plans: &Plans<'_>) {
-        let claims = declared(known).flat_map(|(id, entry, key)| {
+    pub(super) fn add_keys(&mut self, store: &Store, plans: &Plans<'_>) {
+        let claims = declared(store).flat_map(|(id, entry, key)| {
             key.spec.hashes().map(move |hash| {
                 let has = key.hashes.iter().any(|own| own == hash);
-                let rank = known.platform.key_rank(&id.namespace, has);
+                let rank = store.platform.key_rank(&id.namespace, has);
                 (hash, entry.claimant(rank))
             })
         });
         let owners = owners(claims);
-        for (id, _, DeclaredKey { spec, .. }) in declared(known) {
+        for (id, _, DeclaredKey { spec, .. }) in declared(store) {
             let plan = plans.get(&Id {
                 namespace: id.namespace.clone(),
                 name: spec.plan.clone(),
             });
             if let Some(Some(plan)) = plan {
-                for key::DeclaredKey { hash, key, .. } in self.keys(known, id, spec, plan, &owners)
+                for key::DeclaredKey { hash, key, .. } in self.keys(store, id, spec, plan, &owners)
                 {
                     self.catalog.keys.insert(hash, Arc::new(key));
                 }
             } else {
-                self.add_without_plan(known, id, spec, plan.is_some(), &owners);
+                self.add_without_plan(store, id, spec, plan.is_some(), &owners);
             }
         }
     }
 
-    /// A key that is good, but whose plan is missing or refused.
+    /// Adds a valid key whose plan does not exist or is refused.
     fn add_without_plan(
         &mut self,
-        known: &Known,
+        store: &Store,
         id: &Id,
         spec: &ApiKeySpec,
         is_refused: bool,
@@ -57,10 +57,10 @@ impl Linked {
         } else {
             format!("spec.plan: there is no Plan named {:?}", spec.plan)
         };
-        self.complain(Kind::Keys, id, &format!("{message}; the key is refused"));
-        // Nobody is served by it: only the key's own fields are read.
+        self.warn(Kind::Keys, id, &format!("{message}; the key is refused"));
+        // Only the key's own fields are read from the result, so this plan serves no request.
         let stand_in = Arc::new(Plan::unrestricted(&spec.plan));
-        for key::DeclaredKey { hash, key, .. } in self.keys(known, id, spec, &stand_in, owners) {
+        for key::DeclaredKey { hash, key, .. } in self.keys(store, id, spec, &stand_in, owners) {
             let key = KeyWithoutPlan {
                 plan: spec.plan.as_str().into(),
                 is_refused,
@@ -71,10 +71,10 @@ impl Linked {
         }
     }
 
-    /// The key, once for each of its hashes that no other key claims first.
+    /// The key under each of its hashes that belongs to it and not to another key.
     fn keys(
         &mut self,
-        known: &Known,
+        store: &Store,
         id: &Id,
         spec: &ApiKeySpec,
         plan: &Arc<Plan>,
@@ -84,7 +84,7 @@ impl Linked {
         let mut report = |path: &str, message| mistakes.push(format!("{path}: {message}"));
         let mut declared = key::convert(&id.name, spec, plan, &mut report);
         for mistake in mistakes {
-            self.complain(Kind::Keys, id, &mistake);
+            self.warn(Kind::Keys, id, &mistake);
         }
         declared.retain(|declared| {
             let owner = owners[declared.hash.to_string().as_str()];
@@ -94,22 +94,22 @@ impl Linked {
                     "{}: the ApiKey {}/{} has the same hash and comes first; this one is left out",
                     declared.path, owner.namespace, owner.name
                 );
-                self.complain(Kind::Keys, id, &message);
+                self.warn(Kind::Keys, id, &message);
             }
             own
         });
         for key::DeclaredKey { key, .. } in &mut declared {
-            key.account = known.platform.called(&id.namespace, &key.account).into();
-            key.name = known.platform.called(&id.namespace, &key.name).into();
+            key.account = store.platform.called(&id.namespace, &key.account).into();
+            key.name = store.platform.called(&id.namespace, &key.name).into();
         }
         declared
     }
 }
 
-fn declared(known: &Known) -> impl Iterator<Item = (&Id, &Entry, &DeclaredKey)> {
-    let entries = known.entries(Kind::Keys);
-    entries.filter_map(|(id, entry)| match &entry.meaning {
-        Some(Meaning::Key(key)) => Some((id, entry, &**key)),
+fn declared(store: &Store) -> impl Iterator<Item = (&Id, &Entry, &DeclaredKey)> {
+    let entries = store.entries(Kind::Keys);
+    entries.filter_map(|(id, entry)| match &entry.parsed {
+        Some(Parsed::Key(key)) => Some((id, entry, &**key)),
         _ => None,
     })
 }

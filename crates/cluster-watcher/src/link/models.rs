@@ -1,4 +1,4 @@
-//! Models with their workers, and the names by which they are reached in each namespace.
+//! Models with their workers, and the names that lead to them in each namespace.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,27 +8,27 @@ use inferyard_crds::owners;
 
 use super::former::Workers;
 use super::{Linked, Owners};
-use crate::known::{Entry, Known};
-use crate::meaning::{DeclaredModel, Meaning};
 use crate::object::{Id, Kind};
+use crate::parsed::{DeclaredModel, Parsed};
+use crate::store::{Entry, Store};
 
-/// The scope in which the names of all namespaces are; no namespace is called so.
+/// The scope that has the names of all namespaces; it is not a valid name of a namespace.
 pub(super) const EVERYWHERE: &str = "*";
 
-/// The reason of a model that claims a name of an older one.
+/// The reason for which a model is refused whose name belongs to an older one.
 const NAME_TAKEN: &str = "NameTaken";
 
 // === impl Linked ===
 
 impl Linked {
-    pub(super) fn add_models(&mut self, known: &Known) {
-        let claims = declared(known).flat_map(|(id, entry, model)| {
+    pub(super) fn add_models(&mut self, store: &Store) {
+        let claims = declared(store).flat_map(|(id, entry, model)| {
             let claimant = entry.claimant(0);
             names(id, model).map(move |name| ((id.namespace.as_str(), name), claimant))
         });
         let owners = owners(claims);
-        let mut workers = workers(known);
-        let models = declared(known).map(|(id, entry, model)| {
+        let mut workers = workers(store);
+        let models = declared(store).map(|(id, entry, model)| {
             let names: Vec<_> = names(id, model).collect();
             (id, entry, model, names)
         });
@@ -37,16 +37,16 @@ impl Linked {
         for (id, entry, model, names) in &models {
             let mut workers = workers.remove(*id).unwrap_or_default();
             let own = workers.take(names[0]);
-            let claimant = entry.claimant(known.platform.rank(&id.namespace));
+            let claimant = entry.claimant(store.platform.rank(&id.namespace));
             former.extend(workers.former(claimant, names, &own));
-            self.add_model(known, id, entry, model, own.endpoints, &owners);
+            self.add_model(store, id, entry, model, own.endpoints, &owners);
         }
-        self.keep(known, former, &owners);
+        self.add_former(store, former, &owners);
     }
 
     fn add_model(
         &mut self,
-        known: &Known,
+        store: &Store,
         id: &Id,
         entry: &Entry,
         model: &DeclaredModel,
@@ -69,7 +69,7 @@ impl Linked {
                 "{field}: the name {name:?} is taken by the older ModelDeployment {}/{}; {consequence}",
                 owner.namespace, owner.name
             );
-            self.complain(Kind::Models, id, &message);
+            self.warn(Kind::Models, id, &message);
         }
         let Some(first) = own.first() else {
             return;
@@ -81,10 +81,10 @@ impl Linked {
         });
         let zero = || model.is_scaled_to_zero().then_some(Stopped::ScaledToZero);
         let model = Model {
-            id: known.platform.model_id(namespace, first).into(),
+            id: store.platform.model_id(namespace, first).into(),
             name: canonical.into(),
             created: entry.object.created,
-            // Those from before its name was taken serve its aliases on.
+            // Workers that started before another model took the name go on serving the aliases.
             workers: workers.into_iter().collect(),
             stopped: refused.or_else(zero),
         };
@@ -92,13 +92,14 @@ impl Linked {
         self.catalog.add(&namespace.into(), model, own);
     }
 
-    /// The scope in which a name leads to the first namespace that has it: those of the platform, then the oldest.
-    pub(super) fn add_everywhere(&mut self, known: &Known) {
-        let claims = declared(known).flat_map(|(id, entry, model)| {
-            let claimant = entry.claimant(known.platform.rank(&id.namespace));
+    /// Adds the scope [`EVERYWHERE`], in which a name leads to one namespace: to one of the platform's, else to that of
+    /// the oldest model.
+    pub(super) fn add_everywhere(&mut self, store: &Store) {
+        let claims = declared(store).flat_map(|(id, entry, model)| {
+            let claimant = entry.claimant(store.platform.rank(&id.namespace));
             names(id, model).map(move |name| (name, claimant))
         });
-        // Who comes first of all comes first in its own namespace too.
+        // The first claimant of all is the first in its own namespace too, so the name leads to its model there.
         let found = owners(claims).into_iter().filter_map(|(name, owner)| {
             let (name, id) = self
                 .catalog
@@ -118,24 +119,24 @@ impl Linked {
     }
 }
 
-fn declared(known: &Known) -> impl Iterator<Item = (&Id, &Entry, &DeclaredModel)> {
-    let entries = known.entries(Kind::Models);
-    entries.filter_map(|(id, entry)| match &entry.meaning {
-        Some(Meaning::Model(model)) => Some((id, entry, model)),
+fn declared(store: &Store) -> impl Iterator<Item = (&Id, &Entry, &DeclaredModel)> {
+    let entries = store.entries(Kind::Models);
+    entries.filter_map(|(id, entry)| match &entry.parsed {
+        Some(Parsed::Model(model)) => Some((id, entry, model)),
         _ => None,
     })
 }
 
-/// The canonical name, then the aliases.
+/// The canonical name of a model, then its aliases.
 fn names<'a>(id: &'a Id, model: &'a DeclaredModel) -> impl Iterator<Item = &'a str> {
     std::iter::once(model.name(&id.name)).chain(model.aliases())
 }
 
-/// Where the workers of each `ModelDeployment` listen.
-fn workers(known: &Known) -> HashMap<Id, Workers> {
+/// The workers of each `ModelDeployment`.
+fn workers(store: &Store) -> HashMap<Id, Workers> {
     let mut workers: HashMap<Id, Workers> = HashMap::new();
-    for (id, entry) in known.entries(Kind::Workers) {
-        let Some(Meaning::Worker(pod)) = &entry.meaning else {
+    for (id, entry) in store.entries(Kind::Workers) {
+        let Some(Parsed::Worker(pod)) = &entry.parsed else {
             continue;
         };
         if let Some(model) = &pod.model {

@@ -1,4 +1,4 @@
-//! Plans: whether they may be used, what they reach, and which one is open to callers without a key.
+//! Plans: which are refused, which models they reach, and which one serves callers without a key.
 
 use std::sync::Arc;
 
@@ -7,38 +7,38 @@ use inferyard_crds::{Others, Reach, owners};
 
 use super::models::EVERYWHERE;
 use super::{Linked, Plans};
-use crate::known::Known;
-use crate::meaning::Meaning;
 use crate::object::{Id, Kind};
+use crate::parsed::Parsed;
+use crate::store::Store;
 
 // === impl Linked ===
 
 impl Linked {
-    pub(super) fn add_plans<'a>(&mut self, known: &'a Known) -> Plans<'a> {
-        let previews = known.entries(Kind::Plans).filter(|(_, entry)| {
-            matches!(&entry.meaning, Some(Meaning::Plan { plan, refusal: None, .. })
+    pub(super) fn add_plans<'a>(&mut self, store: &'a Store) -> Plans<'a> {
+        let previews = store.entries(Kind::Plans).filter(|(_, entry)| {
+            matches!(&entry.parsed, Some(Parsed::Plan { plan, refusal: None, .. })
                 if plan.preview.is_some())
         });
         let preview = owners(previews.map(|(_, entry)| ((), entry.claimant(0))));
         let mut plans = Plans::new();
-        for (id, entry) in known.entries(Kind::Plans) {
-            let Some(Meaning::Plan {
+        for (id, entry) in store.entries(Kind::Plans) {
+            let Some(Parsed::Plan {
                 plan,
                 models,
                 reach,
                 refusal,
-            }) = &entry.meaning
+            }) = &entry.parsed
             else {
                 continue;
             };
             if let Some(refusal) = refusal {
                 let message = format!("{refusal}; the plan is not used");
-                self.complain(Kind::Plans, id, &message);
+                self.warn(Kind::Plans, id, &message);
                 plans.insert(id, None);
                 continue;
             }
             let mut plan = Plan::clone(plan);
-            plan.scopes = self.scopes(known, reach);
+            plan.scopes = self.scopes(store, reach);
             plan.models = models
                 .as_ref()
                 .map(|names| self.canonical(id, &plan, names));
@@ -52,30 +52,30 @@ impl Linked {
                      only one plan can be; this one is not",
                     first.namespace, first.name
                 );
-                self.complain(Kind::Plans, id, &message);
+                self.warn(Kind::Plans, id, &message);
                 plan.preview = None;
             }
             let plan = Arc::new(plan);
             plans.insert(id, Some(Arc::clone(&plan)));
-            // Keys of a key store, and callers without a key, are the platform's.
-            if known.platform.includes(&id.namespace) {
-                let called = Arc::clone(&plan.name);
-                // Stored keys may name any plan with its namespace, also one that needs none.
-                let in_full = id.to_string().into();
-                self.catalog.plans.insert(in_full, Arc::clone(&plan));
-                self.catalog.plans.insert(called, plan);
+            // Keys in a key store and callers without a key may use only plans of the platform's namespaces.
+            if store.platform.includes(&id.namespace) {
+                let short = Arc::clone(&plan.name);
+                // A key in a key store may name a plan with its namespace, even where the short name is enough.
+                let qualified = id.to_string().into();
+                self.catalog.plans.insert(qualified, Arc::clone(&plan));
+                self.catalog.plans.insert(short, plan);
             }
         }
         plans
     }
 
-    /// Where the names of a plan's callers are looked up.
-    fn scopes(&mut self, known: &Known, reach: &Reach) -> Vec<Arc<str>> {
+    /// The namespaces in which model names are looked up for callers on a plan, in this order.
+    fn scopes(&mut self, store: &Store, reach: &Reach) -> Vec<Arc<str>> {
         let others: &[String] = match &reach.others {
             Others::Named(names) => names,
             Others::All => {
                 if !self.catalog.names.contains_key(EVERYWHERE) {
-                    self.add_everywhere(known);
+                    self.add_everywhere(store);
                 }
                 &[EVERYWHERE.to_owned()]
             }
@@ -84,17 +84,23 @@ impl Linked {
         scopes.map(|scope| scope.as_str().into()).collect()
     }
 
-    /// The ids of the models that a plan names.
+    /// The ids of the models that a plan allows by name.
     fn canonical(&mut self, id: &Id, plan: &Plan, names: &[String]) -> Vec<Arc<str>> {
         let mut canonical = Vec::with_capacity(names.len());
         for name in names {
             if let Some(model) = self.catalog.model(plan, name) {
                 canonical.push(Arc::clone(&model.id));
-                canonical.extend(self.alike.get(&model.id).into_iter().flatten().cloned());
+                canonical.extend(
+                    self.equivalent
+                        .get(&model.id)
+                        .into_iter()
+                        .flatten()
+                        .cloned(),
+                );
             } else {
                 let message =
                     format!("spec.models: no ModelDeployment serves a model named {name:?}");
-                self.complain(Kind::Plans, id, &message);
+                self.warn(Kind::Plans, id, &message);
             }
         }
         canonical

@@ -235,11 +235,11 @@ impl TestApi {
 impl Inner {
     fn put(&mut self, mut object: Value) {
         let place = place(&object);
-        let known = self.objects.contains_key(&place);
+        let exists = self.objects.contains_key(&place);
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         self.objects.insert(place.clone(), object.clone());
-        self.tell(place, if known { "MODIFIED" } else { "ADDED" }, &object);
+        self.tell(place, if exists { "MODIFIED" } else { "ADDED" }, &object);
     }
 
     fn delete(&mut self, object: &Value) {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{addresses, hash, key, model, plan, pod, with};
 use crate::object::Kind;
-use crate::{Kubernetes, Metrics, Namespaces, Settings};
+use crate::{ClusterWatcher, Metrics, Namespaces, Settings};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -212,12 +212,12 @@ async fn two_namespaces_of_a_real_cluster_keep_their_names() {
         kubeconfig: None,
         cache: None,
     };
-    let follower = Kubernetes::new(client, settings, Metrics::default());
+    let watcher = ClusterWatcher::new(client, settings, Metrics::default());
     let (sender, mut catalogs) = watch::channel(Arc::new(Catalog::pending()));
     let shutdown = CancellationToken::new();
-    let run = tokio::spawn(follower.run(sender, shutdown.clone()));
-    let known = catalogs.wait_for(|catalog| !catalog.pending);
-    let catalog = timeout(MINUTE, known).await.unwrap().unwrap().clone();
+    let run = tokio::spawn(watcher.run(sender, shutdown.clone()));
+    let store = catalogs.wait_for(|catalog| !catalog.pending);
+    let catalog = timeout(MINUTE, store).await.unwrap().unwrap().clone();
     let found = |digit, name| {
         let hash = KeyHash::parse(&hash(digit)).unwrap();
         let plan = &catalog.keys.get(&hash)?.plan;
@@ -237,7 +237,7 @@ async fn two_namespaces_of_a_real_cluster_keep_their_names() {
 }
 
 #[tokio::test]
-async fn a_real_cluster_is_followed_over_a_cut_and_a_stale_connection() {
+async fn a_real_cluster_is_watched_over_a_cut_and_a_stale_connection() {
     let Some(config) = config().await else {
         return;
     };
@@ -262,10 +262,10 @@ async fn a_real_cluster_is_followed_over_a_cut_and_a_stale_connection() {
         cache: None,
     };
     let client = Client::try_from(through).unwrap();
-    let follower = Kubernetes::new(client, settings, Metrics::default());
+    let watcher = ClusterWatcher::new(client, settings, Metrics::default());
     let (sender, mut catalogs) = watch::channel(Arc::new(Catalog::pending()));
     let shutdown = CancellationToken::new();
-    let run = tokio::spawn(follower.run(sender, shutdown.clone()));
+    let run = tokio::spawn(watcher.run(sender, shutdown.clone()));
 
     until_workers(&mut catalogs, &["10.9.0.1"]).await;
     assert_eq!(catalogs.borrow().keys.len(), 1);

@@ -6,14 +6,14 @@ use inferyard_catalog::{KeyHash, Stopped};
 use serde_json::{Value, json};
 
 use super::{
-    addresses, hash, key, known, linked, model, named_model, plan, pod, put, resource, with,
+    addresses, hash, key, linked, model, named_model, plan, pod, put, resource, store, with,
 };
 use crate::link::{Linked, link};
 use crate::object::{Kind, Object};
 
-fn only_complaint(linked: &Linked) -> &str {
-    assert_eq!(linked.complaints.len(), 1, "{:?}", linked.complaints);
-    linked.complaints.first().unwrap()
+fn only_warning(linked: &Linked) -> &str {
+    assert_eq!(linked.warnings.len(), 1, "{:?}", linked.warnings);
+    linked.warnings.first().unwrap()
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn workers_are_the_running_pods_of_declared_models() {
     ];
     assert_eq!(addresses(&linked.catalog), workers.into());
     assert_eq!(linked.catalog.models["a"].created, 1_704_067_198);
-    assert!(linked.complaints.is_empty(), "{:?}", linked.complaints);
+    assert!(linked.warnings.is_empty(), "{:?}", linked.warnings);
 }
 
 #[test]
@@ -77,9 +77,9 @@ fn the_oldest_model_has_the_name() {
     };
     let stopped = |id| linked.catalog.models[id].stopped.as_ref();
     assert_eq!((stopped("middle"), stopped("org/m")), (Some(&taken), None));
-    let complaints: Vec<_> = linked.complaints.iter().map(String::as_str).collect();
+    let warnings: Vec<_> = linked.warnings.iter().map(String::as_str).collect();
     assert_eq!(
-        complaints,
+        warnings,
         [
             "ModelDeployment n/middle: spec.model.aliases: the name \"gpt\" is taken by \
              the older ModelDeployment n/old; the alias is left out",
@@ -109,9 +109,9 @@ fn keys_are_on_their_plans_and_refused_without_one() {
     assert_eq!(good.plan, catalog.plans["gold"]);
     assert_eq!(good.plan.models.as_deref(), Some(&["m".into()][..]));
     assert_eq!(good.plan.priority, 7);
-    let complaints: Vec<_> = linked.complaints.iter().map(String::as_str).collect();
+    let warnings: Vec<_> = linked.warnings.iter().map(String::as_str).collect();
     assert_eq!(
-        complaints,
+        warnings,
         [
             "ApiKey n/copied: spec.hash: the ApiKey n/good has the same hash and comes first; this one \
              is left out",
@@ -138,35 +138,32 @@ fn a_rotated_key_works_under_both_hashes() {
 
 #[test]
 fn a_broken_plan_keeps_its_last_good_version_and_a_new_one_is_left_out() {
-    let mut known = known();
-    assert!(put(&mut known, plan("p", 1, &json!({"priority": 1}))));
-    assert!(!put(&mut known, plan("p", 1, &json!({"priority": 1}))));
+    let mut store = store();
+    assert!(put(&mut store, plan("p", 1, &json!({"priority": 1}))));
+    assert!(!put(&mut store, plan("p", 1, &json!({"priority": 1}))));
     let broken = json!({"priority": 5000, "limits": {"requestsPerMinute": -1}});
-    assert!(put(&mut known, plan("p", 1, &broken)));
+    assert!(put(&mut store, plan("p", 1, &broken)));
     // Said once: the same again is no news.
-    assert!(!put(&mut known, plan("p", 1, &broken)));
-    assert!(put(&mut known, plan("q", 1, &broken)));
-    let broken = link(&known);
+    assert!(!put(&mut store, plan("p", 1, &broken)));
+    assert!(put(&mut store, plan("q", 1, &broken)));
+    let broken = link(&store);
     assert_eq!(broken.catalog.plans["p"].priority, 1);
     assert!(!broken.catalog.plans.contains_key("q"));
-    let complaints: Vec<_> = broken.complaints.iter().collect();
+    let warnings: Vec<_> = broken.warnings.iter().collect();
     assert!(
-        complaints[0].starts_with("Plan n/p: spec.priority: expected a whole number from -1000")
-            && complaints[0].contains("; spec.limits.requestsPerMinute: expected")
-            && complaints[0].ends_with("; the version before it stays in force"),
-        "{complaints:?}"
+        warnings[0].starts_with("Plan n/p: spec.priority: expected a whole number from -1000")
+            && warnings[0].contains("; spec.limits.requestsPerMinute: expected")
+            && warnings[0].ends_with("; the last valid version stays in force"),
+        "{warnings:?}"
     );
-    assert!(
-        complaints[1].ends_with("; it is left out"),
-        "{complaints:?}"
-    );
+    assert!(warnings[1].ends_with("; it is not used"), "{warnings:?}");
 
     // Mended, whether to what it was or to something new.
-    assert!(put(&mut known, plan("p", 1, &json!({"priority": 1}))));
-    assert!(put(&mut known, plan("q", 1, &json!({"priority": 3}))));
-    let mended = link(&known);
+    assert!(put(&mut store, plan("p", 1, &json!({"priority": 1}))));
+    assert!(put(&mut store, plan("q", 1, &json!({"priority": 3}))));
+    let mended = link(&store);
     assert_eq!(mended.catalog.plans["q"].priority, 3);
-    assert!(mended.complaints.is_empty());
+    assert!(mended.warnings.is_empty());
 
     // Another object of the same name has no last good version.
     let other = with(
@@ -174,8 +171,8 @@ fn a_broken_plan_keeps_its_last_good_version_and_a_new_one_is_left_out() {
         "/metadata/uid",
         json!("other"),
     );
-    assert!(put(&mut known, other));
-    assert!(!link(&known).catalog.plans.contains_key("p"));
+    assert!(put(&mut store, other));
+    assert!(!link(&store).catalog.plans.contains_key("p"));
 }
 
 #[test]
@@ -191,30 +188,30 @@ fn rules_that_no_schema_states_are_kept_too() {
         ),
     ] {
         let linked = linked([plan("p", 1, &spec)]);
-        let complaint = only_complaint(&linked);
-        assert!(complaint.contains(message), "{complaint}");
+        let warning = only_warning(&linked);
+        assert!(warning.contains(message), "{warning}");
         assert!(linked.catalog.plans.is_empty());
     }
 }
 
 #[test]
 fn a_broken_key_is_refused_whatever_it_was_before() {
-    let mut known = known();
-    put(&mut known, plan("p", 1, &json!({})));
-    put(&mut known, key("k", 1, "p", '1'));
-    assert_eq!(link(&known).catalog.keys.len(), 1);
+    let mut store = store();
+    put(&mut store, plan("p", 1, &json!({})));
+    put(&mut store, key("k", 1, "p", '1'));
+    assert_eq!(link(&store).catalog.keys.len(), 1);
     let broken = with(key("k", 1, "p", '1'), "/spec/limits", json!("none"));
-    put(&mut known, with(broken, "/spec/disabled", json!(true)));
-    let linked = link(&known);
+    put(&mut store, with(broken, "/spec/disabled", json!(true)));
+    let linked = link(&store);
     assert!(linked.catalog.keys.is_empty());
-    assert!(only_complaint(&linked).ends_with("; the key is refused"));
+    assert!(only_warning(&linked).ends_with("; the key is refused"));
 }
 
 #[test]
 fn fields_of_a_newer_version_are_no_mistakes() {
     let linked = linked([plan("p", 1, &json!({"priority": 2, "colour": "green"}))]);
     assert_eq!(linked.catalog.plans["p"].priority, 2);
-    assert!(linked.complaints.is_empty());
+    assert!(linked.warnings.is_empty());
 }
 
 #[test]
@@ -223,30 +220,28 @@ fn one_plan_is_open_to_callers_without_a_key() {
     let linked = linked([plan("young", 1, &open), plan("old", 2, &open)]);
     let plans = &linked.catalog.plans;
     assert!(plans["old"].preview.is_some() && plans["young"].preview.is_none());
-    assert!(
-        only_complaint(&linked).starts_with("Plan n/young: spec.preview: the older Plan n/old")
-    );
+    assert!(only_warning(&linked).starts_with("Plan n/young: spec.preview: the older Plan n/old"));
 }
 
 #[test]
 fn a_list_replaces_what_was_known_of_its_namespace_alone() {
     let object = |namespace: &str, name: &str| {
         let plan = resource("Plan", namespace, name, 1, &json!({}));
-        Object::cut(Kind::Plans, serde_json::from_value(plan).unwrap())
+        Object::from_resource(Kind::Plans, serde_json::from_value(plan).unwrap())
     };
-    let mut known = known();
+    let mut store = store();
     for (namespace, name) in [("a", "gone"), ("a", "stays"), ("b", "other")] {
-        known.put(Kind::Plans, object(namespace, name));
+        store.upsert(Kind::Plans, object(namespace, name));
     }
-    assert!(known.replace(Kind::Plans, Some("a"), vec![object("a", "stays")]));
-    assert!(!known.replace(Kind::Plans, Some("a"), vec![object("a", "stays")]));
-    let left: Vec<_> = known
+    assert!(store.replace(Kind::Plans, Some("a"), vec![object("a", "stays")]));
+    assert!(!store.replace(Kind::Plans, Some("a"), vec![object("a", "stays")]));
+    let left: Vec<_> = store
         .entries(Kind::Plans)
         .map(|(id, _)| id.to_string())
         .collect();
     assert_eq!(left, ["a/stays", "b/other"]);
-    assert!(known.replace(Kind::Plans, None, vec![]));
-    assert_eq!(known.entries(Kind::Plans).count(), 0);
+    assert!(store.replace(Kind::Plans, None, vec![]));
+    assert_eq!(store.entries(Kind::Plans).count(), 0);
 }
 
 #[test]
@@ -256,12 +251,12 @@ fn a_key_in_a_secret_waits_for_the_operator() {
     let waiting = linked([plan("basic", 1, &json!({})), in_a_secret.clone()]);
     assert!(waiting.catalog.keys.is_empty());
     assert!(
-        only_complaint(&waiting).contains("only the operator of a cluster makes one of a Secret")
+        only_warning(&waiting).contains("only the operator of a cluster makes one of a Secret")
     );
 
     in_a_secret["status"] = json!({"hash": hash('a')});
     let read = linked([plan("basic", 1, &json!({})), in_a_secret]);
-    assert!(read.complaints.is_empty(), "{:?}", read.complaints);
+    assert!(read.warnings.is_empty(), "{:?}", read.warnings);
     let made = KeyHash::parse(&hash('a')).unwrap();
     assert!(read.catalog.keys.contains_key(&made));
 

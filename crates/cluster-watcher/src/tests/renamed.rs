@@ -41,7 +41,7 @@ fn old_workers_serve_the_old_name_and_new_ones_the_new_name() {
     let begun = linked([renamed.clone(), old("True")]);
     let workers = [("after", vec![]), ("before", vec![OLD.into()])];
     assert_eq!(addresses(&begun.catalog), workers.into());
-    assert!(begun.complaints.is_empty(), "{:?}", begun.complaints);
+    assert!(begun.warnings.is_empty(), "{:?}", begun.warnings);
 
     let both = linked([renamed.clone(), old("True"), new("True")]);
     let workers = [("after", vec![NEW.into()]), ("before", vec![OLD.into()])];
@@ -75,7 +75,7 @@ fn an_alias_leads_to_the_old_workers_until_as_many_new_ones_answer() {
             (&*model.name, model.workers[0].to_string().as_str()),
             (name, worker)
         );
-        assert!(linked.complaints.is_empty(), "{:?}", linked.complaints);
+        assert!(linked.warnings.is_empty(), "{:?}", linked.warnings);
         // Requests that wait for an old worker, or run there, are not cut off.
         assert_eq!(addresses(&linked.catalog)["before"], [OLD]);
     }
@@ -123,7 +123,7 @@ fn a_plan_that_allows_the_new_name_allows_the_old_one_meanwhile() {
         let mut models: Vec<_> = models.iter().map(|name| &**name).collect();
         models.sort_unstable();
         assert_eq!(models, ["after", "before"], "{named}");
-        assert!(linked.complaints.is_empty(), "{:?}", linked.complaints);
+        assert!(linked.warnings.is_empty(), "{:?}", linked.warnings);
     }
 }
 

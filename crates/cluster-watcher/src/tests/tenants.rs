@@ -3,7 +3,7 @@
 use inferyard_catalog::{Catalog, Key, KeyHash, Plan, Stopped};
 use serde_json::{Value, json};
 
-use super::{addresses, hash, known, linked, named_model, plan, pod, put, resource, with};
+use super::{addresses, hash, linked, named_model, plan, pod, put, resource, store, with};
 use crate::link::{Linked, link};
 
 /// The same in another namespace.
@@ -120,13 +120,8 @@ fn models_that_a_plan_names_are_those_that_it_reaches() {
     };
     assert_eq!(models("narrow"), ["m"]);
     assert_eq!(models("wide"), ["m", "secret@a"]);
-    let complaint =
-        "Plan n/narrow: spec.models: no ModelDeployment serves a model named \"secret\"";
-    assert!(
-        linked.complaints.contains(complaint),
-        "{:?}",
-        linked.complaints
-    );
+    let warning = "Plan n/narrow: spec.models: no ModelDeployment serves a model named \"secret\"";
+    assert!(linked.warnings.contains(warning), "{:?}", linked.warnings);
 }
 
 #[test]
@@ -140,9 +135,7 @@ fn what_only_the_platform_may_grant_makes_a_plan_of_no_use() {
     ] {
         let objects = [tenants_plan("b", &spec), tenants_key("b", 1, '2')];
         let Linked {
-            catalog,
-            complaints,
-            ..
+            catalog, warnings, ..
         } = linked(objects);
         assert!(
             catalog.keys.is_empty() && catalog.plans.is_empty(),
@@ -152,32 +145,32 @@ fn what_only_the_platform_may_grant_makes_a_plan_of_no_use() {
         assert_eq!(refused.len(), 1, "{spec}");
         assert!(refused[0].is_refused && &*refused[0].plan == "p");
         let told = |start: &str, end: &str| {
-            let mut all = complaints.iter();
+            let mut all = warnings.iter();
             all.any(|told| told.starts_with(start) && told.ends_with(end))
         };
         assert!(
             told("Plan b/p: spec.", "; the plan is not used"),
-            "{complaints:?}"
+            "{warnings:?}"
         );
         let key = "ApiKey b/k: spec.plan: the Plan \"p\" is refused; the key is refused";
-        assert!(told(key, key), "{complaints:?}");
+        assert!(told(key, key), "{warnings:?}");
 
         let of_the_platform = linked([tenants_plan("n", &spec), tenants_key("n", 1, '2')]);
-        assert!(of_the_platform.complaints.is_empty(), "{spec}");
+        assert!(of_the_platform.warnings.is_empty(), "{spec}");
         assert_eq!(of_the_platform.catalog.keys.len(), 1, "{spec}");
     }
 }
 
 #[test]
 fn a_plan_that_is_mended_is_used_again_and_one_that_is_broken_is_not() {
-    let mut known = known();
-    put(&mut known, tenants_key("b", 1, '2'));
+    let mut store = store();
+    put(&mut store, tenants_key("b", 1, '2'));
     for (priority, keys) in [(0, 1), (7, 0), (-7, 1)] {
         put(
-            &mut known,
+            &mut store,
             tenants_plan("b", &json!({"priority": priority})),
         );
-        let catalog = link(&known).catalog;
+        let catalog = link(&store).catalog;
         assert_eq!(catalog.keys.len(), keys, "{priority}");
         assert_eq!(catalog.keys_without_plan.len(), 1 - keys, "{priority}");
     }
@@ -216,9 +209,7 @@ fn the_hash_of_a_key_belongs_to_the_platform_then_to_the_oldest() {
     ];
     for ((first, first_age), (second, second_age), owner) in table {
         let Linked {
-            catalog,
-            complaints,
-            ..
+            catalog, warnings, ..
         } = linked([
             tenants_plan(first, &json!({})),
             tenants_plan(second, &json!({})),
@@ -227,8 +218,8 @@ fn the_hash_of_a_key_belongs_to_the_platform_then_to_the_oldest() {
         ]);
         assert_eq!(&*key(&catalog, '7').unwrap().name, owner);
         let told = format!("ApiKey {second}/k: spec.hash: the ApiKey {first}/k has the same hash");
-        let mut all = complaints.iter();
-        assert!(all.any(|one| one.starts_with(&told)), "{complaints:?}");
+        let mut all = warnings.iter();
+        assert!(all.any(|one| one.starts_with(&told)), "{warnings:?}");
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{Mood, TestApi};
 use super::{addresses, hash, key, model, plan, pod, resource, with};
-use crate::{Kubernetes, Metrics, Namespaces, Settings};
+use crate::{ClusterWatcher, Metrics, Namespaces, Settings};
 
 /// Longer than anything here takes; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_hours(24);
@@ -40,7 +40,7 @@ impl Watched {
             kubeconfig: None,
             cache,
         };
-        let cluster = Kubernetes::new(api.client(), settings, metrics.clone());
+        let cluster = ClusterWatcher::new(api.client(), settings, metrics.clone());
         let (sender, catalogs) = watch::channel(Arc::new(Catalog::pending()));
         let shutdown = CancellationToken::new();
         let run = tokio::spawn(cluster.run(sender, shutdown.clone()));
@@ -215,7 +215,7 @@ async fn the_last_catalog_stays_while_the_api_server_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_was_put_back_is_followed_again() {
+async fn a_store_that_was_put_back_is_watched_again() {
     let api = api();
     let mut watched = Watched::start(&api);
     watched.until_workers(&["10.0.0.1"]).await;
@@ -238,7 +238,7 @@ async fn a_revoked_key_does_not_come_from_an_old_cache_at_the_start() {
     watched.end().await;
 }
 
-/// The router has seen it go; no list that follows brings it back, whether by routine or after an error.
+/// The router has seen that it was revoked; no later list brings it back, neither a routine one nor one after an error.
 #[tokio::test(start_paused = true)]
 async fn a_revoked_key_does_not_come_back_from_an_old_cache() {
     for expires in [false, true] {
@@ -261,7 +261,7 @@ async fn a_revoked_key_does_not_come_back_from_an_old_cache() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_namespace_that_may_not_be_read_does_not_hold_up_the_others() {
+async fn a_namespace_that_may_not_be_read_does_not_delay_the_others() {
     let api = api();
     api.put(resource("Plan", "gone", "p", 1, &json!({})));
     api.forbid("gone", true);
@@ -429,9 +429,9 @@ async fn only_the_named_namespaces_count() {
         watched.until(|catalog| !catalog.pending).await;
         let catalog = watched.catalogs.borrow().clone();
         let keys = catalog.keys.values();
-        let mut known: Vec<_> = keys.map(|key| &*key.plan.name).collect();
-        known.sort_unstable();
-        assert_eq!(known, plans);
+        let mut store: Vec<_> = keys.map(|key| &*key.plan.name).collect();
+        store.sort_unstable();
+        assert_eq!(store, plans);
         assert!(
             catalog.plans.values().all(|plan| &*plan.name == "p"),
             "only the platform's"

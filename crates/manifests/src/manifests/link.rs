@@ -1,5 +1,4 @@
-//! Resources refer to each other by name: here every reference finds its target, and every name has
-//! one owner.
+//! Resolves the references between documents, and checks that every name belongs to one document.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use crate::mistake::Mistake;
 use crate::plan;
 use crate::schema::listed;
 
-/// Links the documents. What has a mistake is left out; the mistakes say so.
+/// Links the documents. Those with a mistake are skipped, and the mistake is appended to `mistakes`.
 pub(super) fn link(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) -> Manifests {
     check_identities(documents, mistakes);
     let mut manifests = Manifests::default();
@@ -57,7 +56,7 @@ pub(super) fn link(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) -> M
     manifests
 }
 
-/// Kind and name are unique, and all that runs together lives in one namespace.
+/// Checks that kind and name are unique, and that all documents are of one namespace.
 fn check_identities(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) {
     let mut seen: BTreeMap<(&str, &str), &Document<'_>> = BTreeMap::new();
     let mut namespace: Option<&str> = None;
@@ -90,14 +89,14 @@ fn check_identities(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) {
     }
 }
 
-/// The longest name that a cluster takes too.
+/// The longest name that a cluster allows for a `ModelDeployment`: the names of its pods begin with it.
 const LONGEST_NAME: usize = 52;
 
-/// What a source is told that only a cluster can fetch from.
-const SOURCE_OF_A_CLUSTER: &str = "expected builtin or file on one machine: download the model as a GGUF file and name it by file.path";
+/// The message for a source from which only a cluster can fetch.
+const CLUSTER_ONLY_SOURCE: &str = "expected builtin or file on one machine: download the model as a GGUF file and name it by file.path";
 
-/// What an engine is told that only a cluster can start.
-const ENGINE_OF_A_CLUSTER: &str = "expected embedded, or no engine, on one machine: start the server yourself, and a worker \
+/// The message for an engine that only a cluster can start.
+const CLUSTER_ONLY_ENGINE: &str = "expected embedded, or no engine, on one machine: start the server yourself, and a worker \
      for it with `inferyard worker --engine`";
 
 fn model(
@@ -114,7 +113,7 @@ fn model(
     let engine = match &resource.spec.engine {
         Some(Engine::Embedded(engine)) => engine.clone().into(),
         Some(Engine::Vllm(_) | Engine::Sglang(_) | Engine::Openai(_)) => {
-            mistakes.push(document.mistake("spec.engine", ENGINE_OF_A_CLUSTER.to_owned()));
+            mistakes.push(document.mistake("spec.engine", CLUSTER_ONLY_ENGINE.to_owned()));
             EngineSettings::default()
         }
         None => EngineSettings::default(),
@@ -123,7 +122,7 @@ fn model(
         Source::Builtin(source) => Weights::Builtin(source.name),
         Source::File(source) => Weights::File(beside(&document.file.path, &source.path)),
         Source::HuggingFace(_) | Source::Http(_) | Source::Pvc(_) | Source::Image(_) => {
-            let message = SOURCE_OF_A_CLUSTER.to_owned();
+            let message = CLUSTER_ONLY_SOURCE.to_owned();
             mistakes.push(document.mistake("spec.model.source", message));
             Weights::Builtin(BuiltinModel::Demo)
         }
@@ -154,7 +153,7 @@ fn model(
     }
 }
 
-/// The text of the template, which another document may hold.
+/// The text of the chat template, from the document itself or from a `ConfigMap`.
 fn chat_template(
     documents: &[Document<'_>],
     document: &Document<'_>,
@@ -175,7 +174,7 @@ fn chat_template(
         mistakes.push(document.mistake("spec.chatTemplate.configMap.name", message));
         return None;
     };
-    // What is wrong with it is reported where it is.
+    // A mistake in the ConfigMap itself is reported there.
     let Some(Resource::ConfigMap(data)) = &map.resource else {
         return None;
     };
@@ -192,7 +191,7 @@ fn chat_template(
     text
 }
 
-/// A path in a manifest is taken from the manifest's folder.
+/// A path in a manifest is relative to the manifest's folder.
 fn beside(manifest: &Path, path: &str) -> PathBuf {
     match manifest.parent() {
         Some(folder) => folder.join(path),
@@ -200,7 +199,7 @@ fn beside(manifest: &Path, path: &str) -> PathBuf {
     }
 }
 
-/// A name or alias belongs to one model.
+/// Checks that each name and alias belongs to one model.
 fn claim_names(
     document: &Document<'_>,
     model: &ModelManifest,
@@ -222,7 +221,7 @@ fn claim_names(
     }
 }
 
-/// The canonical names of the models that a plan names.
+/// The canonical names of the models that a plan allows by name; `None`: it allows all.
 fn models(
     manifests: &Manifests,
     documents: &[Document<'_>],
@@ -233,7 +232,7 @@ fn models(
     let names = resource.spec.models.as_ref()?.iter().enumerate();
     let canonical = names.filter_map(|(index, name)| {
         let known = manifests.model(name).map(|model| model.name.clone());
-        if known.is_none() && all_are_well(documents, "ModelDeployment") {
+        if known.is_none() && all_are_valid(documents, "ModelDeployment") {
             let models = manifests.models.iter();
             let names = models.flat_map(|model| [&model.name].into_iter().chain(&model.aliases));
             let message = format!(
@@ -247,7 +246,7 @@ fn models(
     Some(canonical.collect())
 }
 
-/// What to write instead of a name that does not exist.
+/// A suggestion for a name that does not exist.
 fn instead<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 8;
     let known: Vec<_> = known.collect();
@@ -263,7 +262,7 @@ fn instead<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// Callers without a key are on one plan.
+/// Checks that at most one plan serves callers without a key.
 fn check_preview<'a>(
     document: &'a Document<'_>,
     plan: &Plan,
@@ -284,8 +283,9 @@ fn check_preview<'a>(
     }
 }
 
-/// Whether a name that is not found is wrong; a document with mistakes might declare it.
-fn all_are_well(documents: &[Document<'_>], kind: &str) -> bool {
+/// Whether all documents of a kind are valid. If not, a name that is not found is no mistake: an invalid document may
+/// declare it.
+fn all_are_valid(documents: &[Document<'_>], kind: &str) -> bool {
     let mut of_kind = documents.iter().filter(|document| document.kind == kind);
     of_kind.all(|document| document.resource.is_some())
 }
@@ -299,7 +299,7 @@ fn add_key(
 ) {
     let spec = &resource.spec;
     let Some(plan) = manifests.plans.get(spec.plan.as_str()).cloned() else {
-        if all_are_well(documents, "Plan") {
+        if all_are_valid(documents, "Plan") {
             let message = format!(
                 "there is no Plan named {:?}{}",
                 spec.plan,
@@ -315,7 +315,7 @@ fn add_key(
     }
 }
 
-/// A hash belongs to one key.
+/// Adds a key under its hash, and checks that the hash belongs to one key.
 fn add_hash(
     manifests: &mut Manifests,
     document: &Document<'_>,

@@ -1,32 +1,32 @@
-//! What is known of a cluster, by kind and name.
+//! The objects of a cluster by kind and name, each in the last valid version.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use inferyard_crds::{Claimant, Platform};
 
-use crate::meaning::Meaning;
 use crate::object::{Id, Kind, Object};
+use crate::parsed::Parsed;
 
-/// Every object that was seen and not seen to go.
+/// All objects that exist, as far as the watches have told.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct Store {
     pub(crate) platform: Platform,
     kinds: BTreeMap<Kind, BTreeMap<Id, Entry>>,
 }
 
-/// An object, in the version that is in force.
+/// An object in the version that is in force.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) object: Object,
-    /// `None`: it never was without mistakes.
-    pub(crate) meaning: Option<Meaning>,
-    /// What is wrong with the version that was seen last.
+    /// `None`: no version was valid.
+    pub(crate) parsed: Option<Parsed>,
+    /// The mistakes in the latest version.
     pub(crate) problem: Option<String>,
 }
 
-// === impl Known ===
+// === impl Store ===
 
-impl Known {
+impl Store {
     pub(crate) fn new(platform: Platform) -> Self {
         Self {
             platform,
@@ -34,33 +34,33 @@ impl Known {
         }
     }
 
-    /// Takes a version of an object. Whether anything differs now.
-    pub(crate) fn put(&mut self, kind: Kind, object: Object) -> bool {
+    /// Stores a new version of an object. Returns whether anything has changed.
+    pub(crate) fn upsert(&mut self, kind: Kind, object: Object) -> bool {
         let id = object.id();
         let entries = self.kinds.entry(kind).or_default();
         let old = entries.get_mut(&id);
         if old
             .as_ref()
-            .is_some_and(|old| old.object == object && old.is_well())
+            .is_some_and(|old| old.object == object && old.is_valid())
         {
             return false;
         }
-        match (Meaning::read(kind, &object, &self.platform), old) {
-            (Err(problem), Some(old)) if old.stays(kind, &object) => {
+        match (Parsed::parse(kind, &object, &self.platform), old) {
+            (Err(problem), Some(old)) if old.stays_in_force(kind, &object) => {
                 let problem = Some(problem);
                 let differs = old.problem != problem;
                 old.problem = problem;
                 differs
             }
-            (read, old) => {
-                let (meaning, problem) = match read {
-                    Ok(meaning) => (Some(meaning), None),
+            (result, old) => {
+                let (parsed, problem) = match result {
+                    Ok(parsed) => (Some(parsed), None),
                     Err(problem) => (None, Some(problem)),
                 };
                 let differs = old.is_none_or(|old| old.object != object || old.problem != problem);
                 let entry = Entry {
                     object,
-                    meaning,
+                    parsed,
                     problem,
                 };
                 entries.insert(id, entry);
@@ -69,13 +69,13 @@ impl Known {
         }
     }
 
-    /// Forgets an object. Whether it was known.
+    /// Removes an object. Returns whether there was one.
     pub(crate) fn remove(&mut self, kind: Kind, id: &Id) -> bool {
         let entries = self.kinds.entry(kind).or_default();
         entries.remove(id).is_some()
     }
 
-    /// Takes all objects of a kind in a namespace (`None`: in all). Whether anything differs now.
+    /// Replaces all objects of a kind in a namespace (`None`: in all). Returns whether anything has changed.
     pub(crate) fn replace(
         &mut self,
         kind: Kind,
@@ -90,7 +90,7 @@ impl Known {
         });
         let mut differs = entries.len() != before;
         for object in objects {
-            differs |= self.put(kind, object);
+            differs |= self.upsert(kind, object);
         }
         differs
     }
@@ -103,9 +103,9 @@ impl Known {
 // === impl Entry ===
 
 impl Entry {
-    /// The object as one of several that claim a name.
+    /// The object as one of several claimants of a name.
     pub(crate) fn claimant(&self, rank: usize) -> Claimant<'_> {
-        let leaving = matches!(&self.meaning, Some(Meaning::Model(model)) if model.leaving);
+        let leaving = matches!(&self.parsed, Some(Parsed::Model(model)) if model.leaving);
         Claimant {
             rank,
             leaving,
@@ -115,13 +115,13 @@ impl Entry {
         }
     }
 
-    fn is_well(&self) -> bool {
-        self.problem.is_none() && self.meaning.is_some()
+    fn is_valid(&self) -> bool {
+        self.problem.is_none() && self.parsed.is_some()
     }
 
-    /// Whether this version stays in force although `newer` has mistakes. A key is refused instead: the
-    /// mistake may stand beside its revocation.
-    fn stays(&self, kind: Kind, newer: &Object) -> bool {
-        kind != Kind::Keys && self.meaning.is_some() && self.object.uid == newer.uid
+    /// Whether this version stays in force if `newer` has mistakes. Keys are refused instead: the version with the
+    /// mistake may also revoke the key.
+    fn stays_in_force(&self, kind: Kind, newer: &Object) -> bool {
+        kind != Kind::Keys && self.parsed.is_some() && self.object.uid == newer.uid
     }
 }

@@ -1,4 +1,4 @@
-//! What an object says, checked: the same schemas and the same rules as for manifests in files.
+//! An object, checked against the schemas and rules of manifests, and converted to types.
 
 use std::net::IpAddr;
 
@@ -12,46 +12,46 @@ use crate::object::{Kind, Object};
 use inferyard_manifests::check_spec;
 use inferyard_manifests::plan;
 
-/// Where workers in pods listen.
+/// The port of the worker in a pod.
 const WORKER_PORT: u16 = 50051;
 
 /// An object that can be linked.
 #[derive(Debug)]
-pub(crate) enum Meaning {
+pub(crate) enum Parsed {
     Model(DeclaredModel),
     Plan {
-        /// Without its models and scopes.
+        /// `link` sets its models and scopes.
         plan: Box<Plan>,
-        /// As they are written: names or aliases.
+        /// Names or aliases of models, as declared.
         models: Option<Vec<String>>,
         reach: Reach,
-        /// Why it may not be used.
+        /// The reason why a plan of its namespace may not claim this; `None` if it may.
         refusal: Option<String>,
     },
     Key(Box<DeclaredKey>),
     Worker(WorkerPod),
 }
 
-/// What counts of a model.
+/// The fields of a `ModelDeployment` that count.
 #[derive(Debug, Deserialize)]
 pub(crate) struct DeclaredModel {
     model: ModelNames,
     scaling: Scaling,
-    /// Why the operator does not carry it out.
+    /// The reason why the operator refuses it.
     pub(crate) refused: Option<String>,
-    /// It is being deleted.
+    /// It has a deletion timestamp.
     pub(crate) leaving: bool,
 }
 
-/// What counts of a key.
+/// The fields of an `ApiKey` that count.
 #[derive(Debug)]
 pub(crate) struct DeclaredKey {
     pub(crate) spec: ApiKeySpec,
-    /// The hashes that are this key's by its status, which only the operator writes.
+    /// The hashes that the operator has recorded for this key in its status.
     pub(crate) hashes: Vec<String>,
 }
 
-/// What callers name a model.
+/// The names by which callers reach a model.
 #[derive(Debug, Deserialize)]
 struct ModelNames {
     name: Option<String>,
@@ -64,12 +64,12 @@ struct Scaling {
     replicas: Option<i64>,
 }
 
-/// A pod with a worker in it.
+/// A worker pod.
 #[derive(Debug, Deserialize)]
 pub(crate) struct WorkerPod {
-    /// The `ModelDeployment`, in the pod's own namespace.
+    /// The name of its `ModelDeployment`, in the pod's namespace.
     pub(crate) model: Option<String>,
-    /// The name that its worker serves; `None`: the declared one.
+    /// The model name that its worker serves; `None`: the declared one.
     #[serde(default)]
     pub(crate) serves: Option<String>,
     #[serde(default)]
@@ -79,20 +79,20 @@ pub(crate) struct WorkerPod {
     leaving: bool,
 }
 
-// === impl Meaning ===
+// === impl Parsed ===
 
-impl Meaning {
-    /// Reads an object; every mistake in it is in the error.
-    pub(crate) fn read(kind: Kind, object: &Object, platform: &Platform) -> Result<Self, String> {
+impl Parsed {
+    /// Checks and converts an object. The error lists all mistakes.
+    pub(crate) fn parse(kind: Kind, object: &Object, platform: &Platform) -> Result<Self, String> {
         match kind {
             Kind::Models => {
                 let mut violations = check_spec(kind.singular(), &object.spec);
-                // Of the rest only the names are here.
+                // The object has no other fields of the spec, so their absence is no mistake.
                 violations.retain(|found| {
                     found.path.starts_with("spec.model.name")
                         || found.path.starts_with("spec.model.aliases")
                 });
-                well(violations.into_iter().map(|it| (it.path, it.message)))?;
+                ok_if_empty(violations.into_iter().map(|it| (it.path, it.message)))?;
                 typed(&object.spec).map(Self::Model)
             }
             Kind::Plans => {
@@ -102,7 +102,7 @@ impl Meaning {
                 let namespace = &object.namespace;
                 let name = platform.called(namespace, &object.name);
                 let plan = plan::convert(&name, &spec, None, &mut report);
-                well(mistakes)?;
+                ok_if_empty(mistakes)?;
                 Ok(Self::Plan {
                     plan: Box::new(plan),
                     reach: platform.reach(namespace, &spec),
@@ -127,9 +127,9 @@ impl Meaning {
 // === impl DeclaredModel ===
 
 impl DeclaredModel {
-    /// The canonical name; `own` is that of the resource.
-    pub(crate) fn name<'a>(&'a self, own: &'a str) -> &'a str {
-        self.model.name.as_deref().unwrap_or(own)
+    /// The canonical name of the model; without one it is `resource`, the name of the resource.
+    pub(crate) fn name<'a>(&'a self, resource: &'a str) -> &'a str {
+        self.model.name.as_deref().unwrap_or(resource)
     }
 
     pub(crate) fn aliases(&self) -> impl Iterator<Item = &str> {
@@ -137,7 +137,7 @@ impl DeclaredModel {
         aliases.map(String::as_str)
     }
 
-    /// Whether no worker is wanted.
+    /// Whether it declares 0 replicas.
     pub(crate) fn is_scaled_to_zero(&self) -> bool {
         self.scaling.replicas == Some(0)
     }
@@ -146,7 +146,7 @@ impl DeclaredModel {
 // === impl WorkerPod ===
 
 impl WorkerPod {
-    /// Where its worker listens, while it may be given work.
+    /// The address of its worker; `None` unless the pod runs, has an IP and is not being deleted.
     pub(crate) fn endpoint(&self) -> Option<Endpoint> {
         let ip = self.ip.filter(|_| self.running && !self.leaving)?;
         let address = std::net::SocketAddr::new(ip, WORKER_PORT);
@@ -156,7 +156,7 @@ impl WorkerPod {
 
 fn checked<T: DeserializeOwned>(kind: Kind, spec: &Value) -> Result<T, String> {
     let violations = check_spec(kind.singular(), spec);
-    well(violations.into_iter().map(|it| (it.path, it.message)))?;
+    ok_if_empty(violations.into_iter().map(|it| (it.path, it.message)))?;
     typed(spec)
 }
 
@@ -167,7 +167,7 @@ fn typed<T: DeserializeOwned>(spec: &Value) -> Result<T, String> {
     })
 }
 
-fn well(mistakes: impl IntoIterator<Item = (String, String)>) -> Result<(), String> {
+fn ok_if_empty(mistakes: impl IntoIterator<Item = (String, String)>) -> Result<(), String> {
     let mistakes = mistakes.into_iter();
     let mistakes: Vec<_> = mistakes
         .map(|(path, message)| format!("{path}: {message}"))
