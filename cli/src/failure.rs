@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use inferyard_discovery::{ManifestFile, Manifests, read};
+use inferyard_manifests::{ManifestFile, Manifests, read};
 
 /// Whose fault it is.
 #[derive(Debug)]

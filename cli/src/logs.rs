@@ -20,9 +20,9 @@ mod buffer;
 use crate::failure::Failure;
 use buffer::Buffer;
 
-/// The engine tells a hundred lines about every model, and warns of what is as it should be. The client
-/// of Kubernetes tells of every error that it hands on, and whoever gets it tells it better.
-const QUIET: &str = "llama-cpp-2=error,kube_client=off";
+/// The engine tells a hundred lines about every model, and warns of what is as it should be. The client and the
+/// watcher of Kubernetes log every error that they return, and their callers log it too, with what follows from it.
+const QUIET: &str = "llama-cpp-2=error,kube_client=off,kube_runtime::watcher=off";
 
 /// Every step of a request, whatever is logged; nothing of the libraries below, the exporter's own
 /// requests least of all.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context;
 use http::HeaderValue;
 use inferyard_catalog::{Catalog, Endpoint, Key, KeyHash};
-use inferyard_discovery::Manifests;
+use inferyard_manifests::Manifests;
 use inferyard_router::{BindError, Config, CorsOrigins, Router, TlsFiles};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use inferyard_crds::BuiltinModel;
-use inferyard_discovery::{EngineSettings, Weights};
+use inferyard_manifests::{EngineSettings, Weights};
 use inferyard_engine_embedded as embedded;
 use inferyard_engine_server as server;
 use inferyard_engine_simulated as simulated_engine;

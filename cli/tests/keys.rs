@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use inferyard_discovery::{Manifests, read};
 use inferyard_keys::KeyHash;
+use inferyard_manifests::{Manifests, read};
 use inferyard_test_servers::Redis;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use inferyard_discovery::text_documents;
+use inferyard_manifests::text_documents;
 use serde_json::{Map, Value};
 
 /// A field of `spec`, and what it becomes; `None`: it goes.

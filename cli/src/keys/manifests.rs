@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use inferyard_discovery::{ManifestFile, read, text_documents};
 use inferyard_keys::{KeyText, WantedKey};
+use inferyard_manifests::{ManifestFile, read, text_documents};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 

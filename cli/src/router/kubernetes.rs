@@ -6,12 +6,12 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
 use inferyard_catalog::Catalog;
-use inferyard_discovery::{Kubernetes, Metrics, Namespaces, Settings};
+use inferyard_cluster_watcher::{ClusterWatcher, Metrics, Namespaces, Settings};
 use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Where a router learns of models, plans, keys and workers in a cluster.
+/// The cluster from which a router gets models, plans, keys and workers.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Kubernetes")]
 pub(crate) struct Args {
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     catalog_cache: Option<PathBuf>,
 }
 
-/// Discovery on a thread of its own, so that no answer waits while it reads. It ends when this is dropped.
+/// The cluster watcher on a thread of its own, so that no answer waits while it reads. It ends when this is dropped.
 pub(super) struct Followed {
     pub(super) catalogs: watch::Receiver<Arc<Catalog>>,
     pub(super) metrics: Metrics,
@@ -76,7 +76,7 @@ impl Followed {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .context("cannot start discovery")?;
+            .context("cannot start the cluster watcher")?;
         let (sender, catalogs) = watch::channel(Arc::new(Catalog::pending()));
         let (connected, is_connected) = oneshot::channel();
         let settings = args.settings();
@@ -85,22 +85,22 @@ impl Followed {
         let stop = CancellationToken::new();
         let end = stop.clone();
         let life = async move {
-            match Kubernetes::connect(settings, counted).await {
-                Ok(cluster) => {
+            match ClusterWatcher::connect(settings, counted).await {
+                Ok(watcher) => {
                     // Nobody waits any more where the router has failed to start.
                     connected.send(Ok(())).ok();
-                    cluster.run(sender, end).await;
+                    watcher.run(sender, end).await;
                 }
                 Err(error) => drop(connected.send(Err(error))),
             }
         };
         let thread = thread::Builder::new()
-            .name("discovery".to_owned())
+            .name("cluster-watcher".to_owned())
             .spawn(move || runtime.block_on(life))
-            .context("cannot start discovery")?;
+            .context("cannot start the cluster watcher")?;
         is_connected
             .await
-            .context("the thread of discovery has ended")?
+            .context("the thread of the cluster watcher has ended")?
             .context("cannot reach a cluster")?;
         Ok(Self {
             catalogs,
@@ -115,7 +115,7 @@ impl Drop for Followed {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It writes what it knows before it ends. A panic in it has ended the router already.
+            // It writes the cache file before it ends. A panic in it has ended the router already.
             thread.join().ok();
         }
     }

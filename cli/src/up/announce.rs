@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-use inferyard_discovery::Manifests;
+use inferyard_manifests::Manifests;
 use serde::Serialize;
 
 use super::Output;

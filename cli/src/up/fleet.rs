@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::ValueEnum;
 use inferyard_catalog::Endpoint;
-use inferyard_discovery::{ManifestFile, Manifests, ModelManifest, Weights};
+use inferyard_manifests::{ManifestFile, Manifests, ModelManifest, Weights};
 
 use super::Args;
 use super::keys::Issued;

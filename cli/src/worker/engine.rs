@@ -1,6 +1,6 @@
 //! Settings of the engine as flags, read by a worker and written by `up`.
 
-use inferyard_discovery::EngineSettings;
+use inferyard_manifests::EngineSettings;
 use inferyard_engine::EngineLimits;
 use inferyard_engine_embedded::MAX_RUNNING;
 

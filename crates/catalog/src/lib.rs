@@ -1,4 +1,4 @@
-//! What the router serves and to whom: the checked view of the outside that discovery hands in.
+//! What the router serves and to whom: the checked view of what manifests or a cluster declare.
 
 use std::collections::BTreeMap;
 use std::fmt;
