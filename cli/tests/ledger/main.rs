@@ -1,4 +1,4 @@
-//! `inferyard ledger`, `usage` and `reconcile` as processes, on real Redis and PostgreSQL.
+//! `inferyard ledger`, `usage` and `audit` as processes, on real Redis and PostgreSQL.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,8 +13,8 @@ mod events;
 #[expect(dead_code, reason = "the ledger's own tests need more of it")]
 mod servers;
 
+mod audit;
 mod killed;
-mod reconciled;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
