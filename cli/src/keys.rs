@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use inferyard_keys::{KeyFields, KeyLimits, KeyStore, nanodollars};
 
 use crate::admin;
-use crate::calendar::{DAY, Date, now};
+use crate::calendar::{DAY, first_second, now, parse_day, parse_moment};
 use crate::duration;
 use crate::failure::Failure;
 use crate::redis_ca;
@@ -16,7 +16,6 @@ mod api;
 mod document;
 mod issued;
 mod manifests;
-mod moment;
 mod print;
 mod store;
 
@@ -266,12 +265,10 @@ fn end(text: &str) -> Result<u64, String> {
     if let Ok(time) = duration::parse(text) {
         return Ok(seconds() + time.as_secs());
     }
-    if let Ok(day) = text.parse::<Date>() {
-        return (day.first_second() + DAY)
-            .try_into()
-            .map_err(|_| expected());
+    if let Ok(day) = parse_day(text) {
+        return (first_second(day) + DAY).try_into().map_err(|_| expected());
     }
-    moment::read(text).ok_or_else(expected)
+    parse_moment(text).ok_or_else(expected)
 }
 
 fn money(text: &str) -> Result<u64, String> {

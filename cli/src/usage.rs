@@ -6,11 +6,12 @@ use std::io::{self, Write};
 use anyhow::Context;
 use clap::ValueEnum;
 use inferyard_ledger::{Group, Period, Row, Store, Totals, dollars};
+use jiff::civil::Date;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::runtime;
 
-use crate::calendar::{DAY, Date, now};
+use crate::calendar::{DAY, day_of, first_second, month_text, now, parse_day};
 use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -51,10 +52,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "per")]
     month: bool,
     /// The first day, as in 2026-11-01 [default: the first of all; per day, 30 days ago]
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = parse_day)]
     from: Option<Date>,
     /// The last day [default: today]
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = parse_day)]
     to: Option<Date>,
     /// How it is printed; json is one object in each line
     #[arg(long, value_enum, default_value = "table")]
@@ -120,10 +121,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn period(args: &Args, per: Per) -> Result<Period, Failure> {
-    let to = args.to.map_or_else(now, Date::first_second) + DAY;
+    let to = args.to.map_or_else(now, first_second) + DAY;
     let from = match args.from {
-        Some(date) => date.first_second(),
-        None if per == Per::Day => Date::of(to - DAY * (DAYS_SHOWN + 1)).first_second(),
+        Some(date) => first_second(date),
+        None if per == Per::Day => first_second(day_of(to - DAY * (DAYS_SHOWN + 1))),
         None => 0,
     };
     if from >= to {
@@ -165,10 +166,10 @@ impl Sheet {
         }
         let mut sums: BTreeMap<Vec<String>, Totals> = BTreeMap::new();
         for row in rows {
-            let day = Date::of(row.bucket);
+            let day = day_of(row.bucket);
             let mut cells = match per {
                 Per::Day => vec![day.to_string()],
-                Per::Month => vec![day.month_text()],
+                Per::Month => vec![month_text(day)],
                 Per::Total => vec![],
             };
             cells.extend(row.groups);
@@ -305,7 +306,7 @@ mod tests {
 
     #[test]
     fn days_are_summed_to_months_and_printed_in_columns() {
-        let november = "2026-11-30".parse::<Date>().unwrap().first_second();
+        let november = first_second(parse_day("2026-11-30").unwrap());
         let rows = vec![
             row(november - DAY, &["acme", "ci"], 1, 75_000),
             row(november, &["acme", "ci"], 20, 1_500_000_000),

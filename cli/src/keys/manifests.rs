@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
 use super::print::{self, Listing, Row};
-use super::{Action, Create, List, Output, Revoke, Rotate, document, moment, seconds};
+use super::{Action, Create, List, Output, Revoke, Rotate, document, seconds};
+use crate::calendar::{moment_text, parse_moment};
 use crate::failure::Failure;
 
 /// A document of a file.
@@ -50,7 +51,7 @@ fn create(create: &Create) -> Result<(), Failure> {
     }
     spec.insert("hash".to_owned(), hash.into());
     if let Some(end) = fields.expires {
-        spec.insert("expiresAt".to_owned(), moment::write(end).into());
+        spec.insert("expiresAt".to_owned(), moment_text(end).into());
     }
     let limits = print::limits(&fields.limits);
     if limits.as_object().is_some_and(|limits| !limits.is_empty()) {
@@ -110,7 +111,7 @@ fn rotate(rotate: &Rotate) -> Result<(), Failure> {
         )));
     }
     if let Some(end) = found.spec("previousHashExpiresAt")
-        && moment::read(end).is_none_or(|end| end > now)
+        && parse_moment(end).is_none_or(|end| end > now)
     {
         print::note(&format!(
             "note: the text before the last rotation would have worked until {end}; it ends now"
@@ -120,7 +121,7 @@ fn rotate(rotate: &Rotate) -> Result<(), Failure> {
     let hash = Some(Value::from(text.hash().to_string()));
     let overlaps = !rotate.overlap.is_zero();
     let before = found.spec("hash").filter(|_| overlaps).map(Value::from);
-    let end = moment::write(now + rotate.overlap.as_secs());
+    let end = moment_text(now + rotate.overlap.as_secs());
     let end = overlaps.then(|| Value::from(end));
     let changes = [
         ("hash", hash),
@@ -293,7 +294,7 @@ impl Found<'_> {
 
     fn row(&self, now: u64) -> Row {
         let expires = self.spec("expiresAt").map(str::to_owned);
-        let end = expires.as_deref().and_then(moment::read);
+        let end = expires.as_deref().and_then(parse_moment);
         let disabled = self.value["spec"]["disabled"] == true;
         let hash = self.spec("hash").unwrap_or_default();
         Row {

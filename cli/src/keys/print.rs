@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use inferyard_keys::{KeyLimits, StoredKey, dollars};
 use serde_json::{Map, Value, json};
 
-use super::{Output, moment};
+use super::Output;
+use crate::calendar::moment_text;
 use crate::failure::Failure;
 
 /// The head of a table.
@@ -44,7 +45,7 @@ impl Row {
             account: key.account,
             plan: key.plan,
             key: key.redacted,
-            expires: key.expires.map(moment::write),
+            expires: key.expires.map(moment_text),
             state: match (key.disabled, expired) {
                 (true, _) => "disabled",
                 (_, true) => "expired",
