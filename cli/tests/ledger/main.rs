@@ -6,12 +6,11 @@
     reason = "a test fails by panicking, and so does what only tests call"
 )]
 
+#[path = "../../../ledger/tests/ledger/connections.rs"]
+mod connections;
 #[path = "../../../ledger/tests/ledger/events.rs"]
 #[expect(dead_code, reason = "the ledger's own tests need more of it")]
 mod events;
-#[path = "../../../ledger/tests/ledger/servers.rs"]
-#[expect(dead_code, reason = "the ledger's own tests need more of it")]
-mod servers;
 
 mod audit;
 mod killed;
