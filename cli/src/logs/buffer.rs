@@ -2,10 +2,11 @@
 //! costs as much as reading a request, and the reader of standard error may stop reading.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -71,12 +72,10 @@ impl Buffer {
         lines.over = true;
         self.0.news.notify_all();
         let unwritten = |lines: &mut Lines| lines.writing || !lines.waiting.is_empty();
-        let waited = self
-            .0
+        // If the time is over, lines are lost: there is no other place to report that the log cannot be written.
+        self.0
             .written
-            .wait_timeout_while(lines, LAST_WRITES, unwritten);
-        // There is nowhere to say that the log cannot be written.
-        drop(waited);
+            .wait_while_for(&mut lines, unwritten, LAST_WRITES);
     }
 
     fn write_to(&self, mut output: impl Write) {
@@ -86,13 +85,11 @@ impl Buffer {
                 if lines.over {
                     return;
                 }
-                let news = self.0.news.wait(lines);
-                lines = news.unwrap_or_else(PoisonError::into_inner);
+                self.0.news.wait(&mut lines);
                 continue;
             }
             let early = |lines: &mut Lines| !lines.urgent && !lines.over;
-            let waited = self.0.news.wait_timeout_while(lines, LONGEST_WAIT, early);
-            lines = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.0.news.wait_while_for(&mut lines, early, LONGEST_WAIT);
             let batch = lines.take();
             // Unlock before the write: a slow standard error must not block the threads that log.
             drop(lines);
@@ -104,7 +101,7 @@ impl Buffer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lines.lock()
     }
 }
 

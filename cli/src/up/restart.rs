@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,7 @@ use super::child::{Child, Exit};
 use super::event::Event;
 use super::process::ManagedProcess;
 
+/// Delays between an exit and the restart. Without jitter: the processes share nothing that a restart could overload.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
@@ -38,7 +40,7 @@ pub(super) async fn keep_running(
     shutdown: Shutdown,
     events: mpsc::Sender<Event>,
 ) {
-    let mut delay = FIRST_DELAY;
+    let mut delays = delays();
     loop {
         let started = Instant::now();
         let exit = run_once(&process, prefix.clone(), &shutdown, &events).await;
@@ -56,8 +58,9 @@ pub(super) async fn keep_running(
             return;
         }
         if started.elapsed() >= HEALTHY {
-            delay = FIRST_DELAY;
+            delays = self::delays();
         }
+        let delay = delays.next().unwrap_or(LONGEST_DELAY);
         let lines = exit.map_or_else(|_| String::new(), |exit| quoted(&exit.last_lines));
         tracing::warn!(
             "the {} {how}; restarting it in {} ms{lines}",
@@ -68,8 +71,15 @@ pub(super) async fn keep_running(
             () = sleep(delay) => {}
             () = shutdown.stop.cancelled() => return,
         }
-        delay = LONGEST_DELAY.min(2 * delay);
     }
+}
+
+fn delays() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_DELAY)
+        .with_max_delay(LONGEST_DELAY)
+        .without_max_times()
+        .build()
 }
 
 /// Starts a child process and waits for its exit.

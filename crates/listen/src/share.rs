@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::network::{Network, client_network};
 
@@ -39,7 +41,7 @@ impl Shares {
             return Some(Share::uncounted());
         }
         let client = client_network(peer);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         let count = open.entry(client).or_default();
         if *count >= self.most {
             return None;
@@ -65,7 +67,7 @@ impl Drop for Share {
         let Some((shares, client)) = &self.counted else {
             return;
         };
-        let mut open = shares.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = shares.open.lock();
         if let Some(count) = open.get_mut(client) {
             *count -= 1;
             if *count == 0 {
@@ -101,6 +103,6 @@ mod tests {
     fn clients_that_left_are_forgotten() {
         let shares = Shares::new(1, Vec::new());
         drop(shares.take("203.0.113.1".parse().unwrap()));
-        assert!(shares.open.lock().unwrap().is_empty());
+        assert!(shares.open.lock().is_empty());
     }
 }

@@ -51,8 +51,8 @@ impl Proxy {
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let (fate, mut its_fate) = watch::channel(*first.lock().unwrap());
-                fates.lock().unwrap().push(fate);
+                let (fate, mut its_fate) = watch::channel(*first.lock());
+                fates.lock().push(fate);
                 tokio::spawn(async move {
                     let mut redis = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                     loop {
@@ -77,11 +77,11 @@ impl Proxy {
     }
 
     fn connections(&self) -> usize {
-        self.fates.lock().unwrap().len()
+        self.fates.lock().len()
     }
 
     fn set(&self, connection: usize, fate: Fate) {
-        self.fates.lock().unwrap()[connection].send(fate).unwrap();
+        self.fates.lock()[connection].send(fate).unwrap();
     }
 }
 
@@ -167,14 +167,14 @@ async fn who_comes_in_a_pause_fails_at_once_and_tries_nothing() {
     needs!(Redis);
     let server = Redis::start();
     let proxy = Proxy::start(&server).await;
-    *proxy.first.lock().unwrap() = Fate::IsCut;
+    *proxy.first.lock() = Fate::IsCut;
     let client = proxy.client();
     for _ in 0..2_000 {
         assert!(client.live().await.is_err());
     }
     let tries = proxy.connections();
     assert!((1..100).contains(&tries), "{tries}");
-    *proxy.first.lock().unwrap() = Fate::Flows;
+    *proxy.first.lock() = Fate::Flows;
     let live = client.live_after_pause().await.unwrap();
     assert_eq!(ping(&client, &live, BOUND).await.unwrap(), "PONG");
 }
