@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use inferyard_fetch::{
-    Address, Config, Fetch, Glob, Http, HuggingFace, Pace, Plain, Repo, Revision, Sha256, Source,
-    Token,
+    Address, BackoffPolicy, Config, Fetch, Glob, Http, HuggingFace, Plain, Repo, Revision, Sha256,
+    Source, Token,
 };
 use inferyard_worker::Listen;
 use tokio::runtime;
@@ -85,7 +85,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let listen = args.listen.clone();
     let config = Config {
         http: Http::new(client, http::is_distrust).context("TLS cannot be set up")?,
-        pace: Pace::default(),
+        backoff: BackoffPolicy::default(),
         to: args.to.clone(),
         source: source(args)?,
     };

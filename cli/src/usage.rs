@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use inferyard_ledger::{Group, Period, Row, Store, Totals, dollars};
+use inferyard_ledger::{Dimension, Period, Row, Store, Totals, dollars};
 use jiff::civil::Date;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -132,19 +132,19 @@ fn period(args: &Args, per: Per) -> Result<Period, Failure> {
             "--from is after --to: nothing lies between".to_owned(),
         ));
     }
-    let groups = match args.by {
-        By::Account => vec![Group::Account],
+    let group_by = match args.by {
+        By::Account => vec![Dimension::Account],
         // Two accounts may have keys of the same name.
-        By::Key => vec![Group::Account, Group::Key],
-        By::Plan => vec![Group::Plan],
-        By::Model => vec![Group::Model],
+        By::Key => vec![Dimension::Account, Dimension::Key],
+        By::Plan => vec![Dimension::Plan],
+        By::Model => vec![Dimension::Model],
     };
     Ok(Period {
         from,
         to,
         width: if per == Per::Total { 0 } else { DAY },
-        groups,
-        only: Vec::new(),
+        group_by,
+        filters: Vec::new(),
         limit: i64::MAX,
     })
 }

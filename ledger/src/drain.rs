@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use inferyard_redis_link::backoff;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -169,7 +170,7 @@ impl Drain {
 
     /// Tries until the store has confirmed the batch, or refuses it for ever.
     async fn insist(&mut self, events: &[Event], dead: &[DeadLetter]) -> Result<Stored, Refusal> {
-        let mut pause = PAUSES.0;
+        let mut pauses = backoff(PAUSES.0, PAUSES.1);
         loop {
             let error = match self.writer.write(events, dead).await {
                 Ok(stored) => {
@@ -181,13 +182,13 @@ impl Drain {
                 Err(error @ WriteError::TooSlow(_)) => error.to_string(),
             };
             self.health.store.store(false, Ordering::Relaxed);
+            let pause = pauses.next().unwrap_or(PAUSES.1);
             tracing::warn!(
                 error,
                 retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
                 "events cannot be stored; they wait"
             );
             time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
         }
     }
 

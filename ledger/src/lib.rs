@@ -34,7 +34,7 @@ pub use inferyard_listen::{Address, BindError, Listen, ListenError};
 pub use money::dollars;
 pub use source::{LeftoverError, Source};
 pub use store::{
-    Group, OpenError as StoreOpenError, Period, Row, Store, StoreError, Totals, WorkerTotals,
+    Dimension, OpenError as StoreOpenError, Period, Row, Store, StoreError, Totals, WorkerTotals,
 };
 
 /// What a ledger does.

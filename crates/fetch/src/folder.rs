@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use crate::ask::{Stopped, Way};
 use crate::checksum::Checksum;
+use crate::http::{Context, Stopped};
 use crate::list::Remote;
 use crate::name::{Name, OURS};
 use crate::source::Identity;
@@ -92,7 +92,7 @@ pub(crate) struct Here {
 
 impl Folder {
     /// Makes it, and waits until nobody else fills it.
-    pub(crate) async fn open(root: &Path, way: &Way) -> Result<Self, FolderError> {
+    pub(crate) async fn open(root: &Path, context: &Context) -> Result<Self, FolderError> {
         let ours = root.join(OURS);
         fs::create_dir_all(&ours).map_err(write(&ours))?;
         let path = ours.join("lock");
@@ -109,7 +109,7 @@ impl Folder {
                             root.display()
                         );
                         tracing::info!("{words}");
-                        way.progress.note("lock", words)
+                        context.progress.note("lock", words)
                     });
                 }
                 Err(TryLockError::Error(error)) => {
@@ -123,7 +123,7 @@ impl Folder {
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
-                () = way.stop.cancelled() => return Err(FolderError::Interrupted),
+                () = context.stop.cancelled() => return Err(FolderError::Interrupted),
             }
         }
         Ok(Self {

@@ -4,8 +4,8 @@ use bytes::BytesMut;
 use reqwest::{Response, Url};
 use serde::{Deserialize, Serialize};
 
-use crate::ask::{Fault, Passing, Refused, Stopped, Way};
 use crate::checksum::{Checksum, ChecksumError};
+use crate::http::{Context, FetchFailure, Refused, Stopped, Transient};
 use crate::name::{Name, NameError};
 use crate::retry::Failures;
 use crate::source::{HuggingFace, Plain, Source};
@@ -82,9 +82,9 @@ struct Lfs {
 }
 
 /// What the source has now.
-pub(crate) async fn list(way: &Way) -> Result<Listing, ListError> {
-    match &way.source {
-        Source::HuggingFace(hub) => ask(way, hub).await,
+pub(crate) async fn list(context: &Context) -> Result<Listing, ListError> {
+    match &context.source {
+        Source::HuggingFace(hub) => ask(context, hub).await,
         Source::Plain(plain) => Ok(Listing {
             commit: None,
             files: vec![single(plain)?],
@@ -119,7 +119,7 @@ fn single(plain: &Plain) -> Result<Remote, ListError> {
     })
 }
 
-async fn ask(way: &Way, hub: &HuggingFace) -> Result<Listing, ListError> {
+async fn ask(context: &Context, hub: &HuggingFace) -> Result<Listing, ListError> {
     let place = ["api", "models"].into_iter().chain(hub.repo.segments());
     let mut url = hub
         .endpoint
@@ -127,33 +127,40 @@ async fn ask(way: &Way, hub: &HuggingFace) -> Result<Listing, ListError> {
     url.set_query(Some("blobs=true"));
     let mut failures = Failures::default();
     loop {
-        let fault = match once(way, &url).await {
+        let fault = match once(context, &url).await {
             Ok(body) => return read(&url, &body),
             Err(fault) => fault,
         };
         match fault {
-            Fault::Passing(_) if way.stop.is_cancelled() => return Err(ListError::Interrupted),
-            Fault::Passing(passing) => {
-                way.pause(&mut failures, &hub.repo.to_string(), passing)
+            FetchFailure::Transient(_) if context.stop.is_cancelled() => {
+                return Err(ListError::Interrupted);
+            }
+            FetchFailure::Transient(transient) => {
+                context
+                    .pause(&mut failures, &hub.repo.to_string(), transient)
                     .await?;
             }
-            Fault::Lasting(refused) => return Err(refused.into()),
+            FetchFailure::Permanent(refused) => return Err(refused.into()),
         }
     }
 }
 
-async fn once(way: &Way, url: &Url) -> Result<BytesMut, Fault> {
+async fn once(context: &Context, url: &Url) -> Result<BytesMut, FetchFailure> {
     let mut response = tokio::select! {
-        response = way.send(way.get(url), url) => response?,
-        () = way.stop.cancelled() => return Err(Fault::Passing("interrupted".to_owned().into())),
+        response = context.send(context.get(url), url) => response?,
+        () = context.stop.cancelled() => return Err(FetchFailure::Transient("interrupted".to_owned().into())),
     };
     tokio::select! {
-        body = collect(way, &mut response, url) => body,
-        () = way.stop.cancelled() => Err(Fault::Passing("interrupted".to_owned().into())),
+        body = collect(context, &mut response, url) => body,
+        () = context.stop.cancelled() => Err(FetchFailure::Transient("interrupted".to_owned().into())),
     }
 }
 
-async fn collect(way: &Way, response: &mut Response, url: &Url) -> Result<BytesMut, Fault> {
+async fn collect(
+    context: &Context,
+    response: &mut Response,
+    url: &Url,
+) -> Result<BytesMut, FetchFailure> {
     let mut body = BytesMut::new();
     loop {
         match response.chunk().await {
@@ -162,10 +169,10 @@ async fn collect(way: &Way, response: &mut Response, url: &Url) -> Result<BytesM
             }
             Ok(Some(_)) => {
                 let why = format!("its answer has more than {MAX_ANSWER} bytes");
-                return Err(Fault::Passing(Passing::from(why)));
+                return Err(FetchFailure::Transient(Transient::from(why)));
             }
             Ok(None) => return Ok(body),
-            Err(error) => return Err(way.failed(&error, url)),
+            Err(error) => return Err(context.failed(&error, url)),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval};
 
@@ -108,10 +109,7 @@ impl Progress {
 
     /// True at most once in ten seconds.
     pub(crate) fn may_log_a_failure(&self) -> bool {
-        let mut last = self
-            .failure_logged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.failure_logged.lock();
         let due = last.is_none_or(|last| last.elapsed() >= LINES);
         if due {
             *last = Some(Instant::now());
@@ -161,7 +159,7 @@ impl Progress {
     }
 
     fn notes(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.lock()
     }
 }
 
