@@ -1,4 +1,4 @@
-//! `inferyard usage`: who used how much, from the ledger's store.
+//! `inferyard usage` prints usage and costs from the ledger's store.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -22,10 +22,10 @@ Examples:
 
 Days and months are UTC's. Exit codes: 0 done, 1 failed, 2 wrong command line.";
 
-/// How many days `--day` shows where nobody says.
+/// How many days `--day` shows by default.
 const DAYS_SHOWN: i64 = 30;
 
-/// Print who used how much, and what it costs
+/// Print usage and costs
 ///
 /// It reads the ledger's store; a ledger may be running.
 #[derive(clap::Args, Debug)]
@@ -39,25 +39,25 @@ pub(crate) struct Args {
         hide_env_values = true
     )]
     store: String,
-    /// Whose usage is told apart
+    /// Dimension that usage is grouped by
     #[arg(long, value_enum, default_value = "account")]
     by: By,
-    /// Over which time it is summed
+    /// Time unit that usage is grouped by
     #[arg(long, value_enum, default_value = "total")]
     per: Per,
-    /// As --per day
+    /// Same as --per day
     #[arg(long, conflicts_with_all = ["per", "month"])]
     day: bool,
-    /// As --per month
+    /// Same as --per month
     #[arg(long, conflicts_with = "per")]
     month: bool,
-    /// The first day, as in 2026-11-01 [default: the first of all; per day, 30 days ago]
+    /// First day, as in 2026-11-01 [default: the first with usage; with --per day, 30 days ago]
     #[arg(long, value_name = "DAY", value_parser = parse_day)]
     from: Option<Date>,
-    /// The last day [default: today]
+    /// Last day [default: today]
     #[arg(long, value_name = "DAY", value_parser = parse_day)]
     to: Option<Date>,
-    /// How it is printed; json is one object in each line
+    /// Output format; json prints one object per line
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
 }
@@ -84,7 +84,7 @@ enum Output {
     Csv,
 }
 
-/// Sums as they are printed: names of columns, and rows of texts and sums.
+/// The printed table: column names, and rows of texts with their sums.
 struct Sheet {
     names: Vec<&'static str>,
     rows: BTreeMap<Vec<String>, Totals>,
@@ -134,7 +134,7 @@ fn period(args: &Args, per: Per) -> Result<Period, Failure> {
     }
     let group_by = match args.by {
         By::Account => vec![Dimension::Account],
-        // Two accounts may have keys of the same name.
+        // Keys of two accounts may have the same name.
         By::Key => vec![Dimension::Account, Dimension::Key],
         By::Plan => vec![Dimension::Plan],
         By::Model => vec![Dimension::Model],
@@ -201,7 +201,7 @@ impl Sheet {
             let mut text = String::new();
             for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
                 let padding = " ".repeat(width - cell.chars().count());
-                // Names stand to the left, numbers to the right.
+                // Names are left-aligned, numbers right-aligned.
                 if column < self.names.len() {
                     text.push_str(cell);
                     text.push_str(&padding);
@@ -236,7 +236,7 @@ impl Sheet {
             let cost = RawValue::from_string(dollars(totals.cost_nanodollars))
                 .expect("a decimal number should be JSON");
             let line = serde_json::to_string(&line)?;
-            // The exact decimal cannot be a Value.
+            // A `serde_json::Value` cannot hold the exact decimal number.
             writeln!(out, "{},\"cost_usd\":{cost}}}", line.trim_end_matches('}'))?;
         }
         Ok(())
@@ -269,7 +269,7 @@ fn numbers(totals: &Totals) -> [String; 5] {
     ]
 }
 
-/// A cell of CSV; one that a spreadsheet would take for a formula is marked as text.
+/// A CSV cell. One that a spreadsheet would read as a formula is marked as text.
 fn quoted(cell: &str) -> String {
     let formula = cell.starts_with(['=', '+', '-', '@']);
     if formula || cell.contains([',', '"', '\n', '\r']) {

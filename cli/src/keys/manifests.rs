@@ -21,7 +21,7 @@ struct Found<'a> {
     value: Value,
 }
 
-/// Does what is asked in manifests.
+/// Runs the action on manifests.
 pub(super) fn run(action: Action) -> Result<(), Failure> {
     match action {
         Action::Create(create) => self::create(&create),
@@ -169,7 +169,7 @@ fn documents(files: &[ManifestFile]) -> Result<Vec<Found<'_>>, Failure> {
     Ok(all)
 }
 
-/// The name of a resource, which no other key has.
+/// A resource name that no other key has.
 fn check_name(name: &str, documents: &[Found<'_>]) -> Result<(), Failure> {
     let end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = name.as_bytes();
@@ -190,7 +190,7 @@ fn check_name(name: &str, documents: &[Found<'_>]) -> Result<(), Failure> {
     }
 }
 
-/// Where plans are declared beside the key, it is on one of them.
+/// Picks the plan of a new key among those that are declared beside it.
 fn check_plan(plan: &str, documents: &[Found<'_>]) -> Result<(), Failure> {
     let plans = documents.iter().filter(|found| found.is("Plan"));
     let names: Vec<_> = plans.map(Found::name).collect();
@@ -203,7 +203,7 @@ fn check_plan(plan: &str, documents: &[Found<'_>]) -> Result<(), Failure> {
     )))
 }
 
-/// The key of this name, or with this hash.
+/// The key with this name or hash.
 fn find<'a, 'b>(documents: &'b [Found<'a>], called: &str) -> Result<&'b Found<'a>, Failure> {
     let mut keys = documents.iter().filter(|found| found.is("ApiKey"));
     let found = keys.find(|found| found.name() == called || found.spec("hash") == Some(called));
@@ -218,7 +218,7 @@ fn find<'a, 'b>(documents: &'b [Found<'a>], called: &str) -> Result<&'b Found<'a
     Ok(found)
 }
 
-/// Puts a text into the place of a file, all of it or nothing.
+/// Replaces a file atomically.
 fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let attempt = || {
         let folder = path.parent().filter(|folder| *folder != Path::new(""));
@@ -233,7 +233,7 @@ fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     attempt().map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
 }
 
-/// The answer: the new text of a key, if there is one, and the manifest or where it was written.
+/// The output: the new text of a key, if there is one, and the manifest or the file that it was written to.
 fn print_issued(
     output: Output,
     name: &str,

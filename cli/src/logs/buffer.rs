@@ -1,5 +1,5 @@
-//! Lines of log, written many at once by a thread of their own: a busy router writes a thousand per second, each write
-//! costs as much as reading a request, and the reader of standard error may stop reading.
+//! Buffered log lines, written in batches by a thread of their own: a busy router writes a thousand per second, each
+//! write costs as much as reading a request, and the reader of standard error may stop reading.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -10,36 +10,36 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The longest that a line waits. Warnings and errors do not.
+/// Longest time that a line waits in the buffer. Warnings and errors do not wait.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
-/// So much is written without waiting, in bytes.
+/// Size of the buffer, in bytes, from which on it is written at once.
 const MOST_BYTES: usize = 64 << 10;
-/// So much waits while standard error takes nothing, in bytes; further lines are dropped and counted.
+/// Most bytes that wait while standard error is blocked; further lines are dropped and counted.
 const MOST_WAITING: usize = 4 << 20;
-/// How long the end of the process waits for standard error.
+/// How long the exit of the process waits for standard error.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 
-/// Standard error, with lines that wait for it.
+/// Standard error with a buffer in front of it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Buffer(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     lines: Mutex<Lines>,
-    /// For the thread: there are lines now, or it is over.
+    /// Wakes the thread: there are lines, or the process is exiting.
     news: Condvar,
-    /// From the thread: everything is written.
+    /// Signals that everything is written.
     written: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Lines {
     waiting: Vec<u8>,
-    /// Lines that found no room.
+    /// Number of lines that were dropped.
     dropped: u64,
-    /// What waits is to be written now.
+    /// Whether the lines are to be written at once.
     urgent: bool,
-    /// The thread writes what it took.
+    /// Whether the thread is writing a batch.
     writing: bool,
     over: bool,
 }
@@ -53,7 +53,7 @@ pub(super) struct Writer<'a> {
 // === impl Buffer ===
 
 impl Buffer {
-    /// Starts the thread that writes what has waited long enough.
+    /// Starts the thread that writes the buffer.
     pub(super) fn start() -> io::Result<Self> {
         Self::to(io::stderr())
     }
@@ -66,7 +66,7 @@ impl Buffer {
         Ok(buffer)
     }
 
-    /// Writes all that waits, within a second.
+    /// Writes all waiting lines, within a second.
     pub(super) fn end(&self) {
         let mut lines = self.lock();
         lines.over = true;
@@ -126,7 +126,7 @@ impl<'a> MakeWriter<'a> for Buffer {
 // === impl Lines ===
 
 impl Lines {
-    /// All that waits, to be written now.
+    /// Takes all waiting lines.
     fn take(&mut self) -> Vec<u8> {
         self.writing = true;
         self.urgent = false;

@@ -131,8 +131,8 @@ async fn each_line(output: impl AsyncRead + Unpin, mut on_line: impl FnMut(&[u8]
     }
 }
 
-/// Writes a line of a child to our standard error in one call, so that lines do not mix. An error is ignored: then
-/// nobody reads them.
+/// Writes a line of a child to our standard error in one call, so that lines do not mix. An error means that standard
+/// error is closed, and is ignored.
 fn pass_on(prefix: &str, line: &[u8]) {
     let line = [prefix.as_bytes(), line, b"\n"].concat();
     io::stderr().write_all(&line).ok();

@@ -1,4 +1,4 @@
-//! The files of a source: a hub is asked once, and its answer is converted here.
+//! The files of a source: one request to a hub, and its response in our types.
 
 use bytes::BytesMut;
 use reqwest::{Response, Url};
@@ -10,45 +10,45 @@ use crate::name::{Name, NameError};
 use crate::retry::Failures;
 use crate::source::{HuggingFace, Plain, Source};
 
-/// Most bytes of a hub's answer: files of a repository are thousands at most.
+/// Most bytes of the response: a repository has thousands of files at most.
 const MAX_ANSWER: usize = 64 << 20;
-/// The name of a file whose address has none.
+/// File name for a URL without one.
 const NAMELESS: &str = "weights";
 
-/// The files of a source cannot be told.
+/// Why the files of a source cannot be listed.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// The hub does not want to.
+    /// The hub refused the request for good.
     #[error(transparent)]
     Refused(#[from] Box<Refused>),
-    /// The answer is something else.
+    /// The response cannot be read.
     #[error("{url} is no answer of a Hugging Face hub: {why}")]
     Answer {
-        /// What was asked.
+        /// The URL.
         url: String,
-        /// What is wrong.
+        /// What is wrong with the response.
         why: String,
     },
-    /// A file has a name that leads elsewhere.
+    /// A file name would lead out of the folder.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A checksum is none.
+    /// A checksum cannot be read.
     #[error(transparent)]
     Checksum(#[from] ChecksumError),
-    /// It was asked to stop.
+    /// The fetch was cancelled.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// What a source has.
+/// The files of a source.
 #[derive(Debug)]
 pub(crate) struct Listing {
-    /// What the revision is at the moment.
+    /// The commit that the revision stands for at the moment.
     pub(crate) commit: Option<String>,
     pub(crate) files: Vec<Remote>,
 }
 
-/// One file of a source, as far as it tells.
+/// One file of a source; size and checksum as far as the source has them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Remote {
     pub(crate) name: Name,
@@ -58,7 +58,7 @@ pub(crate) struct Remote {
     pub(crate) checksum: Option<Checksum>,
 }
 
-/// The hub's answer, as far as anybody here reads it.
+/// The parts of the hub's response that are used.
 #[derive(Deserialize)]
 struct Answer {
     sha: String,
@@ -74,14 +74,14 @@ struct Sibling {
     lfs: Option<Lfs>,
 }
 
-/// A file that git only points to.
+/// A file in git LFS or Xet.
 #[derive(Deserialize)]
 struct Lfs {
     sha256: String,
     size: Option<u64>,
 }
 
-/// What the source has now.
+/// Lists the files of the source.
 pub(crate) async fn list(context: &Context) -> Result<Listing, ListError> {
     match &context.source {
         Source::HuggingFace(hub) => ask(context, hub).await,
@@ -92,7 +92,7 @@ pub(crate) async fn list(context: &Context) -> Result<Listing, ListError> {
     }
 }
 
-/// Where a file is.
+/// The URL of a file.
 pub(crate) fn url(source: &Source, commit: Option<&str>, name: &Name) -> Url {
     match source {
         Source::HuggingFace(hub) => {
@@ -104,7 +104,7 @@ pub(crate) fn url(source: &Source, commit: Option<&str>, name: &Name) -> Url {
     }
 }
 
-/// The one file of an address.
+/// The only file of a plain URL.
 fn single(plain: &Plain) -> Result<Remote, ListError> {
     let last = plain
         .url
@@ -204,7 +204,7 @@ impl Sibling {
                 lfs.size.or(self.size),
                 Some(Checksum::Sha256(lfs.sha256.parse()?)),
             ),
-            // Its length is part of a git id.
+            // The size is part of what a git id hashes.
             (None, Some(id)) if self.size.is_some() => (self.size, Some(Checksum::git_blob(&id)?)),
             (None, _) => (self.size, None),
         };

@@ -12,12 +12,12 @@ use crate::network::{Network, client_network};
 #[derive(Debug)]
 pub(crate) struct Shares {
     most: usize,
-    /// Proxies: many clients stand behind each of their addresses.
+    /// Proxies, whose addresses stand for many clients.
     exempt: Vec<Network>,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A connection's part of its client's share, given back when it is dropped.
+/// One connection of a client, counted until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     /// `None`: the peer is exempt.
@@ -35,7 +35,7 @@ impl Shares {
         })
     }
 
-    /// Counts a connection of this peer; `None`: its client has as many as it may.
+    /// Counts a connection of this peer; `None`: its client has the maximum already.
     pub(crate) fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Share> {
         if self.exempt.iter().any(|network| network.contains(peer)) {
             return Some(Share::uncounted());
@@ -56,7 +56,7 @@ impl Shares {
 // === impl Share ===
 
 impl Share {
-    /// That of a peer which is not counted: a trusted proxy, or a process on the same machine.
+    /// For a peer that is not counted: a trusted proxy, or a process on the same machine.
     pub(crate) fn uncounted() -> Self {
         Self { counted: None }
     }

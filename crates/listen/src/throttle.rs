@@ -1,4 +1,4 @@
-//! Log lines that strangers can cause: a bounded number in a time, and how many were left out.
+//! Rate limit for log lines that unknown clients can cause, with a count of suppressed lines.
 
 use std::time::{Duration, Instant};
 

@@ -53,7 +53,7 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// Nobody answers, or the answer is no.
+    /// The database cannot be reached, or refuses the connection.
     #[error("cannot connect to the ledger's store")]
     Connect(#[source] sqlx::Error),
     /// The tables could not be made, or are of a newer version.
