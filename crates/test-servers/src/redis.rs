@@ -117,9 +117,11 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // A server of `until_exit` is not the child itself: closing the input of its shell stops it.
-        drop(self.process.stdin.take());
-        let _gone = self.process.kill();
+        // The child of `until_exit` is a shell, which must not be killed: it stops the server when its input is closed.
+        match self.process.stdin.take() {
+            Some(input) => drop(input),
+            None => drop(self.process.kill()),
+        }
         let _gone = self.process.wait();
     }
 }
