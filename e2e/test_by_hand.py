@@ -62,7 +62,7 @@ def test_a_worker_runs_with_a_short_spin_unless_another_was_chosen(
     assert dict(entry.split("=", 1) for entry in entries if entry.startswith(names)) == used
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["router", "--help"], ["worker", "--help"], ["watch", "--help"], ["ledger", "--help"], ["usage", "--help"], ["reconcile", "--help"], ["explain", "--help"], ["replay", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["router", "--help"], ["worker", "--help"], ["watch", "--help"], ["ledger", "--help"], ["usage", "--help"], ["audit", "--help"], ["explain", "--help"], ["replay", "--help"]])
 def test_every_help_page_is_there(arguments: list[str]) -> None:
     page = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=60)
     assert page.returncode == 0

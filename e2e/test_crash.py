@@ -156,7 +156,7 @@ def test_every_token_is_billed_once_whatever_is_killed(
     # What a ledger had taken when it was killed, the next one takes over after a while.
     wait_until_written(server)
     workers = [argument for worker in up.ready["workers"] for argument in ("--worker", worker["address"])]
-    command = [BINARY, "reconcile", "--output", "json", "--store", up.store, *workers]
+    command = [BINARY, "audit", "--output", "json", "--store", up.store, *workers]
     report = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert report.returncode == 0, report.stdout + report.stderr
     lives = [json.loads(line) for line in report.stdout.splitlines()]

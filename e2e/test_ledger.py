@@ -138,7 +138,7 @@ def test_the_command_line_says_the_same(up: Up, keys: dict[str, str]) -> None:
     assert {row["key"]: int(row["requests"]) for row in rows} == {"first": 3, "second": 1}
     json.loads(inferyard("usage", "--store", up.store, "--by", "plan", "--output", "json"))
     workers = [argument for worker in up.ready["workers"] for argument in ("--worker", worker["address"])]
-    report = inferyard("reconcile", "--store", up.store, *workers)
+    report = inferyard("audit", "--store", up.store, *workers)
     assert report
     assert up.stop() == 0
 

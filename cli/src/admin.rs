@@ -1,4 +1,4 @@
-//! `/v1/organization` of a service, asked over HTTP with an admin key.
+//! An HTTP client of `/v1/organization`, with an admin key.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,33 +20,33 @@ mod secret;
 pub(crate) use address::ServiceUrl;
 pub(crate) use refusal::AskError;
 
-/// The largest answer: a page of usage with its 50,000 results takes a fifth of it.
+/// Largest response in bytes: a page of usage with 50,000 results takes a fifth of it.
 const LONGEST_ANSWER: usize = 64 << 20;
-/// Between the tries of a request that may be sent twice.
+/// Pauses between the attempts of an idempotent request.
 const PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
 
-/// Flags of commands that can ask a service.
+/// Flags of commands that can use a service.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// A service over HTTP, its router or its ledger, as in https://api.example.com
+    /// URL of a service, its router or its ledger, as in https://api.example.com
     #[arg(long, value_name = "URL")]
     url: Option<ServiceUrl>,
-    /// The file that holds the admin key, for --url [default: the key is in INFERYARD_ADMIN_KEY]
+    /// File with the admin key, for --url [default: the key is in INFERYARD_ADMIN_KEY]
     #[arg(long, value_name = "FILE", requires = "url")]
     admin_key_file: Option<PathBuf>,
-    /// A PEM file of certificates that are trusted beside the system's, for --url
+    /// PEM file of certificates that are trusted in addition to the system's, for --url
     #[arg(long, value_name = "FILE", requires = "url")]
     ca: Option<PathBuf>,
 }
 
-/// A service that an admin key opens.
+/// A service and its admin key.
 #[derive(Debug)]
 pub(crate) struct Service {
     client: Client,
     url: ServiceUrl,
 }
 
-/// OpenAI's error object, as far as anybody here reads it.
+/// The parts of OpenAI's error object that are used.
 #[derive(Deserialize)]
 struct ErrorBody {
     error: ErrorObject,
@@ -62,7 +62,7 @@ struct ErrorObject {
 // === impl Args ===
 
 impl Args {
-    /// The service, where one is named.
+    /// The service, if one is named.
     pub(crate) fn service(&self) -> Result<Option<Service>, Failure> {
         let Some(url) = &self.url else {
             return Ok(None);
@@ -75,7 +75,7 @@ impl Args {
 // === impl Service ===
 
 impl Service {
-    /// A service at this address; the key is in a file, or in the environment.
+    /// A service at this URL; the key is in a file, or in the environment.
     pub(crate) fn open(
         url: ServiceUrl,
         key_file: Option<&Path>,
@@ -87,7 +87,7 @@ impl Service {
     fn new(url: ServiceUrl, key: HeaderValue, ca: Option<&Path>) -> Result<Self, Failure> {
         let headers = HeaderMap::from_iter([(AUTHORIZATION, key)]);
         let client = http::client(ca).map_err(|error| Failure::Usage(error.into()))?;
-        // An admin key goes to nobody but whom the command line names.
+        // An admin key is sent only to the address that the command line names.
         let mut client = client
             .default_headers(headers)
             .redirect(redirect::Policy::none());
@@ -99,7 +99,7 @@ impl Service {
         Ok(Self { client, url })
     }
 
-    /// Asks for something. What fails on the way is asked again.
+    /// Sends GET. Transient failures are retried.
     pub(crate) async fn get<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -112,12 +112,12 @@ impl Service {
         self.ask_again(Method::GET, &url).await
     }
 
-    /// Ends something. What fails on the way is asked again: it ends once.
+    /// Sends DELETE. Transient failures are retried: it is idempotent.
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, AskError> {
         self.ask_again(Method::DELETE, &self.url.below(path)).await
     }
 
-    /// Makes something, and so is sent once.
+    /// Sends POST once, because it is not idempotent.
     pub(crate) async fn post<T: DeserializeOwned>(
         &self,
         path: &[&str],

@@ -1,4 +1,4 @@
-//! Models that ship in the binary, written to files, since the engine maps files.
+//! Models that are compiled into the binary, written to files because engines map files.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use anyhow::Context;
 use inferyard_crds::BuiltinModel;
 use tempfile::NamedTempFile;
 
-/// The model that the command line calls by this name.
+/// The model of this name on the command line.
 pub(crate) fn parse(name: &str) -> Result<BuiltinModel, String> {
     let demo = self::name(BuiltinModel::Demo);
     if name == demo {
@@ -20,7 +20,7 @@ pub(crate) fn parse(name: &str) -> Result<BuiltinModel, String> {
     }
 }
 
-/// How the command line calls it.
+/// The name of a model on the command line.
 pub(crate) fn name(model: BuiltinModel) -> &'static str {
     match model {
         BuiltinModel::Demo => inferyard_demo_model::NAME,
@@ -33,8 +33,7 @@ fn weights(model: BuiltinModel) -> &'static [u8] {
     }
 }
 
-/// Writes the model into `folder`, which must belong to this user alone. What is there already is used
-/// again.
+/// Writes the model into `folder`, which must belong to this user alone. An existing file is used again.
 pub(crate) fn unpack(model: BuiltinModel, folder: &Path) -> anyhow::Result<PathBuf> {
     let path = folder.join(format!("{}.gguf", name(model)));
     write_whole(&path, folder, weights(model))
@@ -42,7 +41,7 @@ pub(crate) fn unpack(model: BuiltinModel, folder: &Path) -> anyhow::Result<PathB
     Ok(path)
 }
 
-/// A reader sees all of it or nothing, also when two processes write at once.
+/// Written atomically: a reader sees the whole file or none, also if two processes write at once.
 fn write_whole(path: &Path, folder: &Path, bytes: &[u8]) -> io::Result<()> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         return Ok(());

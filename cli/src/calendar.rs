@@ -1,59 +1,60 @@
-//! Days of the Gregorian calendar, in UTC.
+//! Days and moments of the Gregorian calendar, always in UTC, from and to Unix seconds.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::SystemTime;
 
-/// Seconds of a day.
+use jiff::SignedDuration;
+use jiff::civil::{Date, DateTime, Time, date};
+
+/// Seconds of a day. Unix time has no leap seconds.
 pub(crate) const DAY: i64 = 86_400;
 
-/// A day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Date {
-    year: i64,
-    month: i64,
-    day: i64,
+/// Civil times count seconds from here. A `jiff::Timestamp` would do too, but ends a day before the year 9999 does.
+const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
+
+/// The day that a moment, in seconds since the Unix epoch, lies in. Years end at 9999.
+pub(crate) fn day_of(second: i64) -> Date {
+    datetime(second).date()
 }
 
-// === impl Date ===
+/// The first second of a day, since the Unix epoch.
+pub(crate) fn first_second(day: Date) -> i64 {
+    day.to_datetime(Time::midnight())
+        .duration_since(EPOCH)
+        .as_secs()
+}
 
-impl Date {
-    /// The day of a moment, in seconds since the Unix epoch.
-    pub(crate) fn of(second: i64) -> Self {
-        // Eras of 400 years that begin in March, so that a leap day is the last of its year.
-        let days = second.div_euclid(DAY) + 719_468;
-        let era = days.div_euclid(146_097);
-        let of_era = days.rem_euclid(146_097);
-        let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year + year / 4 - year / 100);
-        let from_march = (5 * of_year + 2) / 153;
-        let month = if from_march < 10 {
-            from_march + 3
-        } else {
-            from_march - 9
-        };
-        Self {
-            year: year + era * 400 + i64::from(month <= 2),
-            month,
-            day: of_year - (153 * from_march + 2) / 5 + 1,
-        }
-    }
+/// `2026-11`.
+pub(crate) fn month_text(day: Date) -> String {
+    day.strftime("%Y-%m").to_string()
+}
 
-    /// Its first second, since the Unix epoch.
-    pub(crate) fn first_second(self) -> i64 {
-        let year = self.year - i64::from(self.month <= 2);
-        let era = year.div_euclid(400);
-        let of_era = year.rem_euclid(400);
-        let from_march = (self.month + 9) % 12;
-        let of_year = (153 * from_march + 2) / 5 + self.day - 1;
-        let days = of_era * 365 + of_era / 4 - of_era / 100 + of_year;
-        (era * 146_097 + days - 719_468) * DAY
-    }
+/// Reads a day such as `2026-11-22`, from 1970 on.
+///
+/// # Errors
+///
+/// The text is no such day.
+pub(crate) fn parse_day(text: &str) -> Result<Date, String> {
+    let day = Date::strptime("%Y-%m-%d", text).ok();
+    day.filter(|day| day.year() >= 1970)
+        .ok_or_else(|| "expected a day as in 2026-11-22".to_owned())
+}
 
-    /// `2026-11`.
-    pub(crate) fn month_text(self) -> String {
-        format!("{:04}-{:02}", self.year, self.month)
-    }
+/// Reads a moment as RFC 3339 writes it, in UTC and whole seconds: `2027-01-31T12:00:00Z`. Returns seconds since the
+/// Unix epoch; `None`: the text is no such moment.
+pub(crate) fn parse_moment(text: &str) -> Option<u64> {
+    let (day, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let day = parse_day(day).ok()?;
+    let read = Time::strptime("%H:%M:%S", time).ok()?;
+    // Parsing is lenient (`1:00:00`, a leap second); only the canonical form is accepted.
+    let canonical = read.strftime("%H:%M:%S").to_string() == time;
+    let second = day.to_datetime(read).duration_since(EPOCH).as_secs();
+    second.try_into().ok().filter(|_| canonical)
+}
+
+/// Writes a moment, in seconds since the Unix epoch, so that [`parse_moment`] reads it.
+pub(crate) fn moment_text(second: u64) -> String {
+    let second = i64::try_from(second).unwrap_or(i64::MAX);
+    datetime(second).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Seconds since the Unix epoch.
@@ -65,35 +66,8 @@ pub(crate) fn now() -> i64 {
         .unwrap_or(0)
 }
 
-/// `2026-11-22`.
-impl fmt::Display for Date {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
-    }
-}
-
-impl FromStr for Date {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || "expected a day as in 2026-11-22".to_owned();
-        let parts: Vec<i64> = text
-            .split('-')
-            .map(|part| part.parse().map_err(|_| wrong()))
-            .collect::<Result<_, _>>()?;
-        let [year, month, day] = parts[..] else {
-            return Err(wrong());
-        };
-        if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) {
-            return Err(wrong());
-        }
-        let date = Self { year, month, day };
-        // The 31st of February is another day when it is read back.
-        if Self::of(date.first_second()) != date {
-            return Err(wrong());
-        }
-        Ok(date)
-    }
+fn datetime(second: i64) -> DateTime {
+    EPOCH.saturating_add(SignedDuration::from_secs(second))
 }
 
 #[cfg(test)]
@@ -107,15 +81,55 @@ mod tests {
             ("2000-02-29", 951_782_400),
             ("2026-11-22", 1_795_305_600),
             ("2100-03-01", 4_107_542_400),
+            ("9999-12-31", 253_402_214_400),
         ];
         for (text, second) in table {
-            let date: Date = text.parse().unwrap();
-            assert_eq!(date.first_second(), second, "{text}");
-            assert_eq!(Date::of(second + DAY - 1).to_string(), text);
-            assert_eq!(date.month_text(), text[..7]);
+            let day = parse_day(text).unwrap();
+            assert_eq!(first_second(day), second, "{text}");
+            assert_eq!(day_of(second + DAY - 1).to_string(), text);
+            assert_eq!(month_text(day), text[..7]);
         }
-        for wrong in ["", "2026", "2026-02-29", "2026-13-01", "26-1-1", "2026-1-0"] {
-            assert!(wrong.parse::<Date>().is_err(), "{wrong}");
+        assert_eq!(parse_day("2026-1-2"), parse_day("2026-01-02"));
+        for wrong in [
+            "",
+            "2026",
+            "2026-02-29",
+            "2026-13-01",
+            "26-1-1",
+            "1969-12-31",
+            "2026-1-0",
+            "2026-01-01 ",
+            "10000-01-01",
+        ] {
+            assert!(parse_day(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn moments_are_read_as_they_are_written() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_868_799, "2000-02-29T23:59:59Z"),
+            (1_795_348_801, "2026-11-22T12:00:01Z"),
+            (253_402_300_799, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(moment_text(seconds), text);
+            assert_eq!(parse_moment(text), Some(seconds));
+        }
+        for wrong in [
+            "",
+            "Z",
+            "2026-11-22",
+            "2026-11-22T12:00Z",
+            "2026-11-22T24:00:00Z",
+            "2026-11-22T12:00:60Z",
+            "2026-11-22T12-00-00Z",
+            "2026-11-22T12:00:00+01:00",
+            "2026-11-22T1:00:00Z",
+            "2026-11-22T+1:00:00Z",
+            "2026-11-22T12:00:ü0Z",
+        ] {
+            assert_eq!(parse_moment(wrong), None, "{wrong}");
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads a duration that is longer than nothing.
+/// Reads a duration above zero.
 pub(crate) fn parse_some(text: &str) -> Result<Duration, String> {
     match parse(text)? {
         Duration::ZERO => Err("expected more than nothing".to_owned()),
@@ -32,7 +32,7 @@ fn expected() -> String {
     "expected a duration such as 500ms, 30s, 5m, 24h or 90d".to_owned()
 }
 
-/// The argument that [`parse`] reads back.
+/// The argument that [`parse`] reads back as this duration.
 pub(crate) fn argument(duration: Duration) -> String {
     match duration.subsec_micros() % 1_000 {
         0 => format!("{}ms", duration.as_millis()),

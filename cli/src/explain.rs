@@ -1,4 +1,4 @@
-//! `inferyard explain`: why a request went to the worker that it went to.
+//! `inferyard explain` prints why a request was placed on its worker.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -22,23 +22,23 @@ The id is in the header x-request-id of every answer. A request with the header
 
 Exit codes: 0 explained, 1 failed or not remembered, 2 wrong command line.";
 
-/// Explain why a request went to the worker that it went to
+/// Explain why a request was placed on its worker
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The request, as its answer names it in x-request-id
+    /// Request ID, as in the response header x-request-id
     #[arg(value_name = "REQUEST", value_parser = request_id)]
     request: String,
-    /// A router, as in https://api.example.com; with several routers, each
+    /// URL of a router, as in https://api.example.com; with several routers, repeat it
     #[arg(long = "url", value_name = "URL", required = true)]
     urls: Vec<ServiceUrl>,
-    /// The file that holds the admin key [default: the key is in INFERYARD_ADMIN_KEY]
+    /// File with the admin key [default: the key is in INFERYARD_ADMIN_KEY]
     #[arg(long, value_name = "FILE")]
     admin_key_file: Option<PathBuf>,
-    /// A PEM file of certificates that are trusted beside the system's
+    /// PEM file of certificates that are trusted in addition to the system's
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Print what the router says, as it says it
+    /// Print the router's JSON unchanged
     #[arg(long)]
     json: bool,
 }
@@ -73,7 +73,7 @@ struct Row {
     weighed: Option<f64>,
 }
 
-/// Asks the routers, one after the other, until one remembers.
+/// Queries the routers in turn until one has the request.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,4 +1,4 @@
-//! How a subcommand ends when it does not end well.
+//! The exit code and message of a subcommand that failed.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use inferyard_manifests::{ManifestFile, Manifests, read};
 
-/// Whose fault it is.
+/// The cause of a failure, which decides the exit code.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The command line or a manifest is wrong: the caller must change it.
+    /// The command line or a manifest is wrong: exit code 2.
     Usage(anyhow::Error),
-    /// It could not start or broke while running.
+    /// It could not start, or failed while running: exit code 1.
     Failed(anyhow::Error),
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn manifests(paths: &[PathBuf]) -> Result<(Vec<ManifestFile>, Manifes
     Ok((files, manifests))
 }
 
-/// A name on the command line that the manifests do not know.
+/// A name on the command line that the manifests do not declare.
 pub(crate) fn unknown_model(name: &str) -> Failure {
     Failure::usage(format!("the manifests declare no model named `{name}`"))
 }
@@ -30,17 +30,17 @@ pub(crate) fn unknown_model(name: &str) -> Failure {
 // === impl Failure ===
 
 impl Failure {
-    /// Wrong use, said in a sentence.
+    /// A usage error with this message.
     pub(crate) fn usage(message: String) -> Self {
         Self::Usage(anyhow::Error::msg(message))
     }
 
-    /// A failure, said in a sentence.
+    /// A failure with this message.
     pub(crate) fn failed(message: String) -> Self {
         Self::Failed(anyhow::Error::msg(message))
     }
 
-    /// What the shell gets.
+    /// The exit code of the process.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
@@ -49,7 +49,7 @@ impl Failure {
     }
 }
 
-/// With all causes.
+/// The message, with all causes.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,11 +1,11 @@
-//! `inferyard fetch`: weights into a folder, before what reads them starts.
+//! `inferyard fetch` downloads weights into a folder before an engine reads them.
 
 use std::path::PathBuf;
 
 use anyhow::Context;
 use inferyard_fetch::{
-    Address, Config, Fetch, Glob, Http, HuggingFace, Pace, Plain, Repo, Revision, Sha256, Source,
-    Token,
+    Address, BackoffPolicy, Config, Fetch, Glob, Http, HuggingFace, Plain, Repo, Revision, Sha256,
+    Source, Token,
 };
 use inferyard_worker::Listen;
 use tokio::runtime;
@@ -27,25 +27,24 @@ Environment:
 
 Exit codes: 0 all files are here and verified, 1 failed or interrupted, 2 wrong command line.";
 
-/// Bring weights into a folder, from a Hugging Face hub or an address
+/// Download weights into a folder, from a Hugging Face hub or a URL
 ///
-/// What was cut goes on where it was, also after a restart; every file is verified; a folder that is
-/// complete is left alone. It goes on for as long as the network is at fault, and `inferyard watch`
-/// shows how far it is and what it waits for.
+/// An interrupted download is resumed, also after a restart; every file is verified; a complete folder is left alone.
+/// Network failures are retried without limit, and `inferyard watch` shows the progress and what it waits for.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 #[command(group(clap::ArgGroup::new("source").required(true)))]
 pub(crate) struct Args {
-    /// The folder that is filled
+    /// Target folder
     #[arg(long, value_name = "FOLDER")]
     to: PathBuf,
-    /// Where progress is told: `host:port`, or `unix:/path` [default: nowhere]
+    /// Address on which progress is reported: `host:port`, or `unix:/path` [default: none]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<Listen>,
-    /// A repository of the hub
+    /// Repository of the hub
     #[arg(long, value_name = "OWNER/REPO", group = "source")]
     hugging_face: Option<Repo>,
-    /// Its branch, tag or commit; what it is when first asked for is kept
+    /// Branch, tag or commit; the commit that it first stands for is kept
     #[arg(
         long,
         value_name = "REVISION",
@@ -53,10 +52,11 @@ pub(crate) struct Args {
         conflicts_with = "url"
     )]
     revision: Revision,
-    /// Which files: `*` is any text, `?` one character; can be repeated [default: those that engines read]
+    /// Pattern of file names: `*` is any text, `?` one character; can be repeated [default: the files that engines
+    /// read]
     #[arg(long, value_name = "PATTERN", conflicts_with = "url")]
     include: Vec<Glob>,
-    /// The hub
+    /// URL of the hub
     #[arg(
         long,
         env = "HF_ENDPOINT",
@@ -65,27 +65,27 @@ pub(crate) struct Args {
         hide_env = true
     )]
     endpoint: Address,
-    /// One file
+    /// URL of one file
     #[arg(long, value_name = "URL", group = "source")]
     url: Option<Address>,
-    /// What that file must be
+    /// SHA-256 of that file
     #[arg(long, value_name = "HEX", requires = "url")]
     sha256: Option<Sha256>,
-    /// A PEM file of certificates that are trusted beside the system's
+    /// PEM file of certificates that are trusted in addition to the system's
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     #[command(flatten)]
     logs: logs::Args,
 }
 
-/// Fetches until all is here, or it is asked to stop.
+/// Fetches until all files are complete or a signal comes.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let _logs = logs::init(&args.logs, "fetch")?;
     let client = http::client(args.ca.as_deref()).map_err(|error| Failure::Usage(error.into()))?;
     let listen = args.listen.clone();
     let config = Config {
         http: Http::new(client, http::is_distrust).context("TLS cannot be set up")?,
-        pace: Pace::default(),
+        backoff: BackoffPolicy::default(),
         to: args.to.clone(),
         source: source(args)?,
     };
@@ -138,7 +138,7 @@ fn source(args: Args) -> Result<Source, Failure> {
     }))
 }
 
-/// Empty is the same as absent: that is how an optional Secret arrives.
+/// An empty value counts as absent: that is how an optional Secret arrives.
 #[expect(
     clippy::disallowed_methods,
     reason = "a flag of clap's would let the token be written on the command line, which everybody reads"

@@ -1,4 +1,4 @@
-//! HTTP to other machines: TLS by the system's authorities, proxies as the environment names them.
+//! HTTP clients: TLS with the system's certificate authorities, proxies from the environment.
 
 use std::error::Error;
 use std::io;
@@ -7,29 +7,29 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, ClientBuilder};
 
-/// How long a connection may take to stand, TLS included.
+/// Time limit for a connection, including TLS.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
-/// How long nothing may come while an answer is awaited.
+/// How long a server may be silent during a response.
 const SILENT_TIME: Duration = Duration::from_mins(1);
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    /// The file cannot be read.
+    /// The certificate file cannot be read.
     #[error("--ca {}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    /// The file holds something else.
+    /// The certificate file holds no certificates.
     #[error(
         "--ca {}: expected certificates in PEM, from -----BEGIN CERTIFICATE----- on",
         .0.display()
     )]
     NoCertificate(PathBuf),
-    /// There is nothing on this machine that a certificate can be checked by.
+    /// The system has no certificate authorities.
     #[error("TLS cannot be set up: {}", cause(.0))]
     Build(reqwest::Error),
 }
 
-/// A client to be finished: it trusts the system's authorities, and those in a file.
+/// A client builder that trusts the system's authorities, and those in a file.
 pub(crate) fn client(authorities: Option<&Path>) -> Result<ClientBuilder, ClientError> {
     let mut builder = Client::builder()
         .user_agent(concat!("inferyard/", env!("CARGO_PKG_VERSION")))
@@ -55,7 +55,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, ClientError> {
     Ok(certificates)
 }
 
-/// What lies at the bottom of a failure: what the system or TLS said.
+/// The root cause of an error: what the operating system or the TLS library reported.
 pub(crate) fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
@@ -71,7 +71,7 @@ pub(crate) fn is_distrust(error: &reqwest::Error) -> bool {
         if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
             return true;
         }
-        // An I/O error tells what is below the error that it wraps, and not that error.
+        // `source()` of an I/O error skips the error that it wraps.
         let wrapped = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);

@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use inferyard_keys::{KeyFields, KeyLimits, KeyStore, nanodollars};
 
 use crate::admin;
-use crate::calendar::{DAY, Date, now};
+use crate::calendar::{DAY, first_second, now, parse_day, parse_moment};
 use crate::duration;
 use crate::failure::Failure;
 use crate::redis_ca;
@@ -16,7 +16,6 @@ mod api;
 mod document;
 mod issued;
 mod manifests;
-mod moment;
 mod print;
 mod store;
 
@@ -44,11 +43,10 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong command line or manifest.";
 
-/// Make, list, rotate and revoke API keys
+/// Create, list, rotate and revoke API keys
 ///
-/// A key is in a manifest (-f) or in the key store of a service, reached over HTTP (--url) or in its
-/// Redis (--redis). Either holds its SHA-256 only: the key itself is printed once, when it is made or
-/// rotated.
+/// A key is in a manifest (-f) or in the key store of a service, reached over HTTP (--url) or in its Redis (--redis).
+/// Both hold only its SHA-256: the key itself is printed once, when it is created or rotated.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -64,27 +62,27 @@ enum Action {
     Revoke(Revoke),
 }
 
-/// Make a key
+/// Create a key
 ///
-/// Without --url and --redis it prints the manifest of the key, to be applied or written to a file.
+/// Without --url and --redis it prints the key's manifest, to be applied or written to a file.
 #[derive(clap::Args, Debug)]
 struct Create {
     #[command(flatten)]
     place: Place,
-    /// Append the manifest to the file
+    /// Append the manifest to this file
     #[arg(long, requires = "files")]
     write: bool,
-    /// The plan that it is on
+    /// Plan of the key
     #[arg(long)]
     plan: String,
-    /// What it is called [default: in a manifest, `key-` and eight random digits]
+    /// Name of the key [default: in a manifest, `key-` and eight random digits]
     #[arg(long)]
     name: Option<String>,
-    /// The account that pays [default: in a manifest, the name of the key]
+    /// Account that pays [default: in a manifest, the name of the key]
     #[arg(long)]
     account: Option<String>,
-    /// When it ends: after a time such as 90d, at the end of a day such as 2027-01-31, or at a
-    /// moment such as 2027-01-31T12:00:00Z [default: never]
+    /// Expiry: after a time such as 90d, at the end of a day such as 2027-01-31, or at a moment such as
+    /// 2027-01-31T12:00:00Z [default: never]
     #[arg(long, value_name = "WHEN", value_parser = end)]
     expires: Option<u64>,
     #[command(flatten)]
@@ -93,25 +91,25 @@ struct Create {
     limits: Limits,
 }
 
-/// List keys, the oldest first
+/// List keys, oldest first
 #[derive(clap::Args, Debug)]
 struct List {
     #[command(flatten)]
     place: Place,
-    /// Those of one account
+    /// Only keys of this account
     #[arg(long)]
     account: Option<String>,
-    /// At most so many
+    /// Most keys that are listed
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     limit: usize,
-    /// Those that come after the key of this id, in a key store
+    /// Only keys that follow the key of this id, in a key store
     #[arg(long, value_name = "ID")]
     after: Option<String>,
     #[command(flatten)]
     output: Printed,
 }
 
-/// Give a key a new text; the old one works on for a while
+/// Give a key a new text; the old one stays valid for a while
 #[derive(clap::Args, Debug)]
 struct Rotate {
     /// Its name, id, redacted form or SHA-256
@@ -121,14 +119,14 @@ struct Rotate {
     /// Change the file, instead of printing the changed document
     #[arg(long, requires = "files")]
     write: bool,
-    /// How long the old text works on; 0: not at all
+    /// How long the old text stays valid; 0: not at all
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse)]
     overlap: Duration,
     #[command(flatten)]
     output: Printed,
 }
 
-/// End a key at once
+/// Revoke a key at once
 #[derive(clap::Args, Debug)]
 struct Revoke {
     /// Its name, id, redacted form or SHA-256
@@ -142,7 +140,7 @@ struct Revoke {
     output: Printed,
 }
 
-/// Where keys are. Manifests and --url count before Redis: its address may come from the environment.
+/// Where keys are. Manifests and --url take precedence over Redis, whose address may be from the environment.
 #[derive(clap::Args, Debug)]
 struct Place {
     /// Keys in manifests: files or folders
@@ -155,7 +153,7 @@ struct Place {
     files: Vec<PathBuf>,
     #[command(flatten)]
     service: admin::Args,
-    /// Keys in the key store: `redis://HOST`, `rediss://HOST` for TLS, also a node of a cluster
+    /// Redis of the key store: `redis://HOST`, `rediss://HOST` for TLS, also a node of a cluster
     #[arg(
         long,
         value_name = "URL",
@@ -169,7 +167,7 @@ struct Place {
 
 #[derive(clap::Args, Debug)]
 struct Printed {
-    /// How it is printed
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
 }
@@ -180,7 +178,7 @@ enum Output {
     Json,
 }
 
-/// Limits of this key alone, below those of its plan.
+/// Limits of this key alone, in addition to those of its plan.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Limits of this key alone, below those of its plan")]
 struct Limits {
@@ -190,7 +188,7 @@ struct Limits {
     /// Requests per day
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     requests_per_day: Option<u64>,
-    /// Requests at all
+    /// Requests in total
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     requests_total: Option<u64>,
     /// Tokens per minute, of prompts and answers
@@ -199,7 +197,7 @@ struct Limits {
     /// Tokens per day
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     tokens_per_day: Option<u64>,
-    /// Requests at the same time
+    /// Concurrent requests
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     concurrent_requests: Option<u64>,
     /// US dollars per calendar month, as in 25.00
@@ -207,7 +205,7 @@ struct Limits {
     budget_per_month: Option<u64>,
 }
 
-/// Does what is asked, where the key is.
+/// Runs the action on the place that holds the key.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let place = match &args.action {
         Action::Create(Create { place, .. })
@@ -251,12 +249,12 @@ impl Create {
     }
 }
 
-/// Unix seconds of now, as keys have them.
+/// Unix seconds of now, unsigned as keys have them.
 fn seconds() -> u64 {
     now().try_into().unwrap_or(0)
 }
 
-/// A time from now, or a moment; a day ends when it is over.
+/// Parses an expiry: a time from now, the end of a day, or a moment; in Unix seconds.
 fn end(text: &str) -> Result<u64, String> {
     let expected = || {
         "expected a time such as 90d, a day such as 2027-01-31, or a moment such as \
@@ -266,12 +264,10 @@ fn end(text: &str) -> Result<u64, String> {
     if let Ok(time) = duration::parse(text) {
         return Ok(seconds() + time.as_secs());
     }
-    if let Ok(day) = text.parse::<Date>() {
-        return (day.first_second() + DAY)
-            .try_into()
-            .map_err(|_| expected());
+    if let Ok(day) = parse_day(text) {
+        return (first_second(day) + DAY).try_into().map_err(|_| expected());
     }
-    moment::read(text).ok_or_else(expected)
+    parse_moment(text).ok_or_else(expected)
 }
 
 fn money(text: &str) -> Result<u64, String> {

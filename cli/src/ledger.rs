@@ -23,15 +23,15 @@ Examples:
 
 Exit codes: 0 stopped by a signal, 1 failed, 2 wrong command line.";
 
-/// Store what requests used, and answer who used how much
+/// Store usage events, and serve queries about them
 ///
-/// It takes usage events out of Redis, where routers leave them, and removes them there once they are
-/// committed in the store. Any number of ledgers may run on the same Redis and the same PostgreSQL:
-/// every event counts once. Where Redis or the store is out of reach, it tries again for ever.
+/// It takes usage events from Redis, where routers put them, and removes them there after they are committed in the
+/// store. Any number of ledgers may run on the same Redis and the same PostgreSQL: every event counts once. While Redis
+/// or the store is unreachable, it retries without end.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The Redis of the routers, a server or a node of a cluster: `redis://HOST` or `rediss://HOST`
+    /// Redis of the routers, a server or a node of a cluster: `redis://HOST` or `rediss://HOST`
     #[arg(
         long,
         value_name = "URL",
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     redis: String,
     #[command(flatten)]
     redis_ca: redis_ca::Args,
-    /// Where usage is stored: `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:PATH`
+    /// Database for usage: `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:PATH`
     #[arg(
         long,
         value_name = "URL",
@@ -49,34 +49,33 @@ pub(crate) struct Args {
         hide_env_values = true
     )]
     store: String,
-    /// Where the usage API listens: `IP:port` (port 0 picks a free one) or `unix:/path` [default:
-    /// nowhere]
+    /// Address of the usage API: `IP:port` (port 0 picks a free one) or `unix:/path` [default: none]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<Listen>,
-    /// The SHA-256 (64 hexadecimal digits) of a key that may ask the usage API
+    /// SHA-256 (64 hexadecimal digits) of a key that may use the usage API
     #[arg(long = "admin-key-hash", value_name = "HEX", value_parser = key_hash)]
     admin_keys: Vec<KeyHash>,
-    /// Events that another ledger took and did not store for so long are taken over
+    /// Take over events that another ledger took and did not store within this time
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     claim_after: Duration,
     /// Print the address as a line of JSON
     #[arg(long)]
     json: bool,
-    /// Stop when standard input ends: with the process that started it
+    /// Exit when standard input is closed, which is when the parent process exits
     #[arg(long, hide = true)]
     exit_with_parent: bool,
     #[command(flatten)]
     logs: logs::Args,
 }
 
-/// Where a ledger listens, as it prints it.
+/// The address of a ledger, as it prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Addresses {
-    /// `IP:port` or `unix:/path`; None: nowhere.
+    /// `IP:port` or `unix:/path`; `None`: it does not listen.
     pub(crate) address: Option<String>,
 }
 
-/// Stores until it is asked to stop, and then what is still there.
+/// Stores events until a signal comes, and then the remaining ones.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let _logs = logs::init(&args.logs, "ledger")?;
     let runtime = runtime::Builder::new_current_thread()
@@ -93,7 +92,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             "there is no admin key, so every question is refused: give --admin-key-hash"
         );
     }
-    // Where routers leave their usage, they also find the keys.
+    // The key store is in the Redis of the routers.
     let address = args.redis_ca.address("--redis", &args.redis)?;
     let key_store = KeyStore::new(address.clone());
     let config = Config {

@@ -20,20 +20,20 @@ mod buffer;
 use crate::failure::Failure;
 use buffer::Buffer;
 
-/// The engine tells a hundred lines about every model, and warns of what is as it should be. The client and the
-/// watcher of Kubernetes log every error that they return, and their callers log it too, with what follows from it.
+/// llama.cpp logs a hundred lines for each model, with warnings about normal states. The Kubernetes client and watcher log
+/// every error that they also return, and their callers log it with more context.
 const QUIET: &str = "llama-cpp-2=error,kube_client=off,kube_runtime::watcher=off";
 
-/// Every step of a request, whatever is logged; nothing of the libraries below, the exporter's own
-/// requests least of all.
-const TRACED: &str =
-    "off,inferyard_router=debug,inferyard_worker=debug,inferyard_engine=debug,inferyard_chat=debug";
+/// Traces have every step of a request, whatever the log level is. Spans of libraries are left out, above all those of
+/// the exporter's own requests.
+const TRACED: &str = "off,inferyard_router=debug,inferyard_wire=debug,inferyard_admission=debug,\
+                      inferyard_upstream=debug,inferyard_worker=debug,inferyard_engine=debug,inferyard_chat=debug";
 
-/// What is logged and traced, and how. Prompts and answers never are.
+/// Settings of logs and traces. Prompts and answers are never logged.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Logs and traces")]
 pub(crate) struct Args {
-    /// What is logged: a level, or levels by module, as in `info,inferyard_router=debug`
+    /// Log level, also by module, as in `info,inferyard_router=debug`
     #[arg(
         long,
         env = "RUST_LOG",
@@ -42,10 +42,10 @@ pub(crate) struct Args {
         hide_env = true
     )]
     pub(crate) log: String,
-    /// How logs are written to standard error
+    /// Log format on standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub(crate) log_format: Format,
-    /// Where traces are sent, by OTLP over gRPC, as in `http://localhost:4317`
+    /// OTLP endpoint (gRPC) for traces, as in `http://localhost:4317`
     #[arg(
         long,
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -55,31 +55,31 @@ pub(crate) struct Args {
     pub(crate) otlp_endpoint: Option<String>,
 }
 
-/// How logs are written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// A line for people, in colour on a terminal
+    /// Text, in colour on a terminal
     Text,
-    /// A JSON object per line
+    /// One JSON object per line
     Json,
 }
 
-/// Writes what is left of the log, and sends what is left of the traces, when dropped.
+/// Flushes logs and traces when it is dropped.
 pub(crate) struct Guard {
     buffer: Buffer,
     traces: Option<Traces>,
 }
 
-/// The exporter waits for its own requests when it is shut down, so they cannot run on the runtime of
-/// the caller, whose only thread waits with it.
+/// Runtime of the exporter. Its shutdown waits for its own requests, so they cannot run on the caller's single-threaded
+/// runtime, which waits for the shutdown.
 struct Traces {
     provider: SdkTracerProvider,
     _runtime: Runtime,
 }
 
-/// Sets up logs and traces of this process, which is a `role`.
+/// Sets up logs and traces of this process, whose `role` is the name of its subcommand.
 pub(crate) fn init(args: &Args, role: &'static str) -> Result<Guard, Failure> {
-    // A later directive for the same target wins: `--log info,llama-cpp-2=info` shows it all.
+    // Of two directives for one target the later one wins: `--log info,llama-cpp-2=info` shows all of them.
     let filter = EnvFilter::try_new(format!("{QUIET},{}", args.log))
         .map_err(|error| Failure::usage(format!("--log {}: {error}", args.log)))?;
     global::set_text_map_propagator(TraceContextPropagator::new());
@@ -156,7 +156,7 @@ impl Traces {
 // === impl Guard ===
 
 impl Drop for Guard {
-    /// A collector that is gone is no reason to end badly.
+    /// An unreachable collector does not change the exit code.
     fn drop(&mut self) {
         if let Some(traces) = self.traces.take() {
             drop(traces.provider.shutdown());

@@ -18,7 +18,7 @@ mod watch;
 mod ledger;
 mod calendar;
 mod usage;
-mod reconcile;
+mod audit;
 mod explain;
 mod replay;
 mod keys;
@@ -74,7 +74,7 @@ enum Role {
     Watch(watch::Args),
     Ledger(ledger::Args),
     Usage(usage::Args),
-    Reconcile(reconcile::Args),
+    Audit(audit::Args),
     Explain(explain::Args),
     Replay(replay::Args),
     Keys(Box<keys::Args>),
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
         Role::Watch(args) => watch::run(&args),
         Role::Ledger(args) => ledger::run(args),
         Role::Usage(args) => usage::run(&args),
-        Role::Reconcile(args) => reconcile::run(&args),
+        Role::Audit(args) => audit::run(&args),
         Role::Explain(args) => explain::run(&args),
         Role::Replay(args) => replay::run(&args),
         Role::Keys(args) => keys::run(*args),

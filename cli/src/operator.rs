@@ -20,43 +20,41 @@ Examples:
 
 Exit codes: 0 stopped by a signal, 1 failed, 2 wrong command line.";
 
-/// Run the operator of a cluster: it makes workers of ModelDeployments, and says why where it cannot
+/// Run the operator of a cluster, which turns ModelDeployments into running workers
 ///
-/// In a pod it uses the pod's service account, elsewhere KUBECONFIG. Any number of operators of one release may
-/// run: one of them works, the others wait for its Lease. A namespace that an operator of another release looks
-/// after is left alone.
+/// In a pod it uses the pod's service account, elsewhere KUBECONFIG. Any number of operators of one release may run:
+/// the holder of the Lease works, the others wait. Namespaces that the operator of another release manages are left
+/// alone.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A namespace to look after; given several times, several [default: all]
+    /// A namespace to manage; can be repeated [default: all]
     #[arg(long = "namespace", value_name = "NAME")]
     namespaces: Vec<String>,
-    /// A namespace of those who run the platform; given several times, several. Only Plans there may open other
-    /// namespaces or the preview, set a priority above 0 or a price below the default; routers must be told the same
-    /// [default: the only namespace that is looked after, else that of the Lease]
+    /// A namespace of the platform's administrators; can be repeated. Only Plans there may open other namespaces or the
+    /// preview, set a priority above 0 or a price below the default; routers need the same setting [default: the only
+    /// managed namespace, else that of the Lease]
     #[arg(long = "platform-namespace", value_name = "NAME")]
     platform_namespaces: Vec<String>,
-    /// A namespace of routers and operators: the NetworkPolicies of workers admit gRPC connections from pods of
-    /// these namespaces only; given several times, several [default: that of the Lease]
+    /// A namespace of routers and operators: NetworkPolicies of workers admit gRPC connections only from pods of these
+    /// namespaces; can be repeated [default: that of the Lease]
     #[arg(long = "router-namespace", value_name = "NAME")]
     router_namespaces: Vec<String>,
-    /// The image of workers
+    /// Image of the workers
     #[arg(long, value_name = "IMAGE", env = "INFERYARD_WORKER_IMAGE")]
     image: String,
-    /// A class of accelerators that ModelDeployments may name, beside `nvidia` and `amd`:
-    /// `NAME=RESOURCE`, and labels that its nodes have: `NAME=RESOURCE,LABEL=VALUE`
+    /// An accelerator class that ModelDeployments may name, in addition to `nvidia` and `amd`: `NAME=RESOURCE`, with a
+    /// label of its nodes: `NAME=RESOURCE,LABEL=VALUE`
     #[arg(long = "accelerator-class", value_name = "CLASS", value_parser = class)]
     classes: Vec<(String, AcceleratorClass)>,
-    /// A namespace whose pods may scrape the metrics of workers; given several times, several
-    /// [default: all]
+    /// A namespace whose pods may scrape the metrics of workers; can be repeated [default: all]
     #[arg(long = "scraper-namespace", value_name = "NAME")]
     scraper_namespaces: Vec<String>,
-    /// The release that this operator belongs to. Together with the namespace of its Lease it is what this
-    /// operator is known by in `status.managedBy` of ModelDeployments
+    /// Release of this operator. With the namespace of its Lease it identifies the operator in `status.managedBy` of
+    /// ModelDeployments
     #[arg(long, value_name = "NAME", default_value = "inferyard")]
     release: ReleaseName,
-    /// The namespace of the Lease, called `RELEASE-operator`, that decides which of several operators of the
-    /// release works
+    /// Namespace of the Lease `RELEASE-operator`, which elects the operator that works
     #[arg(
         long,
         value_name = "NAME",
@@ -64,20 +62,20 @@ pub(crate) struct Args {
         default_value = "default"
     )]
     leader_election_namespace: String,
-    /// What this operator is called in the Lease [default: a random name]
+    /// Identity of this operator in the Lease [default: a random name]
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     identity: Option<String>,
-    /// The kubeconfig of the cluster [default: the pod's service account, else KUBECONFIG]
+    /// Kubeconfig of the cluster [default: the pod's service account, else KUBECONFIG]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Where Prometheus metrics and probes are served: /metrics, /healthz, /readyz [default: nowhere]
+    /// Address for Prometheus metrics and probes: /metrics, /healthz, /readyz [default: none]
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     logs: logs::Args,
 }
 
-/// Works until it is asked to stop.
+/// Runs until a signal comes.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let _logs = logs::init(&args.logs, "operator")?;
     let runtime = runtime::Builder::new_multi_thread()
@@ -91,7 +89,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 async fn work(args: Args) -> anyhow::Result<()> {
     let stop = shutdown::requested(false)?;
     let identity = match args.identity {
-        // Two pods of one name follow each other; only one of them may be the holder.
+        // A pod may be restarted with the same name: the random part keeps its old Lease from counting as its own.
         Some(name) => format!("{name}_{}", random()?),
         None => random()?,
     };

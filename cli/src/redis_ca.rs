@@ -1,4 +1,4 @@
-//! Whose word is believed for Redis over TLS.
+//! The certificate authority for Redis over TLS.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use inferyard_redis_link::Address;
 
-/// The authority behind `rediss://`.
+/// The certificate authority for `rediss://`.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct Args {
-    /// Certificates (PEM) of the authority that signed that of Redis, for `rediss://` [default: those
-    /// that this machine trusts]
+    /// PEM file with the certificates of the authority of Redis, for `rediss://` [default: the system's]
     #[arg(long, env = "INFERYARD_REDIS_CA", value_name = "FILE")]
     pub(crate) redis_ca: Option<PathBuf>,
 }
@@ -18,7 +17,7 @@ pub(crate) struct Args {
 // === impl Args ===
 
 impl Args {
-    /// The address of a Redis, which `flag` says.
+    /// Parses the URL of a Redis; errors name the `flag` that it is from.
     pub(crate) fn address(&self, flag: &str, url: &str) -> anyhow::Result<Address> {
         let Some(path) = &self.redis_ca else {
             return Address::new(url).with_context(|| flag.to_owned());

@@ -1,4 +1,4 @@
-//! `inferyard replay`: decides a recording again, with the code that the router decides with.
+//! `inferyard replay` repeats the placement decisions of a recording with the router's own code.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write};
@@ -21,25 +21,25 @@ With the recorded weights every decision comes out as it was; otherwise the exit
 
 Exit codes: 0 done, 1 failed or decided differently, 2 wrong command line.";
 
-/// Decisions that are shown one by one.
+/// Number of changed decisions that are printed.
 const MOST_SHOWN: usize = 10;
 
-/// Decide again what a router recorded, as it was or with other weights
+/// Repeat the placement decisions of a recording, with the same or other weights
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The recording
+    /// File of `inferyard router --record-placements`
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Weight of computing what of a prompt is not held [default: as recorded]
+    /// Weight of computing prompt tokens that are not cached [default: as recorded]
     #[arg(long, value_name = "NUMBER")]
     weight_prompt: Option<f64>,
-    /// Weight of the work of the last minutes [default: as recorded]
+    /// Weight of a worker's work of the last minutes [default: as recorded]
     #[arg(long, value_name = "NUMBER")]
     weight_balance: Option<f64>,
 }
 
-/// Decides, and prints what came of it.
+/// Repeats the decisions and prints a report.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let (report, changed) = replay(args).map_err(Failure::Failed)?;
     let mut out = io::stdout().lock();
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The report, and whether other weights were asked for.
+/// The report, and whether other weights were given.
 fn replay(args: &Args) -> anyhow::Result<(Report, bool)> {
     let file = &args.file;
     let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -81,7 +81,7 @@ fn replay(args: &Args) -> anyhow::Result<(Report, bool)> {
         let line = line?;
         let entry: Entry = match serde_json::from_str(&line) {
             Ok(entry) => entry,
-            // The router was killed while it wrote.
+            // The last line is incomplete: the router was killed while it wrote.
             Err(_) if lines.peek().is_none() => break,
             Err(error) => return Err(error).with_context(|| place(file, number)),
         };

@@ -1,4 +1,4 @@
-//! `inferyard router`: HTTP in, SSE out.
+//! `inferyard router`: the HTTP API in front of workers.
 
 mod connections;
 mod hosted;
@@ -68,45 +68,44 @@ pub(crate) struct Args {
     /// A worker and the model that it serves; the address is `host:port` or `unix:/path`
     #[arg(long = "worker", value_name = "MODEL=ADDRESS", value_parser = served_by)]
     workers: Vec<(String, Endpoint)>,
-    /// Where the API listens; port 0 picks a free one
+    /// Address of the API; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Serve HTTPS with this certificate: a PEM file with all certificates up to the root. It is read
-    /// anew when it changes
+    /// Serve HTTPS with this certificate: a PEM file with the chain up to the root. It is reloaded when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The private key of --tls-cert: a PEM file
+    /// Private key of --tls-cert: a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Where Prometheus metrics are served, as /metrics, and the probes /healthz and /readyz, always
-    /// without TLS [default: nowhere]
+    /// Address for Prometheus metrics (/metrics) and the probes /healthz and /readyz, always without TLS [default:
+    /// none]
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<SocketAddr>,
     /// The SHA-256 (64 hexadecimal digits) of a key that no manifest declares. It is on the plan
     /// named `default`, else on the only plan, else without restrictions
     #[arg(long = "key-hash", value_name = "HEX", value_parser = key_hash)]
     key_hashes: Vec<KeyHash>,
-    /// Web pages that may call the API, as in `https://example.org` [default: all]
+    /// Origins of web pages that may call the API, as in `https://example.org` [default: all]
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
     cors_origins: Vec<HeaderValue>,
-    /// The largest body of a request, in bytes
+    /// Largest request body, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
     body_limit: usize,
-    /// What `/v1/models` says in `owned_by`
+    /// Value of `owned_by` in /v1/models
     #[arg(long, value_name = "NAME", default_value = "inferyard")]
     model_owner: String,
-    /// How long a request may take, to the end of its answer
+    /// Time limit of a request, to the end of its answer
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse)]
     request_timeout: Duration,
-    /// After this time without a token a stream begins all the same, and a comment (`: waiting`) follows as
-    /// often until there is one; what fails from then on is an error in the stream
+    /// After this time without a token a stream starts with its head, and a comment (`: waiting`) follows in the same
+    /// interval until the first token; later errors are events of the stream
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse_some)]
     keep_alive: Duration,
-    /// How long running answers may go on once it is asked to stop
+    /// How long running answers may take after a shutdown signal
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     drain_timeout: Duration,
-    /// Write everything that placement hears and decides to this new file, for `inferyard replay`: no
-    /// prompt, no output, and no hash that could be tried against them
+    /// Record everything that placement receives and decides in this new file, for `inferyard replay`: no prompt, no
+    /// output, and no hash that could be compared with guesses of them
     #[arg(long, value_name = "FILE")]
     record_placements: Option<PathBuf>,
     /// Print the addresses as a line of JSON
@@ -118,22 +117,21 @@ pub(crate) struct Args {
     kubernetes: kubernetes::Args,
     #[command(flatten)]
     limits: limits::Args,
-    /// Stop when standard input ends: with the process that started it
+    /// Exit when standard input is closed, which is when the parent process exits
     #[arg(long, hide = true)]
     exit_with_parent: bool,
     #[command(flatten)]
     logs: logs::Args,
 }
 
-/// Where a router listens, as it prints it.
+/// The addresses of a router, as it prints them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Addresses {
     pub(crate) address: SocketAddr,
     pub(crate) metrics_address: Option<SocketAddr>,
 }
 
-/// Serves until it is asked to stop. One thread does it all: a token passes through without waking
-/// another.
+/// Serves until a signal comes. All runs on one thread, so that passing on a token wakes no other one.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let _logs = logs::init(&args.logs, "router")?;
     let declared = if args.kubernetes.kubernetes {
@@ -147,12 +145,12 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         .build()
         .context("cannot start")?;
     let served = runtime.block_on(serve(args, declared));
-    // All that has to be on disk is; a disk that does not answer must not hold up the end.
+    // Everything that must be on disk is there; a disk that does not respond must not delay the exit.
     runtime.shutdown_background();
     served.map_err(Failure::Failed)
 }
 
-/// Without a catalog it is a cluster that has one.
+/// Without a catalog from manifests the catalog is that of a cluster.
 async fn serve(args: Args, declared: Option<Catalog>) -> anyhow::Result<()> {
     let stop = shutdown::requested(args.exit_with_parent)?;
     let hosted = Hosted::start(&args.limits).await?;
@@ -186,7 +184,7 @@ async fn serve(args: Args, declared: Option<Catalog>) -> anyhow::Result<()> {
             writeln!(output, "metrics on http://{address}/metrics")?;
         }
     }
-    // Manifests do not change under a running router: the sender stays as it is.
+    // Manifests do not change while a router runs: the sender is kept and not used.
     let (_catalogs, constant) = watch::channel(Arc::new(declared.unwrap_or_default()));
     let catalogs = followed.as_ref().map(|followed| followed.catalogs.clone());
     let served = router.run(catalogs.unwrap_or(constant), stop);
@@ -200,7 +198,7 @@ async fn serve(args: Args, declared: Option<Catalog>) -> anyhow::Result<()> {
             anyhow::bail!("the ledger has ended before the router");
         }
     };
-    // The router and all that it had to tell are gone: what is left is written.
+    // The router has sent all its events: the ledger stores the remaining ones.
     ledger.stop();
     ledger.wait().await?;
     Ok(served?)

@@ -1,4 +1,4 @@
-//! The private folder of one process: sockets, a copy of the manifests, unpacked weights.
+//! The private folder of one process, for sockets, copies of manifests and unpacked weights.
 
 use std::env;
 use std::fs::{self, File, Permissions};
@@ -13,21 +13,21 @@ use tempfile::TempDir;
 
 const PREFIX: &str = "inferyard-";
 
-/// A socket's path has at most 103 bytes on some systems, 107 on others.
+/// Longest path of a socket in bytes: 103 on some systems, 107 on others.
 const LONGEST_SOCKET: usize = 103;
 
-/// Locked as long as the process lives.
+/// Locked until the process exits.
 const LOCK: &str = "lock";
 
-/// A folder that no other user can enter; it is removed in the end.
+/// A folder that no other user can enter. Dropping it removes it.
 pub(crate) struct Scratch {
     folder: TempDir,
     _lock: File,
 }
 
 impl Scratch {
-    /// Makes one in the user's runtime folder, or else in a temporary folder, and removes what killed
-    /// processes have left.
+    /// Creates a folder in the user's runtime folder, or else in a temporary folder, and removes those of killed
+    /// processes.
     pub(crate) fn make(runtime_dir: Option<&Path>) -> anyhow::Result<Self> {
         let candidates = runtime_dir
             .filter(|path| path.is_absolute())
@@ -63,20 +63,20 @@ impl Scratch {
         self.folder.path()
     }
 
-    /// Where the worker of this number listens.
+    /// Path of the socket of the worker of this index.
     pub(crate) fn socket(&self, index: usize) -> PathBuf {
         self.path().join(format!("{index}.sock"))
     }
 }
 
-/// Whether the path of a socket below this folder is short enough.
+/// Whether socket paths below this folder are short enough.
 fn sockets_fit(parent: &Path) -> bool {
     let longest = parent.join(format!("{PREFIX}123456/9999999.sock"));
     longest.as_os_str().as_bytes().len() <= LONGEST_SOCKET
 }
 
-/// Removes the folders of processes that were killed: those whose lock nobody holds. A folder of the
-/// last minute may belong to a process that is just about to take its lock.
+/// Removes the folders of killed processes, which are those whose lock is free. A folder younger than a minute may
+/// belong to a process that is about to take its lock.
 fn sweep(parent: &Path) {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));

@@ -1,4 +1,4 @@
-//! When a process is asked to end: by a signal, or by the end of the process that started it.
+//! Shutdown signals: SIGINT, SIGTERM, or the exit of the parent process.
 
 use std::io::{self, Read};
 use std::process;
@@ -7,14 +7,14 @@ use std::thread;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Ctrl-C and what a service manager sends.
+/// SIGINT (Ctrl-C) and SIGTERM.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-/// A token that is cancelled at the first signal or, where asked for, when the parent is gone. The
-/// second signal ends the process at once.
+/// A token that is cancelled at the first signal or, if requested, when the parent exits. The second signal ends the
+/// process at once.
 pub(crate) fn requested(exit_with_parent: bool) -> io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let mut signals = Signals::listen()?;
@@ -37,9 +37,8 @@ pub(crate) fn requested(exit_with_parent: bool) -> io::Result<CancellationToken>
     Ok(token)
 }
 
-/// The parent holds the other end of the pipe and never writes: the end of input is the parent's end,
-/// however it came about. A thread of its own, since a read cannot be cancelled and would keep the
-/// runtime from ending.
+/// The parent holds the write end of standard input and never writes: end-of-file means that it has exited, however it
+/// did. This takes a thread, because a blocking read cannot be cancelled and would keep the runtime from shutting down.
 fn await_end_of_input() {
     let mut ignored = [0; 64];
     let mut input = io::stdin().lock();
@@ -56,7 +55,7 @@ fn await_end_of_input() {
 // === impl Signals ===
 
 impl Signals {
-    /// From now on signals do not end the process by themselves.
+    /// Installs the handlers; from now on these signals do not end the process by themselves.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -64,7 +63,7 @@ impl Signals {
         })
     }
 
-    /// The next signal.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

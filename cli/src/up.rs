@@ -1,19 +1,19 @@
-//! `inferyard up`: manifests served on this machine. It only supervises: every router and worker is a
-//! child that runs the subcommand which a cluster runs.
+//! `inferyard up` serves manifests on this machine. It only supervises: every router and worker is a child process
+//! that runs the same subcommand as in a cluster.
 
 mod state;
-mod keys;
-mod reach;
+mod bootstrap_keys;
+mod redis_check;
 mod event;
-mod part;
+mod process;
 mod fleet;
 mod child;
-mod supervise;
+mod restart;
 mod progress;
 mod probe;
-mod opening;
+mod startup;
 mod announce;
-mod house;
+mod supervisor;
 
 use std::env;
 use std::net::SocketAddr;
@@ -29,10 +29,10 @@ use crate::scratch::Scratch;
 use crate::shutdown::Signals;
 use crate::{duration, logs, redis_ca};
 use announce::Announcement;
-use fleet::{Fleet, Plan};
-use house::House;
-use keys::Kind;
+use bootstrap_keys::KeyKind;
+use fleet::{Fleet, FleetConfig};
 use state::State;
+use supervisor::Supervisor;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -133,7 +133,7 @@ enum Output {
     Json,
 }
 
-/// Supervises until a signal comes or a part cannot start.
+/// Supervises until a signal comes or a process cannot start.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.routers > 1 && args.redis.is_none() {
         return Err(Failure::usage(format!(
@@ -151,7 +151,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(url) = &args.redis {
         let address = args.redis_ca.address("--redis", url);
         let address = address.map_err(|error| Failure::usage(format!("{error:#}")))?;
-        runtime.block_on(reach::redis(&address))?;
+        runtime.block_on(redis_check::ping(&address))?;
     }
     let state = State::open(&args.state_folder()?)?;
     for folder in state.orphans(args.redis.iter().len() * usize::from(args.routers)) {
@@ -164,11 +164,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let key = manifests
         .keys
         .is_empty()
-        .then(|| keys::issue(state.path(), Kind::Api))
+        .then(|| bootstrap_keys::issue(state.path(), KeyKind::Api))
         .transpose()?;
-    let admin_key = keys::issue(state.path(), Kind::Admin)?;
+    let admin_key = bootstrap_keys::issue(state.path(), KeyKind::Admin)?;
     let scratch = Scratch::make(args.xdg_runtime_dir.as_deref())?;
-    let plan = Plan {
+    let config = FleetConfig {
         args,
         manifests: &manifests,
         key: key.as_ref(),
@@ -176,7 +176,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         state: &state,
         scratch: &scratch,
     };
-    let fleet = Fleet::plan(&plan, &files)?;
+    let fleet = Fleet::new(&config, &files)?;
     let announcement = Announcement::new(&manifests, key, admin_key, args.output);
     runtime.block_on(supervise(
         fleet,
@@ -186,7 +186,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     ))
 }
 
-/// Ends with every child ended.
+/// Runs all processes until a signal comes or one cannot start; returns when all have exited.
 async fn supervise(
     fleet: Fleet,
     announcement: Announcement,
@@ -194,15 +194,15 @@ async fn supervise(
     format: logs::Format,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let mut house = House::start(fleet, drain_timeout, format);
+    let mut supervisor = Supervisor::start(fleet, drain_timeout, format);
     let end = tokio::select! {
         () = signals.next() => Ok(()),
-        failure = house.keep(announcement) => Err(failure),
+        failure = supervisor.run(announcement) => Err(failure),
     };
     tracing::info!("stopping: running answers may finish; Ctrl-C ends them");
     tokio::select! {
-        () = house.stop() => {}
-        () = signals.next() => house.kill().await,
+        () = supervisor.stop() => {}
+        () = signals.next() => supervisor.kill().await,
     }
     end
 }

@@ -1,16 +1,17 @@
-//! `inferyard usage`: who used how much, from the ledger's store.
+//! `inferyard usage` prints usage and costs from the ledger's store.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use inferyard_ledger::{Group, Period, Row, Store, Totals, dollars};
+use inferyard_ledger::{Dimension, Period, Row, Store, Totals, dollars};
+use jiff::civil::Date;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::runtime;
 
-use crate::calendar::{DAY, Date, now};
+use crate::calendar::{DAY, day_of, first_second, month_text, now, parse_day};
 use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -21,10 +22,10 @@ Examples:
 
 Days and months are UTC's. Exit codes: 0 done, 1 failed, 2 wrong command line.";
 
-/// How many days `--day` shows where nobody says.
+/// How many days `--day` shows by default.
 const DAYS_SHOWN: i64 = 30;
 
-/// Print who used how much, and what it costs
+/// Print usage and costs
 ///
 /// It reads the ledger's store; a ledger may be running.
 #[derive(clap::Args, Debug)]
@@ -38,25 +39,25 @@ pub(crate) struct Args {
         hide_env_values = true
     )]
     store: String,
-    /// Whose usage is told apart
+    /// Dimension that usage is grouped by
     #[arg(long, value_enum, default_value = "account")]
     by: By,
-    /// Over which time it is summed
+    /// Time unit that usage is grouped by
     #[arg(long, value_enum, default_value = "total")]
     per: Per,
-    /// As --per day
+    /// Same as --per day
     #[arg(long, conflicts_with_all = ["per", "month"])]
     day: bool,
-    /// As --per month
+    /// Same as --per month
     #[arg(long, conflicts_with = "per")]
     month: bool,
-    /// The first day, as in 2026-11-01 [default: the first of all; per day, 30 days ago]
-    #[arg(long, value_name = "DAY")]
+    /// First day, as in 2026-11-01 [default: the first with usage; with --per day, 30 days ago]
+    #[arg(long, value_name = "DAY", value_parser = parse_day)]
     from: Option<Date>,
-    /// The last day [default: today]
-    #[arg(long, value_name = "DAY")]
+    /// Last day [default: today]
+    #[arg(long, value_name = "DAY", value_parser = parse_day)]
     to: Option<Date>,
-    /// How it is printed; json is one object in each line
+    /// Output format; json prints one object per line
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
 }
@@ -83,7 +84,7 @@ enum Output {
     Csv,
 }
 
-/// Sums as they are printed: names of columns, and rows of texts and sums.
+/// The printed table: column names, and rows of texts with their sums.
 struct Sheet {
     names: Vec<&'static str>,
     rows: BTreeMap<Vec<String>, Totals>,
@@ -120,10 +121,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn period(args: &Args, per: Per) -> Result<Period, Failure> {
-    let to = args.to.map_or_else(now, Date::first_second) + DAY;
+    let to = args.to.map_or_else(now, first_second) + DAY;
     let from = match args.from {
-        Some(date) => date.first_second(),
-        None if per == Per::Day => Date::of(to - DAY * (DAYS_SHOWN + 1)).first_second(),
+        Some(date) => first_second(date),
+        None if per == Per::Day => first_second(day_of(to - DAY * (DAYS_SHOWN + 1))),
         None => 0,
     };
     if from >= to {
@@ -131,19 +132,19 @@ fn period(args: &Args, per: Per) -> Result<Period, Failure> {
             "--from is after --to: nothing lies between".to_owned(),
         ));
     }
-    let groups = match args.by {
-        By::Account => vec![Group::Account],
-        // Two accounts may have keys of the same name.
-        By::Key => vec![Group::Account, Group::Key],
-        By::Plan => vec![Group::Plan],
-        By::Model => vec![Group::Model],
+    let group_by = match args.by {
+        By::Account => vec![Dimension::Account],
+        // Keys of two accounts may have the same name.
+        By::Key => vec![Dimension::Account, Dimension::Key],
+        By::Plan => vec![Dimension::Plan],
+        By::Model => vec![Dimension::Model],
     };
     Ok(Period {
         from,
         to,
         width: if per == Per::Total { 0 } else { DAY },
-        groups,
-        only: Vec::new(),
+        group_by,
+        filters: Vec::new(),
         limit: i64::MAX,
     })
 }
@@ -165,10 +166,10 @@ impl Sheet {
         }
         let mut sums: BTreeMap<Vec<String>, Totals> = BTreeMap::new();
         for row in rows {
-            let day = Date::of(row.bucket);
+            let day = day_of(row.bucket);
             let mut cells = match per {
                 Per::Day => vec![day.to_string()],
-                Per::Month => vec![day.month_text()],
+                Per::Month => vec![month_text(day)],
                 Per::Total => vec![],
             };
             cells.extend(row.groups);
@@ -200,7 +201,7 @@ impl Sheet {
             let mut text = String::new();
             for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
                 let padding = " ".repeat(width - cell.chars().count());
-                // Names stand to the left, numbers to the right.
+                // Names are left-aligned, numbers right-aligned.
                 if column < self.names.len() {
                     text.push_str(cell);
                     text.push_str(&padding);
@@ -235,7 +236,7 @@ impl Sheet {
             let cost = RawValue::from_string(dollars(totals.cost_nanodollars))
                 .expect("a decimal number should be JSON");
             let line = serde_json::to_string(&line)?;
-            // The exact decimal cannot be a Value.
+            // A `serde_json::Value` cannot hold the exact decimal number.
             writeln!(out, "{},\"cost_usd\":{cost}}}", line.trim_end_matches('}'))?;
         }
         Ok(())
@@ -268,7 +269,7 @@ fn numbers(totals: &Totals) -> [String; 5] {
     ]
 }
 
-/// A cell of CSV; one that a spreadsheet would take for a formula is marked as text.
+/// A CSV cell. One that a spreadsheet would read as a formula is marked as text.
 fn quoted(cell: &str) -> String {
     let formula = cell.starts_with(['=', '+', '-', '@']);
     if formula || cell.contains([',', '"', '\n', '\r']) {
@@ -305,7 +306,7 @@ mod tests {
 
     #[test]
     fn days_are_summed_to_months_and_printed_in_columns() {
-        let november = "2026-11-30".parse::<Date>().unwrap().first_second();
+        let november = first_second(parse_day("2026-11-30").unwrap());
         let rows = vec![
             row(november - DAY, &["acme", "ci"], 1, 75_000),
             row(november, &["acme", "ci"], 20, 1_500_000_000),

@@ -1,4 +1,4 @@
-//! `inferyard watch`: what a worker says about itself, as JSON lines.
+//! `inferyard watch` prints the state of a worker as JSON lines.
 
 use std::io::{self, Write};
 
@@ -16,18 +16,17 @@ Examples:
   inferyard watch 127.0.0.1:50051
   inferyard watch unix:/run/user/1000/inferyard-Ab12Cd/0.sock --once";
 
-/// Print what a worker is doing, as lines of JSON
+/// Print the state of a worker, as lines of JSON
 ///
-/// One object per line, at each change and at least once a second: the phase (LOADING, READY or
-/// DRAINING), what runs and what waits, and how full the key-value cache is. A new `boot_id` means
-/// that the worker has been started again.
+/// One object per line, at each change and at least once a second: the phase (LOADING, READY or DRAINING), running and
+/// waiting requests, and the use of the KV cache. A new `boot_id` means that the worker was restarted.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Where the worker listens: `host:port`, or `unix:/path` of its socket
+    /// Address of the worker: `host:port`, or `unix:/path` of its socket
     #[arg(value_name = "ADDRESS")]
     worker: Endpoint,
-    /// Print the present state and end
+    /// Print the present state and exit
     #[arg(long)]
     once: bool,
 }
@@ -35,7 +34,7 @@ pub(crate) struct Args {
 /// A [`WorkerState`] for people and scripts.
 #[derive(Serialize)]
 struct Line<'a> {
-    /// Hexadecimal: JSON's readers know no whole number of 64 bits.
+    /// Hexadecimal, because JSON parsers lose precision in 64-bit numbers.
     boot_id: String,
     sequence: u64,
     phase: &'static str,
@@ -81,7 +80,7 @@ struct Capacity {
     template_tokens: u32,
 }
 
-/// How many blocks; the blocks themselves are hashes that tell nobody anything.
+/// Number of blocks. The blocks themselves are hashes, which say nothing to people.
 #[derive(Serialize, Default)]
 struct Prefixes {
     reset: bool,
@@ -89,7 +88,7 @@ struct Prefixes {
     removed: usize,
 }
 
-/// Prints until the worker ends the stream or nobody reads.
+/// Prints states until the worker ends the stream or standard output is closed.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()

@@ -26,7 +26,7 @@ fn every_page_fits_the_screen_and_has_examples() {
         &["keys", "--help"],
         &["ledger", "--help"],
         &["usage", "--help"],
-        &["reconcile", "--help"],
+        &["audit", "--help"],
     ] {
         let output = inferyard(arguments);
         assert_eq!(output.status.code(), Some(0));
@@ -143,7 +143,7 @@ fn wrong_arguments_end_with_code_2_and_say_what_was_expected() {
             &["usage", "--store", "s", "--from", "yesterday"],
             "expected a day as in 2026-11-22",
         ),
-        (&["reconcile", "--store", "s"], "--worker <ADDRESS>"),
+        (&["audit", "--store", "s"], "--worker <ADDRESS>"),
     ];
     for (arguments, expected) in table {
         let output = inferyard(arguments);

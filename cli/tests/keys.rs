@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use inferyard_keys::KeyHash;
 use inferyard_manifests::{Manifests, read};
-use inferyard_test_servers::Redis;
+use inferyard_test_servers::{Redis, needs};
 use serde_json::Value;
 
 const PLANS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/plans.yaml");
@@ -172,6 +172,7 @@ fn what_is_wrong_is_said_and_changes_nothing() {
 
 #[test]
 fn keys_in_redis() {
+    needs!(Redis);
     let redis = Redis::start();
     let at = ["--redis", &redis.url()];
     let create = ["create", "--plan", "team", "--account", "acme", "--name"];

@@ -1,9 +1,10 @@
-//! The loop of the ledger: take entries, store them, and only then acknowledge them.
+//! The main loop: take entries, store them, and acknowledge them after the commit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use inferyard_redis_link::backoff;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -11,19 +12,19 @@ use crate::event::{DeadLetter, Event};
 use crate::source::{Batch, Open};
 use crate::store::{Stored, WriteError, Writer};
 
-/// Events of one transaction.
+/// Most events of one transaction.
 const TRANSACTION: usize = 1_024;
-/// First and longest pause before the next try to store.
+/// First and longest pause before a batch is stored again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How often it says what it has done.
+/// How often a summary is logged.
 const SUMMARY_EVERY: Duration = Duration::from_mins(1);
 
-/// Whether the ledger does its work; read by `/readyz`.
+/// Health of the ledger, read by `/readyz`.
 #[derive(Debug)]
 pub(crate) struct Health {
-    /// The source answers.
+    /// Whether the source can be read.
     pub(crate) source: AtomicBool,
-    /// The last write was committed, or there was none yet.
+    /// Whether the last write was committed; true before the first one.
     pub(crate) store: AtomicBool,
 }
 
@@ -34,7 +35,7 @@ struct Drain {
     said: Instant,
 }
 
-/// What was done since the last line of the log.
+/// Counts since the last summary.
 #[derive(Default)]
 struct Done {
     new: usize,
@@ -44,24 +45,24 @@ struct Done {
     lag: Duration,
 }
 
-/// Why a ledger ends before everything is stored.
+/// Why a ledger ended before all events were stored.
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {
-    /// The store was gone when the ledger was asked to stop, and nothing else keeps the events.
+    /// The store was unavailable during the shutdown, and no file keeps the events.
     #[error("{entries} usage events could not be stored before the end and are lost")]
     Lost {
-        /// How many.
+        /// Number of lost events.
         entries: usize,
     },
-    /// The store will never take an entry, and it cannot even be set aside.
+    /// The store refuses an entry for good, also as a dead letter.
     #[error("the store refuses to set an entry aside: {reason}")]
     Refused {
-        /// What the store says.
+        /// The error of the store.
         reason: String,
     },
 }
 
-/// Runs until the source ends, or for `drain_timeout` more once `shutdown` is cancelled.
+/// Runs until the source ends, or up to `drain_timeout` after `shutdown` was cancelled.
 pub(crate) async fn run(
     mut source: Open,
     writer: Writer,
@@ -79,7 +80,7 @@ pub(crate) async fn run(
         shutdown.cancelled().await;
         time::sleep(drain_timeout).await;
     };
-    // Given up within a write, it drops the connection, and what was in it is not stored or known.
+    // If the timeout drops a write, its connection is dropped too, and the batch counts as not stored.
     let all = tokio::select! {
         biased;
         all = drain.all(&mut source, &shutdown) => Some(all),
@@ -117,7 +118,7 @@ impl Default for Health {
 // === impl Drain ===
 
 impl Drain {
-    /// Stores everything that the source has, and acknowledges what was committed.
+    /// Stores all entries of the source, and acknowledges those that were committed.
     async fn all(
         &mut self,
         source: &mut Open,
@@ -134,7 +135,7 @@ impl Drain {
         }
     }
 
-    /// Stores a batch, however long that takes.
+    /// Stores a batch, with retries without end.
     async fn keep(&mut self, batch: &Batch) -> Result<(), DrainError> {
         let mut work: Vec<(&[Event], &[DeadLetter])> = batch
             .events
@@ -144,12 +145,13 @@ impl Drain {
         if !batch.dead.is_empty() {
             work.push((&[], &batch.dead));
         }
-        // The last one first; the order is of no matter.
+        // The stack is popped from its end; the order of entries does not matter.
         while let Some((events, dead)) = work.pop() {
             match self.insist(events, dead).await {
                 Ok(stored) => self.count(events, dead, stored),
                 Err(Refusal(reason)) => match events {
-                    // The one that the store does not like must not keep the others out.
+                    // The entry that the store refuses must not keep the others out: the batch is halved until it is
+                    // alone.
                     [event] => {
                         let letter = event.refused(&reason);
                         self.insist(&[], std::slice::from_ref(&letter)).await?;
@@ -167,9 +169,9 @@ impl Drain {
         Ok(())
     }
 
-    /// Tries until the store has confirmed the batch, or refuses it for ever.
+    /// Retries until the store has committed the batch or refuses it for good.
     async fn insist(&mut self, events: &[Event], dead: &[DeadLetter]) -> Result<Stored, Refusal> {
-        let mut pause = PAUSES.0;
+        let mut pauses = backoff(PAUSES.0, PAUSES.1);
         loop {
             let error = match self.writer.write(events, dead).await {
                 Ok(stored) => {
@@ -181,13 +183,13 @@ impl Drain {
                 Err(error @ WriteError::TooSlow(_)) => error.to_string(),
             };
             self.health.store.store(false, Ordering::Relaxed);
+            let pause = pauses.next().unwrap_or(PAUSES.1);
             tracing::warn!(
                 error,
                 retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
                 "events cannot be stored; they wait"
             );
             time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
         }
     }
 
@@ -231,7 +233,7 @@ impl Drain {
     }
 }
 
-/// The store refuses a batch for ever; why.
+/// The store refuses a batch for good; the text says why.
 struct Refusal(String);
 
 // === impl DrainError ===

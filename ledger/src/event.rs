@@ -1,17 +1,17 @@
-//! An entry of the outbox becomes an event that the store can hold, or a dead letter.
+//! Converts an entry of the outbox into an event that the store can hold, or into a dead letter.
 
 use bytes::Bytes;
 use inferyard_proto::outbox::Entry;
 use inferyard_proto::usage::v1::UsageEvent;
 use prost::Message as _;
 
-/// Longest name (of an account, a key, a plan, a model, …).
+/// Longest name in bytes (of an account, a key, a plan, a model, …).
 const LONGEST_NAME: usize = 1_024;
-/// Most tokens of one request: no context is as long, and sums of millions of them fit 63 bits.
+/// Most tokens of one request: no context is that long, and sums of millions of them fit 63 bits.
 const MOST_TOKENS: u64 = 1 << 40;
 /// The highest cost of one request, about a million dollars.
 const HIGHEST_COST: u64 = 1 << 50;
-/// The last moment, in microseconds: in the year 2255.
+/// The latest time that is accepted, in microseconds since the Unix epoch: in the year 2255.
 const LAST_MOMENT: u64 = 1 << 53;
 
 /// One part of what a request used.
@@ -26,9 +26,9 @@ pub(crate) struct Event {
     pub(crate) endpoint: String,
     pub(crate) stream: bool,
     pub(crate) price: Price,
-    /// 16 hexadecimal digits; empty: no worker produced anything.
+    /// Boot ID of the worker, 16 hexadecimal digits; empty: no worker produced tokens.
     pub(crate) worker_boot: String,
-    /// What this part adds to the parts before it.
+    /// The amounts of this part alone.
     pub(crate) amounts: Amounts,
     pub(crate) status: i64,
     pub(crate) code: String,
@@ -56,7 +56,7 @@ pub(crate) struct Amounts {
     pub(crate) cost: i64,
 }
 
-/// An entry that nobody can read; its bytes are kept.
+/// An entry that cannot be read; its bytes are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeadLetter {
     pub(crate) reason: String,
@@ -65,7 +65,7 @@ pub(crate) struct DeadLetter {
     pub(crate) billed: Bytes,
 }
 
-/// Why an entry is no event.
+/// Why an entry cannot be read.
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
     #[error("the event is no UsageEvent")]
@@ -82,7 +82,7 @@ enum ReadError {
     TooLarge { field: &'static str },
 }
 
-/// Reads an entry; one that cannot be read is a dead letter.
+/// Reads an entry; one that cannot be read becomes a dead letter.
 pub(crate) fn read(entry: Entry) -> Result<Event, DeadLetter> {
     parse(&entry).map_err(|error| DeadLetter {
         reason: error.to_string(),
@@ -134,7 +134,7 @@ fn parse(entry: &Entry) -> Result<Event, ReadError> {
     })
 }
 
-/// A worker's life as the ledger writes it.
+/// A worker's boot ID as the ledger writes it.
 pub(crate) fn boot_text(boot: u64) -> String {
     format!("{boot:016x}")
 }
@@ -159,7 +159,7 @@ fn is_request_id(text: &str) -> bool {
 }
 
 fn name(field: &'static str, text: String) -> Result<String, ReadError> {
-    // PostgreSQL refuses U+0000, and no name that people chose holds any of its kind.
+    // PostgreSQL refuses U+0000, and names chosen by people hold no control characters.
     if text.len() > LONGEST_NAME || text.contains(char::is_control) {
         return Err(ReadError::Name { field });
     }
@@ -176,7 +176,7 @@ fn number(field: &'static str, value: u64, most: u64) -> Result<i64, ReadError> 
 // === impl Event ===
 
 impl Event {
-    /// When it counts: at its end; where the end is not known, when it was admitted.
+    /// The time that it counts at, in microseconds: its end, or its admission if there was no end.
     pub(crate) fn time_us(&self) -> i64 {
         if self.ended_us > 0 {
             self.ended_us
@@ -185,12 +185,12 @@ impl Event {
         }
     }
 
-    /// How many requests this part adds: further parts are of a request that was counted.
+    /// Number of requests that this part adds: only part 0 counts the request.
     pub(crate) fn requests(&self) -> i64 {
         i64::from(self.part == 0)
     }
 
-    /// What is kept of it where the store refuses it.
+    /// The dead letter of an event that the store refuses.
     pub(crate) fn refused(&self, reason: &str) -> DeadLetter {
         DeadLetter {
             reason: format!("the store refused it: {reason}"),
@@ -204,7 +204,7 @@ impl Event {
 // === impl Amounts ===
 
 impl Amounts {
-    /// What these totals add to those that were billed before.
+    /// The amounts of these totals minus those that were billed before.
     fn beyond(self, billed: Self) -> Self {
         Self {
             prompt: (self.prompt - billed.prompt).max(0),

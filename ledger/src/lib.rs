@@ -1,11 +1,11 @@
-//! Usage events into a durable store, exactly once, and what it answers about them.
+//! Stores usage events durably, exactly once, and serves queries about them.
 //!
 //! ```text
-//! source        Redis streams · a router of this process   ─► out of reach: tries for ever
+//! source        Redis streams · a router of this process   ─► unreachable: retried without end
 //! event         bytes → Event                              ─► dead_letters
 //! store         one transaction: events, sums, prices      ─► unavailable: tries for ever, each time on a
 //!                                                             new connection
-//! acknowledge   only what a commit confirmed: XACK and XDEL
+//! acknowledge   only after a confirmed commit: XACK and XDEL
 //!
 //! organization  /v1/organization/usage/completions, /v1/organization/costs and
 //!               /v1/organization/api_keys, behind admin keys
@@ -34,39 +34,39 @@ pub use inferyard_listen::{Address, BindError, Listen, ListenError};
 pub use money::dollars;
 pub use source::{LeftoverError, Source};
 pub use store::{
-    Group, OpenError as StoreOpenError, Period, Row, Store, StoreError, Totals, WorkerTotals,
+    Dimension, OpenError as StoreOpenError, Period, Row, Store, StoreError, Totals, WorkerTotals,
 };
 
-/// What a ledger does.
+/// Settings of a ledger.
 #[derive(Debug)]
 pub struct Config {
     /// Where events are stored: `postgres://…` or `sqlite:PATH`.
     pub store: String,
     /// Where events come from.
     pub source: Source,
-    /// Where the usage API listens; None: nowhere.
+    /// Address of the usage API; `None`: it is not served.
     pub listen: Option<Listen>,
-    /// Who may ask it.
+    /// Hashes of the keys that may use it.
     pub admin_keys: Vec<KeyHash>,
-    /// The keys that may be made and revoked there; None: none.
+    /// The key store that the API manages; `None`: it manages no keys.
     pub key_store: Option<KeyStore>,
-    /// How long it goes on storing once it is asked to stop.
+    /// How long events are still stored after the shutdown began.
     pub drain_timeout: Duration,
 }
 
-/// A healthy store takes the largest backlog of a router well within this time.
+/// Default drain timeout: a healthy store takes the largest backlog of a router well within it.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a ledger cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The store.
+    /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreOpenError),
-    /// What an earlier process could not store.
+    /// The file with events that an earlier process could not store cannot be read.
     #[error(transparent)]
     Leftover(#[from] LeftoverError),
-    /// The address.
+    /// The address cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
 }
@@ -82,7 +82,7 @@ pub struct Ledger {
     key_store: Option<KeyStore>,
 }
 
-/// How a worker's life is written in [`WorkerTotals`]: 16 hexadecimal digits.
+/// A worker's boot ID as [`WorkerTotals`] has it: 16 hexadecimal digits.
 #[must_use]
 pub fn boot_text(boot: u64) -> String {
     event::boot_text(boot)
@@ -91,7 +91,7 @@ pub fn boot_text(boot: u64) -> String {
 // === impl Ledger ===
 
 impl Ledger {
-    /// Opens the store, creates or upgrades its tables, and binds the address. Redis is not asked yet.
+    /// Opens the store, creates or upgrades its tables, and binds the address. Redis is not connected yet.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         let source = source::Open::new(config.source)?;
         let (store, writer) = Store::open_to_write(&config.store).await?;
@@ -116,16 +116,16 @@ impl Ledger {
         self.listener.as_ref().map(Listener::address)
     }
 
-    /// Stores events and answers questions until `shutdown`; then what is there is still stored, for
-    /// [`Config::drain_timeout`] at most. With [`Source::Channel`] it ends once all senders are gone, also without `shutdown`;
-    /// `shutdown` must not come before the last event.
+    /// Stores events and serves queries until `shutdown`, and then stores remaining events for up to
+    /// [`Config::drain_timeout`]. With [`Source::Channel`] it also ends when all senders are dropped; `shutdown` must
+    /// not be cancelled before the last event was sent.
     ///
     /// # Errors
     ///
-    /// Events are lost, or the store refuses one for ever. What stays in Redis or in a file is not lost.
+    /// Events are lost, or the store refuses an event for good. Events that stay in Redis or in a file are not lost.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), DrainError> {
         let health = Arc::new(Health::default());
-        // The API ends with the drain, whichever way that ends.
+        // The API stops when the drain ends, also when that fails.
         let end = shutdown.child_token();
         let serving = async {
             if let Some(listener) = self.listener {

@@ -1,4 +1,4 @@
-//! Connections to the usage API: bounded, and drained at the end.
+//! HTTP connections of the usage API: bounded, and drained at the end.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use inferyard_listen::{Bounds, Listener};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-/// How long open answers may take after the shutdown.
+/// How long running answers may take after the shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Open connections. Nearly all are from routers, and one router may use all of them.
+/// Most open connections. Nearly all are from routers, and one router may use all of them.
 const CONNECTIONS: usize = 1024;
-/// How long an answer may take whose client does not read.
+/// How long an answer to a client that does not read may take.
 const ANSWER_TIME: Duration = Duration::from_mins(10);
 
-/// Serves connections until `end`, and answers what was asked by then.
+/// Serves connections until `end`, and completes the answers that are running then.
 pub(crate) async fn serve(listener: Listener, app: Router, end: CancellationToken) {
     let bounds = Bounds {
         connections: CONNECTIONS,

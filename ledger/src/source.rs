@@ -24,22 +24,22 @@ pub(crate) use redis::Outbox;
 pub enum Source {
     /// The outbox in Redis, a single server or a cluster; any number of ledgers may share it.
     Redis {
-        /// Where it is.
+        /// Address of the server, or of a node of the cluster.
         address: Address,
-        /// Entries that another ledger took and did not acknowledge for so long are taken over.
+        /// Entries that another ledger took and did not acknowledge within this time are taken over.
         claim_after: Duration,
     },
-    /// A router of this process. The ledger ends once all senders are gone, so that it misses none.
+    /// A router of this process. The ledger ends when all senders are dropped, so that it misses no event.
     Channel {
-        /// What the router tells.
+        /// Receives the entries.
         entries: mpsc::Receiver<Entry>,
-        /// The file in which entries stay that could not be stored before the end; the next ledger reads
-        /// it first. `None`: they are lost.
+        /// File for entries that could not be stored before the end; the next ledger reads it first. `None`: they are
+        /// lost.
         leftover: Option<PathBuf>,
     },
 }
 
-/// A source that is being read.
+/// An open source.
 pub(crate) enum Open {
     Redis(Box<Outbox>),
     Channel(Channel),
@@ -69,10 +69,9 @@ impl Open {
         })
     }
 
-    /// The next entries, once there are some; none: there will be no more. After `shutdown` an
-    /// outbox that is empty, or out of reach, is the end; so is a channel that is empty, and one without
-    /// senders at any time.
-    /// Meanwhile `connected` tells whether entries can be had at all.
+    /// The next entries, once there are some; `None`: there will be no more. After `shutdown` that is an outbox which
+    /// is empty or unreachable, or an empty channel; a channel without senders also ends before. `connected` is set to
+    /// whether the source can be read.
     pub(crate) async fn take(
         &mut self,
         shutdown: &CancellationToken,
@@ -87,8 +86,8 @@ impl Open {
         }
     }
 
-    /// The entries are stored: they need not be delivered again. A failure does no harm, since an
-    /// entry that comes again is known.
+    /// Acknowledges stored entries, so that they are not delivered again. A failure does no harm: an entry that is
+    /// delivered twice is stored once.
     pub(crate) async fn acknowledge(&mut self, batch: Batch) {
         match self {
             Self::Redis(outbox) => outbox.acknowledge(batch.receipt).await,
@@ -96,7 +95,7 @@ impl Open {
         }
     }
 
-    /// Gives up what was not acknowledged; returns how many entries are lost by that.
+    /// Gives up entries that were not acknowledged; returns how many are lost.
     pub(crate) fn abandon(self) -> usize {
         match self {
             Self::Redis(_) => {
@@ -109,7 +108,7 @@ impl Open {
         }
     }
 
-    /// Leaves nothing behind that only this process knew.
+    /// Releases what this consumer holds in the source.
     pub(crate) async fn close(self) {
         match self {
             Self::Redis(outbox) => outbox.close().await,

@@ -9,25 +9,25 @@ mod write;
 mod writer;
 
 pub use open::OpenError;
-pub use report::{Group, Period, Row, Totals, WorkerTotals};
+pub use report::{Dimension, Period, Row, Totals, WorkerTotals};
 pub(crate) use write::{Stored, WriteError};
 pub(crate) use writer::Writer;
 
-/// Connections to the ledger's tables, for questions.
+/// Connections to the ledger's tables, for queries.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: AnyPool,
-    places: Places,
+    placeholders: Placeholders,
 }
 
-/// How a statement marks the values that it is given; the one difference between the two stores.
+/// How a statement marks its parameters: the one difference between the two databases.
 /// SQLite reads `$1` as well, but searches for it by name, which takes a second for thousands of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Places {
+enum Placeholders {
     /// `$1`, `$2`, …
     Numbered,
     /// `?`
-    Bare,
+    Positional,
 }
 
 /// The store could not be read.

@@ -1,4 +1,4 @@
-//! The address of a service, as `--url` takes it.
+//! The URL of a service, as `--url` takes it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ pub(crate) struct ServiceUrl(Url);
 // === impl ServiceUrl ===
 
 impl ServiceUrl {
-    /// The address of something in the organization.
+    /// The URL of a resource below `/v1/organization`.
     pub(super) fn below(&self, path: &[&str]) -> Url {
         let mut url = self.0.clone();
         let mut segments = url
@@ -24,7 +24,7 @@ impl ServiceUrl {
         url
     }
 
-    /// Whether it is this machine, which no proxy stands before.
+    /// Whether it is this machine, which is reached without a proxy.
     pub(super) fn is_loopback(&self) -> bool {
         let host = self.0.host_str().unwrap_or_default();
         let ip = host.trim_start_matches('[').trim_end_matches(']');
@@ -49,7 +49,7 @@ impl FromStr for ServiceUrl {
         if url.query().is_some() || url.fragment().is_some() {
             return Err("expected nothing from a `?` or `#` on".to_owned());
         }
-        // OpenAI's libraries want the address with /v1, so it is what people have at hand.
+        // OpenAI's libraries take the URL with /v1, so it is accepted here too.
         let path = url.path().trim_end_matches('/');
         let path = path.strip_suffix("/v1").unwrap_or(path).to_owned();
         url.set_path(&path);

@@ -1,26 +1,26 @@
-//! Why a service did not do what it was asked, and what to do about it.
+//! Errors of requests to a service, and what to do about them.
 
 use reqwest::StatusCode;
 
 use super::ServiceUrl;
 use crate::failure::Failure;
 
-/// What a request to a service fails with.
+/// Why a request to a service failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
-    /// No connection.
+    /// No connection could be made.
     #[error("cannot reach {url}: {cause}. Is the service running, and is --url right?")]
     Unreachable { url: ServiceUrl, cause: String },
-    /// TLS found somebody else.
+    /// The TLS certificate is not trusted.
     #[error(
         "{url} is not trusted: {cause}. Where an authority of your own has signed its certificate, \
          give that authority's with --ca FILE"
     )]
     Untrusted { url: ServiceUrl, cause: String },
-    /// The request was perhaps sent, and the answer did not come, or not whole.
+    /// The request may have been sent, and there is no complete response.
     #[error("{url} did not answer: {cause}")]
     Unanswered { url: ServiceUrl, cause: String },
-    /// It says no.
+    /// The service answered with an error.
     #[error("{url} says {}: {message}{}", status.as_u16(), advice(*status))]
     Refused {
         url: ServiceUrl,
@@ -28,14 +28,14 @@ pub(crate) enum AskError {
         code: Option<String>,
         message: String,
     },
-    /// It answers as nothing of ours does.
+    /// The response is not one of an Inferyard service.
     #[error(
         "what {url} answers ({}) is not Inferyard's: give the address of a router or of a ledger \
          with --url, and where it is right, look at what stands before it",
         status.as_u16()
     )]
     Stranger { url: ServiceUrl, status: StatusCode },
-    /// Keys do not follow redirects.
+    /// The service redirects, and keys are not sent to other addresses.
     #[error(
         "{url} points to {target}. An admin key goes only to the address that you name: give the \
          right one with --url"
@@ -46,7 +46,7 @@ pub(crate) enum AskError {
 // === impl AskError ===
 
 impl AskError {
-    /// Whether the same request may well be answered a moment later.
+    /// Whether a retry of the same request may succeed.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Unanswered { .. } => true,
@@ -57,7 +57,7 @@ impl AskError {
         }
     }
 
-    /// Whether nobody knows if it was done.
+    /// Whether the request may have been carried out although there is no answer.
     pub(crate) fn leaves_open(&self) -> bool {
         match self {
             Self::Unanswered { .. } => true,
@@ -68,7 +68,7 @@ impl AskError {
         }
     }
 
-    /// Whether it was refused with this code.
+    /// Whether the service answered with this error code.
     pub(crate) fn has_code(&self, expected: &str) -> bool {
         matches!(self, Self::Refused { code: Some(code), .. } if code == expected)
     }

@@ -12,13 +12,13 @@ use super::issued::Issued;
 use crate::admin::{AskError, Service};
 use crate::failure::Failure;
 
-/// Where keys are in the organization.
+/// Path of keys below `/v1/organization`.
 const KEYS: &str = "api_keys";
 
-/// The keys of a service.
+/// The key store of a service.
 pub(super) struct Api(Service);
 
-/// A key as the service shows it.
+/// A key in a response of the service.
 #[derive(Deserialize)]
 struct Shown {
     id: String,
@@ -32,7 +32,7 @@ struct Shown {
     limits: Option<Limits>,
 }
 
-/// The answer that has the text.
+/// The response that has the key's text.
 #[derive(Deserialize)]
 struct New {
     value: String,
@@ -60,7 +60,7 @@ struct Limits {
     tokens_per_day: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     concurrent_requests: Option<u64>,
-    /// Dollars.
+    /// In dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     budget_per_month: Option<String>,
 }
@@ -97,9 +97,9 @@ impl Api {
         })
     }
 
-    /// The id of the key that is called so.
+    /// Looks up the id of a key by its name, id, redacted form, hash or text.
     pub(super) async fn resolve(&self, called: &str) -> Result<String, Failure> {
-        // The text itself is a secret, and addresses are written into logs.
+        // The text is a secret, and URLs are written to logs: its hash is sent.
         let called = if KeyText::is_formed_like(called) {
             KeyHash::of(called.as_bytes()).to_string()
         } else {
@@ -122,13 +122,13 @@ impl Api {
     }
 
     pub(super) async fn rotate(&self, id: &str, overlap: Duration) -> Result<Issued, Failure> {
-        // Part of a second is a second: the old text works for as long as was asked.
+        // Rounded up to a second: the old text stays valid for at least as long as requested.
         let seconds = overlap.as_secs() + u64::from(overlap.subsec_nanos() > 0);
         let body = json!({"overlap_seconds": seconds});
         self.issue(&[KEYS, id, "rotate"], &body).await
     }
 
-    /// Ends a key; `false`: there is no such key.
+    /// Revokes a key; `false`: there is no such key.
     pub(super) async fn revoke(&self, id: &str) -> Result<bool, Failure> {
         match self.0.delete::<Value>(&[KEYS, id]).await {
             Ok(_) => Ok(true),
@@ -154,7 +154,7 @@ impl Api {
     }
 }
 
-/// A service without a key store knows no such address.
+/// A service without a key store answers 404 to this path.
 fn failure(error: AskError) -> Failure {
     if !error.has_code("unknown_url") {
         return error.into();

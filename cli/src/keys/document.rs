@@ -1,15 +1,15 @@
-//! One document of a manifest, written and changed.
+//! Writes and edits one document of a manifest.
 
 use std::fmt::Write as _;
 
 use inferyard_manifests::text_documents;
 use serde_json::{Map, Value};
 
-/// A field of `spec`, and what it becomes; `None`: it goes.
+/// A field of `spec` and its new value; `None`: the field is removed.
 pub(super) type Change<'a> = (&'a str, Option<Value>);
 
-/// The text of a document with changed fields of `spec`. Comments and order stay, unless the
-/// document is written in a way in which its fields are not lines.
+/// The text of a document with changed fields of `spec`. Comments and order are kept, unless the document's style does
+/// not have one field per line.
 pub(super) fn changed(text: &str, value: &Value, changes: &[Change<'_>]) -> String {
     let mut wanted = value.clone();
     let fields = wanted["spec"].as_object_mut();
@@ -27,11 +27,11 @@ pub(super) fn changed(text: &str, value: &Value, changes: &[Change<'_>]) -> Stri
     edited.unwrap_or_else(|| written(&wanted))
 }
 
-/// The same text with lines changed; whether it says what it should is for the caller to find out.
+/// The text with changed lines; the caller has to check that its meaning is right.
 fn edited(text: &str, changes: &[Change<'_>]) -> Option<String> {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     for (field, new) in changes {
-        // The hash is always there, and its neighbours are the other fields of `spec`.
+        // Every key has `spec.hash`, so new fields are inserted next to it.
         let hash = find(&lines, None, "hash")?;
         let indent = lines[hash].len() - lines[hash].trim_start().len();
         let spaces = " ".repeat(indent);
@@ -51,7 +51,7 @@ fn edited(text: &str, changes: &[Change<'_>]) -> Option<String> {
     Some(lines.join("\n") + "\n")
 }
 
-/// The line that begins with this field, at this depth.
+/// Index of the line with this field, at this indentation.
 fn find(lines: &[String], indent: Option<usize>, field: &str) -> Option<usize> {
     lines.iter().position(|line| {
         let start = line.trim_start();
@@ -61,7 +61,7 @@ fn find(lines: &[String], indent: Option<usize>, field: &str) -> Option<usize> {
     })
 }
 
-/// A document as YAML, a field in each line.
+/// A document as YAML, one field per line.
 pub(super) fn written(value: &Value) -> String {
     let mut text = String::new();
     if let Some(fields) = value.as_object() {
@@ -86,7 +86,7 @@ fn write_fields(fields: &Map<String, Value>, depth: usize, text: &mut String) {
     }
 }
 
-/// A value in one line. JSON is YAML.
+/// A value on one line, as JSON, which is YAML too.
 fn scalar(value: &Value) -> String {
     match value {
         Value::String(text) => plain(text),
@@ -94,7 +94,7 @@ fn scalar(value: &Value) -> String {
     }
 }
 
-/// A text without quotes where nobody could take it for something else.
+/// A YAML scalar without quotes, if it cannot be read as another type.
 fn plain(text: &str) -> String {
     const WORDS: [&str; 8] = ["true", "false", "null", "yes", "no", "on", "off", "y"];
     let word = WORDS.iter().any(|word| text.eq_ignore_ascii_case(word));

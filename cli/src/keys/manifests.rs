@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
 use super::print::{self, Listing, Row};
-use super::{Action, Create, List, Output, Revoke, Rotate, document, moment, seconds};
+use super::{Action, Create, List, Output, Revoke, Rotate, document, seconds};
+use crate::calendar::{moment_text, parse_moment};
 use crate::failure::Failure;
 
 /// A document of a file.
@@ -20,7 +21,7 @@ struct Found<'a> {
     value: Value,
 }
 
-/// Does what is asked in manifests.
+/// Runs the action on manifests.
 pub(super) fn run(action: Action) -> Result<(), Failure> {
     match action {
         Action::Create(create) => self::create(&create),
@@ -50,7 +51,7 @@ fn create(create: &Create) -> Result<(), Failure> {
     }
     spec.insert("hash".to_owned(), hash.into());
     if let Some(end) = fields.expires {
-        spec.insert("expiresAt".to_owned(), moment::write(end).into());
+        spec.insert("expiresAt".to_owned(), moment_text(end).into());
     }
     let limits = print::limits(&fields.limits);
     if limits.as_object().is_some_and(|limits| !limits.is_empty()) {
@@ -110,7 +111,7 @@ fn rotate(rotate: &Rotate) -> Result<(), Failure> {
         )));
     }
     if let Some(end) = found.spec("previousHashExpiresAt")
-        && moment::read(end).is_none_or(|end| end > now)
+        && parse_moment(end).is_none_or(|end| end > now)
     {
         print::note(&format!(
             "note: the text before the last rotation would have worked until {end}; it ends now"
@@ -120,7 +121,7 @@ fn rotate(rotate: &Rotate) -> Result<(), Failure> {
     let hash = Some(Value::from(text.hash().to_string()));
     let overlaps = !rotate.overlap.is_zero();
     let before = found.spec("hash").filter(|_| overlaps).map(Value::from);
-    let end = moment::write(now + rotate.overlap.as_secs());
+    let end = moment_text(now + rotate.overlap.as_secs());
     let end = overlaps.then(|| Value::from(end));
     let changes = [
         ("hash", hash),
@@ -168,7 +169,7 @@ fn documents(files: &[ManifestFile]) -> Result<Vec<Found<'_>>, Failure> {
     Ok(all)
 }
 
-/// The name of a resource, which no other key has.
+/// A resource name that no other key has.
 fn check_name(name: &str, documents: &[Found<'_>]) -> Result<(), Failure> {
     let end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = name.as_bytes();
@@ -189,7 +190,7 @@ fn check_name(name: &str, documents: &[Found<'_>]) -> Result<(), Failure> {
     }
 }
 
-/// Where plans are declared beside the key, it is on one of them.
+/// Picks the plan of a new key among those that are declared beside it.
 fn check_plan(plan: &str, documents: &[Found<'_>]) -> Result<(), Failure> {
     let plans = documents.iter().filter(|found| found.is("Plan"));
     let names: Vec<_> = plans.map(Found::name).collect();
@@ -202,7 +203,7 @@ fn check_plan(plan: &str, documents: &[Found<'_>]) -> Result<(), Failure> {
     )))
 }
 
-/// The key of this name, or with this hash.
+/// The key with this name or hash.
 fn find<'a, 'b>(documents: &'b [Found<'a>], called: &str) -> Result<&'b Found<'a>, Failure> {
     let mut keys = documents.iter().filter(|found| found.is("ApiKey"));
     let found = keys.find(|found| found.name() == called || found.spec("hash") == Some(called));
@@ -217,7 +218,7 @@ fn find<'a, 'b>(documents: &'b [Found<'a>], called: &str) -> Result<&'b Found<'a
     Ok(found)
 }
 
-/// Puts a text into the place of a file, all of it or nothing.
+/// Replaces a file atomically.
 fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let attempt = || {
         let folder = path.parent().filter(|folder| *folder != Path::new(""));
@@ -232,7 +233,7 @@ fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     attempt().map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
 }
 
-/// The answer: the new text of a key, if there is one, and the manifest or where it was written.
+/// The output: the new text of a key, if there is one, and the manifest or the file that it was written to.
 fn print_issued(
     output: Output,
     name: &str,
@@ -293,7 +294,7 @@ impl Found<'_> {
 
     fn row(&self, now: u64) -> Row {
         let expires = self.spec("expiresAt").map(str::to_owned);
-        let end = expires.as_deref().and_then(moment::read);
+        let end = expires.as_deref().and_then(parse_moment);
         let disabled = self.value["spec"]["disabled"] == true;
         let hash = self.spec("hash").unwrap_or_default();
         Row {

@@ -1,34 +1,35 @@
-//! What `inferyard keys` prints.
+//! The output of `inferyard keys`.
 
 use std::io::{self, Write};
 
 use inferyard_keys::{KeyLimits, StoredKey, dollars};
 use serde_json::{Map, Value, json};
 
-use super::{Output, moment};
+use super::Output;
+use crate::calendar::moment_text;
 use crate::failure::Failure;
 
-/// The head of a table.
+/// Column heads.
 const HEAD: [&str; 7] = ["ID", "NAME", "ACCOUNT", "PLAN", "KEY", "EXPIRES", "STATE"];
 
-/// A key as it is listed, wherever it is.
+/// A key in a list.
 pub(super) struct Row {
-    /// What it is called where it is: an id in Redis, a name in a manifest.
+    /// The id in a key store, the resource name in a manifest.
     pub(super) id: Option<String>,
     pub(super) name: String,
     pub(super) account: String,
     pub(super) plan: String,
-    /// Enough to recognize it: its redacted form, or the start of its hash.
+    /// Enough to recognize the key: its redacted form, or the start of its hash.
     pub(super) key: String,
     pub(super) expires: Option<String>,
     pub(super) state: &'static str,
     pub(super) limits: Value,
 }
 
-/// A list of any length, printed page by page: nothing but the page is held.
+/// A list of any length, printed page by page, so that only one page is in memory.
 pub(super) struct Listing {
     output: Output,
-    /// The width of each column so far; `None`: nothing is printed yet.
+    /// Width of each column so far; `None`: nothing was printed yet.
     widths: Option<Vec<usize>>,
     with_ids: bool,
 }
@@ -44,7 +45,7 @@ impl Row {
             account: key.account,
             plan: key.plan,
             key: key.redacted,
-            expires: key.expires.map(moment::write),
+            expires: key.expires.map(moment_text),
             state: match (key.disabled, expired) {
                 (true, _) => "disabled",
                 (_, true) => "expired",
@@ -94,7 +95,7 @@ impl Listing {
         }
     }
 
-    /// Prints the next rows; `false`: nobody reads them any more.
+    /// Prints the next rows; `false`: standard output is closed.
     pub(super) fn page(&mut self, rows: &[Row]) -> Result<bool, Failure> {
         let text = match self.output {
             Output::Text => self.table(rows),
@@ -110,8 +111,7 @@ impl Listing {
         }
     }
 
-    /// The rows under a head that stands above the first page. Columns grow where a later page needs
-    /// it, and never shrink.
+    /// The rows, under a head above the first page. Columns grow if a later page needs it, and never shrink.
     fn table(&mut self, rows: &[Row]) -> String {
         let mut lines = Vec::new();
         if self.widths.is_none() {
@@ -137,7 +137,7 @@ impl Listing {
     }
 }
 
-/// Limits by the names that manifests have.
+/// Limits by their names in manifests.
 pub(super) fn limits(limits: &KeyLimits) -> Value {
     let fields = [
         ("requestsPerMinute", limits.requests_per_minute),
@@ -157,18 +157,18 @@ pub(super) fn limits(limits: &KeyLimits) -> Value {
     named.into()
 }
 
-/// A line on standard output.
+/// Prints a line to standard output.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
     write(text).and_then(|()| write("\n"))
 }
 
-/// A text on standard output.
+/// Prints a text to standard output.
 pub(super) fn write(text: &str) -> Result<(), Failure> {
     let wrote = io::stdout().write_all(text.as_bytes());
     wrote.map_err(|error| Failure::failed(format!("cannot print: {error}")))
 }
 
-/// A remark on standard error, so that standard output holds nothing but the answer.
+/// Prints a remark to standard error, so that standard output has only the result.
 pub(super) fn note(text: &str) {
     eprintln!("{text}");
 }

@@ -1,4 +1,4 @@
-//! Keys in the key store of a service, in its Redis or behind its HTTP API.
+//! The actions of `inferyard keys` on a key store, in Redis or behind the HTTP API of a service.
 
 use anyhow::Context;
 use inferyard_keys::{
@@ -14,13 +14,13 @@ use super::print::{self, Listing, Row};
 use super::{Action, Create, List, Output, Revoke, Rotate, seconds};
 use crate::failure::Failure;
 
-/// The key store, whichever way it is reached.
+/// A key store, in Redis or behind HTTP.
 pub(super) enum Store {
     Redis(KeyStore),
     Http(Api),
 }
 
-/// Does what is asked in this store.
+/// Runs the action on this store.
 pub(super) fn run(store: &Store, action: &Action) -> Result<(), Failure> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -70,7 +70,7 @@ async fn list(store: &Store, list: &List) -> Result<(), Failure> {
         if let (true, true, 0, Some(id)) = (read, more, left, &after) {
             print::note(&format!("there are more: --after {id}"));
         }
-        // A page without a last key has nothing to go on from.
+        // A page without a last key has no cursor for the next one.
         if !read || !more || left == 0 || after.is_none() {
             return Ok(());
         }

@@ -1,44 +1,45 @@
-//! Lines of log, written many at once by a thread of their own: a busy router writes a thousand per second, each write
-//! costs as much as reading a request, and the reader of standard error may stop reading.
+//! Buffered log lines, written in batches by a thread of their own: a busy router writes a thousand per second, each
+//! write costs as much as reading a request, and the reader of standard error may stop reading.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The longest that a line waits. Warnings and errors do not.
+/// Longest time that a line waits in the buffer. Warnings and errors do not wait.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
-/// So much is written without waiting, in bytes.
+/// Size of the buffer, in bytes, from which on it is written at once.
 const MOST_BYTES: usize = 64 << 10;
-/// So much waits while standard error takes nothing, in bytes; further lines are dropped and counted.
+/// Most bytes that wait while standard error is blocked; further lines are dropped and counted.
 const MOST_WAITING: usize = 4 << 20;
-/// How long the end of the process waits for standard error.
+/// How long the exit of the process waits for standard error.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 
-/// Standard error, with lines that wait for it.
+/// Standard error with a buffer in front of it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Buffer(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     lines: Mutex<Lines>,
-    /// For the thread: there are lines now, or it is over.
+    /// Wakes the thread: there are lines, or the process is exiting.
     news: Condvar,
-    /// From the thread: everything is written.
+    /// Signals that everything is written.
     written: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Lines {
     waiting: Vec<u8>,
-    /// Lines that found no room.
+    /// Number of lines that were dropped.
     dropped: u64,
-    /// What waits is to be written now.
+    /// Whether the lines are to be written at once.
     urgent: bool,
-    /// The thread writes what it took.
+    /// Whether the thread is writing a batch.
     writing: bool,
     over: bool,
 }
@@ -52,7 +53,7 @@ pub(super) struct Writer<'a> {
 // === impl Buffer ===
 
 impl Buffer {
-    /// Starts the thread that writes what has waited long enough.
+    /// Starts the thread that writes the buffer.
     pub(super) fn start() -> io::Result<Self> {
         Self::to(io::stderr())
     }
@@ -65,18 +66,16 @@ impl Buffer {
         Ok(buffer)
     }
 
-    /// Writes all that waits, within a second.
+    /// Writes all waiting lines, within a second.
     pub(super) fn end(&self) {
         let mut lines = self.lock();
         lines.over = true;
         self.0.news.notify_all();
         let unwritten = |lines: &mut Lines| lines.writing || !lines.waiting.is_empty();
-        let waited = self
-            .0
+        // If the time is over, lines are lost: there is no other place to report that the log cannot be written.
+        self.0
             .written
-            .wait_timeout_while(lines, LAST_WRITES, unwritten);
-        // There is nowhere to say that the log cannot be written.
-        drop(waited);
+            .wait_while_for(&mut lines, unwritten, LAST_WRITES);
     }
 
     fn write_to(&self, mut output: impl Write) {
@@ -86,13 +85,11 @@ impl Buffer {
                 if lines.over {
                     return;
                 }
-                let news = self.0.news.wait(lines);
-                lines = news.unwrap_or_else(PoisonError::into_inner);
+                self.0.news.wait(&mut lines);
                 continue;
             }
             let early = |lines: &mut Lines| !lines.urgent && !lines.over;
-            let waited = self.0.news.wait_timeout_while(lines, LONGEST_WAIT, early);
-            lines = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.0.news.wait_while_for(&mut lines, early, LONGEST_WAIT);
             let batch = lines.take();
             // Unlock before the write: a slow standard error must not block the threads that log.
             drop(lines);
@@ -104,7 +101,7 @@ impl Buffer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lines.lock()
     }
 }
 
@@ -129,7 +126,7 @@ impl<'a> MakeWriter<'a> for Buffer {
 // === impl Lines ===
 
 impl Lines {
-    /// All that waits, to be written now.
+    /// Takes all waiting lines.
     fn take(&mut self) -> Vec<u8> {
         self.writing = true;
         self.urgent = false;

@@ -1,4 +1,4 @@
-//! What a router grants the connections of its clients: how many, how many of one client, and how long they may take.
+//! Limits of the router's client connections: in number, per client, and in time.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use crate::duration;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// Open connections of clients; further ones wait until one ends, and `/readyz` says so
+    /// Most open connections; further ones wait until one ends, and `/readyz` reports that
     #[arg(long, value_name = "NUMBER", default_value = "8192", value_parser = number)]
     max_connections: usize,
-    /// Open connections of one client address (IPv6: of one /56); further ones are closed at once. Trusted
-    /// proxies are not counted [default: a quarter of --max-connections]
+    /// Most open connections of one client address (IPv6: of one /56); further ones are closed at once. Trusted proxies
+    /// are not counted [default: a quarter of --max-connections]
     #[arg(long, value_name = "NUMBER", value_parser = number)]
     max_client_connections: Option<usize>,
-    /// How long a new connection may take to the end of its first request's head, its TLS handshake included
+    /// Time limit from a new connection to the end of its first request's head, including the TLS handshake
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse_some)]
     first_request_timeout: Duration,
-    /// How long the head of a later request may take, and how long an idle connection is kept
+    /// Time limit of the head of a later request, and of an idle connection
     #[arg(long, value_name = "TIME", default_value = "75s", value_parser = duration::parse_some)]
     header_timeout: Duration,
-    /// How long the body of a request may take
+    /// Time limit of a request's body
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = duration::parse_some)]
     body_timeout: Duration,
     /// How long bytes may wait for a client that reads none of them; then its connection is closed
@@ -30,7 +30,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// A configuration with these settings, and otherwise the defaults.
+    /// A configuration with these settings, and defaults otherwise.
     pub(super) fn config(&self) -> Config {
         Config {
             max_connections: self.max_connections,

@@ -1,4 +1,4 @@
-//! The ledger inside a router's process, where no Redis stands between the two.
+//! The ledger inside a router's process, for routers without Redis.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -16,19 +16,19 @@ use tokio_util::sync::CancellationToken;
 use super::limits::Args;
 use crate::scratch::Scratch;
 
-/// A ledger that runs on a thread of its own, so that no answer waits while it writes.
+/// A ledger on a thread of its own, so that no answer waits while it writes.
 pub(super) struct Hosted {
-    /// Where it answers.
+    /// Address of its usage API.
     pub(super) endpoint: Endpoint,
-    /// Takes the usage events. The ledger ends once all clones of it are gone.
+    /// Sends usage events. The ledger ends when all clones of it are dropped.
     pub(super) outbox: mpsc::Sender<Entry>,
     ended: oneshot::Receiver<anyhow::Result<()>>,
     stop: CancellationToken,
-    /// Where its socket is.
+    /// The folder of its socket.
     folder: Option<Scratch>,
 }
 
-/// The end of a ledger.
+/// The result of a ledger.
 pub(super) struct Ended {
     result: oneshot::Receiver<anyhow::Result<()>>,
     stop: CancellationToken,
@@ -38,7 +38,7 @@ pub(super) struct Ended {
 // === impl Hosted ===
 
 impl Hosted {
-    /// Starts it, if the command line names a database; returns once it listens.
+    /// Starts the ledger, if the command line names a database; returns once it listens.
     pub(super) async fn start(args: &Args) -> anyhow::Result<Option<Self>> {
         let Some(store) = args.store() else {
             return Ok(None);
@@ -55,7 +55,7 @@ impl Hosted {
             let socket = folder.path().join("ledger.sock");
             (Endpoint::Unix(socket), Some(folder))
         };
-        // The second half is for requests that already run when the router begins to refuse new ones.
+        // Twice the limit: the second half is for requests that are running when the router begins to refuse new ones.
         let (outbox, entries) = mpsc::channel(2 * args.max_unstored_events.get());
         let config = Config {
             store,
@@ -79,7 +79,7 @@ impl Hosted {
         }))
     }
 
-    /// Gives up its own sender, so that it ends with the router's.
+    /// Drops its own sender, so that the ledger ends with the router's.
     pub(super) fn into_ended(self) -> Ended {
         Ended {
             result: self.ended,
@@ -92,13 +92,13 @@ impl Hosted {
 // === impl Ended ===
 
 impl Ended {
-    /// Asks it to end; the router has told all that it had to tell. What the database does not take
-    /// within ten seconds stays in a file, or is lost and counted in the error.
+    /// Starts the shutdown; the router must have sent all its events. Events that the database does not take within ten
+    /// seconds are written to a file, or lost and counted in the error.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the ledger.
     pub(super) async fn wait(&mut self) -> anyhow::Result<()> {
         (&mut self.result)
             .await
@@ -106,7 +106,7 @@ impl Ended {
     }
 }
 
-/// Returns once it is open, or cannot be.
+/// Returns once the ledger is open, or has failed to open.
 async fn spawn(
     config: Config,
     stop: CancellationToken,
@@ -120,7 +120,7 @@ async fn spawn(
     let life = async move {
         match Ledger::open(config).await {
             Ok(ledger) => {
-                // Nobody waits any more where the router has failed to start.
+                // The receiver is gone if the router has failed to start.
                 opened.send(Ok(())).ok();
                 let end = ledger.run(stop).await;
                 ended.send(end.map_err(Into::into)).ok();

@@ -1,4 +1,4 @@
-//! A router that serves what a cluster declares.
+//! A router whose catalog is from a cluster.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Kubernetes")]
 pub(crate) struct Args {
-    /// Serve what a cluster declares, and the worker pods in it, instead of manifests in files
+    /// Serve the models, plans, keys and worker pods of a cluster, instead of manifests in files
     #[arg(long, conflicts_with_all = ["files", "workers", "key_hashes"])]
     pub(super) kubernetes: bool,
     /// A namespace to serve [default: that of the pod, or of the kubeconfig's context]
@@ -24,26 +24,26 @@ pub(crate) struct Args {
     /// Serve all namespaces
     #[arg(long, requires = "kubernetes", conflicts_with = "namespaces")]
     all_namespaces: bool,
-    /// A namespace of those who run the platform; given several times, several. Only Plans there may open other
-    /// namespaces or the preview, set a priority above 0 or a price below the default. Elsewhere plans, keys and
-    /// accounts are called `namespace/name`, which also holds for all of these but the first
-    /// [default: the only namespace that is served, else that of the pod or of the kubeconfig's context]
+    /// A namespace of the platform's administrators; can be repeated. Only Plans there may open other namespaces or the
+    /// preview, set a priority above 0 or a price below the default. Names of plans, keys and accounts of other
+    /// namespaces are `namespace/name`, also those of all of these but the first [default: the only namespace that is
+    /// served, else that of the pod or of the kubeconfig's context]
     #[arg(
         long = "platform-namespace",
         value_name = "NAME",
         requires = "kubernetes"
     )]
     platform_namespaces: Vec<String>,
-    /// How to reach the cluster [default: KUBECONFIG, ~/.kube/config or the pod's service account]
+    /// Kubeconfig of the cluster [default: KUBECONFIG, ~/.kube/config or the pod's service account]
     #[arg(long, value_name = "FILE", requires = "kubernetes")]
     kubeconfig: Option<PathBuf>,
-    /// Keep what was known in this file, for a start while the API server is away. It holds hashes of
-    /// keys only; each router needs its own
+    /// Cache the catalog in this file, for a start while the API server is unreachable. It holds only hashes of keys;
+    /// each router needs a file of its own
     #[arg(long, value_name = "FILE", requires = "kubernetes")]
     catalog_cache: Option<PathBuf>,
 }
 
-/// The cluster watcher on a thread of its own, so that no answer waits while it reads. It ends when this is dropped.
+/// The cluster watcher on a thread of its own, so that no answer waits while it reads. Dropping this ends it.
 pub(super) struct Followed {
     pub(super) catalogs: watch::Receiver<Arc<Catalog>>,
     pub(super) metrics: Metrics,
@@ -71,7 +71,7 @@ impl Args {
 // === impl Followed ===
 
 impl Followed {
-    /// Returns once it is known how to reach the cluster; the catalog comes later.
+    /// Returns once the client is configured; the catalog arrives later.
     pub(super) async fn start(args: &Args) -> anyhow::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
@@ -87,7 +87,7 @@ impl Followed {
         let life = async move {
             match ClusterWatcher::connect(settings, counted).await {
                 Ok(watcher) => {
-                    // Nobody waits any more where the router has failed to start.
+                    // The receiver is gone if the router has failed to start.
                     connected.send(Ok(())).ok();
                     watcher.run(sender, end).await;
                 }
@@ -115,7 +115,7 @@ impl Drop for Followed {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It writes the cache file before it ends. A panic in it has ended the router already.
+            // The thread writes its cache before it ends. A panic in it has ended the router already.
             thread.join().ok();
         }
     }

@@ -1,4 +1,4 @@
-//! What a router is told about limits, keys and usage.
+//! The router's settings for limits, keys and usage.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -19,13 +19,13 @@ use crate::duration;
 use crate::redis_ca;
 use crate::router::key_hash;
 
-/// How long a decision may take before Redis counts as lost.
+/// How long one decision may take before Redis counts as unreachable.
 const DECISION_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A shorter secret could be guessed.
 const SHORTEST_SECRET: usize = 32;
 
-/// Where limits are counted, keys are looked up and usage is kept.
+/// Where limits are counted, keys are looked up and usage is stored.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Limits, keys and usage")]
 #[command(group(ArgGroup::new("books").args(["redis", "sqlite", "postgres"]).multiple(true)))]
@@ -40,13 +40,12 @@ pub(crate) struct Args {
     pub(crate) redis: Option<String>,
     #[command(flatten)]
     pub(crate) redis_ca: redis_ca::Args,
-    /// Where the use of requests waits while Redis cannot be reached. With --sqlite or --postgres: where
-    /// it stays if the database does not take it before the router ends. Keep the folder over restarts;
-    /// each router needs its own [default: memory; beside the file of --sqlite]
+    /// Folder for usage that cannot be sent while Redis is unreachable. With --sqlite or --postgres: for usage that the
+    /// database does not take before the router exits. Keep the folder between restarts; each router needs its own
+    /// [default: memory; beside the file of --sqlite]
     #[arg(long, value_name = "FOLDER", requires = "books")]
     pub(crate) spool: Option<PathBuf>,
-    /// A key store in Redis, beside the keys of the manifests; `none`: no other keys
-    /// [default: that of --redis]
+    /// Key store in Redis, in addition to the keys of the manifests; `none`: no other keys [default: that of --redis]
     #[arg(
         long,
         env = "INFERYARD_KEY_STORE",
@@ -54,21 +53,21 @@ pub(crate) struct Args {
         hide_env_values = true
     )]
     pub(crate) key_store: Option<String>,
-    /// A request of a router that died gives back what it holds after this time
+    /// After this time, what a request of a dead router holds is given back
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub(crate) lease_time: Duration,
-    /// At least so many routers share the limits while Redis cannot be reached, when each enforces its
-    /// share; more, if more were last seen [default: as many as were last seen]
+    /// Least number of routers that share the limits while Redis is unreachable and each enforces its part; a larger
+    /// number that was last seen counts instead [default: the number last seen]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) routers: Option<u32>,
-    /// The largest number of routers. A router that starts while Redis cannot be reached does not know how many there
-    /// are, and enforces the limits divided by this number [default: that of --routers]
+    /// Largest number of routers. A router that starts while Redis is unreachable does not know how many there are, and
+    /// enforces the limits divided by this number [default: that of --routers]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_routers: Option<u32>,
-    /// Keep the usage of requests in this SQLite file: the ledger runs in this process
+    /// Store usage in this SQLite file: the ledger runs in this process
     #[arg(long, value_name = "FILE", conflicts_with = "redis")]
     pub(crate) sqlite: Option<PathBuf>,
-    /// The same in a PostgreSQL database
+    /// Store usage in this PostgreSQL database: the ledger runs in this process
     #[arg(
         long,
         env = "INFERYARD_POSTGRES",
@@ -77,23 +76,23 @@ pub(crate) struct Args {
         conflicts_with_all = ["redis", "sqlite"]
     )]
     pub(crate) postgres: Option<String>,
-    /// Usage events that may wait for the database of --sqlite or --postgres. At this number requests are refused
-    /// until the database takes them. An event takes about 500 bytes of memory
+    /// Most usage events that wait for the database of --sqlite or --postgres. At this number requests are refused
+    /// until the database takes events. An event takes about 500 bytes of memory
     #[arg(long, value_name = "COUNT", default_value = "65536")]
     pub(crate) max_unstored_events: NonZeroUsize,
-    /// Who answers /v1/organization/*: a ledger at `host:port` or `unix:/path`; with --sqlite or
-    /// --postgres, where it is to listen
+    /// Address of the ledger that serves /v1/organization/*: `host:port` or `unix:/path`; with --sqlite or --postgres,
+    /// the address that it listens on
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) ledger: Option<Endpoint>,
-    /// The SHA-256 (64 hexadecimal digits) of a key that may ask why a request went where it did, and,
-    /// with --sqlite or --postgres, read usage and make keys
+    /// SHA-256 (64 hexadecimal digits) of a key that may explain the placement of requests and, with --sqlite or
+    /// --postgres, read usage and manage keys
     #[arg(long = "admin-key-hash", value_name = "HEX", value_parser = key_hash)]
     pub(crate) admin_key_hashes: Vec<KeyHash>,
-    /// A file with a secret of at least 32 bytes, the same for all routers, that signs the cookies of
-    /// callers without a key [default: a new secret at every start]
+    /// File with a secret of at least 32 bytes, the same for all routers, that signs the cookies of callers without a
+    /// key [default: a new secret at every start]
     #[arg(long, value_name = "FILE")]
     pub(crate) cookie_secret_file: Option<PathBuf>,
-    /// A proxy whose X-Forwarded-For is believed, as in `10.0.0.0/8` or `192.0.2.7`
+    /// A proxy whose X-Forwarded-For is trusted, as in `10.0.0.0/8` or `192.0.2.7`
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
     pub(crate) trusted_proxies: Vec<Network>,
 }
@@ -108,7 +107,7 @@ impl Args {
         sqlite.or_else(|| self.postgres.clone())
     }
 
-    /// The file in which usage events stay that this database did not take before the end.
+    /// The file for usage events that the database did not take before the exit.
     pub(super) fn leftover(&self) -> Option<PathBuf> {
         if let Some(folder) = &self.spool {
             return Some(folder.join("unstored"));
@@ -118,7 +117,7 @@ impl Args {
         Some(path.into())
     }
 
-    /// Where limits are counted. `outbox` takes the usage events where that is in memory.
+    /// The store of limits. `outbox` receives the usage events if that is in memory.
     pub(super) fn limits(
         &self,
         outbox: Option<mpsc::Sender<Entry>>,
@@ -141,7 +140,7 @@ impl Args {
         })
     }
 
-    /// The Redis in which keys are looked up.
+    /// The Redis of the key store.
     pub(super) fn key_store(&self) -> anyhow::Result<Option<KeyStore>> {
         let (flag, url) = match (self.key_store.as_deref(), self.redis.as_deref()) {
             (Some("none"), _) | (None, None) => return Ok(None),
@@ -152,7 +151,7 @@ impl Args {
         Ok(Some(KeyStore::new(address)))
     }
 
-    /// What signs cookies, where the command line says so.
+    /// The secret that signs cookies, if the command line names one.
     pub(super) fn cookie_secret(&self) -> anyhow::Result<Option<[u8; 32]>> {
         let Some(path) = &self.cookie_secret_file else {
             return Ok(None);

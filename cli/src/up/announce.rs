@@ -7,12 +7,12 @@ use inferyard_manifests::Manifests;
 use serde::Serialize;
 
 use super::Output;
+use super::bootstrap_keys::Issued;
 use super::fleet::Fleet;
-use super::keys::Issued;
 use super::probe::reachable;
 use crate::router::Addresses;
 
-/// What is known before anything runs.
+/// What is known before any process runs.
 pub(super) struct Announcement {
     models: Vec<String>,
     key: Option<String>,
@@ -23,17 +23,17 @@ pub(super) struct Announcement {
 /// The line for programs.
 #[derive(Serialize)]
 struct Line<'a> {
-    /// That of the first router.
+    /// The first of `base_urls`.
     base_url: &'a str,
     base_urls: &'a [String],
-    /// Null where the manifests declare the keys: then nobody here knows one.
+    /// Null where the manifests declare the keys: then only their hashes are known.
     api_key: Option<&'a str>,
     admin_key: &'a str,
     models: &'a [String],
-    /// That of the first router.
+    /// The first of `metrics_urls`.
     metrics_url: Option<&'a str>,
     metrics_urls: Vec<String>,
-    /// That of the first router.
+    /// The first of `router_pids`.
     router_pid: u32,
     router_pids: Vec<u32>,
     /// Null where the router hosts the ledger.
@@ -99,10 +99,10 @@ impl Announcement {
         fleet: &Fleet,
     ) -> serde_json::Result<String> {
         let workers = fleet.workers.iter().map(|worker| LineOfWorker {
-            name: worker.part.name.trim_start_matches("worker "),
+            name: worker.process.name.trim_start_matches("worker "),
             model: &worker.model,
             address: worker.endpoint.to_string(),
-            pid: worker.part.pid(),
+            pid: worker.process.pid(),
         });
         let router_pids: Vec<_> = fleet.routers.iter().map(|router| router.pid()).collect();
         serde_json::to_string(&Line {

@@ -1,4 +1,4 @@
-//! One life of a child process: started in its own process group, its output read, its end awaited.
+//! One child process: started in a process group of its own, its output read, its exit awaited.
 
 use std::collections::VecDeque;
 use std::env;
@@ -8,68 +8,71 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{self, ChildStdin, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::part::{self, Part};
+use super::process::{ManagedProcess, SECRETS};
 
-/// How many lines of standard error are kept as its last words.
-const LAST_WORDS: usize = 5;
+/// How many of the last lines of standard error are kept, to say why a child exited.
+const LAST_LINES: usize = 5;
 
-/// How long the output of a dead child is read: something that it started may hold the pipe.
+/// How long the output of a child is read after its exit: a process that it started may hold the pipe open.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 
 /// A running child. Dropping it kills it.
-pub(super) struct Life {
-    child: Child,
-    words: JoinHandle<VecDeque<String>>,
-    /// The child ends when this does, and the system ends it with this process, however that ends.
-    _leash: Option<ChildStdin>,
+pub(super) struct Child {
+    process: process::Child,
+    last_lines: JoinHandle<VecDeque<String>>,
+    /// The write end of the child's standard input, which is never written to. A child exits when it reads
+    /// end-of-file there (`--exit-with-parent`), and the kernel closes it also when this process is killed.
+    _stdin_guard: Option<ChildStdin>,
 }
 
-/// How a life ended.
-pub(super) struct End {
+/// How a child exited.
+pub(super) struct Exit {
     pub(super) status: ExitStatus,
-    pub(super) last_words: Vec<String>,
+    /// The last lines of its standard error, oldest first.
+    pub(super) last_lines: Vec<String>,
 }
 
-// === impl Life ===
+// === impl Child ===
 
-impl Life {
-    /// Starts the child. Each line of its standard output goes to `on_line`; those of standard error
-    /// go to ours as `prefix` wants them.
+impl Child {
+    /// Starts the child. Each line of its standard output goes to `on_line`; lines of its standard error are
+    /// written to ours, after `prefix`.
     pub(super) fn start(
-        part: &Part,
+        managed: &ManagedProcess,
         prefix: String,
         on_line: impl FnMut(&[u8]) + Send + 'static,
     ) -> io::Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        // What `up` was told this way is not meant for every child.
-        for name in part::SECRETS {
+        // A child gets only the addresses that it needs, not all that `up` was given.
+        for name in SECRETS {
             command.env_remove(name);
         }
-        let mut child = command
-            .args(part.flags())
-            .envs(part.secrets().iter().cloned())
+        let mut process = command
+            .args(managed.flags())
+            .envs(managed.secrets().iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A Ctrl-C in the terminal reaches this process only, which ends the children in order.
+            // Ctrl-C in a terminal signals its foreground process group. In a group of its own a child does not get
+            // it, and is stopped by this process, in order.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        part.set_pid(child.id().unwrap_or(0));
-        if let Some(stdout) = child.stdout.take() {
+        managed.set_pid(process.id().unwrap_or(0));
+        if let Some(stdout) = process.stdout.take() {
             tokio::spawn(each_line(stdout, on_line));
         }
-        let stderr = child.stderr.take();
-        let words = tokio::spawn(async move {
+        let stderr = process.stderr.take();
+        let last_lines = tokio::spawn(async move {
             let mut last = VecDeque::new();
             if let Some(stderr) = stderr {
                 each_line(stderr, |line| {
                     pass_on(&prefix, line);
-                    last.truncate(LAST_WORDS - 1);
+                    last.truncate(LAST_LINES - 1);
                     last.push_front(String::from_utf8_lossy(line).into_owned());
                 })
                 .await;
@@ -77,45 +80,44 @@ impl Life {
             last
         });
         Ok(Self {
-            _leash: child.stdin.take(),
-            child,
-            words,
+            _stdin_guard: process.stdin.take(),
+            process,
+            last_lines,
         })
     }
 
-    /// Waits for its end.
-    pub(super) async fn end(&mut self) -> io::Result<End> {
-        let status = self.child.wait().await?;
-        let words = timeout(OUTPUT_GRACE, &mut self.words).await;
-        let last_words = match words {
-            Ok(Ok(words)) => words.into_iter().rev().collect(),
+    /// Waits for its exit.
+    pub(super) async fn exit(&mut self) -> io::Result<Exit> {
+        let status = self.process.wait().await?;
+        let last_lines = match timeout(OUTPUT_GRACE, &mut self.last_lines).await {
+            Ok(Ok(lines)) => lines.into_iter().rev().collect(),
             _ => Vec::new(),
         };
-        Ok(End { status, last_words })
+        Ok(Exit { status, last_lines })
     }
 
-    /// Asks it to end.
+    /// Sends SIGTERM.
     pub(super) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Ends it at once, with all that it started.
+    /// Sends SIGKILL, to it and all processes that it started.
     pub(super) fn kill(&self) {
         self.signal(Signal::KILL);
     }
 
     fn signal(&self, signal: Signal) {
-        // No id: its end has been awaited, and the number may belong to another process by now.
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok());
+        // There is no id after the exit was awaited: the number may belong to another process by then.
+        let pid = self.process.id().and_then(|id| i32::try_from(id).ok());
         if let Some(group) = pid.and_then(Pid::from_raw)
             && let Err(error) = kill_process_group(group, signal)
         {
-            tracing::debug!(%error, "a child ended before the signal");
+            tracing::debug!(%error, "a child exited before it could be signalled");
         }
     }
 }
 
-/// Reads lines until the end.
+/// Calls `on_line` with each line until end-of-file.
 async fn each_line(output: impl AsyncRead + Unpin, mut on_line: impl FnMut(&[u8])) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
@@ -129,7 +131,8 @@ async fn each_line(output: impl AsyncRead + Unpin, mut on_line: impl FnMut(&[u8]
     }
 }
 
-/// Writes a line of a child to our standard error, in one piece. When nobody reads, nothing is lost.
+/// Writes a line of a child to our standard error in one call, so that lines do not mix. An error means that standard
+/// error is closed, and is ignored.
 fn pass_on(prefix: &str, line: &[u8]) {
     let line = [prefix.as_bytes(), line, b"\n"].concat();
     io::stderr().write_all(&line).ok();

@@ -1,4 +1,4 @@
-//! Which children there are, and the command line of each.
+//! Which processes there are, and the command line of each.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -13,19 +13,19 @@ use inferyard_catalog::Endpoint;
 use inferyard_manifests::{ManifestFile, Manifests, ModelManifest, Weights};
 
 use super::Args;
-use super::keys::Issued;
-use super::part::{self, CommandLine, Part, Role, RouterListen};
+use super::bootstrap_keys::Issued;
+use super::process::{self, CommandLine, ManagedProcess, Role, RouterListen};
 use super::state::State;
 use crate::failure::Failure;
 use crate::scratch::Scratch;
 use crate::worker::engine;
 use crate::{builtin, duration};
 
-/// All children.
+/// All processes.
 pub(super) struct Fleet {
-    pub(super) routers: Vec<Arc<Part>>,
+    pub(super) routers: Vec<Arc<ManagedProcess>>,
     /// `None`: the only router hosts the ledger.
-    pub(super) ledger: Option<Arc<Part>>,
+    pub(super) ledger: Option<Arc<ManagedProcess>>,
     pub(super) workers: Vec<Worker>,
     /// The ledger's database, as `inferyard usage --store` takes it.
     pub(super) store: String,
@@ -34,14 +34,14 @@ pub(super) struct Fleet {
 /// A worker and where it is reached.
 #[derive(Clone)]
 pub(super) struct Worker {
-    pub(super) part: Arc<Part>,
+    pub(super) process: Arc<ManagedProcess>,
     /// Canonical name of its model.
     pub(super) model: Arc<str>,
     pub(super) endpoint: Endpoint,
 }
 
-/// What the command lines are made of.
-pub(super) struct Plan<'a> {
+/// What the command lines are made from.
+pub(super) struct FleetConfig<'a> {
     pub(super) args: &'a Args,
     pub(super) manifests: &'a Manifests,
     /// `None`: the manifests declare the keys.
@@ -54,11 +54,11 @@ pub(super) struct Plan<'a> {
 // === impl Fleet ===
 
 impl Fleet {
-    /// A worker per replica, the routers in front of them, and with Redis a ledger behind.
-    pub(super) fn plan(plan: &Plan<'_>, files: &[ManifestFile]) -> Result<Self, Failure> {
-        let Plan { args, scratch, .. } = plan;
+    /// One worker for each replica, the routers, and with Redis a ledger.
+    pub(super) fn new(config: &FleetConfig<'_>, files: &[ManifestFile]) -> Result<Self, Failure> {
+        let FleetConfig { args, scratch, .. } = config;
         let mut workers = Vec::new();
-        for model in &plan.manifests.models {
+        for model in &config.manifests.models {
             for replica in 0..model.replicas {
                 let socket = scratch.socket(workers.len());
                 workers.push(worker(args, model, replica, socket, scratch));
@@ -68,33 +68,36 @@ impl Fleet {
         let copies = copy_manifests(files, scratch)?;
         let routers = (0..args.routers).map(|index| {
             let listen = listen(args, index)?;
-            let command = plan.router(usize::from(index), &copies, &workers)?;
+            let command = config.router(usize::from(index), &copies, &workers)?;
             let name = match index {
                 0 => "router".to_owned(),
                 _ => format!("router {}", index + 1),
             };
             let index = index.into();
-            Ok(Arc::new(Part::new(
+            Ok(Arc::new(ManagedProcess::new(
                 name,
                 Role::Router { index, listen },
                 command,
             )))
         });
-        let ledger = args
-            .redis
-            .is_some()
-            .then(|| Arc::new(Part::new("ledger".to_owned(), Role::Ledger, plan.ledger())));
+        let ledger = args.redis.is_some().then(|| {
+            Arc::new(ManagedProcess::new(
+                "ledger".to_owned(),
+                Role::Ledger,
+                config.ledger(),
+            ))
+        });
         Ok(Self {
             routers: routers.collect::<Result<_, Failure>>()?,
             ledger,
             workers,
-            store: plan.store(),
+            store: config.store(),
         })
     }
 
-    /// Every child.
-    pub(super) fn parts(&self) -> impl Iterator<Item = &Arc<Part>> {
-        let workers = self.workers.iter().map(|worker| &worker.part);
+    /// Every process.
+    pub(super) fn processes(&self) -> impl Iterator<Item = &Arc<ManagedProcess>> {
+        let workers = self.workers.iter().map(|worker| &worker.process);
         self.routers.iter().chain(&self.ledger).chain(workers)
     }
 }
@@ -120,8 +123,8 @@ fn listen(args: &Args, index: u16) -> Result<RouterListen, Failure> {
     ))
 }
 
-/// The router reads what was checked, also when it is started again after the files have changed.
-/// A model's age is that of its file, so the copies keep it.
+/// Copies the manifests that were checked: a router that is restarted after the files have changed reads the same
+/// ones. The copies keep the modification time, which is the age of a model.
 fn copy_manifests(files: &[ManifestFile], scratch: &Scratch) -> anyhow::Result<Vec<PathBuf>> {
     let copy = |(index, manifest): (usize, &ManifestFile)| {
         let path = scratch.path().join(format!("{index}.yaml"));
@@ -136,7 +139,7 @@ fn copy_manifests(files: &[ManifestFile], scratch: &Scratch) -> anyhow::Result<V
         .context("cannot copy the manifests")
 }
 
-/// A template that is none is a mistake in the manifests, not of the workers that would not start.
+/// A wrong template is reported here, as a mistake in the manifests, and not by workers that cannot start.
 fn write_template(model: &ModelManifest, scratch: &Scratch) -> Result<(), Failure> {
     let Some(template) = &model.chat_template else {
         return Ok(());
@@ -177,23 +180,23 @@ fn worker(
         flags.extend(["--chat-template".into(), path.into()]);
     }
     flags.extend(["--listen".into(), unix(&socket)]);
-    flags.extend(drained(args));
-    flags.extend(common(args));
+    flags.extend(drain_flags(args));
+    flags.extend(common_flags(args));
     let name = format!("worker {}-{replica}", model.resource);
     let command = CommandLine {
         flags,
         ..CommandLine::default()
     };
     Worker {
-        part: Arc::new(Part::new(name, Role::Worker, command)),
+        process: Arc::new(ManagedProcess::new(name, Role::Worker, command)),
         model: model.name.clone(),
         endpoint: Endpoint::Unix(socket),
     }
 }
 
-// === impl Plan ===
+// === impl FleetConfig ===
 
-impl Plan<'_> {
+impl FleetConfig<'_> {
     fn router(
         &self,
         index: usize,
@@ -221,18 +224,18 @@ impl Plan<'_> {
         let lease = duration::argument(self.args.lease_time);
         flags.extend(["--lease-time".into(), lease.into()]);
         flags.extend(self.admin_keys());
-        flags.extend(drained(self.args));
-        flags.extend(common(self.args));
+        flags.extend(drain_flags(self.args));
+        flags.extend(common_flags(self.args));
         let mut secrets = Vec::new();
         match (&self.args.redis, &self.args.postgres) {
             (Some(redis), _) => {
-                secrets.push((part::REDIS, redis.into()));
+                secrets.push((process::REDIS, redis.into()));
                 flags.extend(self.redis_ca());
                 flags.extend(["--spool".into(), self.state.spool(index).into()]);
                 flags.extend(["--routers".into(), self.args.routers.to_string().into()]);
             }
             (None, Some(postgres)) => {
-                secrets.push((part::POSTGRES, postgres.into()));
+                secrets.push((process::POSTGRES, postgres.into()));
                 flags.extend(["--spool".into(), self.state.spool(index).into()]);
             }
             (None, None) => {
@@ -247,9 +250,13 @@ impl Plan<'_> {
         flags.extend(["--listen".into(), unix(&self.ledger_socket())]);
         flags.extend(self.admin_keys());
         flags.extend(self.redis_ca());
-        flags.extend(common(self.args));
-        let redis = self.args.redis.iter().map(|url| (part::REDIS, url.into()));
-        let store = (part::STORE, self.store().into());
+        flags.extend(common_flags(self.args));
+        let redis = self
+            .args
+            .redis
+            .iter()
+            .map(|url| (process::REDIS, url.into()));
+        let store = (process::STORE, self.store().into());
         CommandLine {
             flags,
             secrets: redis.chain([store]).collect(),
@@ -279,14 +286,14 @@ impl Plan<'_> {
     }
 }
 
-/// What those are told who have running answers.
-fn drained(args: &Args) -> [OsString; 2] {
+/// Flags of a process that has running answers.
+fn drain_flags(args: &Args) -> [OsString; 2] {
     let timeout = duration::argument(args.drain_timeout);
     ["--drain-timeout".into(), timeout.into()]
 }
 
-/// What every child is told.
-fn common(args: &Args) -> Vec<OsString> {
+/// Flags of every process.
+fn common_flags(args: &Args) -> Vec<OsString> {
     let format = args.logs.log_format.to_possible_value();
     let format = format.expect("every format should have a name");
     let mut flags: Vec<OsString> = vec![

@@ -1,4 +1,4 @@
-//! Asks the router whether it can serve, over HTTP as everybody does.
+//! Polls the readiness of a router over HTTP.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-/// Between two questions; the router hears of a ready worker within milliseconds.
+/// Pause between two polls; the router learns of a ready worker within milliseconds.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Returns once `/readyz` says yes.
+/// Returns once `/readyz` answers 200.
 pub(super) async fn until_ready(address: SocketAddr) {
     while !is_ready(address).await.is_ok_and(|ready| ready) {
         sleep(PAUSE).await;
@@ -37,7 +37,7 @@ async fn is_ready(address: SocketAddr) -> anyhow::Result<bool> {
     }
 }
 
-/// Where this machine reaches a listener: one on all addresses is reached on the loopback.
+/// The address that this machine reaches a listener at: one on all addresses is reached on the loopback.
 pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

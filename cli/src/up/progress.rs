@@ -1,4 +1,4 @@
-//! What a worker says about itself while it loads, over all its lives.
+//! Follows the loading progress of a worker over its gRPC `Watch` stream, across restarts.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::dial;
 /// Between two attempts to reach a worker, which starts in a few milliseconds.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Progress below this is not worth a line.
+/// The least progress, as a fraction, that gets a line of its own.
 const STEP: f32 = 0.1;
 
 /// Follows a worker until cancelled.
@@ -26,16 +26,16 @@ pub(super) async fn follow(
 ) {
     let forever = async {
         loop {
-            // Its end has been or will be reported by the one who waits for the process.
-            follow_life(index, &worker, &events).await.ok();
+            // An error means that the process exited, and the task that waits for it reports that.
+            follow_once(index, &worker, &events).await.ok();
             sleep(PAUSE).await;
         }
     };
     stop.run_until_cancelled(forever).await;
 }
 
-/// Follows one life of a worker to its end.
-async fn follow_life(
+/// Follows a worker until its stream ends.
+async fn follow_once(
     index: usize,
     worker: &Worker,
     events: &mpsc::Sender<Event>,
@@ -48,18 +48,18 @@ async fn follow_life(
             Phase::Loading if shown.is_none_or(|shown| state.load_progress >= shown + STEP) => {
                 shown = Some(state.load_progress);
                 let percent = (100.0 * state.load_progress).round();
-                tracing::info!("{}: loading, {percent} %", worker.part.name);
+                tracing::info!("{}: loading, {percent} %", worker.process.name);
             }
             Phase::Ready => {
-                worker.part.prove();
-                tracing::info!("{}: ready", worker.part.name);
-                events.send(Event::Ready(index)).await?;
+                worker.process.mark_started_once();
+                tracing::info!("{}: ready", worker.process.name);
+                events.send(Event::WorkerReady(index)).await?;
                 break;
             }
             _ => {}
         }
     }
-    // Nothing more to show; the stream stays open, and its end is the end of this life.
+    // There is no progress left to show. The stream is read on, because its end is the exit of the worker.
     while states.message().await?.is_some() {}
     Ok(())
 }

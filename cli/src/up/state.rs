@@ -1,4 +1,4 @@
-//! The state folder: what `up` keeps between starts.
+//! The state folder of `up`, which is kept between starts.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -21,7 +21,7 @@ impl State {
             .mode(0o700)
             .create(folder)
             .with_context(|| format!("cannot make the state folder {}", folder.display()))?;
-        // Children get it as a path, and a path may be relative to where `up` was started.
+        // Children get its path, and a relative one would depend on where `up` was started.
         let folder = std::path::absolute(folder).context("cannot find the state folder")?;
         Ok(Self { folder })
     }
@@ -30,18 +30,17 @@ impl State {
         &self.folder
     }
 
-    /// The ledger's database, where no other is named.
+    /// Path of the ledger's database, if no other one is named.
     pub(super) fn ledger(&self) -> PathBuf {
         self.folder.join("ledger.sqlite")
     }
 
-    /// Where the router of this number keeps what it cannot tell Redis yet.
+    /// Folder in which the router of this index keeps usage that it cannot send to Redis yet.
     pub(super) fn spool(&self, router: usize) -> PathBuf {
         self.folder.join(format!("spool/router-{router}"))
     }
 
-    /// What earlier starts with more routers could not tell Redis any more: folders that none of these
-    /// routers will look into.
+    /// Folders with usage of earlier starts with more routers: no router of this start will send what is in them.
     pub(super) fn orphans(&self, routers: usize) -> Vec<PathBuf> {
         let ours: Vec<_> = (0..routers).map(|router| self.spool(router)).collect();
         let folders = fs::read_dir(self.folder.join("spool"))
@@ -54,7 +53,7 @@ impl State {
         others.filter(|path| holds_segments(path)).collect()
     }
 
-    /// The secret that signs cookies; made at the first start.
+    /// Path of the secret that signs cookies; it is created at the first start.
     pub(super) fn cookie_secret(&self) -> anyhow::Result<PathBuf> {
         let path = self.folder.join("cookie-secret");
         let mut secret = [0; 32];

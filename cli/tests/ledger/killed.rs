@@ -4,19 +4,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use inferyard_ledger::Store;
 use inferyard_proto::usage::v1::UsageEvent;
+use inferyard_test_servers::{Postgres, Redis, needs};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::connections::{connect, eventually};
 use crate::events::{entry, event, leave, sum, waiting};
-use crate::servers::{Postgres, Redis, eventually};
 use crate::{Process, inferyard};
 
 const KILLS: usize = 8;
 
 #[tokio::test]
 async fn a_ledger_that_is_killed_in_a_burst_loses_and_doubles_nothing() {
-    let redis = Redis::start().await;
-    let postgres = Postgres::start().await;
+    needs!(Redis, Postgres);
+    let redis = Redis::durable();
+    let postgres = Postgres::start();
     let arguments = [
         "ledger",
         "--redis",
@@ -29,7 +31,7 @@ async fn a_ledger_that_is_killed_in_a_burst_loses_and_doubles_nothing() {
     ]
     .map(str::to_owned);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut writer = redis.connect().await;
+    let mut writer = connect(&redis).await;
     let enough = AtomicBool::new(false);
     let burst = async {
         let mut events = Vec::new();
@@ -60,7 +62,7 @@ async fn a_ledger_that_is_killed_in_a_burst_loses_and_doubles_nothing() {
     };
     let (events, ()) = tokio::join!(burst, kills);
 
-    let mut watcher = redis.connect().await;
+    let mut watcher = connect(&redis).await;
     let (mut ledger, _) = Process::start(&arguments);
     eventually("an empty outbox", async || {
         (waiting(&mut watcher).await == 0).then_some(())

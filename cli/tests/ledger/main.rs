@@ -1,4 +1,4 @@
-//! `inferyard ledger`, `usage` and `reconcile` as processes, on real Redis and PostgreSQL.
+//! `inferyard ledger`, `usage` and `audit` as processes, on real Redis and PostgreSQL.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,15 +6,14 @@
     reason = "a test fails by panicking, and so does what only tests call"
 )]
 
+#[path = "../../../ledger/tests/ledger/connections.rs"]
+mod connections;
 #[path = "../../../ledger/tests/ledger/events.rs"]
 #[expect(dead_code, reason = "the ledger's own tests need more of it")]
 mod events;
-#[path = "../../../ledger/tests/ledger/servers.rs"]
-#[expect(dead_code, reason = "the ledger's own tests need more of it")]
-mod servers;
 
+mod audit;
 mod killed;
-mod reconciled;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};

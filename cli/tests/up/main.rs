@@ -66,7 +66,7 @@ fn a_killed_worker_is_started_again() {
     send(Up::pid(&up.worker(0)["pid"]), Signal::KILL);
     up.process
         .stderr
-        .wait_for("the worker demo-0 was killed by signal 9; starting it again");
+        .wait_for("the worker demo-0 was killed by signal 9; restarting it");
     up.process.stderr.wait_for("worker demo-0: ready");
     let after = watch_once(&address).unwrap();
     assert_eq!(after["phase"], "READY");
@@ -80,7 +80,7 @@ fn a_killed_router_comes_back_on_its_port_and_knows_the_key() {
     send(Up::pid(&up.ready["router_pid"]), Signal::KILL);
     up.process
         .stderr
-        .wait_for("the router was killed by signal 9; starting it again");
+        .wait_for("the router was killed by signal 9; restarting it");
     let key = up.ready["api_key"].as_str().unwrap();
     let status = until(|| get(up.address(), "/v1/models", Some(key)));
     assert_eq!(status, 200);

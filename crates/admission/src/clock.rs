@@ -3,9 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::civil::{Date, date};
+use jiff::{SignedDuration, ToSpan};
 use tokio::time::Instant;
 
 const DAY_US: u64 = 86_400_000_000;
+const EPOCH: Date = date(1970, 1, 1);
 
 /// How often the system's clock is read, in microseconds.
 const CHECK_US: u64 = 1_000_000;
@@ -111,42 +114,18 @@ pub(super) fn day(now_us: u64) -> u64 {
     now_us / DAY_US
 }
 
-/// The first moment of the calendar month (UTC), and the first of the next one.
+/// The first microseconds of the calendar month (UTC) that a moment lies in, and of the next month. Both are, as the
+/// moment is, microseconds since the Unix epoch.
 pub(super) fn month(now_us: u64) -> (u64, u64) {
-    let (year, month) = year_and_month(day(now_us));
-    let next = if month == 12 {
-        (year + 1, 1)
-    } else {
-        (year, month + 1)
+    let days = i64::try_from(day(now_us)).unwrap_or(i64::MAX);
+    let today = EPOCH.saturating_add(SignedDuration::from_hours(days.saturating_mul(24)));
+    let first = today.first_of_month();
+    let next = first.saturating_add(1.month());
+    let micros = |date: Date| {
+        let since = date.duration_since(EPOCH).as_micros();
+        u64::try_from(since).unwrap_or(0)
     };
-    let moment = |(year, month)| first_day(year, month) * DAY_US;
-    (moment((year, month)), moment(next))
-}
-
-/// Days are counted from 1 March of year 0, so that a leap day is the last day of its year; eras of
-/// 400 years are all alike (Howard Hinnant's algorithm).
-fn year_and_month(day: u64) -> (u64, u64) {
-    let day = day + 719_468;
-    let era = day / 146_097;
-    let of_era = day % 146_097;
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let march_based = (5 * of_year + 2) / 153;
-    let month = if march_based < 10 {
-        march_based + 3
-    } else {
-        march_based - 9
-    };
-    (year + era * 400 + u64::from(month <= 2), month)
-}
-
-fn first_day(year: u64, month: u64) -> u64 {
-    let year = year - u64::from(month <= 2);
-    let march_based = (month + 9) % 12;
-    let of_era = year % 400;
-    let of_year = (153 * march_based + 2) / 5;
-    let days = of_era * 365 + of_era / 4 - of_era / 100 + of_year;
-    year / 400 * 146_097 + days - 719_468
+    (micros(first), micros(next))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! One suite for every store of limits.
 
-mod server;
 mod subject;
 mod cases;
 mod billing;
@@ -128,6 +127,7 @@ macro_rules! on_both {
         mod redis {
             $(#[tokio::test]
             async fn $case() {
+                inferyard_test_servers::needs!(Redis);
                 super::$case($crate::conformance::subject::redis()).await;
             })*
         }

@@ -1,4 +1,4 @@
-//! The port on which progress is told, and the life of a fetch around it.
+//! A fetch and the gRPC server that reports its progress.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::flow::{self, Config, Done, FetchError};
 use crate::progress::Progress;
 use crate::rpc::Service;
 
-/// How long those who watch may take to hear the end.
+/// How long watchers may take to read the last state.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// A fetch that has bound its port, if it has one.
+/// A fetch that has bound its address, if it has one, and does not run yet.
 pub struct Fetch {
     config: Config,
     listener: Option<Listener>,
@@ -29,11 +29,11 @@ pub struct Fetch {
 // === impl Fetch ===
 
 impl Fetch {
-    /// Binds the address, and asks nobody yet.
+    /// Binds the address. Nothing is requested yet.
     ///
     /// # Errors
     ///
-    /// The address cannot be had.
+    /// The address cannot be bound.
     pub async fn bind(config: Config, listen: Option<&Listen>) -> Result<Self, BindError> {
         let listener = match listen {
             Some(listen) => Some(Listener::bind(listen).await?),
@@ -42,24 +42,23 @@ impl Fetch {
         Ok(Self { config, listener })
     }
 
-    /// Where progress is told.
+    /// Where progress is reported.
     #[must_use]
     pub fn address(&self) -> Option<&Address> {
         self.listener.as_ref().map(Listener::address)
     }
 
-    /// Brings all files into the folder, or goes on until `stop`; what is there then is kept for the
-    /// next one.
+    /// Downloads all files, until it is done or `stop` is cancelled. Received bytes are kept for the next fetch.
     ///
     /// # Errors
     ///
-    /// What does not pass by itself; `FetchError` has the list.
+    /// A permanent failure; [`FetchError`] lists them.
     pub async fn run(self, stop: CancellationToken) -> Result<Done, FetchError> {
         let progress = Arc::new(Progress::new());
         let end = CancellationToken::new();
         let server = self.listener.map(|listener| {
             let service = Service {
-                // Only its being another one counts.
+                // It only has to differ from that of an earlier process.
                 boot_id: getrandom::u64().unwrap_or_default(),
                 progress: progress.subscribe(),
             };
@@ -69,7 +68,7 @@ impl Fetch {
             outcome = flow::run(self.config, Arc::clone(&progress), stop) => outcome,
             never = progress.run() => match never {},
         };
-        // Those who watch hear the end of the stream.
+        // Watchers see the end of their stream.
         drop(progress);
         end.cancel();
         if let Some(server) = server {
@@ -97,8 +96,8 @@ async fn serve(listener: Listener, service: Service, end: impl Future<Output = (
         }
     };
     if let Err(error) = outcome {
-        // The weights are what matters.
-        tracing::warn!(%error, "progress is told no longer");
+        // Progress is not worth failing the fetch for.
+        tracing::warn!(%error, "progress is not reported any more");
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Hasher {
 
 /// SHA-256 of a text, in hexadecimal digits.
 pub(crate) fn of(bytes: &[u8]) -> String {
-    hex(&sha2::Sha256::digest(bytes))
+    hex::encode(sha2::Sha256::digest(bytes))
 }
 
 // === impl Checksum ===
@@ -47,7 +47,7 @@ pub(crate) fn of(bytes: &[u8]) -> String {
 impl Checksum {
     /// The id of a git blob, from 40 hexadecimal digits.
     pub(crate) fn git_blob(text: &str) -> Result<Self, ChecksumError> {
-        unhex(text).map(Self::GitBlob)
+        decoded(text).map(Self::GitBlob)
     }
 
     /// Whether a file is what it must be; it reads all of it.
@@ -62,7 +62,7 @@ impl fmt::Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sha256(sha256) => write!(f, "sha256:{sha256}"),
-            Self::GitBlob(id) => write!(f, "git:{}", hex(id)),
+            Self::GitBlob(id) => write!(f, "git:{}", hex::encode(id)),
         }
     }
 }
@@ -89,7 +89,7 @@ impl From<Checksum> for String {
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -97,7 +97,7 @@ impl FromStr for Sha256 {
     type Err = ChecksumError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        unhex(text).map(Self)
+        decoded(text).map(Self)
     }
 }
 
@@ -148,26 +148,11 @@ impl Hasher {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
-    (bytes.iter())
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
-}
-
-fn unhex<const N: usize>(text: &str) -> Result<[u8; N], ChecksumError> {
-    let wrong = || ChecksumError(text.chars().take(100).collect());
+/// Reads digits of either case.
+fn decoded<const N: usize>(text: &str) -> Result<[u8; N], ChecksumError> {
     let mut bytes = [0; N];
-    if text.len() != 2 * N {
-        return Err(wrong());
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        for digit in pair {
-            let value = char::from(*digit).to_digit(16).ok_or_else(wrong)?;
-            *byte = *byte << 4 | u8::try_from(value).map_err(|_| wrong())?;
-        }
-    }
+    hex::decode_to_slice(text, &mut bytes)
+        .map_err(|_| ChecksumError(text.chars().take(100).collect()))?;
     Ok(bytes)
 }
 

@@ -1,4 +1,4 @@
-//! One file: asked for until all of it is here, verified, and put in its place.
+//! One file: requested until all of it is here, verified, and renamed to its name.
 
 mod part;
 mod attempt;
@@ -9,29 +9,29 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use crate::ask::{Refused, Stopped, Way};
 use crate::checksum::Checksum;
 use crate::folder::{Folder, Here};
+use crate::http::{Context, Refused, Stopped};
 use crate::list::{self, Remote};
 use crate::plan::NoRoom;
 use crate::retry::Failures;
 use crate::source::shown;
 
-use attempt::{Attempt, Cut};
+use attempt::{Attempt, AttemptError};
 use part::Part;
 
-/// A file cannot be had.
+/// Why a file cannot be downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// The server does not want to.
+    /// The server refused the request for good.
     #[error("{name}: {refused}")]
     Refused {
         /// The file.
         name: String,
-        /// What it said.
+        /// The refusal.
         refused: Box<Refused>,
     },
-    /// What came is something else, twice.
+    /// The content does not match its checksum or size, twice.
     #[error(
         "{name}: what came is {got}, and must be {expected}; it was fetched twice and is removed: \
          the server has other bytes than it promises"
@@ -39,12 +39,12 @@ pub enum DownloadError {
     Wrong {
         /// The file.
         name: String,
-        /// What it must be.
+        /// The checksum or size that it must have.
         expected: String,
-        /// What it is.
+        /// The checksum or size that it has.
         got: String,
     },
-    /// There is no room.
+    /// The disk is full.
     #[error("{name}: {room}")]
     Room {
         /// The file.
@@ -52,35 +52,35 @@ pub enum DownloadError {
         /// How much is missing.
         room: NoRoom,
     },
-    /// It cannot be written.
+    /// The file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// What.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It was asked to stop; what came is kept.
+    /// The fetch was cancelled; received bytes are kept.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// What the server has is not what is wanted.
+/// The server has other content than it promised.
 struct Wrong {
     expected: String,
     got: String,
 }
 
-/// Brings one file.
+/// Downloads one file, and returns it as it is on disk.
 pub(crate) async fn file(
-    way: &Arc<Way>,
+    context: &Arc<Context>,
     folder: &Arc<Folder>,
     remote: &Remote,
     commit: Option<&str>,
 ) -> Result<Here, DownloadError> {
-    let url = list::url(&way.source, commit, &remote.name);
-    let mut part = open(way, folder, remote, shown(&url)).await?;
-    let mut attempt = Attempt::new(way, folder, remote, url);
+    let url = list::url(&context.source, commit, &remote.name);
+    let mut part = open(context, folder, remote, shown(&url)).await?;
+    let mut attempt = Attempt::new(context, folder, remote, url);
     let mut again = false;
     loop {
         let wrong;
@@ -112,22 +112,22 @@ pub(crate) async fn file(
     }
 }
 
-/// What is here of it from before.
+/// Opens the part that an earlier attempt has left.
 async fn open(
-    way: &Arc<Way>,
+    context: &Arc<Context>,
     folder: &Arc<Folder>,
     remote: &Remote,
     from: String,
 ) -> Result<Part, DownloadError> {
     let name = remote.name.as_str();
-    let _note = way
+    let _note = context
         .progress
         .note(name, format!("reading what is here of {name}"));
-    let (way, folder, remote) = (Arc::clone(way), Arc::clone(folder), remote.clone());
-    blocking(move || Part::open(&folder, &remote, from, Arc::clone(&way.progress))).await
+    let (context, folder, remote) = (Arc::clone(context), Arc::clone(folder), remote.clone());
+    blocking(move || Part::open(&folder, &remote, from, Arc::clone(&context.progress))).await
 }
 
-/// Asks until all of it is here.
+/// Repeats attempts until all bytes are here.
 async fn complete(
     attempt: &mut Attempt<'_>,
     mut part: Part,
@@ -138,22 +138,27 @@ async fn complete(
         let before = part.length();
         let done;
         (part, done) = attempt.run(part).await?;
-        let passing = match done {
+        let transient = match done {
             Ok(()) => return Ok((part, Ok(()))),
-            Err(Cut::Wrong(wrong)) => return Ok((part, Err(wrong))),
-            Err(Cut::Refused(refused)) => return Err(DownloadError::Refused { name, refused }),
-            Err(Cut::Room(room)) => return Err(DownloadError::Room { name, room }),
-            Err(Cut::Stopped) => return Err(DownloadError::Interrupted),
-            Err(Cut::Passing(passing)) => passing,
+            Err(AttemptError::Wrong(wrong)) => return Ok((part, Err(wrong))),
+            Err(AttemptError::Refused(refused)) => {
+                return Err(DownloadError::Refused { name, refused });
+            }
+            Err(AttemptError::Room(room)) => return Err(DownloadError::Room { name, room }),
+            Err(AttemptError::Stopped) => return Err(DownloadError::Interrupted),
+            Err(AttemptError::Transient(transient)) => transient,
         };
         if part.length() > before {
-            failures.forget();
+            failures.reset();
         }
-        attempt.way.pause(&mut failures, &name, passing).await?;
+        attempt
+            .context
+            .pause(&mut failures, &name, transient)
+            .await?;
     }
 }
 
-/// Puts it in its place, if it is what it must be.
+/// Renames the file to its name, if its checksum is right.
 async fn finish(part: Part, remote: &Remote) -> Result<Result<Here, (Part, Wrong)>, DownloadError> {
     let got = part.checksum();
     match remote.checksum {

@@ -9,65 +9,66 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::ask::{Http, Way};
 use crate::download::{self, DownloadError};
 use crate::folder::{Folder, FolderError, Here, Record};
+use crate::http::{Context, Http};
 use crate::list::{self, ListError};
 use crate::plan::{self, PlanError};
 use crate::progress::Progress;
-use crate::retry::Pace;
+use crate::retry::BackoffPolicy;
 use crate::source::Source;
 
-/// Files at a time: connections of a content delivery network are slower than networks and disks.
+/// Files that are downloaded at the same time: one connection to a content delivery network is slower than network
+/// and disk.
 const AT_ONCE: usize = 4;
 
 /// Everything a fetch needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where from.
+    /// Where the files come from.
     pub source: Source,
     /// The folder that is filled.
     pub to: PathBuf,
-    /// How other machines are reached.
+    /// The HTTP client.
     pub http: Http,
-    /// How long it waits between attempts.
-    pub pace: Pace,
+    /// Pauses between attempts.
+    pub backoff: BackoffPolicy,
 }
 
-/// What was done.
+/// The result of a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// What the revision was taken for; None: the source has no revisions.
+    /// The commit that the revision stands for; `None`: the source has no revisions.
     pub commit: Option<String>,
-    /// Files in the folder.
+    /// Number of files in the folder.
     pub files: usize,
-    /// Bytes of them.
+    /// Their size in bytes.
     pub bytes: u64,
-    /// Bytes that came over the network.
+    /// Bytes that were received over the network.
     pub received: u64,
 }
 
-/// Why a folder is not complete.
+/// Why a fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The folder.
+    /// The folder cannot be used.
     #[error(transparent)]
     Folder(FolderError),
-    /// The list of files.
+    /// The list of files cannot be had.
     #[error(transparent)]
     List(ListError),
-    /// Which of them, and their room.
+    /// No files match, several models do, or there is no room.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// A file.
+    /// A file cannot be downloaded.
     #[error(transparent)]
     Download(DownloadError),
-    /// It was asked to stop.
+    /// The fetch was cancelled.
     #[error(
         "interrupted: {done} of {total} bytes are here and are kept; the same command goes on from there"
     )]
     Interrupted {
-        /// Bytes that are here.
+        /// Bytes that are in the folder.
         done: u64,
         /// Bytes of all files, as far as they are known.
         total: u64,
@@ -76,25 +77,29 @@ pub enum FetchError {
 
 /// # Flow
 ///
-/// folder → list (or what was written down) → plan → download → done
+/// folder → list (or the record of an earlier fetch) → plan → download → done
+///
+/// # Cancellation
+///
+/// `stop` ends it with [`FetchError::Interrupted`]; bytes that were received are kept.
 pub(crate) async fn run(
     config: Config,
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Result<Done, FetchError> {
-    let way = Arc::new(Way {
+    let context = Arc::new(Context {
         source: config.source,
         http: config.http,
-        pace: config.pace,
+        backoff: config.backoff,
         progress: Arc::clone(&progress),
-        // Of this fetch alone: one file that cannot be had ends the others, too.
+        // A child token: a file that cannot be had cancels the other files of this fetch and nothing else.
         stop: stop.child_token(),
     });
     let steps = async {
-        let folder = Arc::new(Folder::open(&config.to, &way).await?);
-        let record = wanted(&way, &folder).await?;
-        let (record, folder) = look(&way, folder, record).await?;
-        let record = bring(&way, &folder, record).await?;
+        let folder = Arc::new(Folder::open(&config.to, &context).await?);
+        let record = resolve(&context, &folder).await?;
+        let (record, folder) = inspect(&context, folder, record).await?;
+        let record = download_all(&context, &folder, record).await?;
         finish(&folder, record)
     };
     let done = steps.await.map_err(|error: FetchError| match error {
@@ -112,35 +117,35 @@ pub(crate) async fn run(
     })
 }
 
-/// What is wanted: as it was written down, or as the source has it now.
-async fn wanted(way: &Arc<Way>, folder: &Folder) -> Result<Record, FetchError> {
-    let identity = way.source.identity();
+/// Resolves the source to a list of files: the recorded one if it is of the same source, else the source's present one.
+async fn resolve(context: &Arc<Context>, folder: &Folder) -> Result<Record, FetchError> {
+    let identity = context.source.identity();
     let before = folder.record()?;
     if let Some(record) = before.clone().filter(|record| record.source == identity) {
         return Ok(record);
     }
-    let listing = list::list(way).await?;
-    let include = match &way.source {
+    let listing = list::list(context).await?;
+    let include = match &context.source {
         Source::HuggingFace(hub) => hub.include.as_slice(),
         Source::Plain(_) => &[],
     };
     let files = plan::choose(listing.files, include)?;
     let commit = listing.commit.as_deref().unwrap_or("none");
-    tracing::info!(source = %way.source, commit, files = files.len(), "listed");
+    tracing::info!(source = %context.source, commit, files = files.len(), "listed");
     let record = Record::new(identity, listing.commit, files, before);
     folder.write(&record)?;
     Ok(record)
 }
 
-/// What of it is here already, and whether there is room for the rest.
-async fn look(
-    way: &Way,
+/// Finds the files that are complete already, and checks that there is room for the others.
+async fn inspect(
+    context: &Context,
     folder: Arc<Folder>,
     mut record: Record,
 ) -> Result<(Record, Arc<Folder>), FetchError> {
-    let _note = way
+    let _note = context
         .progress
-        .note("folder", "looking at what is here".to_owned());
+        .note("folder", "checking which files are complete".to_owned());
     let looked = spawn_blocking(move || {
         let mut needed: u64 = 0;
         for entry in &mut record.files {
@@ -158,17 +163,18 @@ async fn look(
     let (record, folder, needed) = looked.await.expect("looking at files should not panic");
     for entry in &record.files {
         let here = entry.here.map(|here| here.size);
-        way.progress.found(here.unwrap_or(0));
-        way.progress
+        context.progress.found(here.unwrap_or(0));
+        context
+            .progress
             .expect(0, here.or(entry.remote.size).unwrap_or(0));
     }
     plan::room(&folder, needed).map_err(PlanError::from)?;
     Ok((record, folder))
 }
 
-/// Downloads what is missing, and writes down each file that is complete.
-async fn bring(
-    way: &Arc<Way>,
+/// Downloads the missing files, and records each one when it is complete.
+async fn download_all(
+    context: &Arc<Context>,
     folder: &Arc<Folder>,
     mut record: Record,
 ) -> Result<Record, FetchError> {
@@ -179,12 +185,13 @@ async fn bring(
         if entry.here.is_some() {
             continue;
         }
-        let (way, folder, places) = (Arc::clone(way), Arc::clone(folder), Arc::clone(&places));
+        let (context, folder, places) =
+            (Arc::clone(context), Arc::clone(folder), Arc::clone(&places));
         let (remote, commit) = (entry.remote.clone(), record.commit.clone());
         let task = files.spawn(async move {
             let _place = places.acquire().await.expect("the semaphore should not be closed");
             let begun = Instant::now();
-            let here = download::file(&way, &folder, &remote, commit.as_deref()).await?;
+            let here = download::file(&context, &folder, &remote, commit.as_deref()).await?;
             let seconds = begun.elapsed().as_secs_f64();
             tracing::info!(file = %remote.name, bytes = here.size, seconds, checksum = %here.checksum, "fetched");
             Ok::<Here, DownloadError>(here)
@@ -202,8 +209,8 @@ async fn bring(
                 record = written.await.expect("writing should not panic")?;
             }
             Err(error) => {
-                // The others keep what they have. The first reason is the reason.
-                way.stop.cancel();
+                // The other downloads stop and keep their bytes. Their errors are "interrupted", so the first counts.
+                context.stop.cancel();
                 failed.get_or_insert(error);
             }
         }
@@ -211,7 +218,7 @@ async fn bring(
     failed.map_or(Ok(record), |error| Err(FetchError::Download(error)))
 }
 
-/// Everything is here: what belonged to something else goes.
+/// Removes the files of an earlier source, once all files are complete.
 fn finish(folder: &Folder, mut record: Record) -> Result<Done, FetchError> {
     folder.sweep(&record.left_over);
     folder.remove_parts()?;

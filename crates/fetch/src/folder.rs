@@ -1,7 +1,7 @@
-//! The folder that is filled: one fetch at a time, and what an earlier one wrote down.
+//! The target folder: a lock for one fetch at a time, and the record of an earlier one.
 //!
-//! `.inferyard-fetch/` in it is ours: `record.json` says what is wanted and what of it is here,
-//! `parts/` has what is not complete, `lock` is held while a fetch runs.
+//! The subfolder `.inferyard-fetch/` belongs to this program: `record.json` lists the files and which of them are
+//! complete, `parts/` has incomplete ones, `lock` is held while a fetch runs.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -12,75 +12,75 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use crate::ask::{Stopped, Way};
 use crate::checksum::Checksum;
+use crate::http::{Context, Stopped};
 use crate::list::Remote;
 use crate::name::{Name, OURS};
 use crate::source::Identity;
 
-/// How often a folder that somebody else fills is looked at.
+/// How often the lock is tried while another fetch holds it.
 const LOOK: Duration = Duration::from_secs(1);
-/// Of this form of the record.
+/// Version of the record's format.
 const VERSION: u32 = 1;
 
-/// The folder does not do what is asked of it.
+/// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// It cannot be made or written.
+    /// A file or folder cannot be created or written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// What.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It cannot be read.
+    /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// What.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It was asked to stop before it began.
+    /// The fetch was cancelled while it waited for the lock.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// A folder that nobody else fills at the moment.
+/// The target folder, locked by this process.
 pub(crate) struct Folder {
     root: PathBuf,
-    // Released when it is closed, also by a kill.
+    // The kernel releases the lock when the file is closed, also after a kill.
     _lock: Option<File>,
 }
 
-/// What is wanted, and what of it is here.
+/// The files of a source, and which of them are complete.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
     version: u32,
     pub(crate) source: Identity,
-    /// What the revision meant when it was first asked for.
+    /// The commit that the revision stood for when it was first resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) commit: Option<String>,
     pub(crate) files: Vec<Entry>,
-    /// What an earlier fetch of something else brought; removed at the end.
+    /// Files of an earlier source; removed at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) left_over: Vec<Name>,
 }
 
-/// A file that is wanted.
+/// A file of the source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Entry {
     #[serde(flatten)]
     pub(crate) remote: Remote,
-    /// Absent: it is not here yet.
+    /// `None`: it is not complete yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) here: Option<Here>,
 }
 
-/// A file that was verified; one that was changed since has another size or time.
+/// A verified file. A file that was changed since has another size or modification time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Here {
     pub(crate) size: u64,
@@ -91,8 +91,8 @@ pub(crate) struct Here {
 // === impl Folder ===
 
 impl Folder {
-    /// Makes it, and waits until nobody else fills it.
-    pub(crate) async fn open(root: &Path, way: &Way) -> Result<Self, FolderError> {
+    /// Creates the folder, and waits until no other fetch holds its lock.
+    pub(crate) async fn open(root: &Path, context: &Context) -> Result<Self, FolderError> {
         let ours = root.join(OURS);
         fs::create_dir_all(&ours).map_err(write(&ours))?;
         let path = ours.join("lock");
@@ -109,11 +109,11 @@ impl Folder {
                             root.display()
                         );
                         tracing::info!("{words}");
-                        way.progress.note("lock", words)
+                        context.progress.note("lock", words)
                     });
                 }
                 Err(TryLockError::Error(error)) => {
-                    // Some network file systems have no locks.
+                    // Some network file systems support no locks.
                     tracing::warn!(%error, "{} cannot be locked", root.display());
                     return Ok(Self {
                         root: root.to_owned(),
@@ -123,7 +123,7 @@ impl Folder {
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
-                () = way.stop.cancelled() => return Err(FolderError::Interrupted),
+                () = context.stop.cancelled() => return Err(FolderError::Interrupted),
             }
         }
         Ok(Self {
@@ -136,17 +136,17 @@ impl Folder {
         &self.root
     }
 
-    /// Where a file that is not complete lies.
+    /// Path of an incomplete file.
     pub(crate) fn part(&self, name: &Name) -> PathBuf {
         suffixed(name.within(&self.parts()), ".part")
     }
 
-    /// Where it stands what that is a part of.
+    /// Path of its journal, which says where its bytes are from.
     pub(crate) fn journal(&self, name: &Name) -> PathBuf {
         suffixed(name.within(&self.parts()), ".journal")
     }
 
-    /// What an earlier fetch wrote down. One that cannot be read costs reading the files.
+    /// The record of an earlier fetch. If it cannot be read, it is ignored, and the files are hashed again.
     pub(crate) fn record(&self) -> Result<Option<Record>, FolderError> {
         let path = self.root.join(OURS).join("record.json");
         let text = match fs::read(&path) {
@@ -164,20 +164,20 @@ impl Folder {
         }
     }
 
-    /// Writes it down; after that it survives the machine.
+    /// Writes the record durably.
     pub(crate) fn write(&self, record: &Record) -> Result<(), FolderError> {
         let path = self.root.join(OURS).join("record.json");
         let text = serde_json::to_vec_pretty(record).expect("a record should be JSON");
         replace(&path, &text).map_err(write(&path))
     }
 
-    /// Bytes that can still be written. None: the file system does not tell.
+    /// Free bytes for this user; `None`: the file system does not report them.
     pub(crate) fn free(&self) -> Option<u64> {
         let space = rustix::fs::statvfs(&self.root).ok()?;
         Some(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
-    /// Removes what another source left.
+    /// Removes files of an earlier source.
     pub(crate) fn sweep(&self, left_over: &[Name]) {
         for name in left_over {
             match fs::remove_file(name.within(&self.root)) {
@@ -187,7 +187,7 @@ impl Folder {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => tracing::warn!(%error, file = %name, "cannot be removed"),
             }
-            // Folders that are empty now; others stay.
+            // Removes folders that are empty now; `remove_dir` fails on the others.
             let mut parent = Path::new(name.as_str()).parent();
             while let Some(folder) = parent.filter(|folder| !folder.as_os_str().is_empty()) {
                 if fs::remove_dir(self.root.join(folder)).is_err() {
@@ -198,7 +198,7 @@ impl Folder {
         }
     }
 
-    /// Removes all parts: everything is complete, or of something else.
+    /// Removes all incomplete files, once all files are complete.
     pub(crate) fn remove_parts(&self) -> Result<(), FolderError> {
         let parts = self.parts();
         match fs::remove_dir_all(&parts) {
@@ -215,7 +215,7 @@ impl Folder {
 // === impl Record ===
 
 impl Record {
-    /// Of a new list. Of what is here already, that stays valid which is wanted still.
+    /// The record of a new list. Files that are complete and still listed stay so.
     pub(crate) fn new(
         source: Identity,
         commit: Option<String>,
@@ -254,14 +254,14 @@ impl Record {
 // === impl Here ===
 
 impl Here {
-    /// Whether the file is the one that was verified.
+    /// Whether the file still is the one that was verified, by size and modification time.
     pub(crate) fn is_at(&self, path: &Path) -> bool {
         fs::symlink_metadata(path).is_ok_and(|file| {
             file.is_file() && file.len() == self.size && modified(&file) == self.modified
         })
     }
 
-    /// A file that was just verified.
+    /// A file that has just been verified.
     pub(crate) fn of(file: &fs::Metadata, checksum: Checksum) -> Self {
         Self {
             size: file.len(),
@@ -281,7 +281,7 @@ fn suffixed(path: PathBuf, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// A file with this content, or the one from before: never half of it.
+/// Writes a file atomically: after a crash it has either its new or its old content.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let fresh = suffixed(path.to_owned(), ".new");
     let mut file = File::create(&fresh)?;
@@ -290,14 +290,14 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     rename(&fresh, path)
 }
 
-/// Renames, and does not return before the name survives the machine.
+/// Renames a file durably: the folder is synced before this returns.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     let parent = to.parent().unwrap_or(Path::new("/"));
     File::open(parent)?.sync_all()
 }
 
-/// For `map_err`.
+/// Adds the path to an error, for `map_err`.
 pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> FolderError + '_ {
     |source| FolderError::Write {
         path: path.to_owned(),

@@ -1,54 +1,54 @@
-//! The files of a source: a hub is asked once, and its answer is converted here.
+//! The files of a source: one request to a hub, and its response in our types.
 
 use bytes::BytesMut;
 use reqwest::{Response, Url};
 use serde::{Deserialize, Serialize};
 
-use crate::ask::{Fault, Passing, Refused, Stopped, Way};
 use crate::checksum::{Checksum, ChecksumError};
+use crate::http::{Context, FetchFailure, Refused, Stopped, Transient};
 use crate::name::{Name, NameError};
 use crate::retry::Failures;
 use crate::source::{HuggingFace, Plain, Source};
 
-/// Most bytes of a hub's answer: files of a repository are thousands at most.
+/// Most bytes of the response: a repository has thousands of files at most.
 const MAX_ANSWER: usize = 64 << 20;
-/// The name of a file whose address has none.
+/// File name for a URL without one.
 const NAMELESS: &str = "weights";
 
-/// The files of a source cannot be told.
+/// Why the files of a source cannot be listed.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// The hub does not want to.
+    /// The hub refused the request for good.
     #[error(transparent)]
     Refused(#[from] Box<Refused>),
-    /// The answer is something else.
+    /// The response cannot be read.
     #[error("{url} is no answer of a Hugging Face hub: {why}")]
     Answer {
-        /// What was asked.
+        /// The URL.
         url: String,
-        /// What is wrong.
+        /// What is wrong with the response.
         why: String,
     },
-    /// A file has a name that leads elsewhere.
+    /// A file name would lead out of the folder.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A checksum is none.
+    /// A checksum cannot be read.
     #[error(transparent)]
     Checksum(#[from] ChecksumError),
-    /// It was asked to stop.
+    /// The fetch was cancelled.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// What a source has.
+/// The files of a source.
 #[derive(Debug)]
 pub(crate) struct Listing {
-    /// What the revision is at the moment.
+    /// The commit that the revision stands for at the moment.
     pub(crate) commit: Option<String>,
     pub(crate) files: Vec<Remote>,
 }
 
-/// One file of a source, as far as it tells.
+/// One file of a source; size and checksum as far as the source has them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Remote {
     pub(crate) name: Name,
@@ -58,7 +58,7 @@ pub(crate) struct Remote {
     pub(crate) checksum: Option<Checksum>,
 }
 
-/// The hub's answer, as far as anybody here reads it.
+/// The parts of the hub's response that are used.
 #[derive(Deserialize)]
 struct Answer {
     sha: String,
@@ -74,17 +74,17 @@ struct Sibling {
     lfs: Option<Lfs>,
 }
 
-/// A file that git only points to.
+/// A file in git LFS or Xet.
 #[derive(Deserialize)]
 struct Lfs {
     sha256: String,
     size: Option<u64>,
 }
 
-/// What the source has now.
-pub(crate) async fn list(way: &Way) -> Result<Listing, ListError> {
-    match &way.source {
-        Source::HuggingFace(hub) => ask(way, hub).await,
+/// Lists the files of the source.
+pub(crate) async fn list(context: &Context) -> Result<Listing, ListError> {
+    match &context.source {
+        Source::HuggingFace(hub) => ask(context, hub).await,
         Source::Plain(plain) => Ok(Listing {
             commit: None,
             files: vec![single(plain)?],
@@ -92,7 +92,7 @@ pub(crate) async fn list(way: &Way) -> Result<Listing, ListError> {
     }
 }
 
-/// Where a file is.
+/// The URL of a file.
 pub(crate) fn url(source: &Source, commit: Option<&str>, name: &Name) -> Url {
     match source {
         Source::HuggingFace(hub) => {
@@ -104,7 +104,7 @@ pub(crate) fn url(source: &Source, commit: Option<&str>, name: &Name) -> Url {
     }
 }
 
-/// The one file of an address.
+/// The only file of a plain URL.
 fn single(plain: &Plain) -> Result<Remote, ListError> {
     let last = plain
         .url
@@ -119,7 +119,7 @@ fn single(plain: &Plain) -> Result<Remote, ListError> {
     })
 }
 
-async fn ask(way: &Way, hub: &HuggingFace) -> Result<Listing, ListError> {
+async fn ask(context: &Context, hub: &HuggingFace) -> Result<Listing, ListError> {
     let place = ["api", "models"].into_iter().chain(hub.repo.segments());
     let mut url = hub
         .endpoint
@@ -127,33 +127,40 @@ async fn ask(way: &Way, hub: &HuggingFace) -> Result<Listing, ListError> {
     url.set_query(Some("blobs=true"));
     let mut failures = Failures::default();
     loop {
-        let fault = match once(way, &url).await {
+        let fault = match once(context, &url).await {
             Ok(body) => return read(&url, &body),
             Err(fault) => fault,
         };
         match fault {
-            Fault::Passing(_) if way.stop.is_cancelled() => return Err(ListError::Interrupted),
-            Fault::Passing(passing) => {
-                way.pause(&mut failures, &hub.repo.to_string(), passing)
+            FetchFailure::Transient(_) if context.stop.is_cancelled() => {
+                return Err(ListError::Interrupted);
+            }
+            FetchFailure::Transient(transient) => {
+                context
+                    .pause(&mut failures, &hub.repo.to_string(), transient)
                     .await?;
             }
-            Fault::Lasting(refused) => return Err(refused.into()),
+            FetchFailure::Permanent(refused) => return Err(refused.into()),
         }
     }
 }
 
-async fn once(way: &Way, url: &Url) -> Result<BytesMut, Fault> {
+async fn once(context: &Context, url: &Url) -> Result<BytesMut, FetchFailure> {
     let mut response = tokio::select! {
-        response = way.send(way.get(url), url) => response?,
-        () = way.stop.cancelled() => return Err(Fault::Passing("interrupted".to_owned().into())),
+        response = context.send(context.get(url), url) => response?,
+        () = context.stop.cancelled() => return Err(FetchFailure::Transient("interrupted".to_owned().into())),
     };
     tokio::select! {
-        body = collect(way, &mut response, url) => body,
-        () = way.stop.cancelled() => Err(Fault::Passing("interrupted".to_owned().into())),
+        body = collect(context, &mut response, url) => body,
+        () = context.stop.cancelled() => Err(FetchFailure::Transient("interrupted".to_owned().into())),
     }
 }
 
-async fn collect(way: &Way, response: &mut Response, url: &Url) -> Result<BytesMut, Fault> {
+async fn collect(
+    context: &Context,
+    response: &mut Response,
+    url: &Url,
+) -> Result<BytesMut, FetchFailure> {
     let mut body = BytesMut::new();
     loop {
         match response.chunk().await {
@@ -162,10 +169,10 @@ async fn collect(way: &Way, response: &mut Response, url: &Url) -> Result<BytesM
             }
             Ok(Some(_)) => {
                 let why = format!("its answer has more than {MAX_ANSWER} bytes");
-                return Err(Fault::Passing(Passing::from(why)));
+                return Err(FetchFailure::Transient(Transient::from(why)));
             }
             Ok(None) => return Ok(body),
-            Err(error) => return Err(way.failed(&error, url)),
+            Err(error) => return Err(context.failed(&error, url)),
         }
     }
 }
@@ -197,7 +204,7 @@ impl Sibling {
                 lfs.size.or(self.size),
                 Some(Checksum::Sha256(lfs.sha256.parse()?)),
             ),
-            // Its length is part of a git id.
+            // The size is part of what a git id hashes.
             (None, Some(id)) if self.size.is_some() => (self.size, Some(Checksum::git_blob(&id)?)),
             (None, _) => (self.size, None),
         };

@@ -1,4 +1,4 @@
-//! Names of files as a server tells them: none leads out of the folder.
+//! File names from a server, checked: none leads out of the target folder.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,19 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The folder inside the folder that is ours.
+/// Our subfolder of the target folder.
 pub(crate) const OURS: &str = ".inferyard-fetch";
-/// Longest name of a file system, less what is appended while the file is not complete.
+/// Longest file name, in bytes: that of file systems, less the suffix of an incomplete file.
 const MAX_SEGMENT: usize = 255 - ".journal".len();
-/// Most bytes of a name with its folders.
+/// Longest path in bytes.
 const MAX_NAME: usize = 1024;
 
-/// A relative path of plain segments.
+/// A relative path without `.`, `..` or empty segments.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Name(String);
 
-/// A name that is not accepted.
+/// A name that is refused.
 #[derive(Debug, thiserror::Error)]
 #[error("the server names a file {0:?}: refused, since it is no plain path inside the folder")]
 pub struct NameError(String);
@@ -34,7 +34,7 @@ impl Name {
         self.0.split('/')
     }
 
-    /// Where it is in a folder.
+    /// Its path in a folder.
     pub(crate) fn within(&self, folder: &Path) -> PathBuf {
         folder.join(&self.0)
     }

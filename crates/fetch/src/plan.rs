@@ -1,4 +1,4 @@
-//! Which files are wanted, which of them are here, and whether there is room for the others.
+//! Which files are fetched, which of them are complete, and whether there is room for the others.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,11 +8,11 @@ use crate::list::Remote;
 use crate::name::Name;
 use crate::source::Glob;
 
-/// Names in an error message.
+/// Most names in an error message.
 const MAX_SHOWN: usize = 12;
-/// What git needs, and nobody else.
+/// Files that only git reads.
 const NEVER: [&str; 2] = [".git*", "*/.git*"];
-/// What stands beside safetensors a second time, in another form: no engine here would read it.
+/// Copies of the safetensors files in formats that no engine here reads.
 const BESIDE_SAFETENSORS: [&str; 14] = [
     "*.bin",
     "*.pt",
@@ -30,54 +30,54 @@ const BESIDE_SAFETENSORS: [&str; 14] = [
     "openvino/*",
 ];
 
-/// There is no plan.
+/// Why the files cannot be chosen.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// Nothing is wanted.
+    /// No name matches the patterns.
     #[error("no file matches --include {patterns}; there are: {names}")]
     NothingMatches {
-        /// What was asked for.
+        /// The patterns.
         patterns: String,
-        /// What there is.
+        /// The names in the repository.
         names: String,
     },
-    /// There is nothing.
+    /// The repository has no files.
     #[error("the repository has no files")]
     Empty,
-    /// Nobody serves all of them.
+    /// There are several GGUF models, and an engine serves one.
     #[error(
         "the repository has {count} GGUF models: choose one with --include, as in --include '{example}'; \
          there are: {names}"
     )]
     SeveralModels {
-        /// How many.
+        /// Number of models.
         count: usize,
-        /// The first of them.
+        /// A pattern that matches the first of them.
         example: String,
-        /// What there is.
+        /// Their names.
         names: String,
     },
-    /// It has one name twice.
+    /// A name is listed twice.
     #[error("the server names the file {0} twice")]
     Twice(String),
-    /// There is no room.
+    /// The disk has too little room.
     #[error(transparent)]
     Room(#[from] NoRoom),
 }
 
-/// The file system is too small.
+/// The disk has too little room.
 #[derive(Debug, thiserror::Error)]
 #[error("{folder} has room for {free} bytes, {needed} more are needed: give the volume more space")]
 pub struct NoRoom {
-    /// Where.
+    /// The folder.
     pub folder: String,
-    /// How many bytes are still to be written.
+    /// Bytes that are still to be written.
     pub needed: u64,
-    /// How many can be.
+    /// Bytes that are free.
     pub free: u64,
 }
 
-/// The files that are wanted.
+/// Chooses files: those that match a pattern, or the usual ones if there is none.
 pub(crate) fn choose(files: Vec<Remote>, include: &[Glob]) -> Result<Vec<Remote>, PlanError> {
     let mut names = BTreeSet::new();
     if let Some(twice) = files.iter().find(|file| !names.insert(file.name.as_str())) {
@@ -101,7 +101,7 @@ pub(crate) fn choose(files: Vec<Remote>, include: &[Glob]) -> Result<Vec<Remote>
     Ok(files.into_iter().filter(wanted).collect())
 }
 
-/// What an engine reads, where nobody chose.
+/// The files that an engine reads, if no patterns were given.
 fn usual(files: Vec<Remote>) -> Result<Vec<Remote>, PlanError> {
     let has = |end: &str| files.iter().any(|file| file.name.as_str().ends_with(end));
     let models: BTreeSet<_> = files
@@ -128,7 +128,7 @@ fn usual(files: Vec<Remote>) -> Result<Vec<Remote>, PlanError> {
     Ok(files.into_iter().filter(wanted).collect())
 }
 
-/// The name of a GGUF model, which all files of a split share. Projectors of images are no models.
+/// The name of a GGUF model, which all parts of a split file share. Image projectors are not models.
 fn gguf_model(name: &Name) -> Option<&str> {
     let stem = name.as_str().strip_suffix(".gguf")?;
     if stem.rsplit('/').next()?.starts_with("mmproj") {
@@ -153,8 +153,8 @@ fn shown<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     text
 }
 
-/// Whether a file is here. One that was written down is known by its size and time and not read again;
-/// any other is, if what it must be is known. It blocks.
+/// Whether a file is complete. A recorded file is recognized by size and time and not read again; any other one is
+/// hashed, if its checksum is known. This blocks.
 pub(crate) fn here(folder: &Folder, entry: &Entry) -> Option<Here> {
     let path = entry.remote.name.within(folder.path());
     if let Some(here) = entry.here.filter(|here| here.is_at(&path)) {
@@ -172,7 +172,7 @@ pub(crate) fn here(folder: &Folder, entry: &Entry) -> Option<Here> {
     fits.then(|| Here::of(&file, checksum))
 }
 
-/// Whether so many bytes more can be written.
+/// Checks that `needed` more bytes can be written.
 pub(crate) fn room(folder: &Folder, needed: u64) -> Result<(), NoRoom> {
     match folder.free() {
         Some(free) if free < needed => {

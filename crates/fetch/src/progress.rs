@@ -1,36 +1,37 @@
-//! How far it is, for whoever watches and for the log.
+//! Progress of a fetch, for watchers and for the log.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval};
 
-/// How often the state is told.
+/// How often the snapshot is updated.
 const TICK: Duration = Duration::from_millis(500);
-/// Over which time bytes per second are counted.
+/// Window over which the rate is measured.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Between two lines of the log.
+/// Least time between two log lines.
 const LINES: Duration = Duration::from_secs(10);
 
-/// Counts what comes.
+/// Counters of a fetch, in bytes.
 pub(crate) struct Progress {
-    /// Bytes that are there.
+    /// Bytes that are in the folder.
     done: AtomicU64,
-    /// Bytes of all files, as far as they are known.
+    /// Size of all files, as far as it is known.
     total: AtomicU64,
-    /// Bytes that came over the network since the start.
+    /// Bytes received over the network since the start.
     received: AtomicU64,
-    /// Why what waits, by what it is.
+    /// Why something waits, keyed by its name.
     notes: Mutex<BTreeMap<String, String>>,
     failure_logged: Mutex<Option<Instant>>,
     told: watch::Sender<Snapshot>,
 }
 
-/// What is told.
+/// What watchers see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) done: u64,
@@ -39,7 +40,7 @@ pub(crate) struct Snapshot {
     pub(crate) note: String,
 }
 
-/// What stands in the note as long as this lives.
+/// Removes a note when it is dropped.
 pub(crate) struct Note {
     progress: Arc<Progress>,
     what: String,
@@ -59,44 +60,44 @@ impl Progress {
         }
     }
 
-    /// For one who watches.
+    /// A receiver of snapshots.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Snapshot> {
         self.told.subscribe()
     }
 
-    /// So many bytes are wanted of a file of which so many were wanted before.
+    /// Changes the expected size of a file from `before` to `now` bytes.
     pub(crate) fn expect(&self, before: u64, now: u64) {
         self.total.fetch_add(now, Relaxed);
         self.total.fetch_sub(before, Relaxed);
     }
 
-    /// So many bytes are there already.
+    /// Adds bytes that were in the folder before this fetch.
     pub(crate) fn found(&self, bytes: u64) {
         self.done.fetch_add(bytes, Relaxed);
     }
 
-    /// So many bytes came.
+    /// Adds bytes that were received.
     pub(crate) fn came(&self, bytes: u64) {
         self.received.fetch_add(bytes, Relaxed);
         self.done.fetch_add(bytes, Relaxed);
     }
 
-    /// So many bytes are of no use.
+    /// Subtracts bytes that were dropped.
     pub(crate) fn lost(&self, bytes: u64) {
         self.done.fetch_sub(bytes, Relaxed);
     }
 
-    /// Bytes that are there, of how many.
+    /// Bytes in the folder, and the size of all files.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.done.load(Relaxed), self.total.load(Relaxed))
     }
 
-    /// Bytes that came over the network.
+    /// Bytes received over the network.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 
-    /// Says why something waits, for as long as the answer lives.
+    /// Shows `words` to watchers until the returned note is dropped.
     pub(crate) fn note(self: &Arc<Self>, what: &str, words: String) -> Note {
         self.notes().insert(what.to_owned(), words);
         self.tell(None);
@@ -106,12 +107,9 @@ impl Progress {
         }
     }
 
-    /// True at most once in ten seconds.
+    /// Rate limit of failures in the log: true at most once in ten seconds.
     pub(crate) fn may_log_a_failure(&self) -> bool {
-        let mut last = self
-            .failure_logged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.failure_logged.lock();
         let due = last.is_none_or(|last| last.elapsed() >= LINES);
         if due {
             *last = Some(Instant::now());
@@ -119,7 +117,7 @@ impl Progress {
         due
     }
 
-    /// Tells what is counted until it is dropped.
+    /// Updates the snapshot until it is cancelled.
     pub(crate) async fn run(&self) -> Infallible {
         let mut ticks = interval(TICK);
         let mut window = VecDeque::new();
@@ -161,7 +159,7 @@ impl Progress {
     }
 
     fn notes(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.lock()
     }
 }
 

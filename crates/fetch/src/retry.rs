@@ -1,23 +1,25 @@
-//! When a thing that failed is tried again: ever later, never at the same moment as everybody else.
+//! Pauses between attempts: exponential back-off with jitter, so that clients that failed together do not retry together.
 
 use std::time::Duration;
 
-/// How long the pauses are.
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+
+/// Bounds of the pauses between attempts.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// After the first failure; doubled after each one.
+pub struct BackoffPolicy {
+    /// Longest pause after the first failure; it doubles with each further failure in a row.
     pub first: Duration,
-    /// Where doubling ends.
+    /// Longest pause of all.
     pub longest: Duration,
 }
 
-/// The failures in a row of one thing.
+/// The failures in a row of one operation.
 #[derive(Debug, Default)]
-pub(crate) struct Failures(u32);
+pub(crate) struct Failures(Option<ExponentialBackoff>);
 
-// === impl Pace ===
+// === impl BackoffPolicy ===
 
-impl Default for Pace {
+impl Default for BackoffPolicy {
     fn default() -> Self {
         Self {
             first: Duration::from_secs(1),
@@ -26,47 +28,57 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
-    /// The pause after so many failures: between half of it and all of it, by chance.
-    fn pause(self, failures: u32, chance: u32) -> Duration {
-        let doubled = self
-            .first
-            .saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
-        let full = doubled.min(self.longest);
-        full / 2 + (full / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
+impl BackoffPolicy {
+    /// Pauses without end. Each is drawn between half of its upper bound and that bound: the jitter of `backon` adds
+    /// up to as much again to a pause, so it starts from the halves.
+    fn start(self) -> ExponentialBackoff {
+        ExponentialBuilder::new()
+            .with_min_delay(self.first / 2)
+            .with_max_delay(self.longest / 2)
+            .without_max_times()
+            .with_jitter()
+            .build()
     }
 }
 
 // === impl Failures ===
 
 impl Failures {
-    /// It goes well again.
-    pub(crate) fn forget(&mut self) {
-        self.0 = 0;
+    /// Starts over after a success.
+    pub(crate) fn reset(&mut self) {
+        self.0 = None;
     }
 
-    /// One more. How long to wait now.
-    pub(crate) fn next(&mut self, pace: Pace) -> Duration {
-        // Without chance all retry at once; that is no reason to give up.
-        let chance = getrandom::u32().unwrap_or(u32::MAX);
-        let pause = pace.pause(self.0, chance);
-        self.0 = self.0.saturating_add(1).min(31);
-        pause
+    /// Counts a failure, and returns the pause before the next attempt.
+    pub(crate) fn next(&mut self, policy: BackoffPolicy) -> Duration {
+        let pauses = self.0.get_or_insert_with(|| policy.start());
+        pauses.next().unwrap_or(policy.longest)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
     fn pauses_grow_to_an_end_and_differ() {
-        let pace = Pace::default();
-        let most = |failures| pace.pause(failures, u32::MAX).as_millis();
-        let expect = [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000];
-        let pauses: Vec<_> = (0..8).map(most).collect();
-        assert_eq!(pauses, expect);
-        assert_eq!(most(31), 60_000);
-        assert_eq!(pace.pause(0, 0), Duration::from_millis(500));
+        let policy = BackoffPolicy::default();
+        let longest = [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000];
+        let mut firsts = HashSet::new();
+        for _ in 0..100 {
+            let mut failures = Failures::default();
+            for longest in longest.map(Duration::from_millis) {
+                let pause = failures.next(policy);
+                assert!((longest / 2..=longest).contains(&pause), "{pause:?}");
+            }
+            assert!((0..40).all(|_| failures.next(policy) <= policy.longest));
+            failures.reset();
+            let first = failures.next(policy);
+            assert!(first <= policy.first, "{first:?}");
+            firsts.insert(first);
+        }
+        assert!(firsts.len() > 90, "{} of 100 differ", firsts.len());
     }
 }

@@ -1,4 +1,4 @@
-//! The face of a fetch: a worker that is loading, as routers and the operator know it.
+//! The gRPC service of a fetch: it looks like a worker that is loading, so that routers and the operator know it.
 
 use std::pin::Pin;
 
@@ -38,7 +38,7 @@ impl wire::worker_server::Worker for Service {
         Err(unavailable())
     }
 
-    /// What is counted is told twice a second: that is the sign of life, too.
+    /// Sends the state twice a second, which also shows that the process is alive.
     async fn watch(
         &self,
         _request: Request<wire::WatchRequest>,
@@ -78,7 +78,7 @@ fn state(boot_id: u64, sequence: u64, snapshot: Snapshot) -> wire::WorkerState {
     }
 }
 
-/// In thousandths, so that no precision is lost on the way.
+/// Rounded to thousandths, which every reader can hold.
 fn fraction(done: u64, total: u64) -> f32 {
     let thousandths = u128::from(done) * 1000 / u128::from(total.max(1));
     f32::from(u16::try_from(thousandths.min(1000)).unwrap_or(1000)) / 1000.0

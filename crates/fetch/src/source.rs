@@ -1,4 +1,4 @@
-//! What is wanted, parsed at the edge into what cannot be wrong.
+//! Where files come from: texts of the command line, parsed into checked types.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,39 +12,39 @@ use crate::checksum::{self, Sha256};
 /// Where weights come from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A repository of a hub that speaks Hugging Face's API.
+    /// A repository of a hub with the API of Hugging Face.
     HuggingFace(HuggingFace),
-    /// One file at an address.
+    /// One file at a URL.
     Plain(Plain),
 }
 
 /// A repository of a hub.
 #[derive(Clone, Debug)]
 pub struct HuggingFace {
-    /// The hub, `https://huggingface.co` or a mirror.
+    /// URL of the hub: `https://huggingface.co` or a mirror.
     pub endpoint: Address,
-    /// Whose and which repository.
+    /// `owner/name` of the repository.
     pub repo: Repo,
     /// A branch, a tag or a commit.
     pub revision: Revision,
-    /// Which files; none: those that an engine reads.
+    /// Patterns of file names; empty: the files that an engine reads.
     pub include: Vec<Glob>,
-    /// What opens it, where it is not public.
+    /// Token for a repository that is not public.
     pub token: Option<Token>,
 }
 
-/// One file at an address.
+/// One file at a URL.
 #[derive(Clone, Debug)]
 pub struct Plain {
-    /// The file.
+    /// URL of the file.
     pub url: Address,
-    /// What it must be.
+    /// Its SHA-256, if it is known.
     pub sha256: Option<Sha256>,
-    /// What opens it, where it is not public.
+    /// Token for a file that is not public.
     pub token: Option<Token>,
 }
 
-/// An `http://` or `https://` address.
+/// An `http://` or `https://` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address(Url);
 
@@ -60,11 +60,11 @@ pub struct Revision(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(String);
 
-/// A bearer token. It is never shown.
+/// A bearer token. `Debug` does not show it.
 #[derive(Clone, Debug)]
 pub struct Token(HeaderValue);
 
-/// Why a text is none of these.
+/// Why a text cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// Not an address.
@@ -84,7 +84,7 @@ pub enum SourceError {
     Token,
 }
 
-/// What a folder was filled from, as it is written down beside the weights: without secrets.
+/// Identity of a source, as it is stored in the record beside the weights. It holds no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Identity {
@@ -103,7 +103,7 @@ pub(crate) enum Identity {
 // === impl Source ===
 
 impl Source {
-    /// What is written down of it.
+    /// The identity that is stored in the record.
     pub(crate) fn identity(&self) -> Identity {
         match self {
             Self::HuggingFace(hub) => Identity::HuggingFace {
@@ -119,7 +119,7 @@ impl Source {
         }
     }
 
-    /// What opens it.
+    /// The token for requests.
     pub(crate) fn token(&self) -> Option<&Token> {
         match self {
             Self::HuggingFace(hub) => hub.token.as_ref(),
@@ -128,7 +128,7 @@ impl Source {
     }
 }
 
-/// For people.
+/// The name of the source in messages.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -141,17 +141,17 @@ impl fmt::Display for Source {
 // === impl Address ===
 
 impl Address {
-    /// For requests.
+    /// The URL for requests.
     pub(crate) fn url(&self) -> &Url {
         &self.0
     }
 
-    /// Without the query, which can be a signature.
+    /// The URL without its query, which may be a signature.
     pub(crate) fn shown(&self) -> String {
         shown(&self.0)
     }
 
-    /// Tells addresses apart without telling the query.
+    /// Identifies the URL without revealing its query: a hash stands for it.
     fn fingerprint(&self) -> String {
         match self.0.query() {
             Some(query) => format!("{}?{}", self.shown(), checksum::of(query.as_bytes())),
@@ -159,7 +159,7 @@ impl Address {
         }
     }
 
-    /// An address below this one; each segment is escaped.
+    /// A URL below this one; each segment is percent-encoded.
     pub(crate) fn below<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         let mut url = self.0.clone();
         url.set_query(None);
@@ -171,7 +171,7 @@ impl Address {
     }
 }
 
-/// An address without its query and fragment.
+/// The URL without query and fragment, for messages.
 pub(crate) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
@@ -253,12 +253,12 @@ impl FromStr for Revision {
 // === impl Glob ===
 
 impl Glob {
-    /// Whether a name is meant.
+    /// Whether the pattern matches a name.
     pub(crate) fn matches(&self, name: &str) -> bool {
         let (pattern, name): (Vec<char>, Vec<char>) =
             (self.0.chars().collect(), name.chars().collect());
         let (mut at, mut place) = (0, 0);
-        // Where the last `*` stands, and how far the text is that it stands for.
+        // Position of the last `*`, and of the end of the text that it matches so far.
         let mut star: Option<(usize, usize)> = None;
         while place < name.len() {
             match pattern.get(at) {
@@ -293,7 +293,7 @@ impl FromStr for Glob {
     type Err = SourceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // Taken as they are, they would match nothing, and nobody would know why.
+        // Taken literally they would match nothing, and the message would not say why.
         let unknown = |c: char| matches!(c, '[' | ']' | '{' | '}') || c.is_control();
         if (1..=255).contains(&text.len()) && !text.contains(unknown) {
             Ok(Self(text.to_owned()))
@@ -314,7 +314,7 @@ impl Token {
 impl FromStr for Token {
     type Err = SourceError;
 
-    /// Secrets are often stored with a line end that is not part of them.
+    /// Secrets are often stored with a trailing line break that is not part of them.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         if text.is_empty() || !text.chars().all(|c| c.is_ascii_graphic()) {

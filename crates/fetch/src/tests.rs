@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Config, Done, Fetch, FetchError, Http, HuggingFace, Pace, Plain, Source};
+use crate::{BackoffPolicy, Config, Done, Fetch, FetchError, Http, HuggingFace, Plain, Source};
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ fn sha256(bytes: &[u8]) -> String {
 
 fn config(source: Source, to: &Path) -> Config {
     let http = Http::new(reqwest::Client::builder().no_proxy(), |_| false).unwrap();
-    let pace = Pace {
+    let backoff = BackoffPolicy {
         first: Duration::from_millis(2),
         longest: Duration::from_millis(20),
     };
@@ -43,7 +43,7 @@ fn config(source: Source, to: &Path) -> Config {
         source,
         to: to.to_owned(),
         http,
-        pace,
+        backoff,
     }
 }
 

@@ -21,16 +21,16 @@ pub use change::{LONGEST_OVERLAP, RotateError};
 pub use listing::{LONGEST_PAGE, Page, ResolveError};
 
 use crate::{KeyHash, KeyText, WantedKey};
-use record::{Record, Text, forget_at};
+use record::{KeySecret, Record, forget_at};
 
-/// How long one try to connect may take, and how long one answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Bound for one attempt to connect, and for one answer.
+const TIMEOUT: Duration = Duration::from_secs(1);
 const TIMEOUTS: Timeouts = Timeouts {
-    connect: PATIENCE,
-    response: Some(PATIENCE),
+    connect: TIMEOUT,
+    response: Some(TIMEOUT),
 };
 
-/// Replaces what is under an id if nobody else has.
+/// Replaces a record if its revision is still the expected one.
 static REPLACE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "
@@ -43,7 +43,7 @@ return 1",
     )
 });
 
-/// Writes the entry of a text unless it has a later one.
+/// Writes an entry unless it has a later revision already.
 static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "
@@ -56,22 +56,22 @@ return 1",
     )
 });
 
-/// Keys in Redis. Clones share one connection.
+/// The key store in Redis. Clones share one connection.
 #[derive(Clone)]
 pub struct KeyStore {
     client: Client,
 }
 
-/// A key that was made or rotated, with its text, which is nowhere else.
+/// A key that was created or rotated, with its text, which is stored nowhere.
 #[derive(Debug)]
 pub struct Issued {
-    /// What the store keeps.
+    /// The key as it is stored.
     pub key: StoredKey,
-    /// To be shown once.
+    /// The secret, to be shown once.
     pub text: KeyText,
 }
 
-/// Why the store did not answer, or not well.
+/// Why a request to the store failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// It cannot be reached, or refused a command.
@@ -80,10 +80,10 @@ pub enum StoreError {
     /// No answer in time.
     #[error("the key store in Redis did not answer in time")]
     TimedOut,
-    /// Something else wrote into it.
+    /// A record cannot be decoded: something else wrote it.
     #[error("the key store in Redis holds something that is no key")]
     Damaged,
-    /// Others change the same key all the time.
+    /// Other writers changed the same key at every attempt.
     #[error("the key is being changed by somebody else: try again")]
     Contended,
 }
@@ -91,7 +91,7 @@ pub enum StoreError {
 // === impl KeyStore ===
 
 impl KeyStore {
-    /// A store at this address. It connects when it is asked.
+    /// A store at this address. It connects at the first request.
     #[must_use]
     pub fn new(address: Address) -> Self {
         Self {
@@ -99,7 +99,8 @@ impl KeyStore {
         }
     }
 
-    /// The key of which this is the hash of a valid text, or of one that was valid until recently.
+    /// Finds a key by the hash of one of its texts. Texts that became invalid in the last 30 days are found too, with
+    /// their end or `disabled` set.
     pub async fn find(&self, hash: &KeyHash) -> Result<Option<StoredKey>, StoreError> {
         let mut command = cmd("HGET");
         command.arg(entry_name(hash)).arg("k");
@@ -108,7 +109,7 @@ impl KeyStore {
         key.transpose().map_err(|_| StoreError::Damaged)
     }
 
-    /// Makes a key. It can be used as soon as this returns.
+    /// Creates a key. Routers accept it as soon as this returns.
     pub async fn create(&self, wanted: WantedKey) -> Result<Issued, StoreError> {
         let text = KeyText::random();
         let fields = wanted.into_fields();
@@ -125,7 +126,7 @@ impl KeyStore {
                 redacted: text.redacted(),
                 limits: Some(fields.limits).filter(|limits| *limits != KeyLimits::default()),
             },
-            texts: vec![Text {
+            texts: vec![KeySecret {
                 hash: text.hash(),
                 until: None,
             }],
@@ -133,14 +134,14 @@ impl KeyStore {
         if !self.replace(0, &record).await? {
             return Err(StoreError::Contended);
         }
-        // Last comes what makes it usable: what stops half-way leaves no key that nobody can find.
-        self.enlist(&record.key).await?;
+        // The entry comes last, because it makes the key usable: a crash before leaves no working key outside the lists.
+        self.index(&record.key).await?;
         self.publish(&record).await?;
         let key = record.key;
         Ok(Issued { key, text })
     }
 
-    /// The key of this id; one that was revoked is still known for a while.
+    /// The key of this id. A revoked or expired one is returned for 30 days.
     pub async fn get(&self, id: &str) -> Result<Option<StoredKey>, StoreError> {
         Ok(self.record(id).await?.map(|record| record.key))
     }
@@ -151,10 +152,10 @@ impl KeyStore {
         Record::read(self.ask(command).await?)
     }
 
-    /// Writes the truth about a key, unless it is no longer what this change began with.
+    /// Compare-and-set of a key's record by revision; `false`: another writer got there first.
     async fn replace(&self, revision: u64, record: &Record) -> Result<bool, StoreError> {
         let now = now();
-        let call = self.client.call(PATIENCE, &REPLACE, |call| {
+        let call = self.client.call(TIMEOUT, &REPLACE, |call| {
             call.arg(1)
                 .arg(record_name(&record.key.id))
                 .arg(revision)
@@ -166,12 +167,12 @@ impl KeyStore {
         in_time(call).await
     }
 
-    /// Writes what routers find, for every text of the key.
+    /// Writes the entries that routers read, one for each secret of the key.
     async fn publish(&self, record: &Record) -> Result<(), StoreError> {
         let now = now();
         for text in &record.texts {
             let entry = record.entry(text);
-            let call = self.client.call(PATIENCE, &PUBLISH, |call| {
+            let call = self.client.call(TIMEOUT, &PUBLISH, |call| {
                 call.arg(1)
                     .arg(entry_name(&text.hash))
                     .arg(record.revision)
@@ -183,15 +184,15 @@ impl KeyStore {
         Ok(())
     }
 
-    /// Sends one command; connects first where there is no connection.
+    /// Sends one command, after connecting if there is no connection.
     async fn ask<T: FromRedisValue>(&self, command: Cmd) -> Result<T, StoreError> {
-        in_time(self.client.ask(PATIENCE, &command)).await
+        in_time(self.client.ask(TIMEOUT, &command)).await
     }
 }
 
-/// Waits for an answer, and for the connection before it.
+/// Bounds the time of a call, including that of the connection before it.
 async fn in_time<T>(call: impl Future<Output = Result<T, RedisError>>) -> Result<T, StoreError> {
-    match within(PATIENCE, call).await {
+    match within(TIMEOUT, call).await {
         Some(answer) => answer.map_err(StoreError::from_redis),
         None => Err(StoreError::TimedOut),
     }

@@ -30,12 +30,12 @@ use crate::throttle::Throttle;
 mod conversation;
 mod socket;
 
-/// hyper's buffer for heads, and for what a client has not read yet, in bytes.
+/// hyper's buffer for request heads, and for bytes that a client has not read yet, in bytes.
 const BUFFER: usize = 128 << 10;
-/// After an error that is the machine's, not the connection's (no file descriptor is left, …).
+/// Pause after an accept error of the machine rather than of one connection (no file descriptor is left, …).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a listener grants its clients.
+/// Limits of a listener.
 #[derive(Debug, Clone)]
 pub struct Bounds {
     /// Open connections; further ones wait in the listener's backlog.
@@ -48,10 +48,10 @@ pub struct Bounds {
     pub first_head: Duration,
     /// How long the head of a later request may take, and how long an idle connection is kept.
     pub head: Duration,
-    /// How long bytes may wait for a client that takes none of them.
+    /// How long bytes may wait for a client that reads none of them.
     pub stall: Duration,
-    /// How long an answer may take, from the head of its request. What a client has not read by then does not hold
-    /// the answer up any longer.
+    /// How long an answer may take, from the head of its request. After that, bytes that a client has not read do not
+    /// delay the end of the answer.
     pub answer: Duration,
 }
 
@@ -62,26 +62,26 @@ pub struct Connections {
     places: Arc<Semaphore>,
     shares: Arc<Shares>,
     counts: Counts,
-    /// Of log lines; those of refused clients name no address.
+    /// Rate limits of two log lines; the one about refused clients names no address.
     waits: Throttle,
     refusals: Throttle,
     tasks: TaskTracker,
-    /// Connections end with the answer that is on them.
+    /// Cancelled to close each connection after its current answer.
     closing: CancellationToken,
-    /// Connections end.
+    /// Cancelled to close all connections.
     closed: CancellationToken,
-    /// All answers end, also those whose clients do not read.
+    /// Cancelled to end all answers, also those whose clients do not read.
     cut: CancellationToken,
 }
 
-/// What an open connection holds: it is counted, and has its place and its share.
+/// The resources of an open connection, given back when it is dropped.
 struct Open {
     counts: Counts,
     _place: OwnedSemaphorePermit,
     _share: Share,
 }
 
-/// Serves a port or a socket until `stop`, and gives answers that have begun `drain` to end.
+/// Serves a listener until `stop`, and then gives running answers up to `drain` to end.
 pub async fn serve<Serve, Answer, Content>(
     socket: Socket,
     bounds: Bounds,
@@ -110,7 +110,7 @@ pub async fn serve<Serve, Answer, Content>(
     connections.close().await;
 }
 
-/// The handshake of connections without TLS: there is none.
+/// The handshake of connections without TLS, which does nothing.
 pub async fn clear<S: Send>(stream: Paced<S>) -> io::Result<Paced<S>> {
     Ok(stream)
 }
@@ -118,7 +118,7 @@ pub async fn clear<S: Send>(stream: Paced<S>) -> io::Result<Paced<S>> {
 // === impl Bounds ===
 
 impl Bounds {
-    /// Those of a port for scrapers and probes: few clients, small answers.
+    /// Limits of a port for scrapers and probes: few clients, small answers.
     #[must_use]
     pub fn of_probes() -> Self {
         Self {
@@ -158,13 +158,13 @@ impl Connections {
         }
     }
 
-    /// Whether no further connection is accepted before another one ends.
+    /// Whether new connections have to wait for another one to end.
     #[must_use]
     pub fn are_full(&self) -> bool {
         self.counts.full.get() == 1
     }
 
-    /// Accepts from a port for as long as it is polled; every connection is served by a task of its own.
+    /// Accepts connections from a TCP port for as long as it is polled; each is served by a task of its own.
     ///
     /// Each connection begins with the handshake; [`clear`] is the one without TLS.
     pub async fn accept<Handshake, Shaking, Stream, Serve, Answer, Content>(
@@ -194,7 +194,7 @@ impl Connections {
                 self.refuse();
                 continue;
             };
-            // An error: the peer has gone already.
+            // Setting options fails if the peer has disconnected already.
             if socket::configure(&stream).is_err() {
                 continue;
             }
@@ -210,8 +210,8 @@ impl Connections {
         }
     }
 
-    /// Accepts from a socket for as long as it is polled. Its peers are processes of this machine, and are not
-    /// counted per client.
+    /// Accepts connections from a Unix socket for as long as it is polled. Its peers are processes of this machine, and
+    /// are not counted per client.
     async fn accept_unix<Serve, Answer, Content>(&self, listener: &UnixListener, serve: Serve)
     where
         Serve: Fn(Request<Incoming>) -> Answer + Clone + Send + Sync + 'static,
@@ -234,7 +234,7 @@ impl Connections {
         }
     }
 
-    /// Waits until a connection may be opened.
+    /// Waits until another connection may be opened.
     async fn place(&self) -> OwnedSemaphorePermit {
         let places = Arc::clone(&self.places);
         let place = if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
@@ -256,7 +256,7 @@ impl Connections {
         place.expect("the semaphore should never be closed")
     }
 
-    /// A connection is closed whose client has its share already.
+    /// Counts and logs a connection that is closed because its client has too many.
     fn refuse(&self) {
         self.counts.over_share.inc();
         if let Some(suppressed) = self.refusals.admit() {
@@ -307,7 +307,7 @@ impl Connections {
             .spawn(async move { closed.run_until_cancelled(serving).await });
     }
 
-    /// Closes idle connections at once, and waits for the answers on the others for a time.
+    /// Closes idle connections at once, and waits up to `time` for the answers on the others.
     pub async fn drain(&self, time: Duration) {
         self.closing.cancel();
         self.tasks.close();
@@ -316,7 +316,7 @@ impl Connections {
         }
     }
 
-    /// Closes what is still open.
+    /// Closes all connections.
     pub async fn close(&self) {
         self.closed.cancel();
         self.tasks.close();
@@ -324,10 +324,10 @@ impl Connections {
     }
 }
 
-/// After a failed accept: where it is the machine's failure, trying again at once would only burn the processor.
+/// Waits after a failed accept if the machine is the cause: an immediate retry would only use up the processor.
 async fn pause(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    // The peer gave up before it was accepted; the listener is fine.
+    // The peer gave up before it was accepted; the listener works.
     let is_of_peer = matches!(
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset

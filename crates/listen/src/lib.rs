@@ -1,4 +1,4 @@
-//! Where a process listens, and its HTTP connections: bounded in number, time and share per client.
+//! Listening addresses of a process, and its HTTP connections: bounded in number, time and share per client.
 
 mod connections;
 mod counts;
@@ -23,19 +23,19 @@ pub use network::{Network, NetworkError, client_network};
 pub use paced::Paced;
 pub use throttle::Throttle;
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// On a TCP port; port 0 picks a free one.
+    /// A TCP port; port 0 picks a free one.
     Tcp(SocketAddr),
-    /// On a Unix socket, for this user only.
+    /// A Unix socket, which only this user can connect to.
     Unix(PathBuf),
 }
 
-/// Where it can be reached.
+/// An address that a listener can be reached at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A TCP address, with the port that was really bound.
+    /// A TCP address, with the port that was bound.
     Tcp(SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
@@ -48,26 +48,26 @@ pub enum Address {
 )]
 pub struct ListenError(String);
 
-/// It cannot listen there.
+/// Why an address cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// On the port.
+    /// The TCP port cannot be bound.
     #[error("cannot listen on {address}")]
     Tcp {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// On the socket.
+    /// The Unix socket cannot be bound.
     #[error("cannot listen on the socket {}", path.display())]
     Unix {
         /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Somebody else does.
+    /// Another process listens on the Unix socket.
     #[error("another process listens on the socket {}", path.display())]
     InUse {
         /// Its path.
@@ -82,16 +82,16 @@ pub struct Listener {
     socket: Socket,
 }
 
-/// What connections come from.
+/// The listening socket.
 #[derive(Debug)]
 pub enum Socket {
     /// A TCP port.
     Tcp(TcpListener),
-    /// A Unix socket, and its file, which must live as long.
+    /// A Unix socket, and its file, which has to live as long as the socket is used.
     Unix(UnixListener, SocketFile),
 }
 
-/// The file of a Unix socket, removed with its listener.
+/// The file of a Unix socket. Dropping it removes the file.
 #[derive(Debug)]
 pub struct SocketFile(PathBuf);
 
@@ -126,7 +126,7 @@ impl fmt::Display for Address {
 // === impl Listener ===
 
 impl Listener {
-    /// Binds the address. The file that a killed process left of its socket is replaced.
+    /// Binds the address. A socket file that a killed process has left is replaced.
     pub async fn bind(listen: &Listen) -> Result<Self, BindError> {
         match listen {
             Listen::Tcp(address) => {
@@ -163,13 +163,13 @@ impl Listener {
         }
     }
 
-    /// Where it can be reached.
+    /// The address that it can be reached at.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// What connections come from.
+    /// The listening socket.
     #[must_use]
     pub fn into_socket(self) -> Socket {
         self.socket
@@ -180,12 +180,12 @@ impl Listener {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody may have removed it with its folder.
+        // The folder may have been removed already.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// A killed process leaves its socket's file behind; nobody answers there.
+/// Removes the socket file of a killed process: connecting to it is refused.
 async fn remove_stale(path: &Path) -> Result<(), BindError> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     if !is_socket {

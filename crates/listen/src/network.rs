@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
+
 /// All addresses that begin with the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
-}
+pub struct Network(IpNet);
 
 /// Why a text is not a [`Network`].
 #[derive(Debug, thiserror::Error)]
@@ -17,40 +16,27 @@ pub struct Network {
 )]
 pub struct NetworkError(String);
 
-impl Network {
-    /// Whether the address is in the range. An IPv4 address within IPv6 is the IPv4 address.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        masked(address.to_canonical(), self.bits) == masked(self.address, self.bits)
-            && address.to_canonical().is_ipv4() == self.address.is_ipv4()
-    }
-}
-
 /// The prefix length that providers give one household or office of IPv6 addresses.
 const IPV6_CLIENT_BITS: u8 = 56;
 
 /// The network that counts as one client: an IPv4 address, or the /56 of an IPv6 address.
 ///
-/// An IPv4 address within IPv6 is the IPv4 address.
+/// An IPv4-mapped IPv6 address counts as its IPv4 address.
 #[must_use]
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        address @ IpAddr::V6(_) => masked(address, IPV6_CLIENT_BITS),
+        address @ IpAddr::V4(_) => address,
+        address @ IpAddr::V6(_) => IpNet::new_assert(address, IPV6_CLIENT_BITS).network(),
     }
 }
 
-/// The address with all bits after the prefix cleared.
-fn masked(address: IpAddr, bits: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(bits.min(32)));
-            IpAddr::V4((address.to_bits() & mask.unwrap_or(0)).into())
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(bits.min(128)));
-            IpAddr::V6((address.to_bits() & mask.unwrap_or(0)).into())
-        }
+// === impl Network ===
+
+impl Network {
+    /// Whether the address is in the range. An IPv4-mapped IPv6 address counts as its IPv4 address.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
     }
 }
 
@@ -58,18 +44,9 @@ impl FromStr for Network {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || NetworkError(text.to_owned());
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits.parse().map_err(|_| wrong())?)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(longest);
-        if bits > longest {
-            return Err(wrong());
-        }
-        Ok(Self { address, bits })
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        let network = address.or_else(|_| text.parse());
+        network.map(Self).map_err(|_| NetworkError(text.to_owned()))
     }
 }
 

@@ -1,34 +1,35 @@
-//! A socket whose waiting bytes must move: one that takes none for a time is broken off, and an answer that is
-//! overdue is taken off HTTP's hands, so that it can end although its client does not read.
+//! A socket wrapper that closes connections whose peer reads nothing, and that lets an overdue answer end although its
+//! client does not read.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::counts::Counts;
 
-/// An overdue answer may leave this much, in bytes, for a client that reads again: HTTP's own buffer and the end
-/// of the answer fit.
+/// Bytes of an overdue answer that are kept for a client that reads again: hyper's buffer and the end of the answer
+/// fit.
 const MOST_KEPT: usize = 512 << 10;
 
-/// What the socket and the HTTP connection on it know of each other.
+/// State that the socket and the HTTP connection on it share.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// Until when the last answer may take; `None`: nothing was asked yet.
+    /// Deadline of the current answer; `None`: no request has arrived yet.
     deadline: Mutex<Option<Instant>>,
     /// Cancelled when all answers are to end.
     cut: CancellationToken,
     counts: Counts,
 }
 
-/// A socket whose waiting bytes must move.
+/// A socket that is closed when its peer does not read for too long.
 ///
 /// hyper polls the body of an answer only while it has room to buffer it, so a body whose client does not read
 /// would see neither its deadline nor the end of draining. From either on, this socket takes what its peer does
@@ -37,13 +38,13 @@ pub(crate) struct Progress {
 pub struct Paced<S> {
     socket: S,
     progress: Arc<Progress>,
-    /// How long the peer may take nothing.
+    /// How long the peer may read nothing.
     limit: Duration,
-    /// Made when the peer takes nothing for the first time, so that a connection that flows has none.
+    /// Created when the peer does not read for the first time: most connections need no timer.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Whether the timer runs: bytes are waiting.
+    /// Whether the timer runs, because bytes are waiting.
     armed: bool,
-    /// What was taken of an overdue answer and not by the peer.
+    /// Bytes of an overdue answer that the peer has not read.
     kept: BytesMut,
 }
 
@@ -58,12 +59,12 @@ impl Progress {
         })
     }
 
-    /// The head of a request is there, and its answer may take until then.
+    /// Notes that the head of a request has arrived, and the deadline of its answer.
     pub(crate) fn asked(&self, deadline: Instant) {
         *self.deadline() = Some(deadline);
     }
 
-    /// Whether the head of a request was there.
+    /// Whether the head of a request has arrived.
     pub(crate) fn was_asked(&self) -> bool {
         self.deadline().is_some()
     }
@@ -75,8 +76,8 @@ impl Progress {
                 .is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    fn deadline(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    fn deadline(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.deadline.lock()
     }
 }
 
@@ -94,7 +95,7 @@ impl<S: AsyncWrite + Unpin> Paced<S> {
         }
     }
 
-    /// The error of a peer that has taken nothing for too long.
+    /// The error for a peer that has read nothing for too long.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let limit = self.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
@@ -109,8 +110,8 @@ impl<S: AsyncWrite + Unpin> Paced<S> {
         ))
     }
 
-    /// Writes what was kept; ready when nothing is. The timer goes on meanwhile, whatever the peer takes: an
-    /// answer that is overdue has one period for its rest.
+    /// Writes the kept bytes; ready when there are none left. The timer is not reset by what the peer reads meanwhile:
+    /// the rest of an overdue answer has one period in all.
     fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.kept.is_empty() {
             match Pin::new(&mut self.socket).poll_write(cx, &self.kept) {

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::network::{Network, client_network};
 
@@ -10,12 +12,12 @@ use crate::network::{Network, client_network};
 #[derive(Debug)]
 pub(crate) struct Shares {
     most: usize,
-    /// Proxies: many clients stand behind each of their addresses.
+    /// Proxies, whose addresses stand for many clients.
     exempt: Vec<Network>,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A connection's part of its client's share, given back when it is dropped.
+/// One connection of a client, counted until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     /// `None`: the peer is exempt.
@@ -33,13 +35,13 @@ impl Shares {
         })
     }
 
-    /// Counts a connection of this peer; `None`: its client has as many as it may.
+    /// Counts a connection of this peer; `None`: its client has the maximum already.
     pub(crate) fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Share> {
         if self.exempt.iter().any(|network| network.contains(peer)) {
             return Some(Share::uncounted());
         }
         let client = client_network(peer);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         let count = open.entry(client).or_default();
         if *count >= self.most {
             return None;
@@ -54,7 +56,7 @@ impl Shares {
 // === impl Share ===
 
 impl Share {
-    /// That of a peer which is not counted: a trusted proxy, or a process on the same machine.
+    /// For a peer that is not counted: a trusted proxy, or a process on the same machine.
     pub(crate) fn uncounted() -> Self {
         Self { counted: None }
     }
@@ -65,7 +67,7 @@ impl Drop for Share {
         let Some((shares, client)) = &self.counted else {
             return;
         };
-        let mut open = shares.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = shares.open.lock();
         if let Some(count) = open.get_mut(client) {
             *count -= 1;
             if *count == 0 {
@@ -101,6 +103,6 @@ mod tests {
     fn clients_that_left_are_forgotten() {
         let shares = Shares::new(1, Vec::new());
         drop(shares.take("203.0.113.1".parse().unwrap()));
-        assert!(shares.open.lock().unwrap().is_empty());
+        assert!(shares.open.lock().is_empty());
     }
 }

@@ -1,7 +1,8 @@
-//! Log lines that strangers can cause: a bounded number in a time, and how many were left out.
+//! Rate limit for log lines that unknown clients can cause, with a count of suppressed lines.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Lets a bounded number of log lines through in each period.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Throttle {
     }
 
     fn admit_at(&self, now: Instant) -> Option<u64> {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock();
         let window = window.get_or_insert(Window {
             began: now,
             written: 0,

@@ -1,11 +1,12 @@
 //! The one connection to Redis that all callers share: made when it is needed, and again when it is lost.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use backon::ExponentialBackoff;
+use parking_lot::{Mutex, MutexGuard};
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -187,8 +188,8 @@ impl fmt::Debug for Live {
 // === impl Inner ===
 
 impl Inner {
-    fn pause(&self) -> std::sync::MutexGuard<'_, Pause> {
-        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pause(&self) -> MutexGuard<'_, Pause> {
+        self.pause.lock()
     }
 
     /// Until when the next try to connect has to wait. An error: another caller has tried since

@@ -18,11 +18,7 @@ impl Script {
     /// A script of this text.
     #[must_use]
     pub fn new(text: &'static str) -> Self {
-        use std::fmt::Write as _;
-        let mut hash = String::with_capacity(40);
-        for byte in Sha1::digest(text.as_bytes()) {
-            let _ = write!(hash, "{byte:02x}");
-        }
+        let hash = hex::encode(Sha1::digest(text.as_bytes()));
         Self { text, hash }
     }
 

@@ -7,7 +7,12 @@ use tempfile::TempDir;
 
 use crate::Port;
 
-/// A `redis-server` on a port of its own, which ends with this value.
+/// Starts a server that a shell stops as soon as the shell's own input ends. The kernel closes that input when this
+/// process exits, however it does.
+const STOPPED_WITH_INPUT: &str =
+    "exec 3<&0; \"$@\" & server=$!; cat >/dev/null <&3; kill $server; wait $server";
+
+/// A `redis-server` on a port of its own, which is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Redis {
     port: Port,
@@ -38,10 +43,24 @@ impl Redis {
     /// A server with further settings.
     #[must_use]
     pub fn with(arguments: &[&str]) -> Self {
+        Self::launched(Command::new("redis-server"), arguments)
+    }
+
+    /// A server for a `static`, which is never dropped: it ends with this process. It cannot be killed or restarted
+    /// before that.
+    #[must_use]
+    pub fn until_exit(arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", STOPPED_WITH_INPUT, "sh", "redis-server"]);
+        shell.stdin(Stdio::piped());
+        Self::launched(shell, arguments)
+    }
+
+    fn launched(command: Command, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("there should be room for a folder");
         let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
         let port = Port::take();
-        let process = launch(port.number(), &arguments, &folder);
+        let process = launch(command, port.number(), &arguments, &folder);
         Self {
             port,
             arguments,
@@ -68,7 +87,7 @@ impl Redis {
         &self.process
     }
 
-    /// Ends it as a crash does.
+    /// Kills it with SIGKILL, as a crash would end it.
     pub fn kill(&mut self) {
         let killed = self.process.kill().and_then(|()| self.process.wait());
         killed.expect("the server should end");
@@ -76,13 +95,14 @@ impl Redis {
 
     /// Starts it again on the same port, with what it had on disk.
     pub fn restart(&mut self) {
-        self.process = launch(self.port(), &self.arguments, &self.folder);
+        let command = Command::new("redis-server");
+        self.process = launch(command, self.port(), &self.arguments, &self.folder);
     }
 
-    /// Gives it a command, and returns what `redis-cli` prints.
+    /// Sends it a command with `redis-cli`, and returns what that prints.
     #[expect(
         clippy::must_use_candidate,
-        reason = "a command may be given for what it does"
+        reason = "a command may be sent for its effect alone"
     )]
     pub fn command(&self, words: &[&str]) -> String {
         let output = Command::new("redis-cli")
@@ -97,14 +117,18 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        let _gone = self.process.kill();
+        // The child of `until_exit` is a shell, which must not be killed: it stops the server when its input is closed.
+        match self.process.stdin.take() {
+            Some(input) => drop(input),
+            None => drop(self.process.kill()),
+        }
         let _gone = self.process.wait();
     }
 }
 
-/// Starts a server and waits until it takes connections.
-fn launch(port: u16, arguments: &[String], folder: &TempDir) -> Child {
-    let mut process = Command::new("redis-server")
+/// Starts a server and waits until it accepts connections.
+fn launch(mut command: Command, port: u16, arguments: &[String], folder: &TempDir) -> Child {
+    let mut process = command
         .args(["--port", &port.to_string()])
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(arguments)

@@ -11,7 +11,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use super::answer::ApiError;
 
-/// Lets through who holds an admin key.
+/// Lets a request pass if it has an admin key.
 pub(super) async fn check(
     State(keys): State<Arc<[KeyHash]>>,
     request: Request,

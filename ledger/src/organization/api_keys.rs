@@ -23,7 +23,7 @@ const BODY_LIMIT: usize = 16 << 10;
 /// How long replaced texts go on working where nothing else is said.
 const OVERLAP: u64 = 24 * 3600;
 
-/// The routes below `/v1/organization`. Whoever serves them has checked the admin key.
+/// The routes below `/v1/organization`. The caller has to check the admin key before.
 pub(super) fn routes(store: KeyStore) -> Router {
     Router::new()
         .route("/api_keys", post(create).get(list))
@@ -223,7 +223,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {
     serde_json::from_slice(body).map_err(|error| Refused::Body(format!("The body: {error}.")))
 }
 
-/// The answer that has the text; nobody on its way shall keep it.
+/// The response that has the text of a key; caches on its way must not store it.
 fn issued(issued: Issued) -> Response {
     let body = Json(shown(issued.key, Some(&issued.text)));
     ([(CACHE_CONTROL, "no-store")], body).into_response()

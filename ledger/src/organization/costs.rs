@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 
 use super::answer::ApiError;
 use super::pages::{Page, page};
-use super::query::{COSTS, Question};
+use super::query::{COSTS, UsageQuery};
 use crate::money::dollars;
-use crate::store::{Group, Row, Store};
+use crate::store::{Dimension, Row, Store};
 
 /// One group of a day. A line item is a model.
 #[derive(Serialize)]
@@ -34,13 +34,13 @@ pub(super) async fn costs(
     State(store): State<Store>,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<Costs>>, ApiError> {
-    let question = COSTS.read(pairs)?;
-    page(&store, &question, result).await.map(Json)
+    let query = COSTS.read(pairs)?;
+    page(&store, &query, result).await.map(Json)
 }
 
-fn result(row: &Row, question: &Question) -> Costs {
+fn result(row: &Row, query: &UsageQuery) -> Costs {
     let totals = row.totals;
-    let line_item = question.value(row, Group::Model);
+    let line_item = query.value(row, Dimension::Model);
     let by_item = line_item.is_some();
     Costs {
         object: "organization.costs.result",
@@ -50,8 +50,8 @@ fn result(row: &Row, question: &Question) -> Costs {
             currency: "usd",
         },
         line_item,
-        project_id: question.value(row, Group::Account),
-        api_key_id: question.value(row, Group::Key),
+        project_id: query.value(row, Dimension::Account),
+        api_key_id: query.value(row, Dimension::Key),
         quantity: by_item.then_some(totals.prompt_tokens + totals.completion_tokens),
         quantity_unit: by_item.then_some("tokens"),
     }

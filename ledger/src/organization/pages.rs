@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::answer::ApiError;
-use super::query::{MOST_RESULTS, Question, page_name};
-use crate::store::{Group, Row, Store};
+use super::query::{MOST_RESULTS, UsageQuery, page_name};
+use crate::store::{Dimension, Row, Store};
 
 /// OpenAI's page.
 #[derive(Serialize)]
@@ -24,13 +24,13 @@ struct Bucket<R> {
     results: Vec<R>,
 }
 
-/// Asks the store and writes what it says, one result for each group of each bucket.
+/// Queries the store: one result for each row, in the bucket that it belongs to.
 pub(super) async fn page<R>(
     store: &Store,
-    question: &Question,
-    result: impl Fn(&Row, &Question) -> R,
+    query: &UsageQuery,
+    result: impl Fn(&Row, &UsageQuery) -> R,
 ) -> Result<Page<R>, ApiError> {
-    let period = &question.period;
+    let period = &query.period;
     let rows = store.usage(period).await.map_err(ApiError::Store)?;
     if i64::try_from(rows.len()).unwrap_or(i64::MAX) > MOST_RESULTS {
         return Err(ApiError::TooMany(MOST_RESULTS));
@@ -41,7 +41,7 @@ pub(super) async fn page<R>(
     while start < period.to {
         let mut results = Vec::new();
         while let Some(row) = rows.next_if(|row| row.bucket == start) {
-            results.push(result(row, question));
+            results.push(result(row, query));
         }
         let end = start + period.width;
         data.push(Bucket {
@@ -55,17 +55,17 @@ pub(super) async fn page<R>(
     Ok(Page {
         object: "page",
         data,
-        has_more: question.next.is_some(),
-        next_page: question.next.map(page_name),
+        has_more: query.next.is_some(),
+        next_page: query.next.map(page_name),
     })
 }
 
-// === impl Question ===
+// === impl UsageQuery ===
 
-impl Question {
-    /// The value of a group in a row; None where the question does not tell rows apart by it.
-    pub(super) fn value(&self, row: &Row, group: Group) -> Option<String> {
-        let index = self.period.groups.iter().position(|own| *own == group)?;
+impl UsageQuery {
+    /// The value of a dimension in a row; `None` if rows are not grouped by it.
+    pub(super) fn value(&self, row: &Row, group: Dimension) -> Option<String> {
+        let index = self.period.group_by.iter().position(|own| *own == group)?;
         row.groups.get(index).cloned()
     }
 }

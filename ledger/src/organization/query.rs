@@ -1,9 +1,9 @@
-//! The parameters of a question, read into a period that makes sense.
+//! The query parameters of the usage endpoints, checked.
 
 use std::time::SystemTime;
 
 use super::answer::ApiError;
-use crate::store::{Group, Period};
+use crate::store::{Dimension, Period};
 
 /// Most values of one list.
 const MOST_VALUES: usize = 100;
@@ -15,20 +15,20 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 3_600;
 pub(super) const DAY: i64 = 86_400;
 
-/// What an endpoint knows beyond what all of them know.
-pub(super) struct Dialect {
+/// What differs between the endpoints.
+pub(super) struct EndpointSpec {
     /// Names of widths, their seconds, the default of `limit` and its maximum; the default is last.
     pub(super) widths: &'static [(&'static str, i64, i64, i64)],
     /// Names of `group_by` and what they mean.
-    pub(super) groups: &'static [(&'static str, Group)],
+    pub(super) groups: &'static [(&'static str, Dimension)],
 }
 
-/// A page of buckets.
+/// A checked query for one page of buckets.
 #[derive(Debug)]
-pub(super) struct Question {
-    /// What the store is asked for.
+pub(super) struct UsageQuery {
+    /// The query to the store.
     pub(super) period: Period,
-    /// Where the next page begins.
+    /// Start of the next page, in seconds since the Unix epoch; `None`: this is the last one.
     pub(super) next: Option<i64>,
 }
 
@@ -46,33 +46,33 @@ struct Parameters {
 }
 
 /// Completions by minutes, hours or days.
-pub(super) const USAGE: Dialect = Dialect {
+pub(super) const USAGE: EndpointSpec = EndpointSpec {
     widths: &[
         ("1m", MINUTE, 60, 1_440),
         ("1h", HOUR, 24, 168),
         ("1d", DAY, 7, 31),
     ],
     groups: &[
-        ("project_id", Group::Account),
-        ("api_key_id", Group::Key),
-        ("model", Group::Model),
+        ("project_id", Dimension::Account),
+        ("api_key_id", Dimension::Key),
+        ("model", Dimension::Model),
     ],
 };
 
 /// Costs by days.
-pub(super) const COSTS: Dialect = Dialect {
+pub(super) const COSTS: EndpointSpec = EndpointSpec {
     widths: &[("1d", DAY, 7, 180)],
     groups: &[
-        ("project_id", Group::Account),
-        ("api_key_id", Group::Key),
-        ("line_item", Group::Model),
+        ("project_id", Dimension::Account),
+        ("api_key_id", Dimension::Key),
+        ("line_item", Dimension::Model),
     ],
 };
 
-// === impl Dialect ===
+// === impl EndpointSpec ===
 
-impl Dialect {
-    pub(super) fn read(&self, pairs: Vec<(String, String)>) -> Result<Question, ApiError> {
+impl EndpointSpec {
+    pub(super) fn read(&self, pairs: Vec<(String, String)>) -> Result<UsageQuery, ApiError> {
         let asked = Parameters::read(pairs)?;
         let start = asked.start.ok_or(ApiError::Missing("start_time"))?;
         let (width, limit) = self.width(asked.width.as_deref(), asked.limit)?;
@@ -92,23 +92,23 @@ impl Dialect {
                 groups.push(group);
             }
         }
-        let mut only = Vec::new();
+        let mut filters = Vec::new();
         for (group, values) in [
-            (Group::Account, asked.accounts),
-            (Group::Key, asked.keys),
-            (Group::Model, asked.models),
+            (Dimension::Account, asked.accounts),
+            (Dimension::Key, asked.keys),
+            (Dimension::Model, asked.models),
         ] {
             if !values.is_empty() {
-                only.push((group, values));
+                filters.push((group, values));
             }
         }
-        Ok(Question {
+        Ok(UsageQuery {
             period: Period {
                 from: first,
                 to: last,
                 width,
-                groups,
-                only,
+                group_by: groups,
+                filters,
                 limit: MOST_RESULTS + 1,
             },
             next: (last < end).then_some(last),
@@ -137,7 +137,7 @@ impl Dialect {
         Ok((*width, limit))
     }
 
-    fn group(&self, name: &str) -> Result<Group, ApiError> {
+    fn group(&self, name: &str) -> Result<Dimension, ApiError> {
         let found = self.groups.iter().find(|(known, _)| *known == name);
         found.map(|(_, group)| *group).ok_or_else(|| {
             let names: Vec<_> = self.groups.iter().map(|(name, _)| *name).collect();

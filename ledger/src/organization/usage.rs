@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::answer::ApiError;
 use super::pages::{Page, page};
-use super::query::{Question, USAGE};
-use crate::store::{Group, Row, Store};
+use super::query::{USAGE, UsageQuery};
+use crate::store::{Dimension, Row, Store};
 
 /// One group of a bucket. What Inferyard does not have is 0 or null, as OpenAI writes it.
 #[derive(Serialize)]
@@ -32,11 +32,11 @@ pub(super) async fn completions(
     State(store): State<Store>,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page<Completions>>, ApiError> {
-    let question = USAGE.read(pairs)?;
-    page(&store, &question, result).await.map(Json)
+    let query = USAGE.read(pairs)?;
+    page(&store, &query, result).await.map(Json)
 }
 
-fn result(row: &Row, question: &Question) -> Completions {
+fn result(row: &Row, query: &UsageQuery) -> Completions {
     let totals = row.totals;
     Completions {
         object: "organization.usage.completions.result",
@@ -47,10 +47,10 @@ fn result(row: &Row, question: &Question) -> Completions {
         input_audio_tokens: 0,
         output_audio_tokens: 0,
         num_model_requests: totals.requests,
-        project_id: question.value(row, Group::Account),
+        project_id: query.value(row, Dimension::Account),
         user_id: None,
-        api_key_id: question.value(row, Group::Key),
-        model: question.value(row, Group::Model),
+        api_key_id: query.value(row, Dimension::Key),
+        model: query.value(row, Dimension::Model),
         batch: None,
         service_tier: None,
     }

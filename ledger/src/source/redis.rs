@@ -21,35 +21,35 @@ use streams::Streams;
 
 const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
-    // Well above the time that a read waits for entries.
+    // Well above the time that a blocking read waits for entries.
     response: Some(Duration::from_secs(15)),
 };
-/// First and longest pause before the next try to connect.
+/// First and longest pause before the next attempt to read.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How often a cluster is asked, where nothing came: one command cannot wait for all its nodes.
+/// How often an idle cluster is polled: one blocking command cannot wait on all nodes.
 const POLL: Duration = Duration::from_millis(200);
-/// How often streams that could not be read are tried again.
+/// How often damaged streams are tried again.
 const RETRY_EVERY: Duration = Duration::from_mins(1);
-/// How often consumers of ledgers that are gone are removed.
+/// How often consumers of ended ledgers are removed.
 const FORGET_EVERY: Duration = Duration::from_hours(1);
 
 /// A consumer of the outbox.
 pub(crate) struct Outbox {
     client: Client,
-    /// Unique, so that no two processes take each other's entries for their own.
+    /// Unique, so that no two processes read each other's pending entries as their own.
     consumer: String,
     claim_after: Duration,
     reading: Option<Reading>,
 }
 
-/// The streams on a connection, and how far they are read.
+/// The streams on one connection, and the state of reading.
 struct Reading {
     streams: Streams,
-    /// Entries that were delivered before the connection broke come first.
+    /// Whether entries that were delivered before the connection broke have to be read first.
     own_first: bool,
     next_claim: Instant,
     next_forget: Instant,
-    /// When streams that cannot be read are tried again; `None`: all can.
+    /// When damaged streams are tried again; `None`: all can be read.
     next_retry: Option<Instant>,
 }
 
@@ -102,8 +102,8 @@ impl Outbox {
         }
     }
 
-    /// Whatever it was: the groups are looked at anew. On a new connection if this one is of no more use,
-    /// which then finds the cluster, or the server, anew.
+    /// Drops the state of reading after a failure, so that the consumer groups are checked again, and the connection
+    /// too if the error shows that it is lost.
     fn failed(&mut self, failure: &RedisError) {
         if let Some(reading) = self.reading.take() {
             self.client.failed(reading.streams.live(), failure);
@@ -120,13 +120,13 @@ impl Outbox {
 
     pub(crate) async fn close(self) {
         if let Some(reading) = &self.reading {
-            // The next ledger forgets it if this fails.
+            // If this fails, the next ledger removes the consumer.
             let _ = reading.streams.leave(&self.consumer).await;
         }
     }
 
-    /// What there is, in the order: own entries that were not acknowledged, those of others that are
-    /// gone, new ones. Empty: nothing came for a moment.
+    /// The next entries, in this order: own entries that were not acknowledged, those of ended consumers, new ones.
+    /// Empty: nothing arrived within the blocking time.
     async fn read(&mut self, shutdown: &CancellationToken) -> Result<Vec<Delivered>, RedisError> {
         let consumer = &self.consumer;
         let now = Instant::now();
@@ -176,7 +176,7 @@ fn batch(entries: Vec<Delivered>) -> Batch {
     for delivered in entries {
         ids[usize::from(delivered.bucket)].push(delivered.id);
         match delivered.entry {
-            // It was deleted, and is only still listed as pending.
+            // The entry was deleted and is only still listed as pending.
             None => {}
             Some(Ok(entry)) => batch.push(entry),
             Some(Err(letter)) => batch.dead.push(letter),
@@ -192,7 +192,7 @@ fn batch(entries: Vec<Delivered>) -> Batch {
 // === impl Reading ===
 
 impl Reading {
-    /// Waits for the next try to connect, where the last one has failed.
+    /// Connects, after the pause that follows a failed attempt.
     async fn open(client: &Client) -> Result<Self, RedisError> {
         let live = client.live_after_pause().await?;
         let opened = Streams::open(live.clone()).await;

@@ -6,15 +6,24 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sqlx::SqlStr;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use tokio::time::timeout;
 
 use super::connect::Connect;
-use super::{Places, Store, Writer};
+use super::{Placeholders, Store, Writer};
 
 /// How long the end of all connections may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Characters that are escaped in the path of a URL.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'-');
+
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -44,7 +53,7 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// Nobody answers, or the answer is no.
+    /// The database cannot be reached, or refuses the connection.
     #[error("cannot connect to the ledger's store")]
     Connect(#[source] sqlx::Error),
     /// The tables could not be made, or are of a newer version.
@@ -79,7 +88,7 @@ impl Store {
         // A migration that failed leaves a connection in a state that is not known: all are dropped here.
         let migrated = migrator().run(&store.pool).await;
         migrated.map_err(OpenError::Migrate)?;
-        Ok((store, Writer::new(connect, place.places())))
+        Ok((store, Writer::new(connect, place.placeholders())))
     }
 
     /// Opens a store that exists, for reading.
@@ -95,15 +104,15 @@ impl Store {
 
     async fn with(connect: &Connect, place: &Place) -> Result<Self, OpenError> {
         let pool = connect.pool().await.map_err(OpenError::Connect)?;
-        let places = place.places();
-        Ok(Self { pool, places })
+        let placeholders = place.placeholders();
+        Ok(Self { pool, placeholders })
     }
 
     /// Whether it answers, and is no standby, which takes no write.
     pub(crate) async fn answers(&self) -> bool {
-        match self.places {
-            Places::Bare => sqlx::query("SELECT 1").execute(&self.pool).await.is_ok(),
-            Places::Numbered => {
+        match self.placeholders {
+            Placeholders::Positional => sqlx::query("SELECT 1").execute(&self.pool).await.is_ok(),
+            Placeholders::Numbered => {
                 let standby = sqlx::query_scalar::<_, bool>("SELECT pg_is_in_recovery()");
                 standby.fetch_one(&self.pool).await.is_ok_and(|is| !is)
             }
@@ -141,10 +150,10 @@ impl Place {
         connect.map_err(OpenError::Url)
     }
 
-    fn places(&self) -> Places {
+    fn placeholders(&self) -> Placeholders {
         match self {
-            Self::Postgres(_) => Places::Numbered,
-            Self::Sqlite(_) => Places::Bare,
+            Self::Postgres(_) => Placeholders::Numbered,
+            Self::Sqlite(_) => Placeholders::Positional,
         }
     }
 }
@@ -168,19 +177,9 @@ fn create(path: &Path) -> Result<(), OpenError> {
 
 /// A path within a URL.
 fn escaped(path: &Path) -> String {
-    use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt as _;
 
-    let mut out = String::new();
-    for byte in path.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
-            out.push(char::from(*byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
+    percent_encode(path.as_os_str().as_bytes(), RESERVED).to_string()
 }
 
 fn migrator() -> Migrator {

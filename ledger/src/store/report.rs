@@ -1,17 +1,17 @@
-//! What the tables answer: sums over time, groups and workers.
+//! Queries: sums over time, dimensions and workers.
 
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{Store, StoreError};
 
-/// Sums are kept by the hour; what is finer comes from the events themselves.
+/// Sums are stored per hour, in seconds; finer ones are computed from the events.
 const HOUR: i64 = 3_600;
 
-/// What sums can be told apart by.
+/// A dimension that sums can be grouped and filtered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Group {
-    /// Who pays.
+pub enum Dimension {
+    /// The account that pays.
     Account,
     /// The key, within its account.
     Key,
@@ -21,55 +21,55 @@ pub enum Group {
     Model,
 }
 
-/// Which sums are wanted.
+/// A query for sums.
 #[derive(Debug, Clone, Default)]
 pub struct Period {
-    /// The first second since the Unix epoch.
+    /// Start of the period, in seconds since the Unix epoch.
     pub from: i64,
-    /// The second after the last one.
+    /// End of the period, exclusive, in seconds since the Unix epoch.
     pub to: i64,
-    /// The seconds of a bucket; 0: one bucket for all.
+    /// Length of a bucket in seconds; 0: one bucket for the whole period.
     pub width: i64,
-    /// Told apart by these.
-    pub groups: Vec<Group>,
-    /// Only these accounts, keys, plans or models.
-    pub only: Vec<(Group, Vec<String>)>,
-    /// At most so many rows.
+    /// Dimensions that rows are grouped by.
+    pub group_by: Vec<Dimension>,
+    /// Values of a dimension that are counted; a dimension without a filter counts all.
+    pub filters: Vec<(Dimension, Vec<String>)>,
+    /// Most rows of the result.
     pub limit: i64,
 }
 
-/// Sums of one bucket and group.
+/// The sums of one bucket and one combination of dimensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// The first second of the bucket; 0 where there is one for all.
+    /// Start of the bucket, in seconds since the Unix epoch; 0 if there is one for the whole period.
     pub bucket: i64,
-    /// Values of [`Period::groups`], in their order.
+    /// Values of the dimensions of [`Period::group_by`], in their order.
     pub groups: Vec<String>,
     /// The sums.
     pub totals: Totals,
 }
 
-/// Sums.
+/// Sums over usage events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Requests.
+    /// Number of requests.
     pub requests: i64,
-    /// Tokens of prompts, cached ones included.
+    /// Prompt tokens, including cached ones.
     pub prompt_tokens: i64,
-    /// How many of them came from the KV cache.
+    /// Prompt tokens that came from the KV cache.
     pub cached_tokens: i64,
-    /// Tokens produced, reasoning included.
+    /// Completion tokens, including reasoning.
     pub completion_tokens: i64,
-    /// How many of them were reasoning.
+    /// Completion tokens that were reasoning.
     pub reasoning_tokens: i64,
-    /// Nano-dollars.
+    /// Cost in nano-dollars (10⁻⁹ $).
     pub cost_nanodollars: i64,
 }
 
-/// What was billed of one life of a worker.
+/// What was billed for one worker process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerTotals {
-    /// The worker's life, as [`boot_text`](crate::boot_text) writes it.
+    /// Boot ID of the process, as [`boot_text`](crate::boot_text) writes it.
     pub boot: String,
     /// Canonical name of its model.
     pub model: String,
@@ -81,33 +81,33 @@ pub struct WorkerTotals {
     pub cached_tokens: i64,
     /// Tokens produced.
     pub completion_tokens: i64,
-    /// The last moment of an event, in microseconds since the Unix epoch.
+    /// Time of its last event, in microseconds since the Unix epoch.
     pub last_us: i64,
 }
 
 // === impl Store ===
 
 impl Store {
-    /// Sums of a period, ordered by bucket and groups. Whole hours count: all of the one in which it
-    /// begins and all of the one in which it ends, unless buckets are shorter than an hour.
+    /// Sums of a period, ordered by bucket and dimensions. Unless buckets are shorter than an hour, the hours in which
+    /// the period starts and ends count as a whole.
     pub async fn usage(&self, period: &Period) -> Result<Vec<Row>, StoreError> {
         let mut query = sqlx::query(AssertSqlSafe(statement(period)))
             .bind(period.from * unit(period))
             .bind(period.to * unit(period))
             .bind(period.limit);
-        for (_, values) in &period.only {
+        for (_, values) in &period.filters {
             for value in values {
                 query = query.bind(&**value);
             }
         }
         let rows = query.fetch_all(&self.pool).await.map_err(StoreError)?;
-        let groups = period.groups.len();
+        let groups = period.group_by.len();
         rows.iter()
             .map(|row| read(row, groups).map_err(StoreError))
             .collect()
     }
 
-    /// What was billed of every worker's life that ended an event since a moment, in microseconds.
+    /// What was billed for each worker process with an event since `since_us` (microseconds since the Unix epoch).
     pub async fn workers(&self, since_us: i64) -> Result<Vec<WorkerTotals>, StoreError> {
         let rows = sqlx::query(
             "SELECT boot, model, requests, prompt_tokens, cached_tokens, completion_tokens, last_us \
@@ -122,7 +122,7 @@ impl Store {
             .collect()
     }
 
-    /// How many entries of the outbox could not be read.
+    /// Number of entries in `dead_letters`.
     pub async fn dead_letters(&self) -> Result<i64, StoreError> {
         sqlx::query("SELECT COUNT(*) FROM dead_letters")
             .fetch_one(&self.pool)
@@ -153,7 +153,12 @@ fn statement(period: &Period) -> String {
         let width = period.width * unit(period);
         columns.push(format!("{time} / {width} * {}", period.width));
     }
-    columns.extend(period.groups.iter().map(|group| group.column().to_owned()));
+    columns.extend(
+        period
+            .group_by
+            .iter()
+            .map(|group| group.column().to_owned()),
+    );
     let sums = [
         requests,
         "prompt_tokens",
@@ -168,7 +173,7 @@ fn statement(period: &Period) -> String {
     let mut conditions = vec![format!("{time} >= $1"), format!("{time} < $2")];
     // $3 is the limit.
     let mut number = 4;
-    for (group, values) in &period.only {
+    for (group, values) in &period.filters {
         let places: Vec<String> = (number..number + values.len())
             .map(|number| format!("${number}"))
             .collect();
@@ -218,9 +223,9 @@ fn read_worker(row: &AnyRow) -> sqlx::Result<WorkerTotals> {
     })
 }
 
-// === impl Group ===
+// === impl Dimension ===
 
-impl Group {
+impl Dimension {
     fn column(self) -> &'static str {
         match self {
             Self::Account => "account",

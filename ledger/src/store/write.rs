@@ -8,7 +8,7 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
-use super::Places;
+use super::Placeholders;
 use crate::event::{DeadLetter, Event};
 
 mod insert;
@@ -72,7 +72,7 @@ pub(crate) enum WriteError {
 /// again: see [`Writer`](super::Writer).
 pub(super) async fn write_batch(
     connection: &mut AnyConnection,
-    places: Places,
+    placeholders: Placeholders,
     events: &[Event],
     dead: &[DeadLetter],
 ) -> sqlx::Result<Stored> {
@@ -83,15 +83,15 @@ pub(super) async fn write_batch(
     sorted.dedup_by(|a, b| (&a.request_id, a.part) == (&b.request_id, b.part));
 
     let mut transaction = connection.begin().await?;
-    let new = insert_events(&mut transaction, places, &sorted, now).await?;
+    let new = insert_events(&mut transaction, placeholders, &sorted, now).await?;
     let fresh: Vec<&Event> = sorted
         .into_iter()
         .filter(|event| new.contains(&(event.request_id.clone(), event.part)))
         .collect();
-    add_prices(&mut transaction, places, &fresh, now).await?;
-    add_to_hours(&mut transaction, places, &fresh).await?;
-    add_to_workers(&mut transaction, places, &fresh).await?;
-    add_dead_letters(&mut transaction, places, dead, now).await?;
+    add_prices(&mut transaction, placeholders, &fresh, now).await?;
+    add_to_hours(&mut transaction, placeholders, &fresh).await?;
+    add_to_workers(&mut transaction, placeholders, &fresh).await?;
+    add_dead_letters(&mut transaction, placeholders, dead, now).await?;
     transaction.commit().await?;
     Ok(Stored {
         new: fresh.len(),
@@ -102,14 +102,14 @@ pub(super) async fn write_batch(
 /// Returns the ids of those that were not there.
 async fn insert_events(
     connection: &mut AnyConnection,
-    places: Places,
+    placeholders: Placeholders,
     events: &[&Event],
     now: i64,
 ) -> sqlx::Result<HashSet<(String, i64)>> {
     let mut new = HashSet::with_capacity(events.len());
     for rows in in_sizes(events) {
         let sql = insert(
-            places,
+            placeholders,
             "events",
             &EVENT_COLUMNS,
             rows.len(),
@@ -154,13 +154,13 @@ fn bind_event<'q>(query: Statement<'q>, event: &'q Event, now: i64) -> Statement
 
 async fn add_dead_letters(
     connection: &mut AnyConnection,
-    places: Places,
+    placeholders: Placeholders,
     dead: &[DeadLetter],
     now: i64,
 ) -> sqlx::Result<()> {
     for letter in dead {
         let sql = insert(
-            places,
+            placeholders,
             "dead_letters",
             &DEAD_COLUMNS,
             1,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{AnyConnection, Connection as _};
 use tokio::time::timeout;
 
-use super::Places;
+use super::Placeholders;
 use super::connect::Connect;
 use super::write::{Stored, WriteError, write_batch};
 use crate::event::{DeadLetter, Event};
@@ -28,7 +28,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// failed is ever used again, and none of these connections is in a pool.
 pub(crate) struct Writer {
     connect: Connect,
-    places: Places,
+    placeholders: Placeholders,
     /// No transaction is open on it. It is not here while a write is under way, so that a write that is
     /// cancelled drops it too.
     idle: Option<AnyConnection>,
@@ -37,10 +37,10 @@ pub(crate) struct Writer {
 // === impl Writer ===
 
 impl Writer {
-    pub(super) fn new(connect: Connect, places: Places) -> Self {
+    pub(super) fn new(connect: Connect, placeholders: Placeholders) -> Self {
         Self {
             connect,
-            places,
+            placeholders,
             idle: None,
         }
     }
@@ -57,7 +57,7 @@ impl Writer {
         dead: &[DeadLetter],
     ) -> Result<Stored, WriteError> {
         let mut connection = self.connection().await?;
-        let batch = write_batch(&mut connection, self.places, events, dead);
+        let batch = write_batch(&mut connection, self.placeholders, events, dead);
         let error = match timeout(WRITE_TIMEOUT, batch).await {
             Ok(Ok(stored)) => {
                 self.idle = Some(connection);

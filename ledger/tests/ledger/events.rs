@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use inferyard_ledger::{Config, Group, Ledger, Period, Source, Store, Totals};
+use inferyard_ledger::{Config, Dimension, Ledger, Period, Source, Store, Totals};
 use inferyard_proto::outbox::{self, BILLED, EVENT, Entry, PART};
 use inferyard_proto::usage::v1::{Price, UsageEvent};
 use prost::Message as _;
@@ -115,8 +115,8 @@ async fn sums(store: &Store, width: i64) -> Totals {
         from: 0,
         to: TEN * 2,
         width,
-        groups: vec![Group::Account],
-        only: Vec::new(),
+        group_by: vec![Dimension::Account],
+        filters: Vec::new(),
         limit: i64::MAX,
     };
     let rows = store.usage(&period).await.unwrap();

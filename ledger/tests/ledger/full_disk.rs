@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use inferyard_ledger::{Source, Store};
 use inferyard_proto::usage::v1::UsageEvent;
+use inferyard_test_servers::{Redis, needs};
 use tokio_util::sync::CancellationToken;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::connections::{connect, eventually};
 use crate::events::{entry, event, leave, sum, totals, waiting};
 use crate::hosted::{Hosted, listening, rows, says};
-use crate::servers::{Redis, eventually};
 
 /// Names the folder to whoever has the limit.
 const FOLDER: &str = "LEDGER_FULL_DISK_FOLDER";
@@ -131,12 +132,13 @@ async fn nothing_of_a_router_is_lost() {
 
 #[tokio::test]
 async fn the_outbox_keeps_what_is_not_committed() {
+    needs!(Redis);
     let Some(folder) = in_a_process_of_its_own("the_outbox_keeps_what_is_not_committed") else {
         return;
     };
     let url = url(&folder);
-    let redis = Redis::start().await;
-    let mut connection = redis.connect().await;
+    let redis = Redis::durable();
+    let mut connection = connect(&redis).await;
     let source = Source::Redis {
         address: redis.url().parse().unwrap(),
         claim_after: Duration::from_millis(200),

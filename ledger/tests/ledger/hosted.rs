@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::connections::eventually;
 use crate::events::entry;
 use crate::http;
-use crate::servers::eventually;
 
 /// Rows of a table, read through a connection of its own.
 pub(crate) async fn rows(url: &str, table: &str) -> i64 {

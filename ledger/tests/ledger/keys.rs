@@ -2,18 +2,19 @@
 
 use inferyard_keys::{KeyHash, KeyStore};
 use inferyard_ledger::{Config, Ledger, Listen, Source};
+use inferyard_test_servers::{Redis, needs};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::http;
-use crate::servers::Redis;
 
 const KEY: &str = "admin-key";
 const KEYS: &str = "/v1/organization/api_keys";
 
 #[tokio::test]
 async fn only_admins_reach_keys_and_only_where_there_is_a_key_store() {
-    let redis = Redis::start().await;
+    needs!(Redis);
+    let redis = Redis::durable();
     let folder = tempfile::tempdir().unwrap();
     for with_keys in [true, false] {
         let (entries, receiver) = mpsc::channel(1);

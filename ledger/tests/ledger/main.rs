@@ -6,10 +6,10 @@
     reason = "a test fails by panicking, and so does what only tests call"
 )]
 
+mod connections;
 mod events;
 mod hosted;
 mod http;
-mod servers;
 
 mod cluster;
 mod ending;

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use inferyard_ledger::{Config, Ledger, Source, Store, Totals, boot_text};
 use inferyard_proto::outbox::Entry;
 use inferyard_proto::usage::v1::UsageEvent;
+use inferyard_test_servers::{Postgres, needs};
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::{entry, event, sum, totals};
-use crate::servers::Postgres;
 
 /// Stores entries of a router in the same process, and returns once all are.
 async fn store_all(url: &str, entries: Vec<Entry>) {
@@ -112,13 +112,15 @@ async fn everything_counts_once_in_sqlite() {
 
 #[tokio::test]
 async fn everything_counts_once_in_postgresql() {
-    let postgres = Postgres::start().await;
+    needs!(Postgres);
+    let postgres = Postgres::start();
     everything_counts_once(&postgres.url()).await;
 }
 
 #[tokio::test]
 async fn an_event_that_the_store_refuses_is_set_aside() {
-    let postgres = Postgres::start().await;
+    needs!(Postgres);
+    let postgres = Postgres::start();
     store_all(&postgres.url(), Vec::new()).await;
     sqlx::any::install_default_drivers();
     let pool = sqlx::AnyPool::connect(&postgres.url()).await.unwrap();

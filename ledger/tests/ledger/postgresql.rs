@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use inferyard_ledger::Store;
 use inferyard_proto::usage::v1::UsageEvent;
+use inferyard_test_servers::{Postgres, needs};
 use sqlx::{AnyConnection, Connection as _};
 
+use crate::connections::eventually;
 use crate::events::{event, sum, totals};
 use crate::hosted::{Hosted, rows};
-use crate::servers::{Postgres, eventually};
 
 /// A ledger in front of a PostgreSQL, and a connection beside it.
 struct Bench {
@@ -24,7 +25,7 @@ fn events(numbers: Range<u32>) -> Vec<UsageEvent> {
 
 impl Bench {
     async fn new() -> Self {
-        let postgres = Postgres::start().await;
+        let postgres = Postgres::start();
         let ledger = Hosted::run(&postgres.url(), None).await;
         let beside = AnyConnection::connect(&postgres.url()).await.unwrap();
         let mut bench = Self {
@@ -137,6 +138,7 @@ const FAILURES: [(&str, &str, &str); 4] = [
 
 #[tokio::test]
 async fn a_batch_that_fails_is_told_again() {
+    needs!(Postgres);
     let mut bench = Bench::new().await;
     bench
         .sql(
@@ -159,6 +161,7 @@ async fn a_batch_that_fails_is_told_again() {
 
 #[tokio::test]
 async fn a_batch_of_which_nobody_knows_whether_it_is_committed_is_told_again() {
+    needs!(Postgres);
     let mut bench = Bench::new().await;
     // Cut off while it waits for a lock.
     bench.sql("BEGIN; LOCK TABLE usage_hours").await;
@@ -187,9 +190,10 @@ async fn a_batch_of_which_nobody_knows_whether_it_is_committed_is_told_again() {
 
 #[tokio::test]
 async fn an_idle_ledger_says_that_its_server_is_a_standby() {
+    needs!(Postgres);
     let mut bench = Bench::new().await;
     bench.postgres.stop();
-    bench.postgres.restart_as_standby().await;
+    bench.postgres.restart_as_standby();
     bench.beside = AnyConnection::connect(&bench.postgres.url()).await.unwrap();
     bench.ledger.says(503).await;
     bench.fails().await;

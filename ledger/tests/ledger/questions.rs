@@ -4,14 +4,15 @@ use inferyard_keys::KeyHash;
 use inferyard_ledger::{Address, Config, Ledger, Listen, Source};
 use inferyard_proto::outbox::Entry;
 use inferyard_proto::usage::v1::UsageEvent;
+use inferyard_test_servers::{Postgres, needs};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::connections::eventually;
 use crate::events::{TEN, entry, event, sum};
 use crate::http;
-use crate::servers::{Postgres, eventually};
 
 const KEY: &str = "admin-key";
 
@@ -275,9 +276,10 @@ async fn the_shape_is_openais_from_sqlite_over_tcp() {
 
 #[tokio::test]
 async fn the_shape_is_openais_from_postgresql_over_a_socket() {
+    needs!(Postgres);
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("ledger.sock");
-    let postgres = Postgres::start().await;
+    let postgres = Postgres::start();
     the_shape_is_openais(&postgres.url(), &format!("unix:{}", socket.display())).await;
     assert!(!socket.exists(), "the socket's file should be gone");
 }

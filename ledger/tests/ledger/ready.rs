@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use inferyard_ledger::{DRAIN_TIMEOUT, Source};
+use inferyard_test_servers::{Redis, needs};
 use tokio_util::sync::CancellationToken;
 
 use crate::hosted::{listening, says};
-use crate::servers::Redis;
 
 #[tokio::test]
 async fn an_idle_ledger_is_ready_while_redis_answers() {
-    let mut redis = Redis::start().await;
+    needs!(Redis);
+    let mut redis = Redis::durable();
     let folder = tempfile::tempdir().unwrap();
     let store = format!("sqlite:{}/ledger.sqlite", folder.path().display());
     let source = Source::Redis {
@@ -26,7 +27,7 @@ async fn an_idle_ledger_is_ready_while_redis_answers() {
     says(&address, 200).await;
     redis.kill();
     says(&address, 503).await;
-    redis.restart().await;
+    redis.restart();
     says(&address, 200).await;
 
     stop.cancel();

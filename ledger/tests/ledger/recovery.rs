@@ -3,10 +3,11 @@
 use inferyard_ledger::Store;
 use inferyard_proto::outbox;
 use inferyard_proto::usage::v1::UsageEvent;
+use inferyard_test_servers::{Postgres, Redis, needs};
 use redis::aio::MultiplexedConnection;
 
+use crate::connections::{connect, eventually};
 use crate::events::{entry, event, leave, run, sum, totals, waiting};
-use crate::servers::{Postgres, Redis, eventually};
 
 fn events(numbers: std::ops::Range<u32>) -> Vec<UsageEvent> {
     numbers
@@ -70,10 +71,11 @@ async fn consumers(redis: &mut MultiplexedConnection) -> usize {
 
 #[tokio::test]
 async fn the_outbox_is_emptied_into_the_store() {
-    let redis = Redis::start().await;
+    needs!(Redis);
+    let redis = Redis::durable();
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}/ledger.sqlite", folder.path().display());
-    let mut connection = redis.connect().await;
+    let mut connection = connect(&redis).await;
     let first = events(0..500);
     leave_all(&mut connection, &first).await;
     let _: String = redis::cmd("XADD")
@@ -99,9 +101,10 @@ async fn the_outbox_is_emptied_into_the_store() {
 
 #[tokio::test]
 async fn a_ledger_that_died_before_it_acknowledged_is_taken_over() {
-    let redis = Redis::start().await;
-    let postgres = Postgres::start().await;
-    let mut connection = redis.connect().await;
+    needs!(Redis, Postgres);
+    let redis = Redis::durable();
+    let postgres = Postgres::start();
+    let mut connection = connect(&redis).await;
     // Committed and acknowledged; then the same again, taken by one that dies, and some that it took
     // and never stored.
     let events = events(0..400);
@@ -121,9 +124,10 @@ async fn a_ledger_that_died_before_it_acknowledged_is_taken_over() {
 
 #[tokio::test]
 async fn ledgers_that_are_cut_off_anywhere_leave_the_sums_right() {
-    let redis = Redis::start().await;
-    let postgres = Postgres::start().await;
-    let mut connection = redis.connect().await;
+    needs!(Redis, Postgres);
+    let redis = Redis::durable();
+    let postgres = Postgres::start();
+    let mut connection = connect(&redis).await;
     let events = events(0..2_000);
     let mut cut_off = 0;
     for some in events.chunks(200) {
@@ -150,14 +154,15 @@ async fn ledgers_that_are_cut_off_anywhere_leave_the_sums_right() {
 
 #[tokio::test]
 async fn two_ledgers_share_the_work() {
-    let redis = Redis::start().await;
-    let postgres = Postgres::start().await;
-    let mut connection = redis.connect().await;
+    needs!(Redis, Postgres);
+    let redis = Redis::durable();
+    let postgres = Postgres::start();
+    let mut connection = connect(&redis).await;
     let one = run(&redis.url(), &postgres.url()).await;
     let other = run(&redis.url(), &postgres.url()).await;
     let events = events(0..1_000);
     // Each twice: the two ledgers may have the same event at the same time.
-    let mut again = redis.connect().await;
+    let mut again = connect(&redis).await;
     tokio::join!(
         leave_all(&mut connection, &events),
         leave_all(&mut again, &events)
@@ -171,16 +176,17 @@ async fn two_ledgers_share_the_work() {
 
 #[tokio::test]
 async fn a_redis_that_was_killed_and_came_back_is_drained() {
-    let mut redis = Redis::start().await;
+    needs!(Redis);
+    let mut redis = Redis::durable();
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}/ledger.sqlite", folder.path().display());
-    let mut connection = redis.connect().await;
+    let mut connection = connect(&redis).await;
     let events = events(0..600);
     leave_all(&mut connection, &events[..300]).await;
     let ledger = run(&redis.url(), &url).await;
     redis.kill();
-    redis.restart().await;
-    let mut connection = redis.connect().await;
+    redis.restart();
+    let mut connection = connect(&redis).await;
     leave_all(&mut connection, &events[300..]).await;
     drained(&mut connection).await;
     ledger.end().await;
@@ -190,10 +196,11 @@ async fn a_redis_that_was_killed_and_came_back_is_drained() {
 
 #[tokio::test]
 async fn a_redis_that_lost_all_its_data_is_drained_of_what_comes_next() {
-    let redis = Redis::start().await;
+    needs!(Redis);
+    let redis = Redis::durable();
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}/ledger.sqlite", folder.path().display());
-    let mut connection = redis.connect().await;
+    let mut connection = connect(&redis).await;
     let events = events(0..100);
     let ledger = run(&redis.url(), &url).await;
     leave_all(&mut connection, &events[..50]).await;
@@ -211,9 +218,10 @@ async fn a_redis_that_lost_all_its_data_is_drained_of_what_comes_next() {
 
 #[tokio::test]
 async fn events_wait_in_redis_while_postgresql_is_away() {
-    let redis = Redis::start().await;
-    let mut postgres = Postgres::start().await;
-    let mut connection = redis.connect().await;
+    needs!(Redis, Postgres);
+    let redis = Redis::durable();
+    let mut postgres = Postgres::start();
+    let mut connection = connect(&redis).await;
     let ledger = run(&redis.url(), &postgres.url()).await;
     let events = events(0..200);
     leave_all(&mut connection, &events[..100]).await;
@@ -221,7 +229,7 @@ async fn events_wait_in_redis_while_postgresql_is_away() {
     postgres.stop();
     leave_all(&mut connection, &events[100..]).await;
     assert_eq!(waiting(&mut connection).await, 100);
-    postgres.restart().await;
+    postgres.restart();
     drained(&mut connection).await;
     ledger.end().await;
     let store = Store::open_existing(&postgres.url()).await.unwrap();
@@ -239,10 +247,11 @@ async fn damage(redis: &mut MultiplexedConnection, bucket: u16) {
 
 #[tokio::test]
 async fn a_stream_of_another_type_keeps_no_other_from_being_read() {
-    let redis = Redis::start().await;
+    needs!(Redis);
+    let redis = Redis::durable();
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}/ledger.sqlite", folder.path().display());
-    let mut connection = redis.connect().await;
+    let mut connection = connect(&redis).await;
     let damaged = [outbox::bucket("account-0"), outbox::bucket("account-1")];
     let mut good = events(0..400);
     good.retain(|event| !damaged.contains(&outbox::bucket(&event.account)));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use inferyard_keys::{Issued, KeyFields, KeyStore, WantedKey};
 
 use crate::support::{TestRouter, catalog, eventually, within};
-use inferyard_test_servers::Redis;
+use inferyard_test_servers::{Redis, needs};
 
 /// Longer than a key is served without a question to the store (2 s). How long exactly, tests of the cache say.
 const PAST_FRESH: Duration = Duration::from_secs(3);
@@ -46,6 +46,7 @@ async fn ask(router: &TestRouter, key: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn a_stored_key_works_from_the_start_and_ends_although_it_is_in_use() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     let router = router(&store).await;
@@ -62,6 +63,7 @@ async fn a_stored_key_works_from_the_start_and_ends_although_it_is_in_use() {
 
 #[tokio::test]
 async fn a_rotated_key_works_with_both_texts_until_the_overlap_ends() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     let router = router(&store).await;
@@ -81,6 +83,7 @@ async fn a_rotated_key_works_with_both_texts_until_the_overlap_ends() {
 
 #[tokio::test]
 async fn an_expired_key_and_one_without_a_plan_are_refused() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     let router = router(&store).await;
@@ -96,6 +99,7 @@ async fn an_expired_key_and_one_without_a_plan_are_refused() {
 
 #[tokio::test]
 async fn one_question_serves_all_who_wait_for_it() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     let router = router(&store).await;
@@ -128,6 +132,7 @@ async fn one_question_serves_all_who_wait_for_it() {
 
 #[tokio::test]
 async fn while_redis_is_away_known_keys_work_and_others_are_not_called_wrong() {
+    needs!(Redis);
     let mut redis = Redis::start();
     let store = key_store(&redis);
     let router = router(&store).await;

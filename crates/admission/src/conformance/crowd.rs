@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use inferyard_test_servers::needs;
 use tokio::task::JoinSet;
 
 use super::subject::{self, Subject};
@@ -41,6 +42,7 @@ async fn rush(wanted: Admission, each: usize, tokens: fn(usize) -> u64) -> (usiz
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_thousand_at_once_exactly_a_hundred_are_let_in() {
+    needs!(Redis);
     let wanted = on_plan("crowd", |it| it.requests_total = n(100));
     let (admitted, _) = rush(wanted, 250, |_| 10).await;
     assert_eq!(admitted, 100);
@@ -48,6 +50,7 @@ async fn of_two_thousand_at_once_exactly_a_hundred_are_let_in() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mixed_estimates_fill_a_limit_and_never_exceed_it() {
+    needs!(Redis);
     let wanted = on_plan("crowd", |it| it.tokens_per_day = n(10_000));
     let (_, held) = rush(wanted, 250, |number| 1 + number as u64 * 7 % 23).await;
     assert_eq!(held, 10_000);

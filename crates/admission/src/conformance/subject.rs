@@ -1,5 +1,7 @@
 //! A store as the suite sees it: with a clock to turn, and its meters and outbox open.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use inferyard_proto::outbox::{self, Entry};
@@ -7,7 +9,6 @@ use redis::Commands as _;
 use redis::streams::StreamRangeReply;
 use tokio::sync::{Mutex, mpsc};
 
-use super::server;
 use crate::clock::micros;
 use crate::memory::Memory;
 use crate::meters::Meters;
@@ -81,8 +82,17 @@ pub(super) fn memory() -> InMemory {
     }
 }
 
+/// A database of its own on the one server of this process.
+fn database() -> String {
+    static SERVER: OnceLock<inferyard_test_servers::Redis> = OnceLock::new();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = || inferyard_test_servers::Redis::until_exit(&["--databases", "4096"]);
+    let database = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{}/{database}", SERVER.get_or_init(start).url())
+}
+
 pub(super) fn redis() -> InRedis {
-    redis_at(server::database())
+    redis_at(database())
 }
 
 pub(super) fn redis_at(url: String) -> InRedis {

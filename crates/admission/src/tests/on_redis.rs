@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use inferyard_test_servers::needs;
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
@@ -102,6 +103,7 @@ fn by_request(events: &[(UsageEvent, u32)]) -> HashMap<&str, u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_killed_in_a_burst_has_every_end_once_afterwards() {
+    needs!(Redis);
     let mut server = Server::start();
     let folder = tempfile::tempdir().unwrap();
     let router = Router::new(&server, Some(folder.path()), Duration::from_secs(30));
@@ -142,6 +144,7 @@ async fn a_redis_that_is_killed_in_a_burst_has_every_end_once_afterwards() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_hangs_holds_nobody_up_and_is_found_again() {
+    needs!(Redis);
     let server = Server::start();
     let folder = tempfile::tempdir().unwrap();
     let router = Router::new(&server, Some(folder.path()), Duration::from_secs(30));
@@ -181,6 +184,7 @@ async fn a_redis_that_hangs_holds_nobody_up_and_is_found_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_dead_router_held_is_free_and_billed_by_the_sweep_of_another() {
+    needs!(Redis);
     let server = Server::start();
     let lease_time = Duration::from_secs(2);
     let dead = Router::new(&server, None, lease_time).run(1).await;
@@ -238,6 +242,7 @@ async fn what_a_dead_router_held_is_free_and_billed_by_the_sweep_of_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_routers_without_redis_admit_one_limit_together() {
+    needs!(Redis);
     let mut server = Server::start();
     let mut starting = JoinSet::new();
     for _ in 0..3 {
@@ -278,6 +283,7 @@ async fn three_routers_without_redis_admit_one_limit_together() {
 /// On one thread, as in the binary.
 #[tokio::test]
 async fn time_in_which_the_routers_own_thread_is_busy_is_no_silence_of_redis() {
+    needs!(Redis);
     let server = Server::start();
     let router = Router::new(&server, None, Duration::from_secs(30))
         .run(1)

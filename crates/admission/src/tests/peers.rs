@@ -1,10 +1,13 @@
 //! What routers tell each other through a real Redis.
 
+use inferyard_test_servers::needs;
+
 use super::super::peers;
 use super::server::Server;
 
 #[tokio::test]
 async fn routers_hear_of_each_other_until_they_leave() {
+    needs!(Redis);
     let server = Server::start();
     let client = &server.client();
     assert_eq!(peers::beat(client, "b").await.unwrap(), ["b"]);
@@ -16,6 +19,7 @@ async fn routers_hear_of_each_other_until_they_leave() {
 
 #[tokio::test]
 async fn a_router_that_is_silent_is_taken_for_dead() {
+    needs!(Redis);
     let server = Server::start();
     let client = &server.client();
     let mut connection = server.connection().await;
@@ -38,6 +42,7 @@ async fn a_router_that_is_silent_is_taken_for_dead() {
 
 #[tokio::test]
 async fn a_pool_is_the_sum_of_what_routers_add_on_a_day() {
+    needs!(Redis);
     let server = Server::start();
     let client = &server.client();
     assert_eq!(peers::add(client, "preview", 7, 5).await.unwrap(), 5);
@@ -54,6 +59,7 @@ async fn a_pool_is_the_sum_of_what_routers_add_on_a_day() {
 
 #[tokio::test]
 async fn the_eviction_of_redis_is_known() {
+    needs!(Redis);
     let server = Server::start();
     let policy = peers::eviction(&server.client()).await.unwrap();
     assert_eq!(policy, "noeviction");

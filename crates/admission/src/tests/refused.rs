@@ -2,6 +2,7 @@
 
 use ::redis::AsyncCommands as _;
 use inferyard_proto::outbox;
+use inferyard_test_servers::needs;
 
 use super::on_redis::{Live, Router};
 use super::server::Server;
@@ -56,6 +57,7 @@ impl Live {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_that_redis_refuses_is_set_aside_and_no_other_is_charged_again() {
+    needs!(Redis);
     let mut server = Server::start();
     let folder = tempfile::tempdir().unwrap();
     let router = Router::new(&server, Some(folder.path()), LEASE)
@@ -109,6 +111,7 @@ async fn an_end_that_redis_refuses_is_set_aside_and_no_other_is_charged_again() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ends_in_memory_that_redis_refuses_hold_up_nobody() {
+    needs!(Redis);
     let mut server = Server::start();
     let router = Router::new(&server, None, LEASE).run(1).await;
     let open = plan(OnLoss::Open, requests_total(1_000_000));
@@ -130,6 +133,7 @@ async fn ends_in_memory_that_redis_refuses_hold_up_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_account_is_refused_and_no_other() {
+    needs!(Redis);
     let server = Server::start();
     let router = Router::new(&server, None, LEASE).run(1).await;
     let closed = plan(OnLoss::Closed, requests_total(1_000_000));
@@ -172,6 +176,7 @@ async fn a_damaged_account_is_refused_and_no_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_account_does_not_hold_up_the_sweep_of_its_bucket() {
+    needs!(Redis);
     let server = Server::start();
     let router = Router::new(&server, None, LEASE).run(1).await;
     let plan = plan(OnLoss::Closed, requests_total(1_000_000));

@@ -1,58 +1,63 @@
-//! One request for what is missing of a file, and what its answer adds.
+//! One attempt to download a file: a request for the missing bytes, and the response to it.
 
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
 use reqwest::{Response, StatusCode, Url};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use crate::ask::{Fault, Passing, Refused, Way};
 use crate::download::part::Part;
 use crate::download::{DownloadError, Wrong, blocking};
 use crate::folder::Folder;
+use crate::http::{Context, FetchFailure, Refused, Transient};
 use crate::list::Remote;
 use crate::plan::{self, NoRoom};
 
-/// Pieces that wait to be written: with those of the network at most some megabytes for each file.
+/// Chunks that may wait for the writer: together with the buffers of the network at most some megabytes per file.
 const PIECES: usize = 16;
 
-/// What all requests for one file share.
+/// What all attempts for one file share.
 pub(super) struct Attempt<'a> {
-    pub(super) way: &'a Way,
+    pub(super) context: &'a Context,
     pub(super) remote: &'a Remote,
     folder: &'a Folder,
     url: Url,
-    /// The whole, as the source or the first answer told.
+    /// Size of the whole file in bytes, from the source or from the first response.
     size: Option<u64>,
-    /// The server answers a range with something else.
+    /// The server answers range requests wrongly, so only the whole file is requested.
     whole_only: bool,
 }
 
-/// Why a file is not complete after a request.
-pub(super) enum Cut {
-    Passing(Passing),
+/// Why a file is not complete after an attempt.
+pub(super) enum AttemptError {
+    Transient(Transient),
     Refused(Box<Refused>),
     Wrong(Wrong),
     Room(NoRoom),
     Stopped,
 }
 
-/// What an answer says about itself.
-struct Said {
-    /// Where its first byte belongs.
+/// Which bytes of the file a response has.
+struct ResponseRange {
+    /// Offset of its first byte.
     from: u64,
-    /// Bytes of the whole.
+    /// Size of the whole file in bytes.
     total: Option<u64>,
     validator: Option<String>,
 }
 
-type Outcome = (Part, Result<(), Cut>);
+type Outcome = (Part, Result<(), AttemptError>);
 
 // === impl Attempt ===
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(way: &'a Way, folder: &'a Folder, remote: &'a Remote, url: Url) -> Self {
+    pub(super) fn new(
+        context: &'a Context,
+        folder: &'a Folder,
+        remote: &'a Remote,
+        url: Url,
+    ) -> Self {
         Self {
-            way,
+            context,
             remote,
             folder,
             url,
@@ -61,7 +66,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Asks for what is missing, and takes what comes.
+    /// Requests the missing bytes and writes those that arrive.
     pub(super) async fn run(&mut self, mut part: Part) -> Result<Outcome, DownloadError> {
         if part.length() > 0 && self.size == Some(part.length()) {
             return Ok((part, Ok(())));
@@ -70,46 +75,50 @@ impl<'a> Attempt<'a> {
             part = reset(part).await?;
         }
         let response = tokio::select! {
-            response = self.ask(&part) => response,
-            () = self.way.stop.cancelled() => return Ok((part, Err(Cut::Stopped))),
+            response = self.request(&part) => response,
+            () = self.context.stop.cancelled() => return Ok((part, Err(AttemptError::Stopped))),
         };
         let response = match response {
             Ok(response) => response,
-            Err(fault) => return Ok((part, Err(fault.into()))),
+            Err(failure) => return Ok((part, Err(failure.into()))),
         };
         if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-            return self.nothing_left(part, &response).await;
+            return self.range_not_satisfiable(part, &response).await;
         }
-        let said = match self.said(&part, &response) {
-            Ok(said) => said,
-            Err(cut) => return Ok((part, Err(cut))),
+        let range = match self.response_range(&part, &response) {
+            Ok(range) => range,
+            Err(error) => return Ok((part, Err(error))),
         };
-        if said.from == 0 && part.length() > 0 {
+        if range.from == 0 && part.length() > 0 {
             part = reset(part).await?;
         }
-        if let Err(cut) = self.learn(said.total, &part) {
-            return Ok((part, Err(cut)));
+        if let Err(error) = self.set_size(range.total, &part) {
+            return Ok((part, Err(error)));
         }
-        part = blocking(move || part.begin(said.validator).map(|()| part)).await?;
-        self.take(part, response).await
+        part = blocking(move || part.begin(range.validator).map(|()| part)).await?;
+        self.receive(part, response).await
     }
 
-    async fn ask(&self, part: &Part) -> Result<Response, Fault> {
-        let mut request = self.way.get(&self.url);
+    async fn request(&self, part: &Part) -> Result<Response, FetchFailure> {
+        let mut request = self.context.get(&self.url);
         if part.length() > 0 {
             request = request.header(RANGE, format!("bytes={}-", part.length()));
             if let Some(validator) = part.validator() {
                 request = request.header(IF_RANGE, validator);
             }
         }
-        self.way.send(request, &self.url).await
+        self.context.send(request, &self.url).await
     }
 
-    /// What the answer is, if it fits to what is here.
-    fn said(&mut self, part: &Part, response: &Response) -> Result<Said, Cut> {
+    /// The range of a response, if it continues the bytes that are here.
+    fn response_range(
+        &mut self,
+        part: &Part,
+        response: &Response,
+    ) -> Result<ResponseRange, AttemptError> {
         let validator = validator(response.headers());
         if response.status() != StatusCode::PARTIAL_CONTENT {
-            return Ok(Said {
+            return Ok(ResponseRange {
                 from: 0,
                 total: response.content_length(),
                 validator,
@@ -124,24 +133,24 @@ impl<'a> Attempt<'a> {
             .validator()
             .is_some_and(|before| validator.as_deref() != Some(before));
         if from != part.length() || other {
-            // Not again: it would answer the same.
+            // Another range request would get the same response.
             self.whole_only = true;
             let why = if other {
                 "the file has changed"
             } else {
                 "another range came than was asked for"
             };
-            return Err(Cut::Passing(why.to_owned().into()));
+            return Err(AttemptError::Transient(why.to_owned().into()));
         }
-        Ok(Said {
+        Ok(ResponseRange {
             from,
             total,
             validator,
         })
     }
 
-    /// 416: what is here is all there is, or of no use.
-    async fn nothing_left(
+    /// Status 416: the file is complete, or its bytes are those of another file and are dropped.
+    async fn range_not_satisfiable(
         &mut self,
         part: Part,
         response: &Response,
@@ -156,37 +165,44 @@ impl<'a> Attempt<'a> {
         }
         if part.length() == 0 {
             let refused = Refused::Status {
-                host: crate::ask::host(response.url()),
+                host: crate::http::host(response.url()),
                 status: 416,
                 what: self.remote.name.to_string(),
-                said: String::new(),
+                message: String::new(),
             };
-            return Ok((part, Err(Cut::Refused(Box::new(refused)))));
+            return Ok((part, Err(AttemptError::Refused(Box::new(refused)))));
         }
         let part = reset(part).await?;
         let why = "the server has fewer bytes than are here".to_owned();
-        Ok((part, Err(Cut::Passing(why.into()))))
+        Ok((part, Err(AttemptError::Transient(why.into()))))
     }
 
-    /// How large the whole is, if the answer tells it.
-    fn learn(&mut self, total: Option<u64>, part: &Part) -> Result<(), Cut> {
+    /// Sets the size of the whole file if the response has it, and checks that there is room for the rest.
+    fn set_size(&mut self, total: Option<u64>, part: &Part) -> Result<(), AttemptError> {
         let Some(total) = total else {
             return Ok(());
         };
         match self.size {
             Some(size) if size == total => Ok(()),
-            Some(size) if self.remote.size.is_some() => Err(Cut::Wrong(sizes(size, total))),
-            // Only the server told it, and it has another file now.
+            Some(size) if self.remote.size.is_some() => {
+                Err(AttemptError::Wrong(sizes(size, total)))
+            }
+            // The size is from an earlier response, not from the source: the server has another file now.
             known => {
-                self.way.progress.expect(known.unwrap_or(0), total);
+                self.context.progress.expect(known.unwrap_or(0), total);
                 self.size = Some(total);
-                plan::room(self.folder, total.saturating_sub(part.length())).map_err(Cut::Room)
+                plan::room(self.folder, total.saturating_sub(part.length()))
+                    .map_err(AttemptError::Room)
             }
         }
     }
 
-    /// Passes what comes to a thread that writes.
-    async fn take(&self, mut part: Part, mut response: Response) -> Result<Outcome, DownloadError> {
+    /// Receives the body and hands it to a thread that writes.
+    async fn receive(
+        &self,
+        mut part: Part,
+        mut response: Response,
+    ) -> Result<Outcome, DownloadError> {
         let mut left = self.size.map(|size| size.saturating_sub(part.length()));
         let (pieces, mut written) = mpsc::channel(PIECES);
         let writer = spawn_blocking(move || {
@@ -196,21 +212,21 @@ impl<'a> Attempt<'a> {
         let end = loop {
             let piece = tokio::select! {
                 piece = response.chunk() => piece,
-                () = self.way.stop.cancelled() => break Err(Cut::Stopped),
+                () = self.context.stop.cancelled() => break Err(AttemptError::Stopped),
             };
             let piece = match piece {
                 Ok(Some(piece)) => piece,
                 Ok(None) => break Ok(()),
-                Err(error) => break Err(self.way.failed(&error, &self.url).into()),
+                Err(error) => break Err(self.context.failed(&error, &self.url).into()),
             };
             let length = piece.len() as u64;
             if let Some(left) = &mut left {
                 match left.checked_sub(length) {
                     Some(less) => *left = less,
-                    None => break Err(Cut::Wrong(longer(self.size))),
+                    None => break Err(AttemptError::Wrong(longer(self.size))),
                 }
             }
-            // The writer's own error says why it has gone.
+            // The writer has failed; its own error says why.
             if pieces.send(piece).await.is_err() {
                 break Ok(());
             }
@@ -220,8 +236,11 @@ impl<'a> Attempt<'a> {
         done?;
         Ok(match end {
             Ok(()) if left.is_some_and(|left| left > 0) => {
-                let why = format!("{} closed the connection", crate::ask::host(response.url()));
-                (part, Err(Cut::Passing(why.into())))
+                let why = format!(
+                    "{} closed the connection",
+                    crate::http::host(response.url())
+                );
+                (part, Err(AttemptError::Transient(why.into())))
             }
             end => (part, end),
         })
@@ -232,14 +251,14 @@ async fn reset(mut part: Part) -> Result<Part, DownloadError> {
     blocking(move || part.reset().map(|()| part)).await
 }
 
-/// What changes with the file: a strong `ETag`, or else a date. A weak one is of no use for ranges.
+/// The validator for `If-Range`: a strong `ETag`, or else `Last-Modified`. A weak `ETag` is not allowed there.
 fn validator(headers: &HeaderMap) -> Option<String> {
     let text = |name| headers.get(name)?.to_str().ok();
     let tag = text(ETAG).filter(|tag| !tag.starts_with("W/"));
     tag.or_else(|| text(LAST_MODIFIED)).map(str::to_owned)
 }
 
-/// `bytes 5-9/10`: where it begins, and the whole if it is told.
+/// Reads `bytes 5-9/10`: the offset of the first byte, and the size of the whole file if it is known (`*`: it is not).
 fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (from, _) = range.split_once('-')?;
@@ -261,11 +280,11 @@ fn longer(expected: Option<u64>) -> Wrong {
     }
 }
 
-impl From<Fault> for Cut {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Passing(passing) => Self::Passing(passing),
-            Fault::Lasting(refused) => Self::Refused(refused),
+impl From<FetchFailure> for AttemptError {
+    fn from(failure: FetchFailure) -> Self {
+        match failure {
+            FetchFailure::Transient(transient) => Self::Transient(transient),
+            FetchFailure::Permanent(refused) => Self::Refused(refused),
         }
     }
 }

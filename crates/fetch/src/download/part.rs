@@ -1,4 +1,4 @@
-//! A file that is not complete: its bytes, their checksum so far, and a journal of where they are from.
+//! An incomplete file: its bytes, their running checksum, and a journal of where they are from.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -16,10 +16,10 @@ use crate::list::Remote;
 use crate::plan::NoRoom;
 use crate::progress::Progress;
 
-/// Written bytes wait in memory up to this; a pod's limit of memory counts them.
+/// Bytes that are written between two syncs: they may wait in memory, which counts towards a pod's memory limit.
 const SYNC_EVERY: u64 = 64 << 20;
 
-/// What is here of a file.
+/// The bytes of a file that are here.
 pub(super) struct Part {
     path: PathBuf,
     journal_path: PathBuf,
@@ -34,7 +34,7 @@ pub(super) struct Part {
     progress: Arc<Progress>,
 }
 
-/// Where bytes are from. Without a checksum it decides whether they can be gone on with.
+/// Where bytes are from. For a file without a checksum it decides whether they can be resumed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Journal {
@@ -44,14 +44,14 @@ struct Journal {
     /// `ETag` or `Last-Modified`: another value means another file.
     #[serde(default)]
     validator: Option<String>,
-    /// So many bytes survive the machine.
+    /// Number of bytes that are synced to disk.
     synced: u64,
 }
 
 // === impl Part ===
 
 impl Part {
-    /// What an earlier process left, or nothing. What is here is read for its checksum.
+    /// Opens the part of an earlier process, or a new one. Bytes that are here are read for the checksum.
     pub(super) fn open(
         folder: &Folder,
         remote: &Remote,
@@ -94,8 +94,8 @@ impl Part {
         Ok(part)
     }
 
-    /// Goes on with the bytes of an earlier process. A checksum would find those that the machine lost;
-    /// without one only those count that survive it.
+    /// Resumes the bytes of an earlier process. With a checksum all of them count, because it finds those that a crash
+    /// lost; without one only synced bytes do.
     fn resume(&mut self, journal: Journal) -> Result<(), DownloadError> {
         let there = self.file.metadata().map_err(write(&self.path))?.len();
         let trusted = if self.expected.is_some() {
@@ -115,12 +115,12 @@ impl Part {
         Ok(())
     }
 
-    /// Bytes that are here.
+    /// Number of bytes that are here.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
-    /// What must not have changed for the rest to fit; None where the checksum will tell.
+    /// The validator that must not have changed if the rest is requested; `None`: the checksum finds a change.
     pub(super) fn validator(&self) -> Option<&str> {
         if self.expected.is_some() {
             None
@@ -129,19 +129,19 @@ impl Part {
         }
     }
 
-    /// Whether the rest can be asked for.
+    /// Whether the rest can be requested with a range.
     pub(super) fn can_go_on(&self) -> bool {
         self.length > 0 && (self.expected.is_some() || self.journal.validator.is_some())
     }
 
-    /// The server tells what it has; from here on these are its bytes.
+    /// Records the validator of a response, from which the following bytes are.
     pub(super) fn begin(&mut self, validator: Option<String>) -> Result<(), DownloadError> {
         self.journal.validator = validator;
         self.journal.synced = self.journal.synced.min(self.length);
         self.write_journal()
     }
 
-    /// From the first byte on again.
+    /// Drops all bytes.
     pub(super) fn reset(&mut self) -> Result<(), DownloadError> {
         self.progress.lost(self.length);
         self.length = 0;
@@ -154,7 +154,7 @@ impl Part {
         rewound.map_err(write(&self.path))
     }
 
-    /// Takes what comes until nothing comes any more.
+    /// Appends chunks until the channel is closed.
     pub(super) fn append(
         &mut self,
         chunks: &mut mpsc::Receiver<Bytes>,
@@ -173,12 +173,12 @@ impl Part {
         self.sync()
     }
 
-    /// What it is.
+    /// The checksum of the bytes that are here.
     pub(super) fn checksum(&self) -> Checksum {
         self.hasher.clone().finish()
     }
 
-    /// Puts it in its place.
+    /// Syncs the file and renames it to its name.
     pub(super) fn keep(self, checksum: Checksum) -> Result<Here, DownloadError> {
         let kept = (|| {
             self.file.sync_all()?;
@@ -193,7 +193,7 @@ impl Part {
         kept.map_err(write(&self.target))
     }
 
-    /// Leaves nothing of it.
+    /// Removes the part and its journal.
     pub(super) fn remove(self) -> Result<(), DownloadError> {
         let removed =
             fs::remove_file(&self.path).and_then(|()| match fs::remove_file(&self.journal_path) {
@@ -219,7 +219,7 @@ impl Part {
         folder::replace(&self.journal_path, &text).map_err(|error| self.unwritten(error))
     }
 
-    /// A full disk is told with its numbers.
+    /// Reports a full disk with the numbers of bytes.
     fn unwritten(&self, error: io::Error) -> DownloadError {
         if !matches!(
             error.kind(),
@@ -246,7 +246,7 @@ impl Part {
 // === impl Journal ===
 
 impl Journal {
-    /// Whether bytes of this are the first ones of what is wanted.
+    /// Whether bytes of this journal are the first ones of the other's file.
     fn continues(&self, wanted: &Self) -> bool {
         match wanted.expected {
             Some(_) => self.expected == wanted.expected,
@@ -255,7 +255,7 @@ impl Journal {
     }
 }
 
-/// The journal of an earlier process; one that cannot be read costs its bytes.
+/// The journal of an earlier process. If it cannot be read, its bytes are dropped.
 fn read(path: &Path) -> Option<Journal> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }

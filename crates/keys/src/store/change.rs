@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::record::{Record, Text};
+use super::record::{KeySecret, Record};
 use super::{Issued, KeyStore, StoreError, now};
 use crate::KeyText;
 
@@ -49,7 +49,7 @@ impl KeyStore {
             let mut record = self.record(id).await?.ok_or(RotateError::Unknown)?;
             let text = record.rotate(overlap)?;
             if self.replace(record.revision - 1, &record).await? {
-                self.enlist(&record.key).await?;
+                self.index(&record.key).await?;
                 self.publish(&record).await?;
                 let key = record.key;
                 return Ok(Issued { key, text });
@@ -70,7 +70,7 @@ impl KeyStore {
             // First what routers see: no list calls a key revoked that still works.
             self.publish(&record).await?;
             if self.replace(record.revision - 1, &record).await? {
-                self.delist(&record.key).await?;
+                self.unindex(&record.key).await?;
                 return Ok(true);
             }
         }
@@ -101,7 +101,7 @@ impl Record {
         }
         let text = KeyText::random();
         let hash = text.hash();
-        self.texts.insert(0, Text { hash, until: None });
+        self.texts.insert(0, KeySecret { hash, until: None });
         self.key.redacted = text.redacted();
         self.revision += 1;
         Ok(text)

@@ -1,4 +1,4 @@
-//! Finding keys: lists in pages, and ids by what people call a key.
+//! Finding keys: lists in pages, and look-ups of an id by name, redacted form, hash or text.
 
 use inferyard_proto::keys::v1::StoredKey;
 use redis::cmd;
@@ -9,8 +9,8 @@ use crate::{KeyHash, KeyText};
 
 /// The longest page of a list.
 pub const LONGEST_PAGE: usize = 100;
-/// How many keys of one name an error tells.
-const MOST_NAMESAKES: usize = 10;
+/// How many keys of one name an error lists.
+const MOST_KEYS_NAMED: usize = 10;
 
 /// A part of a list, the oldest key first.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -21,13 +21,13 @@ pub struct Page {
     pub more: bool,
 }
 
-/// Why a name does not lead to one key.
+/// Why a look-up did not find exactly one key.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// To none.
+    /// It found none.
     #[error("there is no key of this id, name, redacted form or hash")]
     Unknown,
-    /// To several.
+    /// It found several; these are their ids.
     #[error("several keys are called so: choose one by its id: {}", .0.join(", "))]
     Ambiguous(Vec<String>),
     /// The store failed.
@@ -36,7 +36,9 @@ pub enum ResolveError {
 }
 
 impl KeyStore {
-    /// At most `limit` keys, of all accounts or of one, that were made after the key of this id.
+    /// A page of keys, oldest first, of all accounts or of one.
+    ///
+    /// `after` is the id of the last key of the page before; `limit` is clamped to 1 up to [`LONGEST_PAGE`].
     pub async fn list(
         &self,
         account: Option<&str>,
@@ -80,8 +82,8 @@ impl KeyStore {
         self.ask(command).await
     }
 
-    /// The keys of these ids in their order, asked for at the same time. One that cannot be read is left
-    /// out, and must not keep the others from being seen.
+    /// The keys of these ids, in their order, from concurrent requests. A damaged record is logged and left out, so
+    /// that it does not hide the other keys.
     async fn keys(&self, ids: Vec<String>) -> Result<Vec<(String, Option<StoredKey>)>, StoreError> {
         let mut asked = JoinSet::new();
         for (index, id) in ids.into_iter().enumerate() {
@@ -103,15 +105,15 @@ impl KeyStore {
         readable.collect()
     }
 
-    /// Takes an id that leads nowhere out of a list: its key has been forgotten.
+    /// Removes an id from a list: the key's record has expired in Redis.
     async fn forget(&self, list: &str, id: &str) -> Result<(), StoreError> {
         let mut command = cmd("ZREM");
         command.arg(list).arg(id);
         self.ask(command).await
     }
 
-    /// Puts a key into the lists, under its name and its redacted form.
-    pub(super) async fn enlist(&self, key: &StoredKey) -> Result<(), StoreError> {
+    /// Adds a key to the lists, and to the ids of its name and of its redacted form.
+    pub(super) async fn index(&self, key: &StoredKey) -> Result<(), StoreError> {
         for list in [list_name(None), list_name(Some(&key.account))] {
             let mut command = cmd("ZADD");
             command.arg(list).arg(0).arg(&key.id);
@@ -125,38 +127,41 @@ impl KeyStore {
         Ok(())
     }
 
-    /// Takes a key out of the lists and names.
-    pub(super) async fn delist(&self, key: &StoredKey) -> Result<(), StoreError> {
+    /// Removes a key from the lists and names.
+    pub(super) async fn unindex(&self, key: &StoredKey) -> Result<(), StoreError> {
         for list in [list_name(None), list_name(Some(&key.account))] {
             self.forget(&list, &key.id).await?;
         }
         for name in [&key.name, &key.redacted] {
-            self.disown(name, &key.id).await?;
+            self.unindex_name(name, &key.id).await?;
         }
         Ok(())
     }
 
-    /// Takes an id from a name.
-    async fn disown(&self, name: &str, id: &str) -> Result<(), StoreError> {
+    /// Removes an id from those of a name.
+    async fn unindex_name(&self, name: &str, id: &str) -> Result<(), StoreError> {
         let mut command = cmd("SREM");
         command.arg(names_name(name)).arg(id);
         self.ask(command).await
     }
 
-    /// The id of the key that is called so: by its id, its name, its redacted form, the hash of one
-    /// of its texts, or a text.
-    pub async fn resolve(&self, called: &str) -> Result<String, ResolveError> {
-        if called.starts_with("key_") && self.get(called).await?.is_some() {
-            return Ok(called.to_owned());
+    /// Looks up the id of a key by its id, its name, its redacted form, the hash of one of its texts, or a text.
+    ///
+    /// # Errors
+    ///
+    /// There is no such key, several have the name, or the store failed.
+    pub async fn resolve(&self, reference: &str) -> Result<String, ResolveError> {
+        if reference.starts_with("key_") && self.get(reference).await?.is_some() {
+            return Ok(reference.to_owned());
         }
-        let is_text = KeyText::is_formed_like(called);
-        let hash = KeyHash::parse(called).or(is_text.then(|| KeyHash::of(called.as_bytes())));
+        let is_text = KeyText::is_formed_like(reference);
+        let hash = KeyHash::parse(reference).or(is_text.then(|| KeyHash::of(reference.as_bytes())));
         if let Some(hash) = hash
             && let Some(key) = self.find(&hash).await?
         {
             return Ok(key.id);
         }
-        let mut found = self.namesakes(&called.replace("...", "…")).await?;
+        let mut found = self.keys_named(&reference.replace("...", "…")).await?;
         match found.len() {
             1 => Ok(found.remove(0)),
             0 => Err(ResolveError::Unknown),
@@ -164,17 +169,17 @@ impl KeyStore {
         }
     }
 
-    /// Keys of this name that are not revoked.
-    async fn namesakes(&self, name: &str) -> Result<Vec<String>, StoreError> {
+    /// The ids of at most ten keys of this name that are not revoked.
+    async fn keys_named(&self, name: &str) -> Result<Vec<String>, StoreError> {
         let mut command = cmd("SRANDMEMBER");
-        command.arg(names_name(name)).arg(MOST_NAMESAKES);
+        command.arg(names_name(name)).arg(MOST_KEYS_NAMED);
         let mut ids: Vec<String> = self.ask(command).await?;
         ids.sort_unstable();
         let mut found = Vec::new();
         for (id, key) in self.keys(ids).await? {
             match key {
                 Some(key) if !key.disabled => found.push(id),
-                _ => self.disown(name, &id).await?,
+                _ => self.unindex_name(name, &id).await?,
             }
         }
         Ok(found)

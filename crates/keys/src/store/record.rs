@@ -1,4 +1,4 @@
-//! What the store keeps under a key's id: the truth from which the entries of its texts follow.
+//! The authoritative record of a key, stored under its id; the entries that routers read are derived from it.
 
 use inferyard_proto::keys::v1::StoredKey;
 use prost::Message;
@@ -6,24 +6,24 @@ use prost::Message;
 use super::StoreError;
 use crate::KeyHash;
 
-/// How long a key that is revoked or expired is still answered as such, in seconds.
+/// How long a revoked or expired key stays in the store, so that requests with it get that reason, in seconds.
 pub(super) const REMEMBERED: u64 = 30 * 24 * 3600;
 
-/// A key, and all its texts that may still be valid.
+/// A key, and all its secrets that may still be valid.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
-    /// Counts the changes; a writer that saw an older one starts again.
+    /// Number of the last change, for compare-and-set: a writer that read an older one starts again.
     pub(super) revision: u64,
     pub(super) key: StoredKey,
-    /// The current text first, and then those that a rotation has replaced.
-    pub(super) texts: Vec<Text>,
+    /// The current secret first, then those that a rotation has replaced.
+    pub(super) texts: Vec<KeySecret>,
 }
 
-/// A text of a key.
+/// One secret of a key, of which only the hash is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Text {
+pub(super) struct KeySecret {
     pub(super) hash: KeyHash,
-    /// Valid until then, in Unix seconds; `None`: as long as the key.
+    /// End of its validity, in Unix seconds; `None`: that of the key.
     pub(super) until: Option<u64>,
 }
 
@@ -37,7 +37,7 @@ impl Record {
         match fields {
             (Some(revision), Some(key), Some(texts)) => {
                 let key = StoredKey::decode(&*key).map_err(|_| StoreError::Damaged)?;
-                let texts = texts.lines().map(Text::read).collect::<Option<_>>();
+                let texts = texts.lines().map(KeySecret::read).collect::<Option<_>>();
                 let texts = texts.ok_or(StoreError::Damaged)?;
                 Ok(Some(Self {
                     revision,
@@ -49,27 +49,27 @@ impl Record {
         }
     }
 
-    /// The texts as lines.
+    /// The secrets, one per line.
     pub(super) fn texts(&self) -> String {
-        let lines = self.texts.iter().map(Text::to_string);
+        let lines = self.texts.iter().map(KeySecret::to_string);
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// What routers find under the hash of this text.
-    pub(super) fn entry(&self, text: &Text) -> StoredKey {
+    /// The entry that routers read under the hash of this secret.
+    pub(super) fn entry(&self, text: &KeySecret) -> StoredKey {
         StoredKey {
             expires: earliest(self.key.expires, text.until),
             ..self.key.clone()
         }
     }
 
-    /// When the store may forget it, in Unix seconds; 0: never.
+    /// When the record expires in Redis, in Unix seconds; 0: never.
     pub(super) fn forget_at(&self, now: u64) -> u64 {
         forget_at(&self.key, now)
     }
 }
 
-/// When the store may forget a key or the entry of one of its texts; 0: never.
+/// When a record or an entry expires in Redis, in Unix seconds; 0: never.
 pub(super) fn forget_at(key: &StoredKey, now: u64) -> u64 {
     let end = if key.disabled { Some(now) } else { key.expires };
     end.map_or(0, |end| end.saturating_add(REMEMBERED))
@@ -82,9 +82,9 @@ fn earliest(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     }
 }
 
-// === impl Text ===
+// === impl KeySecret ===
 
-impl Text {
+impl KeySecret {
     fn read(line: &str) -> Option<Self> {
         let (hash, until) = match line.split_once(' ') {
             Some((hash, until)) => (hash, Some(until.parse().ok()?)),
@@ -96,7 +96,7 @@ impl Text {
 }
 
 /// The hash in hexadecimal, and the end behind a space.
-impl std::fmt::Display for Text {
+impl std::fmt::Display for KeySecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.until {
             Some(until) => write!(f, "{} {until}", self.hash),

@@ -6,8 +6,6 @@
     reason = "a test that cannot go on has failed"
 )]
 
-mod cluster;
-
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +13,7 @@ use inferyard_keys::{
     Issued, KeyFields, KeyHash, KeyLimits, KeyStore, ResolveError, RotateError, StoreError,
     WantedKey,
 };
-use inferyard_test_servers::Redis;
+use inferyard_test_servers::{Redis, RedisCluster, needs};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -127,6 +125,7 @@ async fn keys_are_listed(store: &KeyStore) {
 
 #[tokio::test]
 async fn one_server() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     a_key_lives(&store).await;
@@ -135,16 +134,21 @@ async fn one_server() {
 
 #[tokio::test]
 async fn a_cluster() {
-    let nodes = cluster::start();
-    let store = key_store(&nodes[1]);
+    needs!(Redis);
+    let cluster = RedisCluster::start();
+    let store = key_store(&cluster.nodes()[1]);
     a_key_lives(&store).await;
     keys_are_listed(&store).await;
-    let used = nodes.iter().filter(|node| node.command(&["DBSIZE"]) != "0");
+    let used = cluster
+        .nodes()
+        .iter()
+        .filter(|node| node.command(&["DBSIZE"]) != "0");
     assert_eq!(used.count(), 3, "keys are spread over all slots");
 }
 
 #[tokio::test]
 async fn no_text_of_a_key_is_in_redis() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     let first = create(&store, "n", "a").await;
@@ -168,6 +172,7 @@ async fn no_text_of_a_key_is_in_redis() {
 
 #[tokio::test]
 async fn overlaps_end_no_later_than_promised_and_no_earlier() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     let first = create(&store, "n", "a").await;
@@ -201,6 +206,7 @@ async fn overlaps_end_no_later_than_promised_and_no_earlier() {
 
 #[tokio::test]
 async fn what_has_ended_is_forgotten_in_the_end() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     let lasting = create(&store, "n", "a").await;
@@ -232,6 +238,7 @@ async fn what_has_ended_is_forgotten_in_the_end() {
 
 #[tokio::test]
 async fn changes_at_the_same_time_leave_no_text_behind() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     for _ in 0..20 {
@@ -253,6 +260,7 @@ async fn changes_at_the_same_time_leave_no_text_behind() {
 
 #[tokio::test]
 async fn a_store_that_is_away_says_so_and_comes_back() {
+    needs!(Redis);
     let mut redis = Redis::start();
     let store = key_store(&redis);
     let issued = create(&store, "n", "a").await;
@@ -277,6 +285,7 @@ async fn a_store_that_is_away_says_so_and_comes_back() {
 
 #[tokio::test]
 async fn what_is_no_key_is_an_error_and_no_stranger() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     let hash = KeyHash::of(b"x");
@@ -287,6 +296,7 @@ async fn what_is_no_key_is_an_error_and_no_stranger() {
 
 #[tokio::test]
 async fn a_key_that_is_damaged_keeps_no_other_from_being_found() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     let mut made = Vec::new();

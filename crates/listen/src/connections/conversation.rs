@@ -20,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::paced::Progress;
 
-/// What a connection is served with.
+/// Settings and signals of one connection.
 pub(super) struct Conversation {
     pub(super) http: http1::Builder,
     pub(super) progress: Arc<Progress>,
-    /// When the head of the first request must be there.
+    /// Deadline of the first request's head.
     pub(super) first_head: Instant,
     /// How long an answer may take.
     pub(super) answer: Duration,
@@ -35,7 +35,7 @@ pub(super) struct Conversation {
 // === impl Conversation ===
 
 impl Conversation {
-    /// Holds the conversation; it ends with the connection.
+    /// Serves the connection until it ends.
     pub(super) async fn hold<Shaking, Stream, Serve, Answer, Content>(
         self,
         handshake: Shaking,
@@ -63,7 +63,7 @@ impl Conversation {
         }
     }
 
-    /// Answers request after request.
+    /// Serves one request after another.
     async fn answer_all<Stream, Serve, Answer, Content>(self, stream: Stream, serve: Serve)
     where
         Stream: AsyncRead + AsyncWrite + Unpin,
@@ -74,14 +74,16 @@ impl Conversation {
     {
         let service = service_fn(|request| {
             self.progress.asked(Instant::now() + self.answer);
-            // hyper keeps its place as long as the connection lives, and a stream does not need it any longer.
+            // hyper reserves the size of this future in the connection until that ends; in a box its memory is freed as
+            // soon as the answer begins to stream.
             let answer = Box::pin(serve(request));
             async { Ok::<_, Infallible>(answer.await) }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let result = tokio::select! {
-            // On a busy machine this task may run long after a head has come in: it is read before the deadline is looked at.
+            // On a busy machine this task may run long after a head has arrived: it is read before the deadline is
+            // checked.
             biased;
             result = connection.as_mut() => result,
             () = self.nothing_asked() => {
@@ -98,7 +100,7 @@ impl Conversation {
         }
     }
 
-    /// Returns where the head of the first request is late.
+    /// Returns when the head of the first request is late.
     async fn nothing_asked(&self) {
         sleep_until(self.first_head).await;
         if self.progress.was_asked() {
@@ -117,7 +119,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_is_there_is_answered_however_late_its_task_runs() {
-        // The order of an unbiased `select!` is drawn.
+        // An unbiased `select!` would pick its first branch at random.
         for _ in 0..32 {
             let (mut client, server) = duplex(1_024);
             let head = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";

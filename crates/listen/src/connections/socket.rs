@@ -1,4 +1,4 @@
-//! What is asked of the system for the socket of a client.
+//! Socket options of a client's connection.
 
 use std::io;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// A peer that vanished without a word is noticed within two minutes.
+/// Keep-alive probes: a peer that vanished is noticed within two minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
-/// What the system holds for a client that does not read, in bytes; by itself it would take megabytes.
+/// Send buffer of the kernel, in bytes: its default for a client that does not read is megabytes.
 const MOST_UNSENT: u32 = 128 << 10;
 
 /// Sets the options of an accepted socket.
 pub(super) fn configure(stream: &TcpStream) -> io::Result<()> {
-    // Without it every token would wait for the acknowledgement of the one before.
+    // With Nagle's algorithm every token would wait for the acknowledgement of the one before.
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()

@@ -2,14 +2,12 @@
 
 use std::collections::HashSet;
 use std::future::poll_fn;
-use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::task::Poll;
 
+use inferyard_test_servers::{Redis, needs};
 use redis::cmd;
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -21,49 +19,6 @@ const TIMEOUTS: Timeouts = Timeouts {
     connect: BOUND,
     response: None,
 };
-
-/// A Redis that ends with the test.
-struct Server {
-    process: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut process = Command::new("redis-server")
-            .args([
-                "--port",
-                "0",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--unixsocket",
-            ])
-            .arg(folder.path().join("s"))
-            .arg("--dir")
-            .arg(folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("redis-server should be installed");
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut lines = lines.map_while(Result::ok);
-        assert!(lines.any(|line| line.contains("accept connections")));
-        Self { process, folder }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("s")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// What becomes of a connection through the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +37,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn start(server: &Server) -> Self {
+    async fn start(server: &Redis) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("redis://{}", listener.local_addr().unwrap());
         let fates = Arc::<Mutex<Vec<_>>>::default();
@@ -92,15 +47,14 @@ impl Proxy {
             fates: Arc::clone(&fates),
             first: Arc::clone(&first),
         };
-        let socket = server.socket();
+        let port = server.port();
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let (fate, mut its_fate) = watch::channel(*first.lock().unwrap());
-                fates.lock().unwrap().push(fate);
-                let socket = socket.clone();
+                let (fate, mut its_fate) = watch::channel(*first.lock());
+                fates.lock().push(fate);
                 tokio::spawn(async move {
-                    let mut redis = UnixStream::connect(socket).await.unwrap();
+                    let mut redis = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                     loop {
                         let fate = *its_fate.borrow_and_update();
                         match fate {
@@ -123,11 +77,11 @@ impl Proxy {
     }
 
     fn connections(&self) -> usize {
-        self.fates.lock().unwrap().len()
+        self.fates.lock().len()
     }
 
     fn set(&self, connection: usize, fate: Fate) {
-        self.fates.lock().unwrap()[connection].send(fate).unwrap();
+        self.fates.lock()[connection].send(fate).unwrap();
     }
 }
 
@@ -141,7 +95,8 @@ async fn ping(client: &Client, live: &Arc<Live>, limit: Duration) -> RedisResult
 
 #[tokio::test]
 async fn a_late_failure_of_an_old_connection_leaves_the_new_one_alone() {
-    let server = Server::start();
+    needs!(Redis);
+    let server = Redis::start();
     let proxy = Proxy::start(&server).await;
     let client = proxy.client();
     let old = client.live().await.unwrap();
@@ -174,7 +129,8 @@ async fn a_late_failure_of_an_old_connection_leaves_the_new_one_alone() {
 #[tokio::test]
 async fn clients_that_lose_their_connections_together_do_not_come_back_together() {
     const CLIENTS: usize = 50;
-    let server = Server::start();
+    needs!(Redis);
+    let server = Redis::start();
     let proxy = Proxy::start(&server).await;
     let clients: Vec<_> = (0..CLIENTS).map(|_| proxy.client()).collect();
     let mut lives = Vec::new();
@@ -208,23 +164,25 @@ async fn clients_that_lose_their_connections_together_do_not_come_back_together(
 
 #[tokio::test]
 async fn who_comes_in_a_pause_fails_at_once_and_tries_nothing() {
-    let server = Server::start();
+    needs!(Redis);
+    let server = Redis::start();
     let proxy = Proxy::start(&server).await;
-    *proxy.first.lock().unwrap() = Fate::IsCut;
+    *proxy.first.lock() = Fate::IsCut;
     let client = proxy.client();
     for _ in 0..2_000 {
         assert!(client.live().await.is_err());
     }
     let tries = proxy.connections();
     assert!((1..100).contains(&tries), "{tries}");
-    *proxy.first.lock().unwrap() = Fate::Flows;
+    *proxy.first.lock() = Fate::Flows;
     let live = client.live_after_pause().await.unwrap();
     assert_eq!(ping(&client, &live, BOUND).await.unwrap(), "PONG");
 }
 
 #[tokio::test]
 async fn callers_that_come_together_make_one_connection() {
-    let server = Server::start();
+    needs!(Redis);
+    let server = Redis::start();
     let proxy = Proxy::start(&server).await;
     let client = proxy.client();
     let mut together = JoinSet::new();
@@ -244,7 +202,8 @@ async fn callers_that_come_together_make_one_connection() {
 
 #[tokio::test]
 async fn a_server_that_forgot_a_script_learns_it_again() {
-    let server = Server::start();
+    needs!(Redis);
+    let server = Redis::start();
     let client = Proxy::start(&server).await.client();
     let script = Script::new("return tonumber(ARGV[1]) + 1");
     for number in 0..3 {
@@ -264,7 +223,8 @@ async fn a_server_that_forgot_a_script_learns_it_again() {
 
 #[tokio::test]
 async fn a_key_of_another_type_costs_the_connection_nothing() {
-    let server = Server::start();
+    needs!(Redis);
+    let server = Redis::start();
     let proxy = Proxy::start(&server).await;
     let client = proxy.client();
     let mut set = cmd("SET");

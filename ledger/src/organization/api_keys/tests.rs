@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::routes;
-use inferyard_test_servers::Redis;
+use inferyard_test_servers::{Redis, needs};
 
 /// The key store in this Redis.
 fn key_store(redis: &Redis) -> KeyStore {
@@ -28,6 +28,7 @@ async fn ask(store: &KeyStore, method: &str, path: &str, body: &str) -> (u16, Va
 
 #[tokio::test]
 async fn a_key_from_its_making_to_its_end() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     let wanted = json!({
@@ -94,6 +95,7 @@ async fn a_key_from_its_making_to_its_end() {
 
 #[tokio::test]
 async fn a_key_is_found_by_what_it_is_called() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     let mut made = Vec::new();
@@ -197,6 +199,7 @@ fn bad_requests() -> Vec<Case> {
 
 #[tokio::test]
 async fn what_is_wrong_is_said_and_nothing_is_made() {
+    needs!(Redis);
     let redis = Redis::start();
     let store = key_store(&redis);
     let cases = bad_keys().into_iter().chain(bad_requests());
@@ -215,6 +218,7 @@ async fn what_is_wrong_is_said_and_nothing_is_made() {
 
 #[tokio::test]
 async fn a_store_that_is_away_is_nobodys_mistake() {
+    needs!(Redis);
     let mut redis = Redis::start();
     redis.kill();
     let store = key_store(&redis);

@@ -1,13 +1,13 @@
 //! Statements that insert many rows.
 
-use crate::store::Places;
+use crate::store::Placeholders;
 
 /// Rows of one statement. Few sizes, so that few statements are prepared.
 const ROWS: [usize; 5] = [256, 64, 16, 4, 1];
 
 /// `INSERT INTO table (a, b) VALUES ($1, $2), ($3, $4) …`
 pub(super) fn insert(
-    places: Places,
+    placeholders: Placeholders,
     table: &str,
     columns: &[&str],
     rows: usize,
@@ -16,9 +16,9 @@ pub(super) fn insert(
     let tuple = |row: usize| {
         let first = row * columns.len() + 1;
         let marks: Vec<String> = (first..first + columns.len())
-            .map(|number| match places {
-                Places::Numbered => format!("${number}"),
-                Places::Bare => "?".to_owned(),
+            .map(|number| match placeholders {
+                Placeholders::Numbered => format!("${number}"),
+                Placeholders::Positional => "?".to_owned(),
             })
             .collect();
         format!("({})", marks.join(", "))

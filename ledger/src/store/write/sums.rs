@@ -6,7 +6,7 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::insert::{in_sizes, insert};
 use crate::event::{Amounts, Event};
-use crate::store::Places;
+use crate::store::Placeholders;
 
 const HOUR_COLUMNS: [&str; 11] = [
     "hour",
@@ -49,7 +49,7 @@ struct Sums {
 
 pub(super) async fn add_prices(
     connection: &mut AnyConnection,
-    places: Places,
+    placeholders: Placeholders,
     events: &[&Event],
     now: i64,
 ) -> sqlx::Result<()> {
@@ -60,7 +60,7 @@ pub(super) async fn add_prices(
     let prices: Vec<_> = prices.into_iter().collect();
     for rows in in_sizes(&prices) {
         let sql = insert(
-            places,
+            placeholders,
             "prices",
             &PRICE_COLUMNS,
             rows.len(),
@@ -83,7 +83,7 @@ pub(super) async fn add_prices(
 
 pub(super) async fn add_to_hours(
     connection: &mut AnyConnection,
-    places: Places,
+    placeholders: Placeholders,
     events: &[&Event],
 ) -> sqlx::Result<()> {
     let mut hours: BTreeMap<Hour<'_>, Sums> = BTreeMap::new();
@@ -101,7 +101,7 @@ pub(super) async fn add_to_hours(
     let hours: Vec<_> = hours.into_iter().collect();
     for rows in in_sizes(&hours) {
         let sql = insert(
-            places,
+            placeholders,
             "usage_hours",
             &HOUR_COLUMNS,
             rows.len(),
@@ -135,7 +135,7 @@ pub(super) async fn add_to_hours(
 
 pub(super) async fn add_to_workers(
     connection: &mut AnyConnection,
-    places: Places,
+    placeholders: Placeholders,
     events: &[&Event],
 ) -> sqlx::Result<()> {
     let mut workers: BTreeMap<&str, (&str, Sums, i64)> = BTreeMap::new();
@@ -150,7 +150,7 @@ pub(super) async fn add_to_workers(
     let workers: Vec<_> = workers.into_iter().collect();
     for rows in in_sizes(&workers) {
         let sql = insert(
-            places,
+            placeholders,
             "workers",
             &WORKER_COLUMNS,
             rows.len(),

@@ -1,4 +1,4 @@
-//! Whether what a worker counted and what was billed of it fit together.
+//! Decides whether what a worker counted agrees with what was billed for it.
 
 use std::fmt;
 
@@ -13,23 +13,23 @@ pub(super) struct Tokens {
     pub(super) completion: i64,
 }
 
-/// What the comparison says.
+/// Result of the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
-    /// To the token.
+    /// Counted and billed tokens are the same.
     Equal,
-    /// The worker is ahead, by no more than it produced for streams that were dropped.
+    /// The worker counted more, by no more than it produced for streams that were dropped.
     Dropped,
     /// More was billed than counted, by no more than open requests can have used.
     Open,
-    /// Nothing explains it.
+    /// Neither dropped nor open requests explain the difference.
     Differs,
-    /// There is nothing to compare with.
+    /// The worker does not run any more, so there is nothing to compare with.
     NotRunning,
 }
 
-/// What the worker counted.
+/// Tokens that the worker counted since its start.
 pub(super) fn counted(state: &WorkerState) -> Tokens {
     Tokens {
         prompt: signed(state.prompt_tokens_total),
@@ -38,7 +38,7 @@ pub(super) fn counted(state: &WorkerState) -> Tokens {
     }
 }
 
-/// What of it nobody may have read. Cached tokens are part of the prompts.
+/// The part of [`counted`] that may not have reached a router. Cached tokens are part of the prompt tokens.
 pub(super) fn dropped(state: &WorkerState) -> Tokens {
     Tokens {
         prompt: signed(state.dropped_prompt_tokens_total),
@@ -51,7 +51,7 @@ pub(super) fn dropped(state: &WorkerState) -> Tokens {
     }
 }
 
-/// What the open requests can have used at most.
+/// Upper bound of the tokens that the open requests have used.
 fn open(state: &WorkerState) -> Tokens {
     let context = state
         .capacity
@@ -88,7 +88,7 @@ impl Verdict {
         }
     }
 
-    /// Looking again changes nothing.
+    /// Another comparison cannot change it.
     pub(super) fn is_final(self) -> bool {
         matches!(self, Self::Equal | Self::NotRunning)
     }

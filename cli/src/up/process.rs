@@ -1,4 +1,4 @@
-//! A child to be kept running: its name, its command line, and what is known of it.
+//! A managed process: its name, its command line, and the state that survives a restart.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -8,27 +8,27 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::event::Event;
 use crate::router::Addresses;
 
-/// Addresses with passwords, which other users of the machine must not read off the list of processes.
+/// Environment variables for addresses with passwords: other users of the machine can read command lines.
 pub(super) const REDIS: &str = "INFERYARD_REDIS";
 pub(super) const POSTGRES: &str = "INFERYARD_POSTGRES";
-/// What a ledger calls its database.
+/// The ledger's database.
 pub(super) const STORE: &str = "INFERYARD_STORE";
 const KEY_STORE: &str = "INFERYARD_KEY_STORE";
 
-/// All environment variables that hold such an address.
+/// All of them.
 pub(super) const SECRETS: [&str; 4] = [REDIS, POSTGRES, STORE, KEY_STORE];
 
-/// A child to be kept running, over all its lives.
-pub(super) struct Part {
-    /// What people read: `router`, `router 2`, `ledger`, `worker demo-0`.
+/// A process that the supervisor keeps running.
+pub(super) struct ManagedProcess {
+    /// For messages: `router`, `router 2`, `ledger`, `worker demo-0`.
     pub(super) name: String,
     role: Role,
     command: CommandLine,
-    proven: AtomicBool,
+    started_once: AtomicBool,
     pid: AtomicU32,
 }
 
-/// How a child is started.
+/// Arguments and secrets that a process is started with.
 #[derive(Default)]
 pub(super) struct CommandLine {
     pub(super) flags: Vec<OsString>,
@@ -36,41 +36,41 @@ pub(super) struct CommandLine {
     pub(super) secrets: Vec<(&'static str, OsString)>,
 }
 
-/// What a child does, as far as it matters to the one who keeps it.
+/// How a process reports that it has started.
 pub(super) enum Role {
-    /// Says over its state stream when it works.
+    /// By the phase `READY` of its gRPC `Watch` stream.
     Worker,
-    /// Says on standard output where it listens.
+    /// By a line of JSON on standard output with its addresses.
     Router {
-        /// Its place among the routers.
+        /// Its index among the routers.
         index: usize,
         listen: RouterListen,
     },
-    /// Says on standard output that it listens.
+    /// By a line of JSON on standard output.
     Ledger,
 }
 
-/// Where a router is to listen, and where it does: the port that its first life was given, the
-/// following ones keep.
+/// Where a router is asked to listen, and where it does. A port that the system picked at the first start is used
+/// again at every restart.
 pub(super) struct RouterListen {
     asked: Addresses,
     bound: OnceLock<Addresses>,
 }
 
-// === impl Part ===
+// === impl ManagedProcess ===
 
-impl Part {
+impl ManagedProcess {
     pub(super) fn new(name: String, role: Role, command: CommandLine) -> Self {
         Self {
             name,
             role,
             command,
-            proven: AtomicBool::new(false),
+            started_once: AtomicBool::new(false),
             pid: AtomicU32::new(0),
         }
     }
 
-    /// The command line of its next life.
+    /// The arguments of its next start.
     pub(super) fn flags(&self) -> Vec<OsString> {
         let mut flags = self.command.flags.clone();
         if let Role::Router { listen, .. } = &self.role {
@@ -79,21 +79,22 @@ impl Part {
         flags
     }
 
-    /// The environment variables of its next life, beside those that it inherits.
+    /// The environment variables of its next start, in addition to those that it inherits.
     pub(super) fn secrets(&self) -> &[(&'static str, OsString)] {
         &self.command.secrets
     }
 
-    /// It has worked once: from now on its end is an accident, not a mistake in its settings.
-    pub(super) fn prove(&self) {
-        self.proven.store(true, Ordering::Relaxed);
+    /// Notes that it has started successfully. From now on an exit is a crash, which is followed by a restart, and
+    /// not a mistake in its settings.
+    pub(super) fn mark_started_once(&self) {
+        self.started_once.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed)
+    pub(super) fn has_started_once(&self) -> bool {
+        self.started_once.load(Ordering::Relaxed)
     }
 
-    /// The process of its present life; 0 between lives.
+    /// The id of the running child; 0 while there is none.
     pub(super) fn pid(&self) -> u32 {
         self.pid.load(Ordering::Relaxed)
     }
@@ -102,20 +103,20 @@ impl Part {
         self.pid.store(pid, Ordering::Relaxed);
     }
 
-    /// Reads a line of its standard output.
-    pub(super) fn said(&self, line: &[u8]) -> Option<Event> {
+    /// Reads a line of its standard output; `None`: the line is no report.
+    pub(super) fn read_stdout(&self, line: &[u8]) -> Option<Event> {
         let event = match &self.role {
             Role::Worker => return None,
             Role::Router { index, listen } => {
                 let addresses = serde_json::from_slice(line).ok()?;
-                Event::Bound(*index, *listen.bound.get_or_init(|| addresses))
+                Event::RouterBound(*index, *listen.bound.get_or_init(|| addresses))
             }
             Role::Ledger => {
                 serde_json::from_slice::<serde::de::IgnoredAny>(line).ok()?;
                 Event::LedgerBound
             }
         };
-        self.prove();
+        self.mark_started_once();
         Some(event)
     }
 }
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_port_of_the_first_life_stays() {
+    fn the_port_of_the_first_start_stays() {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let role = Role::Router {
             index: 1,
@@ -158,12 +159,15 @@ mod tests {
             flags: vec!["router".into()],
             secrets: Vec::new(),
         };
-        let part = Part::new("router 2".into(), role, command);
-        assert!(part.said(b"not a line of addresses").is_none());
-        assert!(!part.is_proven());
+        let process = ManagedProcess::new("router 2".into(), role, command);
+        assert!(process.read_stdout(b"not a line of addresses").is_none());
+        assert!(!process.has_started_once());
         let line = br#"{"address":"127.0.0.1:4001","metrics_address":"127.0.0.1:4002"}"#;
-        assert!(matches!(part.said(line), Some(Event::Bound(1, _))));
-        assert!(part.is_proven());
+        assert!(matches!(
+            process.read_stdout(line),
+            Some(Event::RouterBound(1, _))
+        ));
+        assert!(process.has_started_once());
         let expected = [
             "router",
             "--listen",
@@ -171,6 +175,6 @@ mod tests {
             "--metrics-listen",
             "127.0.0.1:4002",
         ];
-        assert_eq!(part.flags(), expected);
+        assert_eq!(process.flags(), expected);
     }
 }

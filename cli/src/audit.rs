@@ -1,4 +1,4 @@
-//! `inferyard reconcile`: what workers counted beside what the ledger billed of them.
+//! `inferyard audit` compares what workers counted with what the ledger billed for them.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -23,22 +23,22 @@ use verdict::{Tokens, Verdict};
 
 const EXAMPLES: &str = "\
 Examples:
-  inferyard reconcile --store sqlite:ledger.sqlite --worker 127.0.0.1:50051
-  inferyard reconcile --store postgres://ledger@127.0.0.1/ledger --worker unix:/run/w0.sock \\
+  inferyard audit --store sqlite:ledger.sqlite --worker 127.0.0.1:50051
+  inferyard audit --store postgres://ledger@127.0.0.1/ledger --worker unix:/run/w0.sock \\
       --worker unix:/run/w1.sock --output json
 
 Exit codes: 0 the sums agree as far as open and dropped requests allow, 1 they do not, or it failed,
 2 wrong command line.";
 
-/// How often it looks again.
-const AGAIN: Duration = Duration::from_millis(500);
+/// Pause between two comparisons.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Compare what workers counted with what was billed
 ///
-/// Every worker counts the tokens of each request once the request has ended; the ledger sums the
-/// events by the life of the worker. It looks until both agree, or --wait is over: an event takes a
-/// moment to arrive. Where a router died, the worker may be ahead by the tokens that nobody has read; it
-/// says by how much at most.
+/// Every worker counts the tokens of each request when the request ends; the ledger sums the events of each
+/// worker process. The comparison is repeated until both agree or --wait is over, because an event takes a
+/// moment to arrive. After a router died, a worker may have counted tokens that no router read; it reports
+/// how many at most.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -50,13 +50,13 @@ pub(crate) struct Args {
         hide_env_values = true
     )]
     store: String,
-    /// Where a worker listens: `host:port`, or `unix:/path` of its socket
+    /// Address of a worker: `host:port`, or `unix:/path` of its socket
     #[arg(long = "worker", value_name = "ADDRESS", required = true)]
     workers: Vec<Endpoint>,
-    /// How long events that are on their way are waited for
+    /// How long to wait for events that have not arrived yet
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     wait: Duration,
-    /// How it is printed; json is one object in each line
+    /// Output format; json prints one object per line
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
 }
@@ -67,27 +67,31 @@ enum Output {
     Json,
 }
 
-/// One life of a worker.
+/// One worker process, from its start to its exit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Line {
-    /// Where it listens; None: it does not run any more, or was not asked.
+    /// Its address; `None`: it does not run any more, or was not queried.
     worker: Option<String>,
     boot_id: String,
     model: String,
     verdict: Verdict,
-    /// What the worker counted, of the requests that have ended.
+    /// Tokens that the worker counted for requests that have ended.
     counted: Option<Tokens>,
-    /// What the ledger has of it.
+    /// Tokens that the ledger has stored for it.
     billed: Tokens,
-    /// Counted and not billed.
+    /// Counted minus billed.
     difference: Option<Tokens>,
-    /// Of the counted ones: tokens of requests whose stream was dropped.
+    /// The part of `counted` that belongs to requests whose stream was dropped.
     dropped: Option<Tokens>,
     /// Requests that have not ended.
     open_requests: u32,
 }
 
-/// Prints one line for each worker's life.
+/// Prints one line for each worker process.
+///
+/// # Errors
+///
+/// A worker or the store cannot be reached, or the sums differ by more than open and dropped requests explain.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -116,13 +120,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks until all agree, or nothing more is to be expected.
+/// Compares until all agree, nothing changes any more, or the time is over.
 async fn compare(args: &Args) -> anyhow::Result<Vec<Line>> {
     let store = Store::open_existing(&args.store).await?;
     let end = Instant::now() + args.wait;
     let mut before = None;
     loop {
-        // The workers first: what they have counted by now may be billed a moment later.
+        // Workers are queried before the store: what they have counted may be billed a moment later, and in the
+        // other order a request could look unbilled.
         let mut states = Vec::new();
         for worker in &args.workers {
             states.push((worker, state(worker).await?));
@@ -137,7 +142,7 @@ async fn compare(args: &Args) -> anyhow::Result<Vec<Line>> {
             return Ok(lines);
         }
         before = Some(lines);
-        sleep(AGAIN).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -153,7 +158,8 @@ async fn state(worker: &Endpoint) -> anyhow::Result<WorkerState> {
     state.with_context(|| format!("the worker at {worker} says nothing"))
 }
 
-/// The workers that were asked, and then those that ended something since a moment.
+/// One line for each worker that was queried, then one for each other worker with events since `since_us`
+/// (microseconds since the Unix epoch).
 fn lines(
     states: &[(&Endpoint, WorkerState)],
     billed: Vec<WorkerTotals>,
@@ -215,7 +221,7 @@ fn table(lines: &[Line], out: &mut impl Write) -> io::Result<()> {
         let worker = line.worker.as_deref().unwrap_or("-");
         writeln!(
             out,
-            "{worker}  life {}  model {}: {}",
+            "{worker}  boot {}  model {}: {}",
             line.boot_id, line.model, line.verdict
         )?;
         if let Some(counted) = line.counted {
@@ -228,7 +234,7 @@ fn table(lines: &[Line], out: &mut impl Write) -> io::Result<()> {
         if let Some(dropped) = line.dropped.filter(|dropped| *dropped != Tokens::default()) {
             writeln!(
                 out,
-                "  dropped     {dropped}  (streams that nobody read to the end)"
+                "  dropped     {dropped}  (streams that were not read to their end)"
             )?;
         }
         if line.open_requests > 0 {

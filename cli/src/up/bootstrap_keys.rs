@@ -1,4 +1,4 @@
-//! Keys that `up` makes: printed once, kept as hashes.
+//! The API key and admin key that `up` makes at each start: printed once, kept as hashes.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -8,19 +8,19 @@ use anyhow::Context;
 use inferyard_keys::{KeyHash, KeyText};
 use tempfile::NamedTempFile;
 
-/// How many keys stay valid, the new one included.
+/// How many keys stay valid, including the new one.
 const KEPT: usize = 8;
 
 const HEADER: &str = "\
 # SHA-256 of the keys that `inferyard up` has made, newest last. Delete a line to revoke its key.
 ";
 
-/// What a key opens.
+/// What a key gives access to.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(super) enum KeyKind {
     /// Requests to models.
     Api,
-    /// Usage of all accounts, and their keys.
+    /// The usage and the keys of all accounts.
     Admin,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Issued {
 }
 
 /// Makes a key and remembers its hash in the state folder.
-pub(super) fn issue(state: &Path, kind: Kind) -> anyhow::Result<Issued> {
+pub(super) fn issue(state: &Path, kind: KeyKind) -> anyhow::Result<Issued> {
     // Two starts at the same time must not lose each other's key.
     let lock = File::create(state.join("keys.lock")).context("cannot lock the state folder")?;
     lock.lock().context("cannot lock the state folder")?;
@@ -50,16 +50,16 @@ pub(super) fn issue(state: &Path, kind: Kind) -> anyhow::Result<Issued> {
     Ok(Issued { text, hashes })
 }
 
-/// The hashes in a state file; what is none is left out.
+/// The hashes in a state file; other lines are skipped.
 fn hashes(file: &str) -> Vec<String> {
     let lines = file.lines().map(str::trim);
     let hashes = lines.filter(|line| KeyHash::parse(line).is_some());
     hashes.map(str::to_owned).collect()
 }
 
-// === impl Kind ===
+// === impl KeyKind ===
 
-impl Kind {
+impl KeyKind {
     fn file(self) -> &'static str {
         match self {
             Self::Api => "keys",
@@ -67,12 +67,12 @@ impl Kind {
         }
     }
 
-    /// A key that opens nothing yet.
+    /// A new random key; nothing accepts it yet.
     fn new_key(self) -> String {
         let text = KeyText::random();
         match self {
             Self::Api => text.reveal().to_owned(),
-            // Whoever sees one knows that it is not for applications.
+            // The prefix shows that the key is not meant for applications.
             Self::Admin => text.reveal().replacen("iy-", "iy-admin-", 1),
         }
     }
@@ -89,7 +89,9 @@ mod tests {
     fn the_last_eight_keys_stay_valid_and_only_hashes_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path();
-        let issued: Vec<_> = (0..10).map(|_| issue(state, Kind::Api).unwrap()).collect();
+        let issued: Vec<_> = (0..10)
+            .map(|_| issue(state, KeyKind::Api).unwrap())
+            .collect();
         let hash_of = |issued: &Issued| KeyHash::of(issued.text.as_bytes()).to_string();
         let expected: Vec<_> = issued[2..].iter().map(hash_of).collect();
         assert_eq!(issued[9].hashes, expected);
@@ -111,7 +113,7 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
-        let admin = issue(state, Kind::Admin).unwrap();
+        let admin = issue(state, KeyKind::Admin).unwrap();
         assert!(admin.text.starts_with("iy-admin-"));
         assert_eq!(admin.hashes.len(), 1, "an API key is no admin key");
     }
@@ -121,7 +123,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let good = "ab".repeat(32);
         fs::write(folder.path().join("keys"), format!("nonsense\n {good}\n\n")).unwrap();
-        let issued = issue(folder.path(), Kind::Api).unwrap();
+        let issued = issue(folder.path(), KeyKind::Api).unwrap();
         assert_eq!(issued.hashes.len(), 2);
         assert_eq!(issued.hashes[0], good);
     }

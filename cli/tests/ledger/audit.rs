@@ -1,4 +1,4 @@
-//! What a real worker counted, beside what was billed of it.
+//! `inferyard audit` compares what a real worker counted with what was billed.
 
 use std::time::Duration;
 
@@ -123,17 +123,9 @@ async fn bill(store: &str, number: u32, boot: u64, usage: Usage) {
     ledger.run(CancellationToken::new()).await.unwrap();
 }
 
-fn reconcile(store: &str, worker: &str, wait: &str) -> (Option<i32>, Vec<Value>) {
+fn audit(store: &str, worker: &str, wait: &str) -> (Option<i32>, Vec<Value>) {
     let output = inferyard(&[
-        "reconcile",
-        "--store",
-        store,
-        "--worker",
-        worker,
-        "--wait",
-        wait,
-        "--output",
-        "json",
+        "audit", "--store", store, "--worker", worker, "--wait", wait, "--output", "json",
     ]);
     let lines = String::from_utf8(output.stdout).unwrap();
     let lines = lines
@@ -167,7 +159,7 @@ async fn sums_agree_but_for_what_nobody_read() {
     bill(&store, 1, ready.boot_id, usage).await;
     // Of a worker that is gone, long ago or in time.
     bill(&store, 2, 7, usage).await;
-    let (code, lines) = reconcile(&store, &listen, "60s");
+    let (code, lines) = audit(&store, &listen, "60s");
     assert_eq!(
         (code, &lines[0]["verdict"]),
         (Some(0), &Value::from("equal")),
@@ -181,7 +173,7 @@ async fn sums_agree_but_for_what_nobody_read() {
         state.dropped_prompt_tokens_total > 0 && state.open_requests == 0
     })
     .await;
-    let (code, lines) = reconcile(&store, &listen, "0");
+    let (code, lines) = audit(&store, &listen, "0");
     assert_eq!(
         (code, &lines[0]["verdict"]),
         (Some(0), &Value::from("dropped")),
@@ -193,7 +185,7 @@ async fn sums_agree_but_for_what_nobody_read() {
     );
 
     answer(&mut worker).await;
-    let (code, lines) = reconcile(&store, &listen, "0");
+    let (code, lines) = audit(&store, &listen, "0");
     assert_eq!(
         (code, &lines[0]["verdict"]),
         (Some(1), &Value::from("differs")),

@@ -1,4 +1,4 @@
-//! One request: its answer, what passes by itself, or what does not.
+//! HTTP requests: a response, a failure that is worth a retry, or one that is not.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -10,128 +10,128 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::progress::Progress;
-use crate::retry::{Failures, Pace};
+use crate::retry::{BackoffPolicy, Failures};
 use crate::source::Source;
 
 /// Redirects in a row: hub, content delivery network, region.
 const MAX_REDIRECTS: usize = 10;
-/// Most characters of a server's words.
-const MAX_WORDS: usize = 300;
+/// Most characters that are shown of a server's error message.
+const MAX_MESSAGE: usize = 300;
 
-/// A server that wants to be left alone for longer is asked after this time nevertheless.
-const MOST_PATIENCE: Duration = Duration::from_hours(1);
+/// Upper bound of a server's `Retry-After`.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
-/// How other machines are reached.
+/// The HTTP client.
 #[derive(Clone, Debug)]
 pub struct Http {
     client: Client,
     distrusts: fn(&reqwest::Error) -> bool,
 }
 
-/// What every request needs.
-pub(crate) struct Way {
+/// What the steps of one fetch share.
+pub(crate) struct Context {
     pub(crate) source: Source,
     pub(crate) http: Http,
-    pub(crate) pace: Pace,
+    pub(crate) backoff: BackoffPolicy,
     pub(crate) progress: Arc<Progress>,
-    /// Ends everything that is under way.
+    /// Cancels all work of this fetch.
     pub(crate) stop: CancellationToken,
 }
 
-/// It was asked to stop.
+/// The fetch was cancelled.
 #[derive(Debug)]
 pub(crate) struct Stopped;
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug)]
-pub(crate) enum Fault {
-    /// It is worth trying again.
-    Passing(Passing),
-    /// It is not.
-    Lasting(Box<Refused>),
+pub(crate) enum FetchFailure {
+    /// A retry may succeed: the server cannot be reached, broke the connection, or answered 408, 425, 429 or 5xx.
+    Transient(Transient),
+    /// A retry cannot succeed before somebody changes something.
+    Permanent(Box<Refused>),
 }
 
-/// What passes by itself.
+/// A failure that may be gone at the next attempt.
 #[derive(Debug)]
-pub(crate) struct Passing {
+pub(crate) struct Transient {
     pub(crate) why: String,
-    /// How long the server wants to be left alone.
-    pub(crate) after: Option<Duration>,
+    /// The server's `Retry-After`.
+    pub(crate) retry_after: Option<Duration>,
 }
 
-/// What does not pass by itself, and what to do.
+/// A request that the server refused for good, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// 401 or 403 without a token.
     #[error(
-        "{host} answers {status}: it wants a token, or {what} does not exist; put a token into {variable}{said}"
+        "{host} answers {status}: it wants a token, or {what} does not exist; put a token into {variable}{message}"
     )]
     NoToken {
-        /// Who.
+        /// The host, with its port unless that is the scheme's default.
         host: String,
-        /// What it said.
+        /// HTTP status of the response.
         status: u16,
-        /// What was asked for.
+        /// The source, as messages name it.
         what: String,
-        /// Where a token goes.
+        /// Environment variable that takes a token.
         variable: &'static str,
-        /// In its own words.
-        said: String,
+        /// The server's error message as ` (it says: …)`; empty if it sent none.
+        message: String,
     },
     /// 401 or 403 although there was a token.
     #[error(
-        "{host} answers {status}: the token in {variable} does not open {what}; {advice}{said}"
+        "{host} answers {status}: the token in {variable} does not open {what}; {advice}{message}"
     )]
     Token {
-        /// Who.
+        /// The host, with its port unless that is the scheme's default.
         host: String,
-        /// What it said.
+        /// HTTP status of the response.
         status: u16,
-        /// What was asked for.
+        /// The source, as messages name it.
         what: String,
-        /// Where the token is.
+        /// Environment variable that the token was taken from.
         variable: &'static str,
         /// What to do.
         advice: &'static str,
-        /// In its own words.
-        said: String,
+        /// The server's error message as ` (it says: …)`; empty if it sent none.
+        message: String,
     },
     /// 404 or 410.
-    #[error("{host} answers {status}: it has no {what}; check the name and the revision{said}")]
+    #[error("{host} answers {status}: it has no {what}; check the name and the revision{message}")]
     Missing {
-        /// Who.
+        /// The host, with its port unless that is the scheme's default.
         host: String,
-        /// What it said.
+        /// HTTP status of the response.
         status: u16,
-        /// What was asked for.
+        /// The source, as messages name it.
         what: String,
-        /// In its own words.
-        said: String,
+        /// The server's error message as ` (it says: …)`; empty if it sent none.
+        message: String,
     },
     /// Any other answer.
-    #[error("{host} answers {status} to the request for {what}{said}")]
+    #[error("{host} answers {status} to the request for {what}{message}")]
     Status {
-        /// Who.
+        /// The host, with its port unless that is the scheme's default.
         host: String,
-        /// What it said.
+        /// HTTP status of the response.
         status: u16,
-        /// What was asked for.
+        /// The source, as messages name it.
         what: String,
-        /// In its own words.
-        said: String,
+        /// The server's error message as ` (it says: …)`; empty if it sent none.
+        message: String,
     },
     /// TLS is not trusted.
     #[error("the certificate of {host} is not trusted: {why}; --ca names a file of its authority")]
     Distrusted {
-        /// Who.
+        /// The host, with its port unless that is the scheme's default.
         host: String,
-        /// What TLS said.
+        /// Error of the TLS library.
         why: String,
     },
-    /// It sends elsewhere without end, or to an address that is not taken.
+    /// It redirects more than ten times, or from https to http.
     #[error("{host} redirects too often, or from https to http")]
     Redirect {
-        /// Who.
+        /// The host, with its port unless that is the scheme's default.
         host: String,
     },
 }
@@ -148,7 +148,7 @@ impl Http {
         builder: ClientBuilder,
         distrusts: fn(&reqwest::Error) -> bool,
     ) -> Result<Self, reqwest::Error> {
-        // On the way to another host the client drops the token by itself.
+        // reqwest removes the token itself when a redirect leads to another host.
         let policy = redirect::Policy::custom(|attempt| {
             let from_tls = (attempt.previous().last()).is_some_and(|url| url.scheme() == "https");
             if attempt.previous().len() > MAX_REDIRECTS
@@ -163,20 +163,26 @@ impl Http {
     }
 }
 
-// === impl Way ===
+// === impl Context ===
 
-impl Way {
-    /// Says why a thing failed, and waits before it is tried again.
+impl Context {
+    /// Logs why an attempt failed, and waits until the next one is due: for the back-off of `failures`, or for the
+    /// server's `Retry-After` if that is longer.
     pub(crate) async fn pause(
         &self,
         failures: &mut Failures,
         what: &str,
-        passing: Passing,
+        transient: Transient,
     ) -> Result<(), Stopped> {
-        let pause = failures.next(self.pace);
-        let pause = pause.max(passing.after.unwrap_or_default().min(MOST_PATIENCE));
+        let pause = failures.next(self.backoff);
+        let pause = pause.max(
+            transient
+                .retry_after
+                .unwrap_or_default()
+                .min(MAX_RETRY_AFTER),
+        );
         let seconds = pause.as_secs_f64().ceil();
-        let words = format!("retrying in {seconds} s: {}", passing.why);
+        let words = format!("retrying in {seconds} s: {}", transient.why);
         if self.progress.may_log_a_failure() {
             tracing::warn!("{what}: {words}");
         }
@@ -187,9 +193,9 @@ impl Way {
         }
     }
 
-    /// A request with the token.
+    /// A GET request, with the token of the source.
     pub(crate) fn get(&self, url: &Url) -> RequestBuilder {
-        // Bytes shall be those of the file, and ranges those of the bytes.
+        // Without content encoding the bytes are those of the file, and ranges count them.
         let request = self
             .http
             .client
@@ -201,12 +207,12 @@ impl Way {
         }
     }
 
-    /// The answer, if it is a success or 416.
+    /// Sends a request. Status 416 counts as a response, like all of 2xx.
     pub(crate) async fn send(
         &self,
         request: RequestBuilder,
         asked: &Url,
-    ) -> Result<Response, Fault> {
+    ) -> Result<Response, FetchFailure> {
         let response = request
             .send()
             .await
@@ -221,36 +227,39 @@ impl Way {
                 StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY
             );
         if passes {
-            return Err(Fault::Passing(Passing {
+            return Err(FetchFailure::Transient(Transient {
                 why: format!("{} answers {}", host(response.url()), status.as_u16()),
-                after: retry_after(response.headers()),
+                retry_after: retry_after(response.headers()),
             }));
         }
-        Err(Fault::Lasting(Box::new(self.refused(&response))))
+        Err(FetchFailure::Permanent(Box::new(self.refused(&response))))
     }
 
-    /// What a failed request or a broken body is.
-    pub(crate) fn failed(&self, error: &reqwest::Error, asked: &Url) -> Fault {
+    /// Classifies an error of a request or of its body.
+    pub(crate) fn failed(&self, error: &reqwest::Error, asked: &Url) -> FetchFailure {
         let host = host(error.url().unwrap_or(asked));
         if (self.http.distrusts)(error) {
             let why = cause(error);
-            return Fault::Lasting(Box::new(Refused::Distrusted { host, why }));
+            return FetchFailure::Permanent(Box::new(Refused::Distrusted { host, why }));
         }
         if error.is_redirect() {
-            return Fault::Lasting(Box::new(Refused::Redirect { host }));
+            return FetchFailure::Permanent(Box::new(Refused::Redirect { host }));
         }
         let why = if error.is_timeout() {
             format!("{host} is silent")
         } else {
             format!("{host}: {}", cause(error))
         };
-        Fault::Passing(Passing { why, after: None })
+        FetchFailure::Transient(Transient {
+            why,
+            retry_after: None,
+        })
     }
 
     fn refused(&self, response: &Response) -> Refused {
         let (host, status) = (host(response.url()), response.status().as_u16());
         let what = self.source.to_string();
-        let said = words(response.headers());
+        let message = server_message(response.headers());
         let (variable, advice) = match &self.source {
             Source::HuggingFace(_) => (
                 "HF_TOKEN",
@@ -264,7 +273,7 @@ impl Way {
                 status,
                 what,
                 variable,
-                said,
+                message,
             },
             401 | 403 => Refused::Token {
                 host,
@@ -272,29 +281,32 @@ impl Way {
                 what,
                 variable,
                 advice,
-                said,
+                message,
             },
             404 | 410 => Refused::Missing {
                 host,
                 status,
                 what,
-                said,
+                message,
             },
             _ => Refused::Status {
                 host,
                 status,
                 what,
-                said,
+                message,
             },
         }
     }
 }
 
-// === impl Passing ===
+// === impl Transient ===
 
-impl From<String> for Passing {
+impl From<String> for Transient {
     fn from(why: String) -> Self {
-        Self { why, after: None }
+        Self {
+            why,
+            retry_after: None,
+        }
     }
 }
 
@@ -307,8 +319,8 @@ pub(crate) fn host(url: &Url) -> String {
     }
 }
 
-/// What a hub says of an error, in a header made for it.
-fn words(headers: &HeaderMap) -> String {
+/// The message that a hub sends in a header of its own with an error.
+fn server_message(headers: &HeaderMap) -> String {
     let said = headers
         .get("x-error-message")
         .and_then(|said| said.to_str().ok());
@@ -316,7 +328,7 @@ fn words(headers: &HeaderMap) -> String {
     said.map_or_else(String::new, |said| {
         format!(
             " (it says: {})",
-            said.chars().take(MAX_WORDS).collect::<String>()
+            said.chars().take(MAX_MESSAGE).collect::<String>()
         )
     })
 }
@@ -330,7 +342,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// What lies at the bottom of a failure: what the system or TLS said.
+/// The root cause of an error: what the operating system or the TLS library reported.
 fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {

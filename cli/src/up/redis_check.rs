@@ -1,4 +1,4 @@
-//! Asks at the start whether Redis is there, so that a wrong address is an error and not an outage.
+//! Checks at the start that Redis answers, so that a wrong address is an error and not an outage.
 
 use std::time::Duration;
 
@@ -7,13 +7,17 @@ use tokio::time::timeout;
 
 use crate::failure::Failure;
 
-/// A server that is there answers within milliseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long Redis may take to answer; a server that is up does within milliseconds.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Returns once Redis has answered.
-pub(super) async fn redis(address: &Address) -> Result<(), Failure> {
+/// Connects and sends PING.
+///
+/// # Errors
+///
+/// The server cannot be reached, refuses the connection or does not answer within 5 s.
+pub(super) async fn ping(address: &Address) -> Result<(), Failure> {
     let timeouts = Timeouts {
-        connect: PATIENCE,
+        connect: TIMEOUT,
         response: None,
     };
     let ping = async {
@@ -21,7 +25,7 @@ pub(super) async fn redis(address: &Address) -> Result<(), Failure> {
         redis::cmd("PING").query_async::<()>(&mut connection).await
     };
     // The address is not repeated: it may hold a password.
-    match timeout(PATIENCE, ping).await {
+    match timeout(TIMEOUT, ping).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Failure::failed(format!(
             "the Redis of --redis cannot be used: {}",
@@ -29,7 +33,7 @@ pub(super) async fn redis(address: &Address) -> Result<(), Failure> {
         ))),
         Err(_) => Err(Failure::failed(format!(
             "the Redis of --redis did not answer within {} s",
-            PATIENCE.as_secs()
+            TIMEOUT.as_secs()
         ))),
     }
 }
