@@ -16,6 +16,7 @@ mod near;
 mod time;
 mod decimal;
 mod tenancy;
+mod pods;
 
 pub use api_key::{ApiKey, ApiKeySpec, HALF_A_ROTATION, HASH_OR_SECRET, SAME_HASH};
 pub use condition::{ApiKeyStatus, Condition, PlanStatus};
@@ -25,6 +26,10 @@ pub use limits::{Limits, NO_BUDGET};
 pub use model_deployment::*;
 pub use near::nearest;
 pub use plan::{NamespaceSelector, Plan, PlanSpec, Preview, Queue, WAIT_RANGE, WhenRedisIsLost};
+pub use pods::{
+    APPLICATION_LABEL, METRICS_PORT_NAME, MODEL_ANNOTATION, OPERATOR_APPLICATION, OWNER_LABEL,
+    ROUTER_APPLICATION, WORKER_APPLICATION, WORKER_GRPC_PORT, WORKER_METRICS_PORT,
+};
 pub use price::{DEFAULT_PRICE, HALF_A_PRICE, Price, TWO_PRICES};
 pub use tenancy::{Claimant, Others, Platform, Reach, owners};
 pub use time::seconds;

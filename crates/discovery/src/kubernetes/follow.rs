@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
+use inferyard_crds::{APPLICATION_LABEL, WORKER_APPLICATION};
 use kube::api::{ListParams, VersionMatch, WatchParams};
 use kube::core::{DynamicObject, Status, WatchEvent};
 use kube::{Api, Client};
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::lists::List;
 use super::metrics::Metrics;
-use super::object::{Id, Kind, Object, WORKERS};
+use super::object::{Id, Kind, Object};
 
 /// How long everything may take. What is wrong heals within the sum of the longest times.
 #[derive(Debug, Clone, Copy)]
@@ -286,7 +287,7 @@ impl Source {
             None => ListParams::default(),
         };
         match self.kind {
-            Kind::Workers => params.labels(WORKERS),
+            Kind::Workers => params.labels(&format!("{APPLICATION_LABEL}={WORKER_APPLICATION}")),
             _ => params,
         }
     }
@@ -295,7 +296,7 @@ impl Source {
         let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1);
         let params = WatchParams::default().timeout(seconds);
         match self.kind {
-            Kind::Workers => params.labels(WORKERS),
+            Kind::Workers => params.labels(&format!("{APPLICATION_LABEL}={WORKER_APPLICATION}")),
             _ => params,
         }
     }

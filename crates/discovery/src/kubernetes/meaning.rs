@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use inferyard_catalog::{Endpoint, Plan};
-use inferyard_crds::{ApiKeySpec, PlanSpec, Platform, Reach};
+use inferyard_crds::{ApiKeySpec, PlanSpec, Platform, Reach, WORKER_GRPC_PORT};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -11,9 +11,6 @@ use serde_json::Value;
 use super::object::{Kind, Object};
 use crate::manifests::document::check_spec;
 use crate::manifests::plan;
-
-/// Where workers in pods listen.
-const WORKER_PORT: u16 = 50051;
 
 /// An object that can be linked.
 #[derive(Debug)]
@@ -149,7 +146,7 @@ impl WorkerPod {
     /// Where its worker listens, while it may be given work.
     pub(super) fn endpoint(&self) -> Option<Endpoint> {
         let ip = self.ip.filter(|_| self.running && !self.leaving)?;
-        let address = std::net::SocketAddr::new(ip, WORKER_PORT);
+        let address = std::net::SocketAddr::new(ip, WORKER_GRPC_PORT);
         Some(Endpoint::Tcp(address.to_string().into()))
     }
 }

@@ -2,19 +2,11 @@
 
 use std::fmt;
 
-use inferyard_crds::{ApiKey, ModelDeployment, Plan};
+use inferyard_crds::{ApiKey, MODEL_ANNOTATION, ModelDeployment, OWNER_LABEL, Plan};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{ApiResource, DynamicObject};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-/// Pods with this label are workers.
-pub(super) const WORKERS: &str = "app.kubernetes.io/name=inferyard-worker";
-/// The label that names the `ModelDeployment` whose model a pod serves.
-const MODEL_LABEL: &str = "inferyard.dev/model-deployment";
-
-/// The annotation that names the model whose worker a pod runs: after a new name was declared, the one before it.
-const SERVES: &str = "inferyard.dev/model";
 
 /// What is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -114,8 +106,8 @@ impl Object {
                 let labels = metadata.labels.unwrap_or_default();
                 let annotations = metadata.annotations.unwrap_or_default();
                 json!({
-                    "model": labels.get(MODEL_LABEL),
-                    "serves": annotations.get(SERVES),
+                    "model": labels.get(OWNER_LABEL),
+                    "serves": annotations.get(MODEL_ANNOTATION),
                     "ready": is_ready(&data["status"]),
                     "ip": data["status"]["podIP"].take(),
                     "running": data["status"]["phase"] == "Running",
