@@ -1,4 +1,4 @@
-//! `ApiKey`: who may call, on which plan. The key itself is never here, only its hash.
+//! `ApiKey`: an API key on a plan. The resource holds the hash of the key, never the key.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
@@ -11,7 +11,7 @@ use crate::{ApiKeyStatus, Limits, SecretKey};
     clippy::duplicated_attributes,
     reason = "print columns of the same type are not duplicates"
 )]
-/// A key that callers send as `Authorization: Bearer …`. Only its hash is kept.
+/// An API key that callers send as `Authorization: Bearer …`. The resource holds only the hash of the key.
 #[derive(CustomResource, JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
     group = "inferyard.dev",
@@ -22,7 +22,7 @@ use crate::{ApiKeyStatus, Limits, SecretKey};
     namespaced,
     status = "ApiKeyStatus",
     derive = "PartialEq",
-    doc = "A key that callers send as `Authorization: Bearer …`. Only its hash is kept.",
+    doc = "An API key that callers send as `Authorization: Bearer …`. The resource holds only the hash of the key.",
     printcolumn(name = "Plan", type_ = "string", json_path = ".spec.plan"),
     printcolumn(name = "Account", type_ = "string", json_path = ".spec.account"),
     printcolumn(name = "Expires", type_ = "date", json_path = ".spec.expiresAt"),
@@ -60,59 +60,59 @@ use crate::{ApiKeyStatus, Limits, SecretKey};
 ]))]
 #[serde(rename_all = "camelCase")]
 pub struct ApiKeySpec {
-    /// Name of the `Plan` that it is on.
+    /// Name of the Plan of the key, in the namespace of the key. Limit: 253 characters.
     #[schemars(length(min = 1, max = 253))]
     pub plan: String,
-    /// The account that it belongs to; absent: the name of the key. Keys of one account share cached
-    /// prompts, keys of different accounts never do.
+    /// Account that the key belongs to. Limits and usage are counted for the account. Keys of one account share cached
+    /// prompts; keys of different accounts never do. Default: `metadata.name`. Limit: 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub account: Option<String>,
-    /// SHA-256 of the key's text, as 64 lower-case hexadecimal digits.
+    /// SHA-256 of the key, as 64 lower-case hexadecimal digits. Set either this field or `secret`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::hash::sha256")]
     pub hash: Option<String>,
-    /// Instead of the hash: the Secret that holds the key's text. The operator hashes it into the status.
-    /// Only in a cluster.
+    /// Entry of a Secret that holds the key. The operator writes the hash of the key into the status. Set either this
+    /// field or `hash`. Only in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretKey>,
-    /// SHA-256 of the text that the key had before it was rotated, which goes on working until
-    /// `previousHashExpiresAt`.
+    /// SHA-256 of the key before its last rotation, as 64 lower-case hexadecimal digits. The previous key is accepted
+    /// until `previousHashExpiresAt`. Set both fields or neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::hash::sha256")]
     pub previous_hash: Option<String>,
-    /// From this moment on the text before the rotation is refused.
+    /// Time (RFC 3339) from which the previous key is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::moment")]
     pub previous_hash_expires_at: Option<Time>,
-    /// How much this key alone may use of what the plan grants to its account; absent: all of it.
+    /// Limits of this key alone, in addition to the limits that the plan sets for the account. Default: no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
-    /// From this moment on the key is refused; absent: never.
+    /// Time (RFC 3339) from which the key is refused. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::moment")]
     pub expires_at: Option<Time>,
-    /// Refuses the key at once, without deleting it.
+    /// Whether the key is refused now. Default: false.
     #[serde(default)]
     pub disabled: bool,
 }
 
-/// What a rotation without its other half is told.
+/// The message for a rotation with only one of its two fields.
 pub const HALF_A_ROTATION: &str =
     "expected previousHash and previousHashExpiresAt together, or neither of them";
 
-/// What a rotation to the same text is told.
+/// The message for a rotation to the same key.
 pub const SAME_HASH: &str = "expected another hash than the present one";
 
-/// What a key with no hash, or with two, is told.
+/// The message for a key with neither or both of a hash and a Secret.
 pub const HASH_OR_SECRET: &str =
     "expected exactly one of hash (`inferyard keys create` makes one) and secret";
 
 // === impl ApiKey ===
 
 impl ApiKey {
-    /// The hash that routers compare with: the declared one, or the one that the operator made of the
-    /// Secret. None: the operator has not read the Secret yet.
+    /// The hash of the key: the declared one, or the one that the operator computed from the Secret. None: the operator
+    /// has not read the Secret yet.
     #[must_use]
     pub fn hash(&self) -> Option<&str> {
         let made = || {
@@ -126,7 +126,7 @@ impl ApiKey {
 }
 
 impl ApiKeySpec {
-    /// The hashes that callers' keys are compared with, as far as they are declared here.
+    /// The declared hashes: of the key, and of the previous key.
     pub fn hashes(&self) -> impl Iterator<Item = &str> {
         let hashes = [&self.hash, &self.previous_hash].into_iter().flatten();
         hashes.map(String::as_str)

@@ -1,4 +1,4 @@
-//! Decimal texts of money, read exactly.
+//! Exact amounts of money from decimal strings.
 
 /// Decimals of a dollar down to a nano-dollar.
 pub const OF_A_DOLLAR: usize = 9;
@@ -6,8 +6,8 @@ pub const OF_A_DOLLAR: usize = 9;
 /// Decimals of a price per million tokens down to a nano-dollar per token.
 pub const OF_A_PRICE: usize = 3;
 
-/// A decimal number times ten to the power of `decimals`, exactly. `None`: the text does not match the patterns of
-/// the schemas, which bound its digits on both sides of the point.
+/// A decimal number times ten to the power of `decimals`, exactly. None: the text does not match the patterns of the
+/// schemas, which limit the digits on both sides of the point.
 #[must_use]
 pub fn decimal(text: &str, decimals: usize) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));

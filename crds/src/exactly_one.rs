@@ -1,10 +1,10 @@
-//! Objects of which exactly one field is set: how their schema says so.
+//! The schema of objects with exactly one field.
 
 use schemars::Schema;
 use serde_json::{Value, json};
 
-/// The rule of a cluster that exactly one of these fields is there. The same rule for all such objects, so
-/// that what reads a schema recognises it.
+/// The CEL rule that exactly one of these fields is set. All such objects have the same form of rule, so that readers
+/// of a schema can recognize it.
 #[must_use]
 pub fn exactly_one_of<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
     let mut fields: Vec<_> = fields.into_iter().collect();
@@ -13,8 +13,8 @@ pub fn exactly_one_of<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
     format!("[{}].filter(x, x).size() == 1", there.join(", "))
 }
 
-/// Makes the schema of an enum whose variants are named by a field into one object with a rule: a
-/// cluster's message about `oneOf` would not say what to write.
+/// Turns the schema of an externally tagged enum (`oneOf`) into that of one object with a CEL rule: the message of
+/// Kubernetes about `oneOf` does not say what to write.
 pub(crate) fn exactly_one(schema: &mut Schema) {
     let Some(Value::Array(variants)) = schema.remove("oneOf") else {
         return;
@@ -40,7 +40,7 @@ pub(crate) fn exactly_one(schema: &mut Schema) {
     );
 }
 
-/// The variant's words, beside a reference to what stands elsewhere.
+/// The schema of a field with the description of its variant.
 fn described(field: Value, note: Option<&Value>) -> Value {
     match (field, note) {
         (Value::Object(mut own), Some(note)) => {

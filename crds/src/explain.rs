@@ -1,4 +1,4 @@
-//! Descriptions as `kubectl explain` wraps them: a line break of the source is none of the text.
+//! Removes the line breaks of the source from descriptions, because `kubectl explain` wraps lines itself.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,

@@ -1,4 +1,4 @@
-//! The schema of hashes of keys.
+//! The schema of the hashes of keys.
 
 /// Schema of a hash.
 pub(crate) fn sha256(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -10,7 +10,7 @@ pub(crate) fn sha256(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// Schema of the hashes of one key: the present one, the one before it, and that of a Secret.
+/// Schema of the hashes of one key: the current one, the previous one, and that of a Secret.
 pub(crate) fn some_sha256(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "array",

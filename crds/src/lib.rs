@@ -1,7 +1,7 @@
-//! The contract between user and operator: the custom resources of `inferyard.dev/v1alpha1`.
+//! The custom resources of `inferyard.dev/v1alpha1`: the contract between users and the operator.
 //!
-//! The same types are read from a cluster and from files on one machine. Their documentation is what
-//! `kubectl explain` shows; the definitions for a cluster are generated into `yaml/`.
+//! The same types are read from a cluster and from files on one machine. `kubectl explain` shows the doc comments of
+//! their fields. A test generates the definitions for a cluster into `yaml/`.
 
 mod model_deployment;
 mod plan;
@@ -16,6 +16,7 @@ mod near;
 mod time;
 mod decimal;
 mod tenancy;
+mod pods;
 
 pub use api_key::{ApiKey, ApiKeySpec, HALF_A_ROTATION, HASH_OR_SECRET, SAME_HASH};
 pub use condition::{ApiKeyStatus, Condition, PlanStatus};
@@ -25,6 +26,10 @@ pub use limits::{Limits, NO_BUDGET};
 pub use model_deployment::*;
 pub use near::nearest;
 pub use plan::{NamespaceSelector, Plan, PlanSpec, Preview, Queue, WAIT_RANGE, WhenRedisIsLost};
+pub use pods::{
+    APPLICATION_LABEL, METRICS_PORT_NAME, MODEL_ANNOTATION, OPERATOR_APPLICATION, OWNER_LABEL,
+    ROUTER_APPLICATION, WORKER_APPLICATION, WORKER_GRPC_PORT, WORKER_METRICS_PORT,
+};
 pub use price::{DEFAULT_PRICE, HALF_A_PRICE, Price, TWO_PRICES};
 pub use tenancy::{Claimant, Others, Platform, Reach, owners};
 pub use time::seconds;
@@ -37,10 +42,10 @@ use kube::CustomResourceExt;
 /// The API group of all kinds.
 pub const GROUP: &str = "inferyard.dev";
 
-/// Group and version, as `apiVersion` has it.
+/// The `apiVersion` of all kinds.
 pub const API_VERSION: &str = "inferyard.dev/v1alpha1";
 
-/// The definitions of all kinds, as a cluster gets them.
+/// The CustomResourceDefinitions of all kinds.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     let mut models = ModelDeployment::crd();
@@ -62,13 +67,13 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
     definitions.into_iter().map(explain::on_one_line).collect()
 }
 
-/// What a name is told from which none could be made for pods.
+/// The message for a name from which no names of pods can be made.
 pub const UNFIT_NAME: &str = "expected metadata.name of at most 52 characters and without dots: the names of pods begin with it";
 
-/// What a model may be called: the pattern of names and aliases.
+/// The pattern of names and aliases of models.
 const MODEL_NAME: &str = r"^[A-Za-z0-9]([A-Za-z0-9._:/-]*[A-Za-z0-9])?$";
 
-/// Schema of a model's name, for lists and options, where a field attribute does not reach.
+/// Schema of the name of a model, for lists and options, which field attributes do not reach.
 fn model_name(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",
@@ -78,7 +83,7 @@ fn model_name(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// Schema of a list of models' names.
+/// Schema of a list of names of models.
 fn model_names(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "array",
@@ -87,7 +92,7 @@ fn model_names(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// Schema of the name of another object of Kubernetes.
+/// Schema of the name of a Kubernetes object.
 fn object_name(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",
@@ -97,7 +102,7 @@ fn object_name(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// Schema of a moment, as RFC 3339 writes it.
+/// Schema of a time in the format of RFC 3339.
 fn moment(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "format": "date-time" })
 }

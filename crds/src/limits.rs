@@ -1,51 +1,51 @@
-//! `Limits`: how much may be used, of a plan by each account, or of an account by one key.
+//! `Limits`: the limits of each account on a plan, or of one key.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How much may be used; what is absent has no limit.
+/// Limits of usage. A field that is absent sets no limit. Each limit is at least 1 and at most 1000000000000.
 ///
-/// Limits per minute and per day refill evenly, as OpenAI's do: with 60 requests per minute one comes
-/// back every second, and all 60 may be used at once. Every token counts, of prompt and answer, also
-/// cached ones.
+/// Limits per minute and per day refill evenly, like those of OpenAI: with 60 requests per minute, one request becomes
+/// available every second, and all 60 may be used at once. All tokens of prompts and answers count, including cached
+/// ones.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// Requests per minute.
+    /// Number of requests per minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::limits::count")]
     pub requests_per_minute: Option<i64>,
-    /// Requests per day.
+    /// Number of requests per day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::limits::count")]
     pub requests_per_day: Option<i64>,
-    /// Requests at all: this limit never refills.
+    /// Number of requests in total. This limit never refills.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::limits::count")]
     pub requests_total: Option<i64>,
-    /// Tokens, of prompt and answer together, per minute.
+    /// Number of tokens per minute, of prompts and answers together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::limits::count")]
     pub tokens_per_minute: Option<i64>,
-    /// Tokens, of prompt and answer together, per day.
+    /// Number of tokens per day, of prompts and answers together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::limits::count")]
     pub tokens_per_day: Option<i64>,
-    /// Requests that run at the same time.
+    /// Number of requests that run at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::limits::count")]
     pub concurrent_requests: Option<i64>,
-    /// US dollars per calendar month (UTC), as a decimal string such as "25.00"; at the prices of the
-    /// plan.
+    /// Budget in US dollars per calendar month (UTC) at the prices of the plan, as a decimal string such as "25.00". It
+    /// must be greater than 0 and may have 9 decimals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::limits::budget")]
     pub budget_per_month: Option<String>,
 }
 
-/// What a budget of nothing is told.
+/// The message for a budget of 0.
 pub const NO_BUDGET: &str = "expected more than 0 dollars; leave the field out for no budget";
 
-/// Schema of a limit that counts something.
+/// Schema of a limit of a number.
 pub(crate) fn count(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "integer",

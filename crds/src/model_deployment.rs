@@ -1,4 +1,4 @@
-//! `ModelDeployment`: a model, where its weights come from, and how many workers serve it.
+//! `ModelDeployment`: a served model, the source of its weights, its engine and its workers.
 
 mod source;
 mod engine;
@@ -32,8 +32,7 @@ use serde_json::Value;
     clippy::duplicated_attributes,
     reason = "print columns of the same type are not duplicates"
 )]
-/// A model that is served: what callers name it, where its weights are, how its engine is set and how
-/// many workers run it.
+/// A served model: its names, the source of its weights, its engine, and the number and placement of its workers.
 #[derive(CustomResource, JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
     group = "inferyard.dev",
@@ -45,7 +44,7 @@ use serde_json::Value;
     namespaced,
     status = "ModelDeploymentStatus",
     derive = "PartialEq",
-    doc = "A model that is served: what callers name it, where its weights are, how its engine is set and how many workers run it.",
+    doc = "A served model: its names, the source of its weights, its engine, and the number and placement of its workers.",
     scale(
         spec_replicas_path = ".spec.scaling.replicas",
         status_replicas_path = ".status.replicas",
@@ -105,78 +104,82 @@ use serde_json::Value;
 ]))]
 #[serde(rename_all = "camelCase")]
 pub struct ModelDeploymentSpec {
-    /// The model: its names and its weights.
+    /// Names of the model, and the source of its weights.
     pub model: ServedModel,
-    /// The engine that computes it; absent: the embedded engine with its own settings.
+    /// Engine that runs the model. Default: the embedded engine with default settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Engine>,
-    /// The Jinja template that makes prompts of conversations; absent: the model's own. Base models have none.
+    /// Jinja template that renders conversations into prompts. Default: the template of the model. Base models have no
+    /// template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<ChatTemplate>,
-    /// How many workers serve it.
+    /// Number of workers.
     #[serde(default)]
     pub scaling: Scaling,
-    /// Accelerators of each worker; absent: none. Only in a cluster.
+    /// Accelerators of each worker. Default: none. Only used in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerators: Option<Accelerators>,
-    /// Labels that a node must have. Only in a cluster.
+    /// Labels that a node must have to run workers. Default: none. Limit: 32 labels. Only used in a cluster.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "labels")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that workers tolerate: nodes with these taints may run them. Only in a cluster.
+    /// Taints that workers tolerate, so that they may run on nodes with these taints. Default: none. Limit: 32. Only
+    /// used in a cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
-    /// Where fetched weights are kept. Only in a cluster.
+    /// Storage of downloaded weights. Only used in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<Weights>,
-    /// How workers are replaced when something about them changes. Only in a cluster.
+    /// How workers are replaced after a change of this declaration. Only used in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
-    /// How many workers may be evicted at the same time while nodes are drained. Only in a cluster.
+    /// PodDisruptionBudget and priority of the workers. Only used in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability: Option<Availability>,
-    /// A pod template (`metadata`, `spec`) that is laid over the operator's own, for what has no field
-    /// here: lists of named things, such as containers (`worker`, `engine`, `fetch`), are merged by name,
-    /// null removes a field, everything else replaces. Only in a cluster.
+    /// Patch of the pod template (`metadata` and `spec`) of the workers, for settings that have no field here. Maps are
+    /// merged by key. Lists are merged by the key that Kubernetes declares, such as the name of a container (`worker`,
+    /// `engine`, `fetch`). A null removes a field. Every other value replaces the one of the operator. Unknown fields
+    /// are refused. Only used in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub pod_template: Option<Value>,
 }
 
-/// A model: its names and its weights.
+/// The names of a model, and the source of its weights.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ServedModel {
-    /// What callers put into the field `model` of a request; absent: `metadata.name`.
+    /// Name of the model in requests (field `model`). Default: `metadata.name`. Limit: 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::model_name")]
     pub name: Option<String>,
-    /// Other names by which callers reach it, such as the name of the model that it replaces.
+    /// Other names of the model in requests, such as the name of the model that it replaces. Default: none. Limit: 64
+    /// names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::model_names")]
     pub aliases: Vec<String>,
-    /// Where the weights come from: exactly one of the sources.
+    /// Source of the weights: set exactly one of the fields.
     pub source: Source,
 }
 
-/// What several workers of a volume for one node are told.
+/// The message for several workers on a volume of one node.
 pub const ONE_READER: &str = "expected weights.storage.accessMode ReadWriteMany, or at most 1 replica: a ReadWriteOnce volume is mounted on one node only";
 
-/// What a volume without a download is told.
+/// The message for a volume without a download.
 pub const NOTHING_TO_KEEP: &str = "expected weights.storage only with model.source.huggingFace or model.source.http: nothing else is fetched";
 
-/// What a built-in model in another engine is told.
+/// The message for a built-in model with another engine.
 pub const BUILTIN_IS_EMBEDDED: &str =
     "expected the embedded engine for model.source.builtin: leave engine out";
 
-/// What a GGUF file in another engine is told.
+/// The message for a GGUF file with another engine.
 pub const FILE_IS_EMBEDDED: &str = "expected the embedded engine for model.source.file; give other engines their weights by huggingFace, pvc or image";
 
 // === impl ModelDeployment ===
 
 impl ModelDeployment {
-    /// What callers put into the field `model` of a request.
+    /// The name of the model in requests (field `model`).
     #[must_use]
     pub fn model_name(&self) -> &str {
         let own = self.metadata.name.as_deref().unwrap_or_default();

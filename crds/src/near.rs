@@ -1,9 +1,9 @@
-//! The name that was probably meant.
+//! Suggestions for misspelled names.
 
-/// Names longer than this are not compared: nobody mistypes them by hand.
+/// Longer names are not compared: people do not type them.
 const MAX_CHARACTERS: usize = 128;
 
-/// Of the known names, the one that `written` is a slip of, if there is one.
+/// The known name that is most similar to `written`, if one is similar enough to be a misspelling.
 #[must_use]
 pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written = folded(written);
@@ -19,8 +19,7 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
         .map(|(_, name)| name)
 }
 
-/// Without what differs between ways of writing one name: `requests_per_minute` is
-/// `requestsPerMinute`.
+/// The letters and digits of a name in lower case, so that `requests_per_minute` equals `requestsPerMinute`.
 fn folded(name: &str) -> Vec<char> {
     name.chars()
         .filter(|character| character.is_alphanumeric())
@@ -28,7 +27,7 @@ fn folded(name: &str) -> Vec<char> {
         .collect()
 }
 
-/// How far apart two names are. Cutting a name short is one slip.
+/// The distance between two names. An abbreviation has the distance 1.
 fn slips(written: &[char], name: &[char]) -> usize {
     const SHORTEST: usize = 3;
     if written.len() >= SHORTEST && written.len() < name.len() && name.starts_with(written) {
@@ -37,7 +36,7 @@ fn slips(written: &[char], name: &[char]) -> usize {
     distance(written, name)
 }
 
-/// Characters to insert, leave out or change (Levenshtein).
+/// The Levenshtein distance: the number of characters to insert, remove or replace.
 fn distance(from: &[char], to: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (index, own) in from.iter().enumerate() {

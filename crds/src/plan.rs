@@ -1,4 +1,4 @@
-//! `Plan`: what the keys on it may do, how much they may use, and what it costs.
+//! `Plan`: the models, limits, priority and price of the API keys on it.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -10,7 +10,7 @@ use crate::{Limits, PlanStatus, Price};
     clippy::duplicated_attributes,
     reason = "print columns of the same type are not duplicates"
 )]
-/// What the API keys on this plan may do, how much they may use, and what it costs.
+/// The models that the API keys on this plan may use, their limits, their priority and their price.
 #[derive(CustomResource, JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[kube(
     group = "inferyard.dev",
@@ -21,7 +21,7 @@ use crate::{Limits, PlanStatus, Price};
     namespaced,
     status = "PlanStatus",
     derive = "PartialEq",
-    doc = "What the API keys on this plan may do, how much they may use, and what it costs.",
+    doc = "The models that the API keys on this plan may use, their limits, their priority and their price.",
     printcolumn(name = "Models", type_ = "string", json_path = ".spec.models"),
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
     printcolumn(
@@ -57,92 +57,95 @@ use crate::{Limits, PlanStatus, Price};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PlanSpec {
-    /// Names of the models that may be used; absent: all that the plan reaches. A model may be called by any of its
-    /// aliases, too.
+    /// Names of the models that may be used. Requests may use the aliases of these models too. Default: all models in
+    /// the namespaces that the plan reaches. Limit: 64 names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::model_names")]
     pub models: Option<Vec<String>>,
-    /// Namespaces whose models are reached beside those of the plan's own namespace; absent: none. Only for plans in
-    /// a namespace of the platform.
+    /// Further namespaces whose models the plan reaches, in addition to its own namespace. Default: none. Only allowed
+    /// in a namespace of the platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<NamespaceSelector>,
-    /// Where requests of several plans wait for the same model, the higher priority goes first. Above 0 only for
-    /// plans in a namespace of the platform.
+    /// Priority of the requests in the queue of a model: requests of plans with a higher priority run first. Default:
+    /// 0. Limits: -1000 to 1000. Only a plan in a namespace of the platform may have a priority above 0.
     #[serde(default)]
     #[schemars(range(min = -1000, max = 1000))]
     pub priority: i32,
-    /// Share of a saturated fleet that each account on this plan gets, relative to the accounts on other
-    /// plans of the same priority.
+    /// Weight of each account on this plan in the queue of a model, relative to the accounts on other plans of the same
+    /// priority. Default: 100. Limits: 1 to 10000.
     #[serde(default = "PlanSpec::usual_weight")]
     #[schemars(range(min = 1, max = 10_000))]
     pub weight: i32,
-    /// How requests wait where all workers of their model are full.
+    /// Queue of the requests while all workers of a model are busy.
     #[serde(default)]
     pub queue: Queue,
-    /// How much an account may use, over all its keys on this plan; absent: without limit.
+    /// Limits of each account, over all of its keys on this plan. Default: no limits.
     #[serde(default)]
     pub limits: Limits,
-    /// What tokens cost; absent: 5 dollars per million tokens. Less than that only for plans in a namespace of
-    /// the platform.
+    /// Price of tokens. Default: 5 US dollars per million tokens. Only a plan in a namespace of the platform may have a
+    /// lower price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
-    /// Tokens that are held for the answer of a request that sets no maximum, until the answer ends
-    /// and only what it used counts.
+    /// Number of tokens that are reserved against the limits for the answer of a request without `max_tokens`. When the
+    /// answer ends, only the tokens that it used count. Default: 1024. Limits: 1 to 1048576.
     #[serde(default = "PlanSpec::usual_output_reserve")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub default_output_reserve: i32,
-    /// What happens while the Redis that counts the limits cannot be reached. `local`: every router
-    /// enforces its share of the limits by itself. `closed`: requests are refused with 503. `open`:
-    /// requests are let through, and metered afterwards.
+    /// Behavior while the router cannot reach the Redis server that counts the limits. `local`: each router enforces
+    /// its share of the limits on its own. `closed`: requests are refused with status 503. `open`: requests are
+    /// accepted and metered afterwards. Default: `local`.
     #[serde(default)]
     pub when_redis_is_lost: WhenRedisIsLost,
-    /// Limits are counted and reported, but refuse nothing: to try them out before they bind.
+    /// Whether limits are only counted and reported, without refusing requests. Use it to try limits out. Default:
+    /// false.
     #[serde(default)]
     pub shadow: bool,
-    /// Opens the plan to callers without a key. Only one plan may have it, in a namespace of the platform.
+    /// Opens the plan to callers without a key. Only one plan may set it, and only in a namespace of the platform.
+    /// Default: callers need a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<Preview>,
 }
 
-/// Namespaces, as the Prometheus operator selects them: all, or by their names.
+/// A selection of namespaces: all of them, or some by name. Set exactly one of the fields.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[schemars(transform = crate::exactly_one::exactly_one)]
 #[serde(rename_all = "camelCase")]
 pub enum NamespaceSelector {
-    /// Whether all namespaces are meant.
+    /// Whether all namespaces are selected.
     Any(bool),
-    /// The names of the namespaces. A model's name is looked up in this order.
+    /// Names of the namespaces. The name of a model is looked up in this order. Limit: 64 names.
     MatchNames(#[schemars(schema_with = "crate::plan::namespaces")] Vec<String>),
 }
 
-/// How requests of a plan wait where all workers of their model are full.
+/// The queue of the requests of a plan while all workers of a model are busy.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Queue {
-    /// How many may wait at the same time, for one model in one router; further ones are refused with 503.
-    /// 0: none waits.
+    /// Number of requests of the plan that may wait at the same time for one model in one router. Further requests are
+    /// refused with status 503. 0: no request waits. Default: 256. Limits: 0 to 65536.
     #[serde(default = "Queue::usual_requests")]
     #[schemars(range(min = 0, max = 65_536))]
     pub max_requests: i32,
-    /// How long one waits before it is refused with 503, such as 30s; from 1s to 10m.
+    /// Longest time that a request waits before it is refused with status 503, as a duration such as `30s`. Default:
+    /// `30s`. Limits: `1s` to `10m`.
     #[serde(default = "Queue::usual_wait")]
     #[schemars(schema_with = "crate::plan::wait")]
     pub max_wait: String,
 }
 
-/// What a wait out of the bounds is told.
+/// The message for a longest wait outside of its limits.
 pub const WAIT_RANGE: &str = "expected at least 1s and at most 10m";
 
-/// What happens while the Redis that counts the limits cannot be reached.
+/// The behavior while the router cannot reach the Redis server that counts the limits.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenRedisIsLost {
-    /// Every router enforces its share of the limits by itself.
+    /// Each router enforces its share of the limits on its own.
     #[default]
     Local,
-    /// Requests are refused with 503.
+    /// Requests are refused with status 503.
     Closed,
-    /// Requests are let through, and metered afterwards.
+    /// Requests are accepted and metered afterwards.
     Open,
 }
 
@@ -150,12 +153,13 @@ pub enum WhenRedisIsLost {
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Preview {
-    /// Where a caller gets a key: stands in the error that ends the preview.
+    /// Address where callers get a key. It is part of the error message at the end of the preview. Default: none.
+    /// Limit: 2048 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::plan::link")]
     pub sign_up_url: Option<String>,
-    /// Tokens that all callers without a key together may use per day (UTC), counted approximately;
-    /// absent: without limit.
+    /// Number of tokens that all callers without a key may use together per day (UTC), counted approximately. Default:
+    /// no limit. Limits: 1 to 1000000000000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::limits::count")]
     pub tokens_per_day: Option<i64>,
@@ -208,7 +212,7 @@ fn namespaces(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// Schema of how long a request waits.
+/// Schema of the longest wait of a request.
 fn wait(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string", "minLength": 2, "maxLength": 16,

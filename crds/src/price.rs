@@ -1,13 +1,13 @@
-//! `Price`: what tokens cost.
+//! `Price`: the price of tokens.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What tokens cost: one price for all of them (`perMillionTokens`), or one for those of prompts and
-/// one for those of answers (`perMillionInputTokens` and `perMillionOutputTokens`).
+/// The price of tokens: one price for all tokens (`perMillionTokens`), or one price for the tokens of prompts and one
+/// for the tokens of answers (`perMillionInputTokens` and `perMillionOutputTokens`).
 ///
-/// Prices are US dollars per million tokens, as decimal strings of up to 3 decimals: "0.001" is one
-/// nano-dollar per token, and nothing is finer.
+/// Prices are US dollars per million tokens, as decimal strings with up to 3 decimals. The smallest price is "0.001",
+/// one nano-dollar per token.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[schemars(extend("x-kubernetes-validations" = [
     {
@@ -23,33 +23,33 @@ use serde::{Deserialize, Serialize};
 ]))]
 #[serde(rename_all = "camelCase")]
 pub struct Price {
-    /// Dollars per million tokens, of prompt and answer alike, such as "5".
+    /// US dollars per million tokens of prompts and answers, such as "5".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::price::per_million")]
     pub per_million_tokens: Option<String>,
-    /// Dollars per million tokens of prompts, such as "3".
+    /// US dollars per million tokens of prompts, such as "3".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::price::per_million")]
     pub per_million_input_tokens: Option<String>,
-    /// Dollars per million tokens of prompts that the cache of a worker already holds, such as "0.30";
-    /// absent: as other tokens of prompts.
+    /// US dollars per million tokens of prompts that a worker had in its prefix cache, such as "0.30". Default: the
+    /// price of other tokens of prompts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::price::per_million")]
     pub per_million_cached_input_tokens: Option<String>,
-    /// Dollars per million tokens of answers, such as "15".
+    /// US dollars per million tokens of answers, such as "15".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::price::per_million")]
     pub per_million_output_tokens: Option<String>,
 }
 
-/// Dollars per million tokens where a plan says nothing.
+/// US dollars per million tokens if a plan sets no price.
 pub const DEFAULT_PRICE: &str = "5";
 
-/// What a price in both forms is told.
+/// The message for a price in both forms.
 pub const TWO_PRICES: &str = "two prices: expected perMillionTokens alone, or \
                               perMillionInputTokens and perMillionOutputTokens without it";
 
-/// What a price that leaves tokens without one is told.
+/// The message for a price that covers only a part of the tokens.
 pub const HALF_A_PRICE: &str = "expected perMillionTokens, or both perMillionInputTokens and \
                                 perMillionOutputTokens";
 

@@ -1,7 +1,7 @@
-//! What belongs to which namespace: the rules that the operator and the routers of a cluster share.
+//! The rules of tenancy that the operator and the routers of a cluster share.
 //!
-//! The platform's administrators work in the namespaces of the platform. The right to edit another namespace covers the
-//! models, plans and keys in that namespace only.
+//! Administrators work in the namespaces of the platform. The permission to edit another namespace covers only the
+//! models, plans and keys in that namespace.
 
 mod allowed;
 mod claims;
@@ -13,21 +13,21 @@ pub use reach::{Others, Reach};
 /// The namespaces of the platform. Only Plans there may give access to other namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Platform {
-    /// Names in the first one are written without their namespace.
+    /// Names from the first one have no namespace prefix.
     namespaces: Vec<String>,
 }
 
 // === impl Platform ===
 
 impl Platform {
-    /// These namespaces.
+    /// A platform of these namespaces.
     #[must_use]
     pub fn new(namespaces: Vec<String>) -> Self {
         Self { namespaces }
     }
 
-    /// The default: the namespace that is watched, if it is one; if several are watched, or all (`watched` is empty),
-    /// that of the release.
+    /// The default: the watched namespace if there is exactly one. If several or all namespaces (`watched` is empty)
+    /// are watched: the namespace of the release.
     #[must_use]
     pub fn usual(watched: &[String], release: &str) -> Self {
         let namespace = match watched {
@@ -37,14 +37,14 @@ impl Platform {
         Self::new(vec![namespace.to_owned()])
     }
 
-    /// Whether a namespace is one of the platform.
+    /// Whether a namespace belongs to the platform.
     #[must_use]
     pub fn includes(&self, namespace: &str) -> bool {
         self.namespaces.iter().any(|own| own == namespace)
     }
 
-    /// What a plan, a key or an account of a namespace is called in limits, usage and answers. Two namespaces
-    /// may use the same name: those of all but the first namespace of the platform stand behind their namespace.
+    /// The name of a plan, a key or an account in limits, usage and answers. Two namespaces may use the same name, so
+    /// all names have their namespace as a prefix, except those of the first namespace of the platform.
     #[must_use]
     pub fn called(&self, namespace: &str, name: &str) -> String {
         if self.is_first(namespace) {
@@ -54,8 +54,8 @@ impl Platform {
         }
     }
 
-    /// What a model of a namespace is called in usage and metrics. A name of a model may contain `/`, but never `@`,
-    /// so that no name of one namespace looks like one of another.
+    /// The name of a model in usage and metrics. The name of a model may contain `/`, but never `@`, so models of
+    /// different namespaces have different identifiers.
     #[must_use]
     pub fn model_id(&self, namespace: &str, name: &str) -> String {
         if self.is_first(namespace) {
@@ -65,7 +65,8 @@ impl Platform {
         }
     }
 
-    /// The rank of a namespace among those that have a name; the lowest is taken. Namespaces of the platform come first.
+    /// The rank of a namespace if several namespaces have a model of the same name: the lowest rank wins. The
+    /// namespaces of the platform come first.
     #[must_use]
     pub fn rank(&self, namespace: &str) -> usize {
         let mut own = self.namespaces.iter();
@@ -73,9 +74,9 @@ impl Platform {
             .unwrap_or(self.namespaces.len())
     }
 
-    /// The rank of a key of this namespace among keys with the same hash; the lowest gets the callers. A hash is no
-    /// secret. A copied hash in an older key must take no callers from a key of the platform, nor from a key that `has`
-    /// the hash by its status.
+    /// The rank of a key of this namespace among keys with the same hash: the lowest rank owns the hash. A hash is not
+    /// secret. So an older key with a copied hash must not win over a key of the platform, nor over a key that owns the
+    /// hash already according to its status (`has`).
     #[must_use]
     pub fn key_rank(&self, namespace: &str, has: bool) -> usize {
         match (self.includes(namespace), has) {

@@ -1,9 +1,9 @@
-//! Times in resources: `30s`, `10m`, `1h30m`.
+//! Durations in resources, such as `30s`, `10m` and `1h30m`.
 
-/// The pattern of a time.
+/// The pattern of a duration.
 pub(crate) const PATTERN: &str = r"^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?$";
 
-/// How many seconds a time is; `None`: it does not match the pattern of times.
+/// The seconds of a duration. None: the text does not match the pattern.
 #[must_use]
 pub fn seconds(text: &str) -> Option<u64> {
     let (mut seconds, mut number) = (0_u64, 0_u64);

@@ -324,7 +324,7 @@ def test_another_release_leaves_the_models_alone(namespace: Namespace, operator:
     second = Operator(namespace, "registry.invalid/second:1", folder, release="second")
     try:
         namespace.until_told("ManagedElsewhere")
-        assert "another release looks after this namespace" in second.log()
+        assert "another release manages this namespace" in second.log()
         namespace.kubectl("label", "mdep/demo", "touched=yes")
         operator.settled()
         assert writes(second.settled()).keys() <= {"create events", "patch events"}

@@ -1,4 +1,4 @@
-//! Plans and keys of all namespaces: each is checked against the others, and against all models.
+//! Checks the plans and keys of all namespaces against each other and against all models, and writes their status.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,19 +25,19 @@ use crate::plans::Plans;
 use crate::secrets::{self, Secrets};
 use crate::status::write_accepted;
 
-/// How long the first of several changes waits for the others, so that they are checked together.
-const SETTLE: Duration = Duration::from_millis(100);
-/// Statuses that are written at the same time.
-const WRITES: usize = 8;
+/// Time that a change waits for others, so that they are checked together.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// Number of statuses that are written at the same time.
+const CONCURRENCY: usize = 8;
 
-/// Everything that is known of them, by watches.
+/// The caches of the watches.
 struct Stores {
     models: Vec<Store<DeserializeGuard<ModelDeployment>>>,
     plans: Vec<Store<DeserializeGuard<Plan>>>,
     keys: Vec<Store<DeserializeGuard<ApiKey>>>,
 }
 
-/// Says of all plans and keys whether they are accepted, until it is dropped.
+/// Writes the status of all plans and keys until it is dropped.
 pub(crate) async fn run(shared: &Shared, claims: &Claims, followed: Vec<Followed<'_>>) {
     let mut stores = Stores {
         models: Vec::new(),
@@ -48,7 +48,7 @@ pub(crate) async fn run(shared: &Shared, claims: &Claims, followed: Vec<Followed
     for Followed {
         scope,
         models,
-        changed,
+        changed: of_models,
     } in followed
     {
         let (plans, of_plans) = scope.reflect(scope.api(), watcher::Config::default());
@@ -58,34 +58,34 @@ pub(crate) async fn run(shared: &Shared, claims: &Claims, followed: Vec<Followed
         stores.keys.push(keys);
         changes.push(of_plans.map(|_: DeserializeGuard<Plan>| ()).boxed());
         changes.push(of_keys.map(|_: DeserializeGuard<ApiKey>| ()).boxed());
-        changes.push(changed);
+        changes.push(of_models);
     }
     changes.push(claims.changes().map(|_| ()).boxed());
-    let news = Notify::new();
-    // The stores are filled by reading the changes, whatever is being checked meanwhile.
+    let wakeup = Notify::new();
+    // Reading the changes fills the caches, so it must go on while a check runs.
     let follow = async {
         while changes.next().await.is_some() {
-            news.notify_one();
+            wakeup.notify_one();
         }
     };
     tokio::select! {
         () = follow => {}
-        () = check(shared, claims, &stores, &news) => {}
+        () = check(shared, claims, &stores, &wakeup) => {}
     }
 }
 
-/// Checks all of them after every change, and from time to time.
-async fn check(shared: &Shared, claims: &Claims, stores: &Stores, news: &Notify) {
+/// Checks all plans and keys after each change, and re-reads all Secrets at an interval.
+async fn check(shared: &Shared, claims: &Claims, stores: &Stores, wakeup: &Notify) {
     if !stores.are_ready().await {
         return;
     }
     let mut secrets = Secrets::default();
-    let mut again = interval(secrets::AGAIN);
+    let mut again = interval(secrets::REREAD);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let all = tokio::select! {
-            () = news.notified() => {
-                sleep(SETTLE).await;
+            () = wakeup.notified() => {
+                sleep(DEBOUNCE).await;
                 false
             }
             _ = again.tick() => true,
@@ -118,14 +118,14 @@ async fn check_all(
     });
     let write_plan = |(plan, status): (&Plan, _)| write(shared, "Plan", plan, status);
     stream::iter(due)
-        .for_each_concurrent(WRITES, write_plan)
+        .for_each_concurrent(CONCURRENCY, write_plan)
         .await;
     let keys = Keys::new(platform, &checked, &keys, secrets);
     let due = keys.statuses(now);
     let due = due.filter(|(key, status)| key.status.as_ref() != Some(status));
     let write_key = |(key, status): (&ApiKey, _)| write(shared, "ApiKey", key, status);
     stream::iter(due)
-        .for_each_concurrent(WRITES, write_key)
+        .for_each_concurrent(CONCURRENCY, write_key)
         .await;
 }
 
@@ -150,7 +150,7 @@ where
 // === impl Stores ===
 
 impl Stores {
-    /// Waits until all of it is known once. False: a watch has ended for good.
+    /// Waits until each watch has delivered its first list. False: a watch has ended for good.
     async fn are_ready(&self) -> bool {
         are_ready(&self.models).await && are_ready(&self.plans).await && are_ready(&self.keys).await
     }
@@ -177,13 +177,13 @@ where
     stores.iter().flat_map(Store::state).collect()
 }
 
-/// Those in namespaces that this release looks after.
+/// The resources in namespaces that this release manages.
 fn ours<K: Resource>(claims: &Claims, mut all: Vec<Guarded<K>>) -> Vec<Guarded<K>> {
     all.retain(|guarded| claims.is_ours(&guarded.namespace().unwrap_or_default()));
     all
 }
 
-/// Those that could be read: one that could not must not keep the others from being checked.
+/// The readable resources. An unreadable one must not stop the check of the others.
 fn readable<K>(guarded: &[Guarded<K>]) -> impl Iterator<Item = &K> {
     guarded.iter().filter_map(|guarded| guarded.0.as_ref().ok())
 }

@@ -1,4 +1,4 @@
-//! The operator from start to end: leader, controllers, metrics.
+//! The life of the operator: leader election, controllers, metrics, shutdown.
 
 use std::io;
 use std::sync::Arc;
@@ -12,25 +12,29 @@ use tokio_util::task::TaskTracker;
 use crate::client::ConnectError;
 use crate::config::Config;
 use crate::controller::Shared;
-use crate::lease::{Candidate, Slot};
+use crate::lease::{Candidate, LeaseConfig};
 use crate::metrics::{self, Metrics};
 use crate::{accounts, claims, client, controller};
 
-/// Why it cannot start.
+/// Why the operator cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There is no cluster to be found.
+    /// No cluster is configured.
     #[error("cannot find the API server")]
     Connect(#[source] ConnectError),
     /// The API server does not answer.
     #[error("the API server does not answer")]
     Reach(#[source] kube::Error),
-    /// Metrics cannot be served there.
+    /// The address for metrics cannot be bound.
     #[error("cannot listen for metrics")]
     Listen(#[source] io::Error),
 }
 
-/// Works until `stop` is cancelled.
+/// Runs the operator until `stop` is cancelled.
+///
+/// # Errors
+///
+/// The cluster is not configured, the API server does not answer, or the address for metrics cannot be bound.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> {
     let metrics = Arc::new(Metrics::new());
     let connected = client::connect(config.kubeconfig.as_deref(), Arc::clone(&metrics)).await;
@@ -47,7 +51,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
         .apiserver_version()
         .await
         .map_err(StartError::Reach)?;
-    tracing::info!(kubernetes = version.git_version, "the API server answers");
+    tracing::info!(
+        kubernetes = version.git_version,
+        "connected to the API server"
+    );
     metrics.started.store(true, Relaxed);
     let shared = Shared {
         client,
@@ -60,19 +67,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
     Ok(())
 }
 
-/// Waits for the Lease, works while it is held, and begins anew when it is lost.
+/// Acquires the Lease, works while it is held, and starts over when it is lost.
 async fn lead(shared: &Shared, stop: &CancellationToken) {
     let config = &shared.config;
     let mut candidate = Candidate::new(
         shared.client.clone(),
-        Slot::of_operators(&config.lease_namespace, &config.lease_name),
+        LeaseConfig::of_operators(&config.lease_namespace, &config.lease_name),
         config.identity.clone(),
     );
     while candidate.acquire(stop).await {
         let (identity, release) = (&config.identity, &config.release);
-        tracing::info!(identity, release, "leading");
+        tracing::info!(identity, release, "acquired the Lease; leading");
         shared.metrics.leading.set(1);
-        // Whatever is under way when the lease is lost is dropped with it.
+        // When the Lease is lost, all running work is dropped: another operator may lead.
         tokio::select! {
             () = candidate.keep(stop) => {}
             () = work(shared) => {}
@@ -82,16 +89,16 @@ async fn lead(shared: &Shared, stop: &CancellationToken) {
             candidate.release().await;
             return;
         }
-        tracing::warn!("the lease is lost: another operator may lead");
+        tracing::warn!("lost the Lease: another operator may lead");
     }
 }
 
-/// All namespaces, as far as no other release looks after them.
+/// Reconciles the configured namespaces, except those that another release manages.
 async fn work(shared: &Shared) {
     let (claims, keeper) = claims::of(&shared.client, &shared.config.release);
     let namespaces = &shared.config.namespaces;
     for namespace in namespaces {
-        claims.standing(namespace);
+        claims.owner(namespace);
     }
     let mut scopes: Vec<_> = namespaces.iter().map(|name| Some(name.as_str())).collect();
     if scopes.is_empty() {

@@ -1,150 +1,170 @@
-//! What should exist for a model: objects, as they are applied. Nothing here reads a cluster or can fail.
+//! The objects that should exist for a model, as typed Kubernetes objects. Nothing here reads a cluster or can fail.
 
 mod container;
-mod deployment;
-mod engine;
 mod weights;
-mod template;
-mod network;
+mod chat_template;
+mod engine;
+mod worker;
 mod overlay;
+mod deployment;
+mod network;
 
-pub(crate) use overlay::key as overlay_key;
+use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use inferyard_crds::{APPLICATION_LABEL, OWNER_LABEL, WORKER_APPLICATION};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, ServiceAccount, VolumeResourceRequirements,
+};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::kind::Kind;
-use crate::names::{MANAGED_BY, OWNER_LABEL, WORKER, child_name};
+use crate::child::{Child, Object};
+use crate::names::{MANAGED_BY, child_name};
 use crate::validate::{Budget, Validated};
 
-/// The user that everything runs as: the one of the image.
+/// The user and group ID of every container: the user of the image.
 const USER: i64 = 65532;
-/// Where workers serve metrics.
-const METRICS_PORT: u16 = 9090;
 
-/// What should exist for a model, in the order in which it is applied.
+/// The objects that should exist for a model.
 #[derive(Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct Desired {
+    /// In the order in which they are applied.
     pub(crate) children: Vec<Child>,
     pub(crate) replicas: i32,
-    /// The digest of the pods' template.
+    /// The digest of the template of the pods.
     pub(crate) template: String,
 }
 
-/// An object that should exist.
-#[derive(Debug)]
-pub(crate) struct Child {
-    pub(crate) kind: Kind,
-    pub(crate) name: String,
-    pub(crate) object: Value,
-}
-
-/// Builds all of it.
-pub(crate) fn build(model: &Validated) -> Wanted {
+/// Builds the objects of a model.
+pub(crate) fn build(model: &Validated) -> Desired {
     let (template, digest) = deployment::template(model);
-    let mut children = vec![
-        child(
-            model,
-            Kind::ServiceAccount,
-            json!({ "automountServiceAccountToken": false }),
-        ),
-        child(
-            model,
-            Kind::NetworkPolicy,
-            json!({ "spec": network::policy(model) }),
-        ),
-        child(
-            model,
-            Kind::Deployment,
-            json!({ "spec": deployment::spec(model, &template) }),
-        ),
+    let mut objects = vec![
+        Object::ServiceAccount(ServiceAccount {
+            metadata: metadata(model),
+            automount_service_account_token: Some(false),
+            ..ServiceAccount::default()
+        }),
+        Object::NetworkPolicy(NetworkPolicy {
+            metadata: metadata(model),
+            spec: Some(network::policy(model)),
+        }),
+        Object::Deployment(Box::new(Deployment {
+            metadata: metadata(model),
+            spec: Some(deployment::spec(model, template)),
+            status: None,
+        })),
     ];
-    if let Some(storage) = &model.storage {
-        let mut spec = json!({
-            "accessModes": [storage.access_mode.as_str()],
-            "resources": { "requests": { "storage": storage.size } },
-        });
-        if let Some(class) = &storage.storage_class_name {
-            spec["storageClassName"] = json!(class);
-        }
-        children.push(child(
-            model,
-            Kind::PersistentVolumeClaim,
-            json!({ "spec": spec }),
-        ));
-    }
-    if let Some(budget) = &model.budget {
-        let (field, value) = match budget {
-            Budget::MaxUnavailable(value) => ("maxUnavailable", value),
-            Budget::MinAvailable(value) => ("minAvailable", value),
-        };
-        // A worker that does not answer anyway is not protected: it would block the emptying of its node.
-        let spec = json!({
-            field: value,
-            "selector": { "matchLabels": selector(model) },
-            "unhealthyPodEvictionPolicy": "AlwaysAllow",
-        });
-        children.push(child(
-            model,
-            Kind::PodDisruptionBudget,
-            json!({ "spec": spec }),
-        ));
-    }
-    children.sort_by_key(|child| child.kind);
-    Wanted {
+    objects.extend(volume_claim(model));
+    objects.extend(disruption_budget(model));
+    let name = child_name(&model.name);
+    let children = objects.into_iter();
+    let mut children: Vec<_> = children
+        .map(|object| Child::new(name.clone(), object))
+        .collect();
+    children.sort_by_key(Child::kind);
+    Desired {
         children,
         replicas: model.replicas,
         template: digest,
     }
 }
 
-/// What tells one object from another that was written otherwise.
-pub(crate) fn digest(object: &Value) -> String {
-    let digest = Sha256::digest(object.to_string().as_bytes());
+/// The claim on a volume for fetched weights.
+fn volume_claim(model: &Validated) -> Option<Object> {
+    let storage = model.storage.as_ref()?;
+    let size = Quantity(storage.size.clone());
+    Some(Object::PersistentVolumeClaim(Box::new(
+        PersistentVolumeClaim {
+            metadata: metadata(model),
+            spec: Some(PersistentVolumeClaimSpec {
+                access_modes: Some(vec![storage.access_mode.as_str().to_owned()]),
+                resources: Some(VolumeResourceRequirements {
+                    requests: Some(BTreeMap::from([("storage".to_owned(), size)])),
+                    limits: None,
+                }),
+                storage_class_name: storage.storage_class_name.clone(),
+                ..PersistentVolumeClaimSpec::default()
+            }),
+            status: None,
+        },
+    )))
+}
+
+/// The disruption budget. It does not protect a worker that does not answer, which would block the drain of its node.
+fn disruption_budget(model: &Validated) -> Option<Object> {
+    let (max_unavailable, min_available) = match model.budget.clone()? {
+        Budget::MaxUnavailable(value) => (Some(value), None),
+        Budget::MinAvailable(value) => (None, Some(value)),
+    };
+    Some(Object::PodDisruptionBudget(PodDisruptionBudget {
+        metadata: metadata(model),
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable,
+            min_available,
+            selector: Some(selector(model)),
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+        }),
+        status: None,
+    }))
+}
+
+/// The digest of an object: 16 hexadecimal digits. The fields of a type, and the keys of its maps, have a fixed order,
+/// so equal objects have equal digests.
+pub(crate) fn digest(object: &impl Serialize) -> String {
+    let text = serde_json::to_vec(object).expect("a Kubernetes object should be JSON");
+    let digest = Sha256::digest(text);
     let half = digest.first_chunk().copied().unwrap_or_default();
     format!("{:016x}", u64::from_be_bytes(half))
 }
 
-/// An object with its envelope: name, labels, and the owner with which it goes.
-fn child(model: &Validated, kind: Kind, body: Value) -> Child {
-    let resource = kind.resource();
-    let name = child_name(&model.name);
-    let mut object = json!({
-        "apiVersion": resource.api_version,
-        "kind": resource.kind,
-        "metadata": {
-            "name": name,
-            "namespace": model.namespace,
-            "labels": labels(model),
-            "ownerReferences": [{
-                "apiVersion": inferyard_crds::API_VERSION,
-                "kind": "ModelDeployment",
-                "name": model.name,
-                "uid": model.uid,
-                "controller": true,
-                "blockOwnerDeletion": true,
-            }],
-        },
-    });
-    if let (Value::Object(object), Value::Object(body)) = (&mut object, body) {
-        object.extend(body);
+/// The metadata of every object of a model. The owner reference lets Kubernetes delete the object with its model.
+fn metadata(model: &Validated) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(child_name(&model.name)),
+        namespace: Some(model.namespace.clone()),
+        labels: Some(labels(model)),
+        owner_references: Some(vec![OwnerReference {
+            api_version: inferyard_crds::API_VERSION.to_owned(),
+            kind: "ModelDeployment".to_owned(),
+            name: model.name.clone(),
+            uid: model.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }]),
+        ..ObjectMeta::default()
     }
-    Child { kind, name, object }
 }
 
-/// What the pods of a model are found by; it never changes.
-pub(crate) fn selector(model: &Validated) -> Value {
-    json!({ "app.kubernetes.io/name": WORKER, OWNER_LABEL: model.name })
+/// The selector of the pods of a model. It never changes: Kubernetes does not let the selector of a Deployment change.
+fn selector(model: &Validated) -> LabelSelector {
+    let labels = [
+        (APPLICATION_LABEL, WORKER_APPLICATION),
+        (OWNER_LABEL, &model.name),
+    ];
+    LabelSelector {
+        match_labels: Some(owned(labels)),
+        ..LabelSelector::default()
+    }
 }
 
-fn labels(model: &Validated) -> Value {
-    json!({
-        "app.kubernetes.io/name": WORKER,
-        "app.kubernetes.io/instance": model.name,
-        "app.kubernetes.io/managed-by": MANAGED_BY,
-        "app.kubernetes.io/part-of": "inferyard",
-        OWNER_LABEL: model.name,
-    })
+fn labels(model: &Validated) -> BTreeMap<String, String> {
+    owned([
+        (APPLICATION_LABEL, WORKER_APPLICATION),
+        ("app.kubernetes.io/instance", &model.name),
+        ("app.kubernetes.io/managed-by", MANAGED_BY),
+        ("app.kubernetes.io/part-of", "inferyard"),
+        (OWNER_LABEL, &model.name),
+    ])
+}
+
+fn owned<const N: usize>(labels: [(&str, &str); N]) -> BTreeMap<String, String> {
+    let owned = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    BTreeMap::from(owned)
 }
 
 #[cfg(test)]

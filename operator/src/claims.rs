@@ -1,9 +1,9 @@
-//! Which release looks after a namespace: the one whose name is in the Lease of that namespace.
+//! Which release manages a namespace: the one that holds the Lease of that namespace.
 //!
-//! Two releases that look after one namespace undo each other's work for ever: each applies its own image. So the
-//! first one that writes the Lease has the namespace, with the models, plans and keys in it, and the operators
-//! of others leave them alone. A release keeps it over restarts, upgrades, and a new installation under the same
-//! name. One that is gone renews the Lease no more, and then another one takes the namespace over.
+//! Two releases that manage one namespace would undo each other's work forever, because each applies its own image. So
+//! the first release that writes the Lease owns the namespace with its models, plans and keys, and the operators of
+//! other releases leave them alone. A release keeps a namespace over restarts, upgrades, and a new installation under
+//! the same name. A release that is gone no longer renews the Lease, and another one takes the namespace over.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,37 +14,37 @@ use kube::Client;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
-use crate::lease::{Candidate, Holder, LeaseError, Slot};
+use crate::lease::{Candidate, Holder, LeaseConfig, LeaseError};
 
 /// The name of the Lease in each namespace.
 const NAME: &str = "inferyard-owner";
-/// How long a release may leave its Lease unrenewed before it loses the namespace.
+/// Time without a renewal after which a release loses the namespace.
 const DURATION: Duration = Duration::from_mins(2);
-/// How long before that it stops, so that it never works beside the next one.
+/// Time before that at which it stops, so that it never works at the same time as the next one.
 const MARGIN: Duration = Duration::from_secs(20);
-/// How often a Lease is renewed.
+/// Interval of renewals of an own Lease.
 const RENEW: Duration = Duration::from_secs(30);
-/// How often another one's Lease is looked at.
-const LOOK: Duration = Duration::from_secs(10);
-/// How soon a request that failed is tried again.
+/// Interval at which the Lease of another release is read.
+const POLL: Duration = Duration::from_secs(10);
+/// Time until a failed request is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-/// Leases that are written at the same time.
+/// Number of Leases that are written at the same time.
 const CONCURRENCY: usize = 8;
-/// Decisions that a listener may lag behind; beyond that it looks at everything.
-const ROOM: usize = 1024;
+/// Number of decisions that a listener may lag behind. Beyond that it checks all namespaces.
+const CAPACITY: usize = 1024;
 
-/// Which release a namespace belongs to.
+/// The owner of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Not known yet, or not any more.
+pub(crate) enum Ownership {
+    /// Not decided yet, or the own Lease has expired.
     Undecided,
-    /// That of the own release.
+    /// The own release.
     Ours,
-    /// That of this release.
+    /// Another release.
     Theirs(String),
 }
 
-/// What is known of namespaces.
+/// The owners of all namespaces that were asked for.
 #[derive(Debug)]
 pub(crate) struct Claims {
     known: Mutex<BTreeMap<String, Known>>,
@@ -55,12 +55,13 @@ pub(crate) struct Claims {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Known {
     Asked,
-    /// Until the Lease might be another one's; None: the Lease may not be written, and nothing tells whose it is.
+    /// Until this time no other release can take the Lease. None: the operator may not write the Lease, so it cannot
+    /// know whether another release manages the namespace.
     Ours(Option<Instant>),
     Theirs(String),
 }
 
-/// Keeps the Leases of all namespaces that were asked for.
+/// Acquires and renews the Leases of all namespaces that were asked for.
 pub(crate) struct Keeper {
     client: Client,
     release: String,
@@ -72,17 +73,17 @@ pub(crate) struct Keeper {
 struct Entry {
     candidate: Candidate,
     due: Instant,
-    /// The last request failed.
+    /// Whether the last request failed.
     failing: bool,
 }
 
-/// The claims of a release, called `namespace/name`, and the task that keeps them.
+/// The claims of a release (`namespace/name`), and the keeper that has to run beside them.
 pub(crate) fn of(client: &Client, release: &str) -> (Arc<Claims>, Keeper) {
     let (asked, requests) = mpsc::unbounded_channel();
     let claims = Arc::new(Claims {
         known: Mutex::default(),
         asked,
-        decided: broadcast::channel(ROOM).0,
+        decided: broadcast::channel(CAPACITY).0,
     });
     let keeper = Keeper {
         client: client.clone(),
@@ -97,29 +98,29 @@ pub(crate) fn of(client: &Client, release: &str) -> (Arc<Claims>, Keeper) {
 // === impl Claims ===
 
 impl Claims {
-    /// Whose this namespace is. The first question for one begins to find out.
-    pub(crate) fn standing(&self, namespace: &str) -> Standing {
+    /// The owner of a namespace. The first call for a namespace starts to find it out.
+    pub(crate) fn owner(&self, namespace: &str) -> Ownership {
         let mut known = self.lock();
         match known.get(namespace) {
             None => {
                 known.insert(namespace.to_owned(), Known::Asked);
-                // Without a keeper nothing is decided any more: the operator ends.
+                // The keeper is gone only while the operator shuts down.
                 self.asked.send(namespace.to_owned()).ok();
-                Standing::Undecided
+                Ownership::Undecided
             }
-            Some(Known::Ours(Some(until))) if *until <= Instant::now() => Standing::Undecided,
-            Some(Known::Asked) => Standing::Undecided,
-            Some(Known::Ours(_)) => Standing::Ours,
-            Some(Known::Theirs(release)) => Standing::Theirs(release.clone()),
+            Some(Known::Ours(Some(until))) if *until <= Instant::now() => Ownership::Undecided,
+            Some(Known::Asked) => Ownership::Undecided,
+            Some(Known::Ours(_)) => Ownership::Ours,
+            Some(Known::Theirs(release)) => Ownership::Theirs(release.clone()),
         }
     }
 
-    /// Whether the own release looks after this namespace.
+    /// Whether the own release manages this namespace.
     pub(crate) fn is_ours(&self, namespace: &str) -> bool {
-        self.standing(namespace) == Standing::Ours
+        self.owner(namespace) == Ownership::Ours
     }
 
-    /// Namespaces whose standing has changed; None: it may be any.
+    /// Namespaces with a new owner. None: the listener has lagged behind, and any namespace may have one.
     pub(crate) fn changes(&self) -> impl Stream<Item = Option<String>> + Send + use<> {
         stream::unfold(self.decided.subscribe(), |mut decided| async {
             match decided.recv().await {
@@ -131,28 +132,28 @@ impl Claims {
     }
 
     fn decide(&self, namespace: &str, now: Known) {
-        let before = self.standing(namespace);
-        // Without the right to the Lease nothing was taken over.
+        let before = self.owner(namespace);
+        // Without permission for the Lease nothing was taken over.
         let holds = matches!(now, Known::Ours(Some(_)));
         self.lock().insert(namespace.to_owned(), now);
-        let after = self.standing(namespace);
+        let after = self.owner(namespace);
         if after == before {
             return;
         }
         match (&before, &after) {
-            (_, Standing::Theirs(release)) => tracing::warn!(
+            (_, Ownership::Theirs(release)) => tracing::warn!(
                 namespace,
                 release,
-                "another release looks after this namespace: its models, plans and keys are left alone"
+                "another release manages this namespace: its models, plans and keys are left alone"
             ),
-            (Standing::Theirs(release), Standing::Ours) if holds => tracing::info!(
+            (Ownership::Theirs(release), Ownership::Ours) if holds => tracing::info!(
                 namespace,
                 release,
-                "takes over the namespace from a release that renews its Lease no more"
+                "took over the namespace from a release that no longer renews its Lease"
             ),
-            _ => tracing::debug!(namespace, "looks after the namespace"),
+            _ => tracing::debug!(namespace, "manages the namespace"),
         }
-        // Nobody listens before the controllers have started; they look at everything then.
+        // An error means that no controller listens yet. Controllers check all namespaces when they start.
         self.decided.send(namespace.to_owned()).ok();
     }
 
@@ -170,19 +171,19 @@ impl Claims {
 // === impl Keeper ===
 
 impl Keeper {
-    /// Decides what is asked and renews what is held, until it is dropped.
+    /// Acquires and renews Leases until it is dropped.
     pub(crate) async fn keep(mut self) {
         loop {
             let due = self.namespaces.values().map(|entry| entry.due).min();
             let due = due.unwrap_or_else(|| Instant::now() + RENEW);
             let mut asked = Vec::new();
             tokio::select! {
-                // It never closes: the claims hold the other end.
-                _ = self.asked.recv_many(&mut asked, ROOM) => {}
+                // The channel never closes, because `claims` holds a sender.
+                _ = self.asked.recv_many(&mut asked, CAPACITY) => {}
                 () = tokio::time::sleep_until(due) => {}
             }
             for namespace in asked {
-                let slot = Slot {
+                let slot = LeaseConfig {
                     namespace: namespace.clone(),
                     name: NAME.to_owned(),
                     duration: DURATION,
@@ -195,31 +196,32 @@ impl Keeper {
                 };
                 self.namespaces.insert(namespace, entry);
             }
-            self.look().await;
+            self.attempt_due().await;
         }
     }
 
-    /// Reads and writes the Leases whose time has come.
-    async fn look(&mut self) {
+    /// Reads and writes the Leases that are due.
+    async fn attempt_due(&mut self) {
         let now = Instant::now();
         let due = self.namespaces.extract_if(.., |_, entry| entry.due <= now);
-        let looks = due.map(|(namespace, mut entry)| async move {
+        let attempts = due.map(|(namespace, mut entry)| async move {
             let began = Instant::now();
             let holder = entry.candidate.attempt().await;
             (namespace, entry, began, holder)
         });
-        let looks: Vec<_> = looks.collect();
-        let mut looks = stream::iter(looks).buffer_unordered(CONCURRENCY);
-        while let Some((namespace, mut entry, began, holder)) = looks.next().await {
-            if let Some(again) = self.take(&namespace, &mut entry.failing, began, holder) {
+        let attempts: Vec<_> = attempts.collect();
+        let mut attempts = stream::iter(attempts).buffer_unordered(CONCURRENCY);
+        while let Some((namespace, mut entry, began, holder)) = attempts.next().await {
+            if let Some(again) = self.record(&namespace, &mut entry.failing, began, holder) {
                 entry.due = Instant::now() + again;
                 self.namespaces.insert(namespace, entry);
             }
         }
     }
 
-    /// Notes whose a namespace is, and says when to look again; None: there is no such namespace.
-    fn take(
+    /// Records the owner of a namespace, and returns the time until the next attempt. None: the namespace does not
+    /// exist.
+    fn record(
         &self,
         namespace: &str,
         failing: &mut bool,
@@ -235,7 +237,7 @@ impl Keeper {
             }
             Ok(Holder::Other(release)) => {
                 self.claims.decide(namespace, Known::Theirs(release));
-                Some(LOOK)
+                Some(POLL)
             }
             Err(LeaseError::Api(kube::Error::Api(status)))
                 if status.is_not_found() || is_terminating(&status) =>
@@ -244,23 +246,23 @@ impl Keeper {
                 None
             }
             Err(LeaseError::Api(kube::Error::Api(status))) if status.is_forbidden() => {
-                // An operator that could not write Leases here before goes on as it did.
+                // Logged once, not at each attempt.
                 if !self.claims.is_ours(namespace) {
                     tracing::warn!(
                         namespace,
-                        "may not write the Lease {NAME}, so another release that looks after this namespace \
+                        "no permission to write the Lease {NAME}, so another release that manages this namespace \
                          would not be noticed: allow create of leases, and get and update of this one"
                     );
                 }
                 self.claims.decide(namespace, Known::Ours(None));
                 Some(RENEW)
             }
-            // Another one was faster.
+            // Another operator was faster.
             Err(LeaseError::Api(kube::Error::Api(status))) if status.code == 409 => Some(RETRY),
             Err(error) => {
                 if !was_failing {
-                    // Nothing is done there as long as it is not known whose the namespace is.
-                    tracing::warn!(namespace, %error, "the Lease {NAME} of the namespace was not written; it is tried again");
+                    // The namespace is not reconciled while its owner is unknown.
+                    tracing::warn!(namespace, %error, "cannot write the Lease {NAME} of the namespace; retrying");
                 }
                 *failing = true;
                 Some(RETRY)
@@ -269,7 +271,7 @@ impl Keeper {
     }
 }
 
-/// Nothing can be made in a namespace that is being deleted.
+/// Whether the API server refuses to create objects because the namespace is being deleted.
 fn is_terminating(status: &kube::core::Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes

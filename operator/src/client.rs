@@ -1,4 +1,4 @@
-//! The connection to the API server: every request over it is counted, and none waits for ever.
+//! The client of the API server, with a counter and a time limit for each request.
 
 mod limited;
 
@@ -16,30 +16,30 @@ use tower::{Layer, Service};
 use self::limited::Limit;
 use crate::metrics::{ApiRequest, Metrics};
 
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long bytes may wait to be taken by the other end.
-const WRITE: Duration = Duration::from_secs(15);
-/// How long a request may take, its answer included: longer than an admission webhook usually may, and short enough
-/// that a refusal reaches the status within 30 seconds. (The answer of a watch may take as long as it likes: the watcher
-/// notices when it is silent for too long.)
-const ANSWER: Duration = Duration::from_secs(20);
+/// Time limit for a connection attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for a write to the connection.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time limit for a request with its response: longer than the usual limit of an admission webhook, and short enough
+/// that a refusal reaches the status within 30 seconds. The response of a watch has no limit, because the watcher
+/// itself detects a silent watch.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The cluster cannot be found, or its settings are wrong.
+/// Why the client cannot be configured.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The kubeconfig that was named cannot be used.
+    /// The given kubeconfig cannot be used.
     #[error("the kubeconfig {0} cannot be used")]
     Read(PathBuf, #[source] KubeconfigError),
-    /// Neither a service account nor a kubeconfig.
+    /// There is neither a service account nor a kubeconfig.
     #[error("no cluster: in a pod there is a service account, elsewhere set KUBECONFIG")]
     Infer(#[source] InferConfigError),
-    /// Such as a certificate that is none.
+    /// A setting is invalid, such as a certificate.
     #[error("the settings of the cluster cannot be used")]
     Build(#[source] kube::Error),
 }
 
-/// Connects by the service account of the pod or as kubectl does, or by the file that is named.
+/// Makes a client from a kubeconfig. None: from the service account of the pod, or from the kubeconfig of kubectl.
 pub(crate) async fn connect(
     kubeconfig: Option<&Path>,
     metrics: Arc<Metrics>,
@@ -55,18 +55,18 @@ pub(crate) async fn connect(
                 .map_err(refuse)?
         }
     };
-    config.connect_timeout = Some(CONNECT);
-    config.write_timeout = Some(WRITE);
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.write_timeout = Some(WRITE_TIMEOUT);
     let builder = ClientBuilder::try_from(config).map_err(ConnectError::Build)?;
-    let limited = builder.with_layer(&Limit(ANSWER));
+    let limited = builder.with_layer(&Limit(RESPONSE_TIMEOUT));
     Ok(limited.with_layer(&Count(metrics)).build())
 }
 
-/// Counts requests.
+/// The layer that counts requests.
 #[derive(Debug, Clone)]
 struct Count(Arc<Metrics>);
 
-/// Counts the requests that pass.
+/// A service that counts its requests.
 #[derive(Debug, Clone)]
 struct Counting<S> {
     inner: S,
@@ -105,12 +105,12 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Counting<S> {
     }
 }
 
-/// Whether its answer has no end.
+/// Whether a request is a watch, whose response does not end.
 fn is_watch(query: &str) -> bool {
     query.contains("watch=true")
 }
 
-/// What a request is counted as: the words of RBAC.
+/// The metric labels of a request, in the terms of RBAC.
 fn counted(method: &Method, path: &str, query: &str) -> ApiRequest {
     let mut steps = path.trim_matches('/').split('/');
     // `api/v1/…` or `apis/GROUP/VERSION/…`

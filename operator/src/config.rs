@@ -1,4 +1,4 @@
-//! What an operator is started with.
+//! The configuration of an operator.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,55 +7,55 @@ use std::str::FromStr;
 
 use inferyard_crds::Platform;
 
-/// What an operator is started with.
+/// The configuration of an operator.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The namespaces whose resources it looks after; empty: all.
+    /// The namespaces whose resources the operator manages. Empty: all namespaces.
     pub namespaces: Vec<String>,
-    /// The namespaces of the platform, whose Plans may do what others may not.
+    /// The namespaces of the platform. Only Plans there may set some fields.
     pub platform: Platform,
-    /// The namespaces of routers and operators: workers admit gRPC connections from these only.
+    /// The namespaces of routers and operators. Workers accept gRPC connections only from these.
     pub router_namespaces: Vec<String>,
-    /// The image of workers.
+    /// The image of the workers.
     pub image: String,
-    /// Accelerators by the name of their class.
+    /// The classes of accelerators by name.
     pub classes: BTreeMap<String, AcceleratorClass>,
-    /// Namespaces whose pods may scrape the metrics of workers; empty: those of all.
+    /// The namespaces whose pods may scrape the metrics of workers. Empty: all namespaces.
     pub scraper_namespaces: Vec<String>,
-    /// The release that it belongs to, as `namespace/name`: another release may look after other namespaces.
+    /// The release of the operator, as `namespace/name`. Another release may manage other namespaces.
     pub release: String,
-    /// Where the Lease is that decides which of several operators of the release works.
+    /// The namespace of the Lease that elects the leader among the operators of the release.
     pub lease_namespace: String,
-    /// What that Lease is called.
+    /// The name of that Lease.
     pub lease_name: String,
-    /// What this operator is called in the Lease.
+    /// The name of this operator in the Lease.
     pub identity: String,
-    /// How the cluster is reached; None: by the pod's service account, elsewhere as kubectl does.
+    /// The path of a kubeconfig. None: the service account of the pod, or outside of a pod the kubeconfig of kubectl.
     pub kubeconfig: Option<PathBuf>,
-    /// Where metrics and probes are served; None: nowhere.
+    /// The address for metrics and probes. None: they are not served.
     pub metrics: Option<SocketAddr>,
 }
 
-/// What a release is called in its namespace.
+/// The name of a release in its namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleaseName(String);
 
-/// The longest name that Helm takes.
+/// The longest name of a release in Helm, in characters.
 const LONGEST_RELEASE: usize = 53;
 
-/// A kind of accelerator that a platform offers by name.
+/// A class of accelerators that a platform offers by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceleratorClass {
-    /// The resource that nodes advertise.
+    /// The extended resource that nodes advertise.
     pub resource: String,
-    /// Labels of the nodes that have it.
+    /// The labels of the nodes that have these accelerators.
     pub node_labels: BTreeMap<String, String>,
 }
 
 // === impl Config ===
 
 impl Config {
-    /// The classes that need no setting.
+    /// The classes without configuration: `nvidia` and `amd`.
     #[must_use]
     pub fn usual_classes() -> BTreeMap<String, AcceleratorClass> {
         let usual = [("nvidia", "nvidia.com/gpu"), ("amd", "amd.com/gpu")];
@@ -73,20 +73,20 @@ impl Config {
 // === impl ReleaseName ===
 
 impl ReleaseName {
-    /// What the release is known by in the whole cluster.
+    /// The name of the release in the cluster, as `namespace/name`.
     #[must_use]
     pub fn within(&self, namespace: &str) -> String {
         format!("{namespace}/{}", self.0)
     }
 
-    /// The Lease that its operators compete for.
+    /// The name of the Lease that elects the leader among its operators.
     #[must_use]
     pub fn lease(&self) -> String {
         format!("{}-operator", self.0)
     }
 }
 
-/// The name of a Lease begins with it.
+/// A release name is a prefix of the name of a Lease, which limits its characters.
 impl FromStr for ReleaseName {
     type Err = String;
 
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_release_is_called_what_a_lease_may_be_called() {
+    fn a_release_name_is_valid_in_the_name_of_a_lease() {
         let named: ReleaseName = "inferyard".parse().unwrap();
         assert_eq!(named.within("models"), "models/inferyard");
         assert_eq!(named.lease(), "inferyard-operator");

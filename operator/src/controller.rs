@@ -1,4 +1,4 @@
-//! What makes a model be reconciled: itself, what belongs to it, and who wants the same names.
+//! Watches that trigger reconciles: of models, of their objects and pods, and of models that claim the same names.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::stream::{self, BoxStream, SelectAll};
 use futures::{Stream, StreamExt};
-use inferyard_crds::{ModelDeployment, Reason};
+use inferyard_crds::{APPLICATION_LABEL, ModelDeployment, OWNER_LABEL, Reason, WORKER_APPLICATION};
 use kube::api::DynamicObject;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action, Config as ControllerConfig};
@@ -20,7 +20,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use crate::apply::{MANAGER, Settled};
+use crate::apply::{MANAGER, NoopPatchCache};
 use crate::claims::Claims;
 use crate::config::Config;
 use crate::dereference::{Caches, names};
@@ -28,20 +28,20 @@ use crate::events::Events;
 use crate::kind::Kind;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::names::{MANAGED_BY, OWNER_LABEL, WORKER};
+use crate::names::MANAGED_BY;
 use crate::reconcile::{Context, ReconcileError, reconcile};
 use crate::status;
 
-/// Models that are reconciled at the same time.
+/// Number of models that are reconciled at the same time.
 const CONCURRENCY: u16 = 8;
-/// Changes that come together are one.
+/// Changes of one model within this time lead to one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// How soon a failed reconcile is tried again.
+/// Time until a failed reconcile is tried again.
 const RETRY: Duration = Duration::from_secs(5);
-/// How often what is remembered of models that are gone is forgotten, if their end was not seen.
+/// Interval at which the memory of deleted models is removed, whose deletion no watch has delivered.
 const SWEEP: Duration = Duration::from_mins(10);
 
-/// A ModelDeployment that may be unreadable: one that is must not keep the others from being seen.
+/// A ModelDeployment that may be unreadable. An unreadable one must not stop the watch of the others.
 pub(crate) type Model = DeserializeGuard<ModelDeployment>;
 
 type Triggers = SelectAll<BoxStream<'static, ObjectRef<Model>>>;
@@ -53,15 +53,15 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// What is known of a namespace, or of all: the accounts need its models, too.
+/// The watched models of a scope, which the checks of plans and keys need too.
 pub(crate) struct Followed<'a> {
     pub(crate) scope: Scope<'a>,
     pub(crate) models: Store<Model>,
-    /// Something about a model has changed.
+    /// Yields when a model has changed.
     pub(crate) changed: BoxStream<'static, ()>,
 }
 
-/// Looks after one namespace, or all, while the second part is awaited.
+/// Starts the controller of one namespace, or of all. The controller works while the returned future is polled.
 pub(crate) fn start<'a>(
     shared: &'a Shared,
     claims: &Arc<Claims>,
@@ -71,7 +71,7 @@ pub(crate) fn start<'a>(
     let mut triggers = SelectAll::new();
     let (models, model_changes) = scope.reflect(scope.api::<Model>(), watcher::Config::default());
     let model_changes = model_changes.boxed();
-    let workers = format!("app.kubernetes.io/name={WORKER}");
+    let workers = format!("{APPLICATION_LABEL}={WORKER_APPLICATION}");
     let (pods, of_pods) = scope.reflect(scope.api(), watcher::Config::default().labels(&workers));
     triggers.push(owners(of_pods));
     let made = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
@@ -95,14 +95,14 @@ pub(crate) fn start<'a>(
             children,
             pods,
         },
-        settled: Settled::default(),
+        noop_patches: NoopPatchCache::default(),
         events: Events::new(shared.client.clone(), reporter),
         metrics: Arc::clone(&shared.metrics),
         memory: Memory::default(),
     });
     triggers.push(decided(claims, models.clone()));
     let (first, changed) = tee(model_changes);
-    triggers.push(rivals(first, Arc::clone(&context)).boxed());
+    triggers.push(name_conflicts(first, Arc::clone(&context)).boxed());
     let followed = Followed {
         scope,
         models,
@@ -130,10 +130,10 @@ async fn work(context: Arc<Context>, triggers: Triggers) {
     loop {
         tokio::select! {
             result = done.next() => match result {
-                // It is gone.
+                // The model was deleted.
                 Some(Ok(_) | Err(controller::Error::ObjectNotFound(_))) => {}
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "a reconcile failed and is tried again");
+                    tracing::warn!(%error, "a reconcile failed and is retried");
                 }
                 None => return,
             },
@@ -146,7 +146,7 @@ fn retry(_: Arc<Model>, _: &ReconcileError, _: Arc<Context>) -> Action {
     Action::requeue(RETRY)
 }
 
-/// Which models belong to what has changed.
+/// The models that changed objects belong to.
 fn owners<K>(
     changes: impl Stream<Item = K> + Send + 'static,
 ) -> BoxStream<'static, ObjectRef<Model>>
@@ -161,7 +161,7 @@ where
     owners.boxed()
 }
 
-/// All models of a namespace when it is decided which release looks after it.
+/// All models of a namespace, when the release that manages it has changed.
 fn decided(claims: &Claims, models: Store<Model>) -> BoxStream<'static, ObjectRef<Model>> {
     let touched = claims.changes().map(move |changed| {
         let there = models.state_filter(|model| changed.is_none() || model.namespace() == changed);
@@ -170,8 +170,8 @@ fn decided(claims: &Claims, models: Store<Model>) -> BoxStream<'static, ObjectRe
     touched.flatten().boxed()
 }
 
-/// A model that has changed, and those that want a name that it has.
-fn rivals(
+/// Each changed model, and the models that claim one of its names.
+fn name_conflicts(
     changed: impl Stream<Item = Arc<Model>> + Send + 'static,
     context: Arc<Context>,
 ) -> impl Stream<Item = ObjectRef<Model>> + Send + 'static {
@@ -183,16 +183,16 @@ fn rivals(
             context.forget(&model);
         }
         if let Ok(own) = &model.0 {
-            let rivals = caches.models.state_filter(|other| {
+            let claimants = caches.models.state_filter(|other| {
                 other.namespace() == namespace
                     && other.name_any() != model.name_any()
                     && (other.0.as_ref()).is_ok_and(|other| {
-                        // A name that this model had until now may be what the other one waits for.
+                        // The other model may wait for a name that this model had before the change.
                         waits_for_a_name(other)
-                            || names(own).any(|name| names(other).any(|rival| rival == name))
+                            || names(own).any(|name| names(other).any(|claimed| claimed == name))
                     })
             });
-            touched.extend(rivals.iter().map(|rival| ObjectRef::from_obj(&**rival)));
+            touched.extend(claimants.iter().map(|other| ObjectRef::from_obj(&**other)));
         }
         stream::iter(touched)
     });
@@ -204,7 +204,7 @@ fn waits_for_a_name(model: &ModelDeployment) -> bool {
     ready.is_some_and(|ready| ready.reason == Reason::NameTaken.as_str())
 }
 
-/// One stream for two readers; the second learns only that something has changed.
+/// Splits a stream for two readers. The second one learns only that something has changed.
 fn tee(
     changed: BoxStream<'static, Model>,
 ) -> (
@@ -223,7 +223,7 @@ fn tee(
     (first, second.boxed())
 }
 
-/// What is looked after.
+/// The namespaces of a controller: one, or all.
 #[derive(Clone, Copy)]
 pub(crate) struct Scope<'a> {
     shared: &'a Shared,
@@ -244,7 +244,7 @@ impl Scope<'_> {
         }
     }
 
-    /// Objects as a watch has them, and what changes.
+    /// The cache of a watch, and the stream of the objects that change.
     pub(crate) fn reflect<K>(
         &self,
         api: Api<K>,
@@ -288,7 +288,7 @@ impl Scope<'_> {
         let metrics = Arc::clone(&self.shared.metrics);
         let changes = watcher(api, config)
             .default_backoff()
-            // Most of an object's size, and of no use here.
+            // The managed fields are most of the size of an object, and nothing here reads them.
             .modify(|object| object.managed_fields_mut().clear())
             .reflect(writer)
             .touched_objects();
@@ -297,7 +297,7 @@ impl Scope<'_> {
                 Ok(object) => Some(object),
                 Err(error) => {
                     metrics.watch_errors.inc();
-                    tracing::warn!(%error, "a watch broke and begins anew");
+                    tracing::warn!(%error, "a watch failed and is restarted");
                     None
                 }
             };

@@ -1,9 +1,9 @@
-//! What a declaration refers to: the names that it wants, and what belongs to it already.
+//! Looks up what a declaration refers to: its names, its existing objects, and its pods.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use inferyard_crds::{Claimant, ModelDeployment, owners};
+use inferyard_crds::{Claimant, MODEL_ANNOTATION, ModelDeployment, OWNER_LABEL, owners};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
@@ -11,43 +11,45 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use crate::kind::Kind;
-use crate::names::{MODEL_ANNOTATION, OWNER_LABEL, child_name};
+use crate::names::child_name;
+use crate::pods;
 
-/// What is known of the cluster, kept up to date by watches.
+/// The state of the cluster, kept up to date by watches.
 pub(crate) struct Caches {
     pub(crate) models: Store<DeserializeGuard<ModelDeployment>>,
     pub(crate) children: BTreeMap<Kind, Store<DynamicObject>>,
     pub(crate) pods: Store<Pod>,
 }
 
-/// A declaration with what it refers to.
+/// A declaration with everything that it refers to.
 pub(crate) struct Dereferenced {
     pub(crate) resource: Arc<ModelDeployment>,
-    /// A name that it may not have, and who has it.
-    pub(crate) taken: Option<Taken>,
-    /// What exists under the names of its children, whoever made it.
+    /// A declared name that another ModelDeployment has.
+    pub(crate) name_conflict: Option<NameConflict>,
+    /// The objects that exist under the names of its children, whoever created them.
     pub(crate) live: BTreeMap<Kind, Arc<DynamicObject>>,
-    /// The pods that are or will be workers.
+    /// The pods of workers, ready or not.
     pub(crate) pods: Vec<Arc<Pod>>,
-    /// Pods that have ended for good, by an eviction for instance. Kubernetes keeps them for a while.
-    pub(crate) over: Vec<Arc<Pod>>,
+    /// Pods that have ended for good, for example by an eviction. Kubernetes keeps them for a while.
+    pub(crate) ended: Vec<Arc<Pod>>,
 }
 
-/// A name that belongs to another ModelDeployment.
+/// A name that another ModelDeployment owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct NameConflict {
     pub(crate) name: String,
     pub(crate) owner: String,
-    /// No name is left by which callers reach the workers that run.
+    /// Whether no name is left by which callers reach the running workers.
     pub(crate) all: bool,
 }
 
 // === impl Caches ===
 
 impl Caches {
-    /// Waits until all of it is known once: what is not seen yet would be taken for missing.
+    /// Waits until each watch has delivered its first list. Before that, an object that was not seen yet looks like a
+    /// missing one.
     pub(crate) async fn ready(&self) {
-        // A store whose watch has ended is never ready, and then nothing is reconciled any more.
+        // An error means that the watch has ended. Then the operator is shutting down.
         let _ = self.pods.wait_until_ready().await;
         for store in self.children.values() {
             let _ = store.wait_until_ready().await;
@@ -55,7 +57,7 @@ impl Caches {
     }
 }
 
-/// Looks all of it up. Nothing here asks the API server.
+/// Looks up everything in the caches. Nothing here calls the API server.
 pub(crate) fn dereference(resource: &Arc<ModelDeployment>, caches: &Caches) -> Dereferenced {
     let namespace = resource.namespace().unwrap_or_default();
     let name = resource.name_any();
@@ -71,32 +73,23 @@ pub(crate) fn dereference(resource: &Arc<ModelDeployment>, caches: &Caches) -> D
     };
     let mut pods = caches.pods.state_filter(own);
     pods.sort_by_key(|pod| pod.name_any());
-    let (over, pods): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| is_over(pod));
+    let (ended, pods): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| pods::has_ended(pod));
     Dereferenced {
-        taken: taken(resource, &pods, &caches.models),
+        name_conflict: name_conflict(resource, &pods, &caches.models),
         resource: Arc::clone(resource),
         live: live.collect(),
         pods,
-        over,
+        ended,
     }
 }
 
-/// Whether a pod has ended for good: the ReplicaSet has another one in its place.
-fn is_over(pod: &Pod) -> bool {
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Failed" | "Succeeded"))
-}
-
-/// The names by which callers reach a model.
+/// The name and the aliases of a model.
 pub(crate) fn names(resource: &ModelDeployment) -> impl Iterator<Item = &str> {
     let aliases = resource.spec.model.aliases.iter().map(String::as_str);
     std::iter::once(resource.model_name()).chain(aliases)
 }
 
-/// Namespace and name.
+/// The namespace and the name of a resource.
 pub(crate) fn id<K: ResourceExt>(resource: &K) -> (String, String) {
     (
         resource.namespace().unwrap_or_default(),
@@ -104,7 +97,7 @@ pub(crate) fn id<K: ResourceExt>(resource: &K) -> (String, String) {
     )
 }
 
-/// A resource as one of several that claim a name.
+/// A resource as a claimant of a name.
 pub(crate) fn claimant<K: ResourceExt>(resource: &K, rank: usize) -> Claimant<'_> {
     let metadata = resource.meta();
     let created = metadata.creation_timestamp.as_ref();
@@ -117,18 +110,18 @@ pub(crate) fn claimant<K: ResourceExt>(resource: &K, rank: usize) -> Claimant<'_
     }
 }
 
-/// A name of a namespace belongs to one of those who want it.
-fn taken(
+/// The first declared name that an older ModelDeployment of the namespace owns.
+fn name_conflict(
     resource: &ModelDeployment,
     pods: &[Arc<Pod>],
     all: &Store<DeserializeGuard<ModelDeployment>>,
-) -> Option<Taken> {
+) -> Option<NameConflict> {
     let namespace = resource.namespace();
-    let rivals = all.state_filter(|other| other.namespace() == namespace);
-    let rivals = rivals.iter().filter_map(|rival| rival.0.as_ref().ok());
-    let claims = rivals.flat_map(|rival| {
-        let claimant = claimant(rival, 0);
-        names(rival).map(move |name| (name, claimant))
+    let models = all.state_filter(|other| other.namespace() == namespace);
+    let models = models.iter().filter_map(|model| model.0.as_ref().ok());
+    let claims = models.flat_map(|model| {
+        let claimant = claimant(model, 0);
+        names(model).map(move |name| (name, claimant))
     });
     let (owners, own) = (owners(claims), claimant(resource, 0));
     let other = |name: &str| {
@@ -136,12 +129,12 @@ fn taken(
         (!owner.is(own.namespace, own.name)).then_some(owner.name)
     };
     let (name, owner) = names(resource).find_map(|name| Some((name, other(name)?)))?;
-    // Workers from before a new name was declared serve the old one, if nobody else wants it.
+    // After a rename, old workers serve the previous name until another model claims it.
     let mut served = pods
         .iter()
         .filter_map(|pod| pod.annotations().get(MODEL_ANNOTATION));
     let is_left = |name: &str| other(name).is_none();
-    Some(Taken {
+    Some(NameConflict {
         name: name.to_owned(),
         owner: owner.to_owned(),
         all: !names(resource).any(is_left) && !served.any(|name| is_left(name)),
@@ -171,7 +164,7 @@ mod tests {
             (json!([]), "same", true),
             (json!(["alias"]), "same", true),
             (json!(["own"]), "same", false),
-            // It was renamed, and its workers serve the name before.
+            // It was renamed, and its workers serve the previous name.
             (json!([]), "before", false),
         ] {
             let second = json!({ "name": "same", "aliases": aliases, "source": source });
@@ -183,9 +176,9 @@ mod tests {
             }
             let pod = json!({ "metadata": { "annotations": { MODEL_ANNOTATION: serves } } });
             let pods = [Arc::new(serde_json::from_value(pod).unwrap())];
-            let taken = taken(&second, &pods, &store).unwrap();
-            let told = (taken.name.as_str(), taken.owner.as_str(), taken.all);
-            assert_eq!(told, ("same", "first", all), "{aliases} {serves}");
+            let found = name_conflict(&second, &pods, &store).unwrap();
+            let found = (found.name.as_str(), found.owner.as_str(), found.all);
+            assert_eq!(found, ("same", "first", all), "{aliases} {serves}");
         }
     }
 
@@ -215,6 +208,6 @@ mod tests {
         let found = dereference(&Arc::new(resource(&spec)), &caches);
         let names = |pods: &[Arc<Pod>]| pods.iter().map(|pod| pod.name_any()).collect::<Vec<_>>();
         assert_eq!(names(&found.pods), ["serves", "waits"]);
-        assert_eq!(names(&found.over), ["done", "evicted"]);
+        assert_eq!(names(&found.ended), ["done", "evicted"]);
     }
 }

@@ -1,4 +1,4 @@
-//! What people look for in `kubectl describe`: what was made, and when why-not-ready changed.
+//! Kubernetes events of a model: changes of its objects, and new reasons of its `Ready` condition.
 
 use inferyard_crds::{Condition, ModelDeployment, Reason};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -7,8 +7,8 @@ use kube::{Client, Resource};
 use crate::apply::{Applied, Change};
 use crate::status::is_failure;
 
-/// The most that an event's text may hold.
-const NOTE_BYTES: usize = 1000;
+/// The limit of the text of an event in bytes.
+const MAX_NOTE_BYTES: usize = 1000;
 
 /// Publishes events.
 pub(crate) struct Events {
@@ -16,9 +16,9 @@ pub(crate) struct Events {
     reporter: Reporter,
 }
 
-/// An event before it is published.
+/// An event to publish.
 #[derive(Debug, PartialEq)]
-struct Told {
+struct Message {
     type_: EventType,
     reason: String,
     note: String,
@@ -31,62 +31,67 @@ impl Events {
         Self { client, reporter }
     }
 
-    /// Tells what was made, changed or removed: one event for each object.
+    /// Publishes one event for each object that was created, changed or deleted.
     pub(crate) async fn applied(&self, resource: &ModelDeployment, applied: &Applied) {
-        for told in changes(applied) {
-            self.publish(resource, told).await;
+        for message in changes(applied) {
+            self.publish(resource, message).await;
         }
     }
 
-    /// Tells why a model is ready or not.
+    /// Publishes the reason and the message of the `Ready` condition.
     pub(crate) async fn ready(&self, resource: &ModelDeployment, ready: &Condition) {
-        if let Some(told) = ready_changed(ready) {
-            self.publish(resource, told).await;
+        if let Some(message) = ready_changed(ready) {
+            self.publish(resource, message).await;
         }
     }
 
-    /// Tells that another release looks after the model.
-    pub(crate) async fn left(&self, resource: &ModelDeployment, own: &str, other: &str) {
+    /// Publishes that another release manages the namespace of the model.
+    pub(crate) async fn managed_elsewhere(
+        &self,
+        resource: &ModelDeployment,
+        own: &str,
+        other: &str,
+    ) {
         let note = format!(
-            "release {other} looks after this namespace, so the operator of release {own} leaves this \
+            "release {other} manages this namespace, so the operator of release {own} leaves this \
              ModelDeployment alone: give each release namespaces of its own (clusterScope, watchNamespaces)"
         );
-        let told = Told {
+        let message = Message {
             type_: EventType::Warning,
             reason: "ManagedElsewhere".to_owned(),
             note,
         };
-        self.publish(resource, told).await;
+        self.publish(resource, message).await;
     }
 
-    /// A recorder counts an event as a repetition of one with the same reason, whatever its text is. So each event
-    /// has a recorder of its own.
-    async fn publish(&self, resource: &ModelDeployment, mut told: Told) {
-        let end = told.note.floor_char_boundary(NOTE_BYTES);
-        told.note.truncate(end);
+    /// Publishes an event with a recorder of its own: a recorder merges events of the same reason, even if their texts
+    /// differ.
+    async fn publish(&self, resource: &ModelDeployment, mut message: Message) {
+        let end = message.note.floor_char_boundary(MAX_NOTE_BYTES);
+        message.note.truncate(end);
         let event = Event {
-            type_: told.type_,
-            reason: told.reason,
-            note: Some(told.note),
+            type_: message.type_,
+            reason: message.reason,
+            note: Some(message.note),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
         let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
-        // An event that is lost is not worth a second try: the status says the same.
+        // No second try: the status has the same information.
         if let Err(error) = recorder.publish(&event, &resource.object_ref(&())).await {
-            tracing::debug!(%error, "an event was not published");
+            tracing::debug!(%error, "cannot publish an event");
         }
     }
 }
 
-fn changes(applied: &Applied) -> impl Iterator<Item = Told> {
-    applied.changed.iter().map(|(kind, name, change)| {
+fn changes(applied: &Applied) -> impl Iterator<Item = Message> {
+    applied.changes.iter().map(|(kind, name, change)| {
         let (reason, verb) = match change {
             Change::Created => ("Created", "created"),
             Change::Changed => ("Changed", "changed"),
             Change::Deleted => ("Deleted", "deleted"),
         };
-        Told {
+        Message {
             type_: EventType::Normal,
             reason: reason.to_owned(),
             note: format!("{verb} {} {name}", kind.as_str()),
@@ -94,11 +99,11 @@ fn changes(applied: &Applied) -> impl Iterator<Item = Told> {
     })
 }
 
-fn ready_changed(ready: &Condition) -> Option<Told> {
+fn ready_changed(ready: &Condition) -> Option<Message> {
     if ready.reason == Reason::Creating.as_str() {
         return None;
     }
-    Some(Told {
+    Some(Message {
         type_: if is_failure(&ready.reason) {
             EventType::Warning
         } else {

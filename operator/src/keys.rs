@@ -1,4 +1,4 @@
-//! Whether callers with an `ApiKey` are served, said in its status, with the hash of a key that is in a Secret.
+//! The status of an `ApiKey`: whether its callers are served, and the hash of a key from a Secret.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::dereference::{claimant, id};
-use crate::plans::{Plans, Standing};
+use crate::plans::{Permission, Plans};
 use crate::secrets::{Found, Secrets};
 use crate::status::accepted;
 
-/// What keys are checked against.
+/// The keys, with everything that they are checked against.
 pub(crate) struct Keys<'a> {
     plans: &'a Plans<'a>,
-    /// Every key, with what its Secret holds.
+    /// All keys with the contents of their Secrets.
     declared: Vec<(&'a ApiKey, Option<Found>)>,
-    /// Who has each hash: namespace and name.
+    /// The owner of each hash: namespace and name of the key.
     owners: BTreeMap<String, (String, String)>,
 }
 
@@ -52,7 +52,9 @@ impl<'a> Keys<'a> {
         });
         let owner = |owner: Claimant<'_>| (owner.namespace.to_owned(), owner.name.to_owned());
         let owners = owners(claims).into_iter();
-        let owners = owners.map(|(hash, who)| (hash, owner(who))).collect();
+        let owners = owners
+            .map(|(hash, claimant)| (hash, owner(claimant)))
+            .collect();
         Self {
             plans,
             declared: keys,
@@ -60,7 +62,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Every key with the status that it should have.
+    /// All keys with the status that they should have.
     pub(crate) fn statuses(
         &self,
         now: Timestamp,
@@ -75,12 +77,12 @@ impl<'a> Keys<'a> {
         let conditions = before.map_or(&[][..], |status| &status.conditions);
         ApiKeyStatus {
             observed_generation: generation,
-            hash: made(key, found),
+            hash: secret_hash(key, found),
             hashes: hashes(key, found)
                 .filter(|(_, hash)| self.is_owner(key, hash))
                 .map(|(_, hash)| hash)
                 .collect(),
-            conditions: accepted(self.said(key, found), conditions, generation, now),
+            conditions: accepted(self.check(key, found), conditions, generation, now),
         }
     }
 
@@ -88,30 +90,30 @@ impl<'a> Keys<'a> {
         self.owners.get(hash) == Some(&id(key))
     }
 
-    fn said(&self, key: &ApiKey, found: Option<&Found>) -> Result<String, Refused> {
+    fn check(&self, key: &ApiKey, found: Option<&Found>) -> Result<String, Refused> {
         let (namespace, plan) = (key.namespace().unwrap_or_default(), &key.spec.plan);
         match found {
             Some(Found::NoKey(reason, message)) => return Err((*reason, message.clone())),
             Some(Found::Unread(message)) => return Err((Reason::Refused, message.clone())),
             Some(Found::Key(_)) | None => {}
         }
-        match self.plans.standing(&namespace, plan) {
+        match self.plans.permission(&namespace, plan) {
             None => {
                 let message = format!("spec.plan: there is no Plan {plan}");
                 return Err((Reason::NotFound, message));
             }
-            Some(Standing::Refused) => {
+            Some(Permission::Refused) => {
                 let message =
                     format!("spec.plan: the Plan {plan} is not allowed; its status says why");
                 return Err((Reason::NotAllowed, message));
             }
-            Some(Standing::Usable) => {}
+            Some(Permission::Allowed) => {}
         }
         for (field, hash) in hashes(key, found) {
             if let Some((owner_namespace, owner)) = self.owners.get(&hash)
                 && !self.is_owner(key, &hash)
             {
-                // Who has a key elsewhere is nobody's business here.
+                // A user must not learn the names of keys in other namespaces.
                 let whose = if *owner_namespace == namespace {
                     format!("the ApiKey {owner}")
                 } else {
@@ -126,16 +128,16 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// The hashes that a key declares, and that of its Secret, with their fields.
+/// All hashes of a key, those of its declaration and that of its Secret, with their fields.
 fn hashes(
     key: &ApiKey,
     found: Option<&Found>,
 ) -> impl Iterator<Item = (&'static str, String)> + use<> {
-    let made = made(key, found).map(|hash| ("spec.secret", hash));
-    declared(key).chain(made)
+    let from_secret = secret_hash(key, found).map(|hash| ("spec.secret", hash));
+    declared(key).chain(from_secret)
 }
 
-/// The hashes that a key declares, with their fields.
+/// The hashes in the declaration of a key, with their fields.
 fn declared(key: &ApiKey) -> impl Iterator<Item = (&'static str, String)> + use<> {
     let spec = &key.spec;
     let fields = [
@@ -146,8 +148,8 @@ fn declared(key: &ApiKey) -> impl Iterator<Item = (&'static str, String)> + use<
     declared.into_iter().flatten()
 }
 
-/// The hash of the key in the Secret. One that cannot be read now locks nobody out.
-fn made(key: &ApiKey, found: Option<&Found>) -> Option<String> {
+/// The hash of the key in the Secret. If the Secret cannot be read now, the last hash stays valid.
+fn secret_hash(key: &ApiKey, found: Option<&Found>) -> Option<String> {
     match found? {
         Found::Key(hash) => Some(hash.clone()),
         Found::NoKey(..) => None,

@@ -1,9 +1,9 @@
-//! A Lease that several want and one holds: of the operators of a release, and of the releases of a namespace.
+//! A Lease with several candidates and one holder: the operators of a release, or the releases of a namespace.
 //!
-//! Every write carries the `resourceVersion` that was read, so that two cannot take the Lease at once.
-//! Whether a holder is alive is judged by how long its Lease has not changed on the clock of this
-//! process: clocks of different machines are never compared. And where all of that fails, two operators of one
-//! release that work at the same time do no harm: both apply the same objects under one field manager.
+//! Each write carries the `resourceVersion` that was read, so that two candidates cannot take the Lease at the same
+//! time. A candidate measures on its own clock how long the Lease has not changed: clocks of different machines are
+//! never compared. If all of that fails, two operators of one release that work at the same time do no harm, because
+//! both apply the same objects under one field manager.
 
 use std::time::Duration;
 
@@ -15,39 +15,39 @@ use kube::{Api, Client};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// A Lease of operators that did not change for so long is free.
+/// Time without a change after which the Lease of operators is free.
 const DURATION: Duration = Duration::from_secs(15);
-/// A holder that could not renew for so long stops, well before another takes over.
+/// Time without a renewal after which a holder stops, well before another operator takes over.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// How often it is renewed, or tried for.
+/// Interval of renewals, and of attempts to acquire the Lease.
 const PERIOD: Duration = Duration::from_secs(2);
-/// An API server that takes longer to read and write a Lease is asked anew.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Time limit for reading and writing a Lease.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which Lease it is.
+/// The identity of a Lease, and its duration.
 #[derive(Debug, Clone)]
-pub(crate) struct Slot {
+pub(crate) struct LeaseConfig {
     pub(crate) namespace: String,
     pub(crate) name: String,
-    /// It is free when it did not change for so long.
+    /// Time without a change after which the Lease is free.
     pub(crate) duration: Duration,
 }
 
-/// One who wants to hold the Lease.
+/// A process that competes for the Lease.
 pub(crate) struct Candidate {
     leases: Api<Lease>,
-    slot: Slot,
+    config: LeaseConfig,
     identity: String,
     seen: Option<Seen>,
 }
 
-/// A Lease as it was first seen.
+/// The version of a Lease, and when it was first seen.
 struct Seen {
     version: Option<String>,
     at: Instant,
 }
 
-/// Who holds the Lease.
+/// The holder of the Lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Holder {
     This,
@@ -57,18 +57,18 @@ pub(crate) enum Holder {
 /// The Lease could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LeaseError {
-    /// The API server refused it, was not reached, or another one was faster.
+    /// The API server refused the request or was not reached, or another candidate was faster.
     #[error(transparent)]
     Api(kube::Error),
-    /// The API server took too long.
+    /// The API server exceeded the time limit.
     #[error("the API server did not answer within {0:?}")]
-    Silent(Duration),
+    TimedOut(Duration),
 }
 
-// === impl Slot ===
+// === impl LeaseConfig ===
 
-impl Slot {
-    /// The Lease for which the operators of a release compete.
+impl LeaseConfig {
+    /// The Lease that elects the leader among the operators of a release.
     pub(crate) fn of_operators(namespace: &str, name: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
@@ -81,16 +81,16 @@ impl Slot {
 // === impl Candidate ===
 
 impl Candidate {
-    pub(crate) fn new(client: Client, slot: Slot, identity: String) -> Self {
+    pub(crate) fn new(client: Client, config: LeaseConfig, identity: String) -> Self {
         Self {
-            leases: Api::namespaced(client, &slot.namespace),
-            slot,
+            leases: Api::namespaced(client, &config.namespace),
+            config,
             identity,
             seen: None,
         }
     }
 
-    /// Waits until this one holds the Lease. False: asked to stop before.
+    /// Waits until this candidate holds the Lease. False: `stop` was cancelled before.
     pub(crate) async fn acquire(&mut self, stop: &CancellationToken) -> bool {
         loop {
             let attempt = tokio::select! {
@@ -100,8 +100,8 @@ impl Candidate {
             match attempt {
                 Ok(Holder::This) => return true,
                 Ok(Holder::Other(_)) => {}
-                // Others are faster, or the API server is away: the next try will tell.
-                Err(error) => tracing::debug!(%error, "the lease was not acquired"),
+                // Another candidate was faster, or the API server was not reached. The next attempt decides.
+                Err(error) => tracing::debug!(%error, "cannot acquire the Lease"),
             }
             tokio::select! {
                 () = tokio::time::sleep(PERIOD) => {}
@@ -110,8 +110,8 @@ impl Candidate {
         }
     }
 
-    /// Keeps the Lease, and returns when it is lost or `stop` is cancelled. Whoever works on the strength
-    /// of the Lease has stopped within `DURATION - RENEW_DEADLINE`, or overlaps with the next.
+    /// Renews the Lease, and returns when it is lost or `stop` is cancelled. The work that the Lease protects must stop
+    /// within `DURATION - RENEW_DEADLINE` after that. Otherwise it overlaps with the next holder.
     pub(crate) async fn keep(&mut self, stop: &CancellationToken) {
         let mut renewed = Instant::now();
         loop {
@@ -123,9 +123,9 @@ impl Candidate {
             let began = Instant::now();
             let holder = match tokio::time::timeout_at(deadline, self.attempt()).await {
                 Ok(Ok(holder)) => holder,
-                // Unknown, until the deadline.
+                // The holder is unknown. Work goes on until the deadline.
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the lease was not renewed");
+                    tracing::warn!(%error, "cannot renew the Lease");
                     if Instant::now() >= deadline {
                         return;
                     }
@@ -136,15 +136,15 @@ impl Candidate {
             if holder != Holder::This {
                 return;
             }
-            // The Lease may have been written when the request began.
+            // The time of the write is unknown: the earliest possible one counts.
             renewed = began;
         }
     }
 
-    /// Gives the Lease back, so that the next one need not wait.
+    /// Releases the Lease, so that the next candidate does not have to wait for its expiry.
     pub(crate) async fn release(&mut self) {
-        let given_back = async {
-            let name = &self.slot.name;
+        let released = async {
+            let name = &self.config.name;
             let lease = self.leases.get(name).await?;
             if holder(&lease) == Some(self.identity.as_str()) {
                 let mut lease = lease;
@@ -155,23 +155,27 @@ impl Candidate {
             }
             Ok::<_, kube::Error>(())
         };
-        match tokio::time::timeout(PERIOD, given_back).await {
+        match tokio::time::timeout(PERIOD, released).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the lease was not given back"),
-            Err(_) => tracing::warn!("the lease was not given back in time"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot release the Lease"),
+            Err(_) => tracing::warn!("cannot release the Lease in time"),
         }
     }
 
-    /// Takes or renews the Lease, if it is free or its own.
+    /// Takes the Lease if it is free, or renews it if this candidate holds it.
+    ///
+    /// # Errors
+    ///
+    /// The API server refused a request, was not reached, or did not answer in time.
     pub(crate) async fn attempt(&mut self) -> Result<Holder, LeaseError> {
-        let exchange = tokio::time::timeout(ANSWER, self.exchange()).await;
+        let exchange = tokio::time::timeout(TIMEOUT, self.exchange()).await;
         exchange
-            .map_err(|_| LeaseError::Silent(ANSWER))?
+            .map_err(|_| LeaseError::TimedOut(TIMEOUT))?
             .map_err(LeaseError::Api)
     }
 
     async fn exchange(&mut self) -> Result<Holder, kube::Error> {
-        let Some(mut lease) = self.leases.get_opt(&self.slot.name).await? else {
+        let Some(mut lease) = self.leases.get_opt(&self.config.name).await? else {
             self.leases
                 .create(&PostParams::default(), &self.lease())
                 .await?;
@@ -189,16 +193,16 @@ impl Candidate {
             spec.acquire_time = Some(now.clone());
             spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
         }
-        spec.lease_duration_seconds = Some(seconds(self.slot.duration));
+        spec.lease_duration_seconds = Some(seconds(self.config.duration));
         spec.renew_time = Some(now);
-        // `replace` carries the version that was read: a conflict is a failure.
+        // `replace` carries the version that was read, so a concurrent write makes it fail.
         self.leases
-            .replace(&self.slot.name, &PostParams::default(), &lease)
+            .replace(&self.config.name, &PostParams::default(), &lease)
             .await?;
         Ok(Holder::This)
     }
 
-    /// Whether nobody holds it, or its holder has not renewed it for as long as it said.
+    /// Whether the Lease has no holder, or its holder has not renewed it for its duration.
     fn is_free(&mut self, lease: &Lease) -> bool {
         if holder(lease).is_none_or(str::is_empty) {
             return true;
@@ -207,10 +211,10 @@ impl Candidate {
         let now = Instant::now();
         match &self.seen {
             Some(seen) if seen.version == version => {
-                let promised = lease.spec.as_ref().and_then(|s| s.lease_duration_seconds);
-                let promised = promised.and_then(|seconds| u64::try_from(seconds).ok());
-                let promised = promised.map_or(self.slot.duration, Duration::from_secs);
-                now - seen.at >= promised
+                let duration = lease.spec.as_ref().and_then(|s| s.lease_duration_seconds);
+                let duration = duration.and_then(|seconds| u64::try_from(seconds).ok());
+                let duration = duration.map_or(self.config.duration, Duration::from_secs);
+                now - seen.at >= duration
             }
             _ => {
                 self.seen = Some(Seen { version, at: now });
@@ -223,12 +227,12 @@ impl Candidate {
         let now = MicroTime(Timestamp::now());
         Lease {
             metadata: ObjectMeta {
-                name: Some(self.slot.name.clone()),
+                name: Some(self.config.name.clone()),
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
-                lease_duration_seconds: Some(seconds(self.slot.duration)),
+                lease_duration_seconds: Some(seconds(self.config.duration)),
                 acquire_time: Some(now.clone()),
                 renew_time: Some(now),
                 lease_transitions: Some(0),

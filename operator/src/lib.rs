@@ -1,7 +1,8 @@
-//! Turns `ModelDeployment`s into running workers, and says why where it cannot.
+//! Turns `ModelDeployment`s into running workers, and reports in their status why a model is not served.
 //!
-//! Every change of a resource, or of what belongs to it, ends in [`reconcile`]: read what it refers to,
-//! check it, build what should exist (pure), apply the difference, look at what became of it, say so.
+//! Each change of a resource, or of an object that belongs to it, leads to a [`reconcile`]: look up what the resource
+//! refers to, validate it, build the desired objects (pure), apply the difference, observe the result, and write the
+//! status.
 
 mod config;
 mod app;
@@ -23,8 +24,12 @@ mod accounts;
 mod plans;
 mod secrets;
 mod keys;
+mod child;
+mod list_keys;
 mod kind;
 mod names;
+mod pods;
+mod workers;
 mod metrics;
 
 pub use app::{StartError, run};

@@ -1,4 +1,4 @@
-//! What is remembered of each model between two reconciles.
+//! What the operator remembers of each model between two reconciles.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -9,33 +9,34 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::time::Instant;
 
-/// Namespace and name.
+/// The namespace and the name of a model.
 type Key = (String, String);
 
-/// What is remembered of each model, by namespace and name.
+/// The memory of all models.
 #[derive(Debug, Default)]
 pub(crate) struct Memory(Mutex<HashMap<Key, Entry>>);
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// The model that it is about: another one may have its name by now.
+    /// The UID of the model. Another model may have its name now.
     uid: Option<String>,
-    /// Since when a change waits.
+    /// The time since which a change waits for its reconcile.
     queued: Option<Instant>,
-    /// When the status was last written.
+    /// The time of the last write of the status.
     written: Option<Instant>,
-    /// When the first reconcile began of those that failed in a row.
+    /// The start of the first reconcile of the current row of failures.
     failing: Option<Instant>,
-    /// The reason of `Ready` that the last event had.
-    told: Option<String>,
-    /// The other release that an event has told to look after the model.
-    left: Option<String>,
+    /// The reason of `Ready` in the last event.
+    reason: Option<String>,
+    /// The other release that the last event named as the manager of the model.
+    manager: Option<String>,
 }
 
 // === impl Memory ===
 
 impl Memory {
-    /// A change begins to wait. A model that is gone has none: what belonged to it goes after it.
+    /// Records that a change waits for its reconcile. A deleted model is ignored: its objects are deleted after it, and
+    /// would add it again.
     pub(crate) fn enqueue(
         &self,
         model: &ObjectRef<DeserializeGuard<ModelDeployment>>,
@@ -56,60 +57,62 @@ impl Memory {
             .get_or_insert_with(Instant::now);
     }
 
-    /// Since when the change waits that is looked at now.
+    /// The time since which the change has waited whose reconcile starts now.
     pub(crate) fn dequeue(&self, namespace: String, name: String) -> Option<Instant> {
         self.lock().get_mut(&(namespace, name))?.queued.take()
     }
 
-    /// The status was written.
+    /// Records that the status was written.
     pub(crate) fn written(&self, model: &ModelDeployment) {
         self.with(model, |entry| entry.written = Some(Instant::now()));
     }
 
-    /// When the status was last written.
+    /// The time of the last write of the status.
     pub(crate) fn last_written(&self, model: &ModelDeployment) -> Option<Instant> {
         self.with(model, |entry| entry.written)
     }
 
-    /// A reconcile that began then has failed. When the first one began of those that failed in a row.
+    /// Records a failed reconcile that started at `began`. Returns the start of the first one of the current row of
+    /// failures.
     pub(crate) fn failed(&self, model: &ModelDeployment, began: Instant) -> Instant {
         self.with(model, |entry| *entry.failing.get_or_insert(began))
     }
 
-    /// A reconcile has not failed.
+    /// Records a successful reconcile.
     pub(crate) fn succeeded(&self, model: &ModelDeployment) {
         self.with(model, |entry| entry.failing = None);
     }
 
-    /// An event tells this reason of `Ready`. Whether it differs from `before`, the last one that was told if this
-    /// is not the first: the watch may not have the last status yet.
-    pub(crate) fn tells(
+    /// Records the reason of `Ready` of an event, and returns whether it differs from the one of the last event. For
+    /// the first event, `before` is the reason in the status; later the watch may not have delivered the last status
+    /// yet.
+    pub(crate) fn is_new_reason(
         &self,
         model: &ModelDeployment,
         before: Option<&str>,
         reason: &str,
     ) -> bool {
         self.with(model, |entry| {
-            let differs = entry.told.as_deref().or(before) != Some(reason);
-            entry.told = Some(reason.to_owned());
+            let differs = entry.reason.as_deref().or(before) != Some(reason);
+            entry.reason = Some(reason.to_owned());
             differs
         })
     }
 
-    /// Another release looks after the model. Whether that is news.
-    pub(crate) fn leaves(&self, model: &ModelDeployment, release: &str) -> bool {
+    /// Records that another release manages the model, and returns whether it is another one than before.
+    pub(crate) fn is_new_manager(&self, model: &ModelDeployment, release: &str) -> bool {
         self.with(model, |entry| {
-            let left = entry.left.replace(release.to_owned());
-            left.as_deref() != Some(release)
+            let before = entry.manager.replace(release.to_owned());
+            before.as_deref() != Some(release)
         })
     }
 
-    /// Forgets a model that is gone.
+    /// Forgets a deleted model.
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
         self.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
-    /// Forgets all other models: a deletion that happened while a watch was broken is not seen.
+    /// Keeps only models that exist. A watch does not deliver deletions that happened while it was interrupted.
     pub(crate) fn keep(&self, exists: impl Fn(&str, &str) -> bool) {
         self.lock()
             .retain(|(namespace, name), _| exists(namespace, name));
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_gone_leaves_nothing_behind() {
+    fn a_deleted_model_leaves_nothing_behind() {
         let (store, mut writer) = reflector::store();
         let memory = Memory::default();
         let model = model("u-1");
@@ -167,43 +170,47 @@ mod tests {
         memory.written(&model);
         writer.apply_watcher_event(&watcher::Event::Delete(guarded));
         memory.forget("models", "demo");
-        // The garbage collector removes what belonged to it.
+        // The garbage collector deletes its objects.
         memory.enqueue(&reference, &store);
         assert!(memory.lock().is_empty(), "{memory:?}");
-        // A reconcile that was under way ends.
+        // A running reconcile ends.
         memory.written(&model);
         memory.keep(|_, _| false);
         assert!(memory.lock().is_empty(), "{memory:?}");
     }
 
     #[test]
-    fn another_model_of_the_name_is_another_one() {
+    fn another_model_of_the_same_name_is_another_one() {
         let memory = Memory::default();
         let (first, second) = (model("u-1"), model("u-2"));
         memory.written(&first);
-        assert!(memory.tells(&first, None, "Invalid"));
+        assert!(memory.is_new_reason(&first, None, "Invalid"));
         assert_eq!(memory.last_written(&second), None);
-        assert!(memory.tells(&second, None, "Invalid"));
+        assert!(memory.is_new_reason(&second, None, "Invalid"));
     }
 
     #[test]
-    fn a_reason_is_told_once() {
+    fn a_reason_is_published_once() {
         let memory = Memory::default();
         let model = model("u-1");
-        // The status that the watch shows may be the one before the last.
-        for (before, reason, told) in [
+        // The watch may show the status before the last one.
+        for (before, reason, is_new) in [
             (Some("AllReady"), "AllReady", false),
             (Some("AllReady"), "Loading", true),
             (Some("AllReady"), "Loading", false),
             (Some("Loading"), "AllReady", true),
             (Some("Loading"), "AllReady", false),
         ] {
-            assert_eq!(memory.tells(&model, before, reason), told, "{reason}");
+            assert_eq!(
+                memory.is_new_reason(&model, before, reason),
+                is_new,
+                "{reason}"
+            );
         }
     }
 
     #[test]
-    fn failures_in_a_row_have_one_beginning() {
+    fn failures_in_a_row_have_one_start() {
         let memory = Memory::default();
         let model = model("u-1");
         let first = Instant::now();

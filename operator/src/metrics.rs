@@ -1,4 +1,4 @@
-//! What the operator counts, and the port on which it is asked for it.
+//! The metrics of the operator, and the HTTP server for metrics and probes.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// What the operator counts.
+/// The metrics of the operator.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
@@ -29,18 +29,18 @@ pub(crate) struct Metrics {
     pub(crate) queue_seconds: Histogram,
     pub(crate) leading: Gauge,
     pub(crate) watch_errors: Counter,
-    /// It has reached the API server once.
+    /// Whether the operator has reached the API server once. Until then it is not ready.
     pub(crate) started: AtomicBool,
 }
 
-/// How a reconcile ended.
+/// The labels of a reconcile: the kind of the resource, and `ok` or `error`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Reconciled {
     pub(crate) kind: &'static str,
     pub(crate) result: &'static str,
 }
 
-/// A request to the API server.
+/// The labels of a request to the API server, in the terms of RBAC.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ApiRequest {
     pub(crate) verb: &'static str,
@@ -60,32 +60,32 @@ impl Metrics {
         let watch_errors = Counter::default();
         registry.register(
             "reconciles",
-            "Reconciles, by how they ended",
+            "Number of reconciles, by kind and result",
             reconciles.clone(),
         );
         registry.register(
             "api_requests",
-            "Requests to the API server",
+            "Number of requests to the API server, by verb and resource",
             api_requests.clone(),
         );
         registry.register(
             "reconcile_seconds",
-            "How long a reconcile takes",
+            "Duration of a reconcile in seconds",
             reconcile_seconds.clone(),
         );
         registry.register(
             "queue_seconds",
-            "How long a change waits for its reconcile",
+            "Time in seconds that a change waits for its reconcile",
             queue_seconds.clone(),
         );
         registry.register(
             "leading",
-            "1 while this operator is the one that works",
+            "1 while this operator holds the Lease and reconciles, otherwise 0",
             leading.clone(),
         );
         registry.register(
             "watch_errors",
-            "Watches that broke and were begun anew",
+            "Number of watches that failed and were restarted",
             watch_errors.clone(),
         );
         Self {
@@ -100,7 +100,7 @@ impl Metrics {
         }
     }
 
-    /// Counts the end of a reconcile.
+    /// Counts a finished reconcile.
     pub(crate) fn reconciled(&self, kind: &'static str, result: &'static str) {
         let ended = Reconciled { kind, result };
         self.reconciles.get_or_create(&ended).inc();
@@ -118,7 +118,7 @@ impl Metrics {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             _ => {
-                "Here are /metrics, /healthz and /readyz.\n".clone_into(&mut text);
+                "Not found. Paths: /metrics, /healthz, /readyz.\n".clone_into(&mut text);
                 StatusCode::NOT_FOUND
             }
         };
@@ -132,7 +132,7 @@ impl Metrics {
     }
 }
 
-/// Answers scrapes and probes until the operator ends.
+/// Serves metrics and probes until `stop` is cancelled.
 pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>, stop: CancellationToken) {
     let answer =
         move |request: Request<Incoming>| std::future::ready(metrics.respond(request.uri().path()));

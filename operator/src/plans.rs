@@ -1,4 +1,4 @@
-//! Whether a `Plan` may be used, and whether what it names exists, said in its status.
+//! The status of a `Plan`: whether it is allowed, and whether the models that it names exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,21 +9,21 @@ use kube::ResourceExt;
 use crate::dereference::{claimant, id, names};
 use crate::status::accepted;
 
-/// What plans are checked against.
+/// The plans, with everything that they are checked against.
 pub(crate) struct Plans<'a> {
     platform: &'a Platform,
     /// Names and aliases of models, by namespace.
     models: BTreeMap<String, BTreeSet<&'a str>>,
     /// The plan that is open to callers without a key.
     preview: Option<(String, String)>,
-    standings: BTreeMap<(String, String), Standing>,
+    permissions: BTreeMap<(String, String), Permission>,
 }
 
-/// Whether keys may be on a plan.
+/// Whether keys may use a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Usable,
-    /// It grants what only the platform's plans may.
+pub(crate) enum Permission {
+    Allowed,
+    /// The plan sets a field that only a plan of the platform may set.
     Refused,
 }
 
@@ -42,32 +42,32 @@ impl<'a> Plans<'a> {
             let namespace = model.namespace().unwrap_or_default();
             served.entry(namespace).or_default().extend(names(model));
         }
-        let standing = |plan: &Plan| {
+        let permission = |plan: &Plan| {
             let namespace = plan.namespace().unwrap_or_default();
             match platform.refusal(&namespace, &plan.spec) {
-                None => Standing::Usable,
-                Some(_) => Standing::Refused,
+                None => Permission::Allowed,
+                Some(_) => Permission::Refused,
             }
         };
         let open = plans.iter().filter(|plan| plan.spec.preview.is_some());
-        let open = open.filter(|plan| standing(plan) == Standing::Usable);
+        let open = open.filter(|plan| permission(plan) == Permission::Allowed);
         let preview = owners(open.map(|plan| ((), claimant(*plan, 0))));
         let preview = preview.get(&()).map(|owner| (owner.namespace, owner.name));
         Self {
             platform,
             models: served,
             preview: preview.map(|(namespace, name)| (namespace.to_owned(), name.to_owned())),
-            standings: plans
+            permissions: plans
                 .iter()
-                .map(|plan| (id(*plan), standing(plan)))
+                .map(|plan| (id(*plan), permission(plan)))
                 .collect(),
         }
     }
 
-    /// Whether keys of this namespace may be on this plan; `None`: there is no such plan.
-    pub(crate) fn standing(&self, namespace: &str, plan: &str) -> Option<Standing> {
+    /// Whether keys of this namespace may use this plan. None: the plan does not exist.
+    pub(crate) fn permission(&self, namespace: &str, plan: &str) -> Option<Permission> {
         let id = (namespace.to_owned(), plan.to_owned());
-        self.standings.get(&id).copied()
+        self.permissions.get(&id).copied()
     }
 
     /// The status that a plan should have.
@@ -77,11 +77,11 @@ impl<'a> Plans<'a> {
         let before = before.map_or(&[][..], |status| &status.conditions);
         PlanStatus {
             observed_generation: generation,
-            conditions: accepted(self.said(plan), before, generation, now),
+            conditions: accepted(self.check(plan), before, generation, now),
         }
     }
 
-    fn said(&self, plan: &Plan) -> Result<String, Refused> {
+    fn check(&self, plan: &Plan) -> Result<String, Refused> {
         let id = id(plan);
         let namespace = &id.0;
         if let Some(refusal) = self.platform.refusal(namespace, &plan.spec) {

@@ -1,4 +1,4 @@
-//! From a declaration to what runs and what is said of it: the table of contents.
+//! The steps from a declaration to running workers and a status.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::apply::{self, Applied, ApplyError, MANAGER, Settled};
+use crate::apply::{self, Applied, ApplyError, MANAGER, NoopPatchCache};
 use crate::build;
-use crate::claims::{Claims, Standing};
+use crate::claims::{Claims, Ownership};
 use crate::config::Config;
 use crate::dereference::{self, Caches};
 use crate::events::Events;
@@ -27,43 +27,43 @@ use crate::scale_down;
 use crate::status::{self, Outcome};
 use crate::validate;
 
-/// How often progress is looked at and written.
+/// Interval at which progress is observed and written.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// A reconcile that takes longer makes room for other models, and is tried again.
-const LONGEST: Duration = Duration::from_mins(1);
-/// How soon something is tried again that the API server refused: a quota may have grown.
-const REFUSED: Duration = Duration::from_mins(1);
-/// How long the API server may fail to take something before the status says so. Less than the pause before the
-/// second try, so that it is said then at the latest.
-const PASSING: Duration = Duration::from_secs(4);
+/// Time limit of a reconcile. It is tried again later, so that it does not block other models.
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// Time until the next try after a refusal by the API server: a quota may have grown.
+const REFUSAL_RETRY: Duration = Duration::from_mins(1);
+/// How long the API server may fail to apply an object before the status reports it. This is less than the pause before
+/// the second try, so the second failure is reported at the latest.
+const TRANSIENT: Duration = Duration::from_secs(4);
 
-/// What a reconcile needs beside the declaration.
+/// What a reconcile needs beyond the declaration.
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) config: Arc<Config>,
     pub(crate) claims: Arc<Claims>,
     pub(crate) caches: Caches,
-    pub(crate) settled: Settled,
+    pub(crate) noop_patches: NoopPatchCache,
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) memory: Memory,
 }
 
-/// Why a reconcile did not come to its end; it is tried again.
+/// Why a reconcile failed. It is tried again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReconcileError {
-    /// What was built could not be applied now.
+    /// The desired objects could not be applied now.
     #[error("{0}")]
     Apply(String),
     /// The status could not be written.
     #[error("cannot write the status: {0}")]
     WriteStatus(#[source] kube::Error),
-    /// All of it together took too long.
-    #[error("it was not done within {0:?}")]
-    TookTooLong(Duration),
+    /// The reconcile exceeded its time limit.
+    #[error("the reconcile took longer than {0:?}")]
+    TimedOut(Duration),
 }
 
-/// One reconcile: what is declared becomes what runs.
+/// Reconciles one model: makes the cluster match its declaration.
 pub(crate) async fn reconcile(
     resource: Arc<DeserializeGuard<ModelDeployment>>,
     context: Arc<Context>,
@@ -71,20 +71,24 @@ pub(crate) async fn reconcile(
     let began = context.dequeue(&resource);
     let done = match &resource.0 {
         Ok(resource) if resource.metadata.deletion_timestamp.is_some() => {
-            // What belongs to it goes with it: the API server follows the owner references.
+            // The garbage collector of Kubernetes deletes its objects by their owner references.
             Ok(Action::await_change())
         }
         Ok(resource) => match context
             .claims
-            .standing(&resource.namespace().unwrap_or_default())
+            .owner(&resource.namespace().unwrap_or_default())
         {
-            Standing::Ours => {
-                within(LONGEST, carry_out(&Arc::new(resource.clone()), &context)).await
+            Ownership::Ours => {
+                within(
+                    TIMEOUT,
+                    reconcile_spec(&Arc::new(resource.clone()), &context),
+                )
+                .await
             }
-            // The decision makes it be reconciled again.
-            Standing::Undecided => Ok(Action::await_change()),
-            Standing::Theirs(release) => {
-                leave(resource, &context, &release).await;
+            // The decision triggers another reconcile.
+            Ownership::Undecided => Ok(Action::await_change()),
+            Ownership::Theirs(release) => {
+                report_other_release(resource, &context, &release).await;
                 Ok(Action::await_change())
             }
         },
@@ -108,19 +112,21 @@ async fn within(
     work: impl Future<Output = Result<Action, ReconcileError>>,
 ) -> Result<Action, ReconcileError> {
     let done = tokio::time::timeout(limit, work).await;
-    done.unwrap_or(Err(ReconcileError::TookTooLong(limit)))
+    done.unwrap_or(Err(ReconcileError::TimedOut(limit)))
 }
 
-/// Says once that another release looks after the model. Nothing is written into its status, which is that of
-/// the other one.
-async fn leave(resource: &ModelDeployment, context: &Context, release: &str) {
-    if context.memory.leaves(resource, release) {
+/// Publishes one event that another release manages the model. The status belongs to that release.
+async fn report_other_release(resource: &ModelDeployment, context: &Context, release: &str) {
+    if context.memory.is_new_manager(resource, release) {
         let own = &context.config.release;
-        context.events.left(resource, own, release).await;
+        context
+            .events
+            .managed_elsewhere(resource, own, release)
+            .await;
     }
 }
 
-async fn carry_out(
+async fn reconcile_spec(
     resource: &Arc<ModelDeployment>,
     context: &Context,
 ) -> Result<Action, ReconcileError> {
@@ -132,26 +138,27 @@ async fn carry_out(
     let mut applied = Applied::default();
     let (mut failed, mut template) = (None, None);
     if let Ok(model) = &accepted {
-        let wanted = build::build(model);
-        scale_down::mark_least_busy(client, &found, wanted.replicas).await;
+        let desired = build::build(model);
+        scale_down::set_deletion_costs(client, &found, desired.replicas).await;
         let release = &context.config.release;
-        let settled = &context.settled;
-        match apply::apply(client, release, &found, &wanted, settled, &mut applied).await {
+        let cache = &context.noop_patches;
+        match apply::apply(client, release, &found, &desired, cache, &mut applied).await {
             Ok(()) => {}
             Err(ApplyError::Refused(refusal)) => accepted = Err(refusal),
             Err(ApplyError::Failed(why)) => failed = Some(why),
         }
-        template = Some(wanted.template);
+        template = Some(desired.template);
     }
+    // These events report changes that are made already, so they do not wait for the status: another try would not find
+    // the changes again.
     context.events.applied(resource, &applied).await;
     let memory = &context.memory;
+    let nameless = (found.name_conflict.as_ref()).is_some_and(|conflict| conflict.all);
     let outcome = match (&accepted, &failed) {
         (Ok(model), None) => Outcome::Applied(model),
-        (Err(refusal), _) if found.taken.as_ref().is_some_and(|taken| taken.all) => {
-            Outcome::Nameless(refusal)
-        }
+        (Err(refusal), _) if nameless => Outcome::Unreachable(refusal),
         (Err(refusal), _) => Outcome::Refused(refusal),
-        (Ok(_), Some(why)) if memory.failed(resource, began).elapsed() < PASSING => {
+        (Ok(_), Some(why)) if memory.failed(resource, began).elapsed() < TRANSIENT => {
             return Err(ReconcileError::Apply(why.clone()));
         }
         (Ok(model), Some(why)) => Outcome::Failing(model, why),
@@ -169,7 +176,7 @@ async fn carry_out(
     }
 }
 
-/// Writes the status if it says something new, and then the event that goes with it.
+/// Writes the status if it has changed, and publishes the event of a new reason of `Ready` after it.
 async fn write(
     resource: &ModelDeployment,
     context: &Context,
@@ -194,7 +201,7 @@ async fn write(
         .patch_status(&resource.name_any(), &params, &Patch::Apply(&patch))
         .await;
     match written {
-        // It is gone, or another one has its name by now.
+        // The model was deleted, or another one has its name now.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return Ok(()),
         Err(error) => return Err(ReconcileError::WriteStatus(error)),
         Ok(_) => context.memory.written(resource),
@@ -202,21 +209,24 @@ async fn write(
     if let Some(ready) = status::ready(status) {
         let before = before.and_then(status::ready);
         let before = before.map(|before| before.reason.as_str());
-        if context.memory.tells(resource, before, &ready.reason) {
+        if context
+            .memory
+            .is_new_reason(resource, before, &ready.reason)
+        {
             context.events.ready(resource, ready).await;
         }
     }
     Ok(())
 }
 
-/// When to look again, if nothing happens. What workers say is not watched: while one loads, it is asked.
+/// When to reconcile again if nothing changes. Workers are polled while they load, because no watch covers their state.
 fn next(status: &ModelDeploymentStatus) -> Action {
     let ready = status::ready(status).map(|ready| ready.reason.as_str());
     let is = |reason: Reason| ready == Some(reason.as_str());
     if is(Reason::AllReady) || is(Reason::ScaledToZero) {
         Action::requeue(Duration::from_hours(1))
     } else if is(Reason::Refused) || is(Reason::Invalid) || is(Reason::NameTaken) {
-        Action::requeue(REFUSED)
+        Action::requeue(REFUSAL_RETRY)
     } else {
         Action::requeue(PROGRESS)
     }
@@ -225,7 +235,7 @@ fn next(status: &ModelDeploymentStatus) -> Action {
 // === impl Context ===
 
 impl Context {
-    /// When this reconcile began. Counts how long its change has waited.
+    /// The start time of this reconcile. Records how long its change has waited.
     fn dequeue(&self, resource: &DeserializeGuard<ModelDeployment>) -> Instant {
         let namespace = resource.namespace().unwrap_or_default();
         if let Some(since) = self.memory.dequeue(namespace, resource.name_any()) {
@@ -236,7 +246,7 @@ impl Context {
         Instant::now()
     }
 
-    /// Whether only the progress is new, and not yet old enough to be written again.
+    /// Whether only the progress has changed, and it was written a short time ago.
     fn too_soon(
         &self,
         resource: &ModelDeployment,
@@ -256,17 +266,18 @@ impl Context {
             && without_progress(before) == without_progress(status)
     }
 
-    /// Forgets a model that is gone.
+    /// Forgets a deleted model.
     pub(crate) fn forget(&self, resource: &DeserializeGuard<ModelDeployment>) {
         let (namespace, name) = (
             resource.namespace().unwrap_or_default(),
             resource.name_any(),
         );
-        self.settled.forget(&namespace, &names::child_name(&name));
+        self.noop_patches
+            .forget(&namespace, &names::child_name(&name));
         self.memory.forget(&namespace, &name);
     }
 
-    /// Forgets all models that are gone, also those whose end was not seen.
+    /// Forgets all deleted models, also those whose deletion no watch has delivered.
     pub(crate) fn sweep(&self) {
         let models = self.caches.models.state();
         let all: HashSet<_> = (models.iter())
@@ -275,7 +286,7 @@ impl Context {
         let exists =
             |namespace: &str, name: &str| all.contains(&(namespace.to_owned(), name.to_owned()));
         self.memory.keep(exists);
-        self.settled.keep(|namespace, child| {
+        self.noop_patches.keep(|namespace, child| {
             names::owner_name(child).is_some_and(|model| exists(namespace, model))
         });
     }

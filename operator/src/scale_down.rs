@@ -1,4 +1,4 @@
-//! Before workers are removed: marks the least busy pods, so that Kubernetes removes them first.
+//! Before a scale-down: sets the deletion cost of each pod, so that Kubernetes removes the least busy workers first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,41 +13,60 @@ use serde_json::json;
 use crate::apply::MANAGER;
 use crate::dereference::Dereferenced;
 use crate::kind::Kind;
-use crate::observe::{is_ready, reports};
+use crate::pods::is_ready;
+use crate::workers;
 
-/// How long a worker may take to tell how busy it is. A busy worker on a busy node is slow to answer, and the
-/// one that does not answer goes first.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Pods that are marked at once.
-const AT_ONCE: usize = 16;
-/// The ReplicaSet controller removes the pods with the lowest cost first; without the annotation it is 0.
+/// Time limit for asking the workers. A busy worker on a busy node answers slowly, and a worker that does not answer is
+/// removed first.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Number of pods that are patched at the same time.
+const CONCURRENCY: usize = 16;
+/// The ReplicaSet controller removes the pods with the lowest cost first. The cost of a pod without the annotation is
+/// 0.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-/// Marks every ready pod with how busy its worker is, if fewer workers are wanted than there are.
-pub(crate) async fn mark_least_busy(client: &Client, found: &Dereferenced, wanted: i32) {
+/// The deletion cost of a pod could not be set.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set the deletion cost of pod {pod}; a busier worker may be removed before it")]
+struct DeletionCostError {
+    pod: String,
+    #[source]
+    source: kube::Error,
+}
+
+/// Sets the deletion cost of all ready pods, if the model is to have fewer workers than it has.
+///
+/// Errors are logged: a scale-down that removes the wrong worker is better than none.
+pub(crate) async fn set_deletion_costs(client: &Client, found: &Dereferenced, desired: i32) {
     let live = found.live.get(&Kind::Deployment);
     let Some(live) = live.and_then(|live| live.data["spec"]["replicas"].as_i64()) else {
         return;
     };
-    if live <= i64::from(wanted) || wanted == 0 {
+    if live <= i64::from(desired) || desired == 0 {
         return;
     }
     let ready: Vec<_> = (found.pods.iter()).filter(|pod| is_ready(pod)).collect();
-    let reports = reports(&ready, PATIENCE).await;
+    let states = workers::states(&ready, LIMIT).await;
     let costs = ready.into_iter().map(|pod| {
-        // One that does not answer is not worth keeping.
-        let cost = reports.get(&pod.name_any()).map_or(0, deletion_cost);
+        // A worker that does not answer is not worth keeping.
+        let cost = states.get(&pod.name_any()).map_or(0, deletion_cost);
         (Arc::clone(pod), cost)
     });
     let costs: Vec<_> = costs.collect();
-    let marks =
-        stream::iter(costs).map(|(pod, cost)| async move { mark(client, &pod, cost).await });
-    marks.buffer_unordered(AT_ONCE).collect::<()>().await;
+    let patches = stream::iter(costs)
+        .map(|(pod, cost)| async move { set_deletion_cost(client, &pod, cost).await })
+        .buffer_unordered(CONCURRENCY);
+    let report = async |result: Result<(), DeletionCostError>| {
+        if let Err(error) = result {
+            tracing::warn!(cause = %error.source, "{error}");
+        }
+    };
+    patches.for_each(report).await;
 }
 
-/// How busy a worker is, in tokens: what it computed within the last minute, what waits to be computed, and
-/// one for each request. A single moment is no measure: a worker that runs many streams in step has none
-/// between the end of one round and the start of the next.
+/// How busy a worker is, in tokens: those that it processed within the last minute, those that wait to be processed,
+/// and one for each request. The current number of requests alone is no measure: a worker whose streams run in step has
+/// none between the end of one round and the start of the next.
 fn deletion_cost(state: &WorkerState) -> i32 {
     let requests = u64::from(state.running) + u64::from(state.queued);
     let tokens = state
@@ -56,11 +75,11 @@ fn deletion_cost(state: &WorkerState) -> i32 {
     i32::try_from(tokens.saturating_add(requests)).unwrap_or(i32::MAX)
 }
 
-async fn mark(client: &Client, pod: &Pod, cost: i32) {
+async fn set_deletion_cost(client: &Client, pod: &Pod, cost: i32) -> Result<(), DeletionCostError> {
     let cost = cost.to_string();
-    let marked = pod.annotations().get(DELETION_COST);
-    if marked.map_or("0", String::as_str) == cost {
-        return;
+    let current = pod.annotations().get(DELETION_COST);
+    if current.map_or("0", String::as_str) == cost {
+        return Ok(());
     }
     let name = pod.name_any();
     let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
@@ -69,11 +88,12 @@ async fn mark(client: &Client, pod: &Pod, cost: i32) {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()
     };
-    let patched = api
+    match api
         .patch_metadata(&name, &params, &Patch::Merge(&patch))
-        .await;
-    if let Err(error) = patched {
-        tracing::warn!(%error, pod = name, "cannot mark the pod; a busier worker may be removed before it");
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(source) => Err(DeletionCostError { pod: name, source }),
     }
 }
 

@@ -1,6 +1,6 @@
-//! The Secrets that ApiKeys name: read by name when a key is new or changed, and all of them from time to time.
+//! Reads the Secrets of ApiKeys by name: those of new and changed keys at once, and all of them at an interval.
 //!
-//! They are not watched: whoever may watch them may read them all.
+//! Secrets are not watched, because the permission to watch them is the permission to read all of them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -14,53 +14,53 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::dereference::id;
 
-/// How often all of them are read again. With the time for reading them it bounds how long a key works whose Secret
-/// is gone: two minutes.
-pub(crate) const AGAIN: Duration = Duration::from_mins(1);
-/// Secrets that are read at the same time.
-const AT_ONCE: usize = 16;
-/// An API server that takes longer for one is taken for away.
-const ONE_WITHIN: Duration = Duration::from_secs(5);
-/// What is not read by then counts as not to be read now, so that the rest does not wait for ever.
-const ALL_WITHIN: Duration = Duration::from_secs(30);
-/// A key's text is shorter; a longer one is something else, put there by mistake.
+/// Interval at which all Secrets are read again. Together with the time for reading them it limits how long a key works
+/// after its Secret was deleted: two minutes.
+pub(crate) const REREAD: Duration = Duration::from_mins(1);
+/// Number of Secrets that are read at the same time.
+const CONCURRENCY: usize = 16;
+/// Time limit for reading one Secret.
+const ONE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for reading all Secrets. A Secret that was not read by then counts as unreadable now.
+const ALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The limit of the text of a key in bytes. A longer text is something else.
 const MAX_KEY_BYTES: usize = 512;
 
-/// What was read last, by namespace and name of the key.
+/// The contents of the Secrets as last read, by namespace and name of the key.
 #[derive(Debug, Default)]
 pub(crate) struct Secrets(BTreeMap<(String, String), Known>);
 
 #[derive(Debug)]
 struct Known {
-    /// The version of the key that named it.
+    /// The version of the ApiKey that referred to the Secret.
     uid: Option<String>,
     generation: Option<i64>,
     found: Found,
 }
 
-/// What a Secret holds.
+/// The content of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// A key of this hash.
+    /// A key with this hash.
     Key(String),
-    /// No key: the one that it held is revoked.
+    /// No key. A key that was there before is revoked.
     NoKey(Reason, String),
-    /// It cannot be read now, which revokes nothing.
+    /// The Secret cannot be read now. This revokes nothing.
     Unread(String),
 }
 
 // === impl Secrets ===
 
 impl Secrets {
-    /// Reads the Secrets of keys that are new or changed, or of `all`.
+    /// Reads the Secrets of new and changed keys, or with `all` those of all keys.
     pub(crate) async fn read(&mut self, client: &Client, keys: &[&ApiKey], all: bool) {
         let there: HashSet<_> = keys.iter().map(|key| id(*key)).collect();
         self.0.retain(|id, _| there.contains(id));
         let due = keys.iter().filter(|key| all || !self.is_current(key));
         let due = due.filter_map(|key| Some((*key, key.spec.secret.as_ref()?)));
-        let end = Instant::now() + ALL_WITHIN;
+        let end = Instant::now() + ALL_TIMEOUT;
         let reading = due.map(|(key, from)| async move {
-            let within = end.min(Instant::now() + ONE_WITHIN);
+            let within = end.min(Instant::now() + ONE_TIMEOUT);
             let namespace = key.namespace().unwrap_or_default();
             let read = timeout_at(within, found(client, &namespace, from)).await;
             let late =
@@ -68,7 +68,7 @@ impl Secrets {
             (key, read.unwrap_or_else(|_| late()))
         });
         let read: Vec<_> = stream::iter(reading.collect::<Vec<_>>())
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
         for (key, found) in read {
@@ -81,7 +81,7 @@ impl Secrets {
         }
     }
 
-    /// What the Secret of a key holds; `None`: the key names none.
+    /// The content of the Secret of a key. None: the key refers to no Secret.
     pub(crate) fn of(&self, key: &ApiKey) -> Option<Found> {
         key.spec.secret.as_ref()?;
         let known = self.0.get(&id(key)).filter(|_| self.is_current(key));
@@ -106,13 +106,13 @@ async fn found(client: &Client, namespace: &str, from: &SecretKey) -> Found {
             from.name
         )),
         Err(error) => {
-            tracing::warn!(%error, "a Secret was not read");
+            tracing::warn!(%error, "cannot read a Secret");
             Found::Unread("the Secret cannot be read now".to_owned())
         }
     }
 }
 
-/// The hash of what the Secret holds. Its text goes no further than here.
+/// Hashes the key in a Secret. The text of the key does not leave this function.
 fn hashed(secret: Option<&Secret>, from: &SecretKey) -> Found {
     let missing = |what: String| Found::NoKey(Reason::NotFound, format!("spec.secret: {what}"));
     let Some(secret) = secret else {
@@ -125,7 +125,7 @@ fn hashed(secret: Option<&Secret>, from: &SecretKey) -> Found {
             from.name, from.key
         ));
     };
-    // Files and editors end a text with a new line; no key does.
+    // Files and editors end a text with a newline, but keys have none.
     let text = entry.0.trim_ascii();
     if text.is_empty() || text.len() > MAX_KEY_BYTES {
         let message = format!(

@@ -1,4 +1,4 @@
-//! What is said of a model: counts and conditions, and why it does not answer.
+//! The status of a model: counts of workers, conditions, and the reason why the model does not answer.
 
 mod accepted;
 mod diagnosis;
@@ -9,40 +9,42 @@ mod conditions;
 
 pub(crate) use accepted::{accepted, write_accepted};
 
-use inferyard_crds::{Condition, ConditionType, ModelDeployment, ModelDeploymentStatus, Reason};
+use inferyard_crds::{
+    APPLICATION_LABEL, Condition, ConditionType, ModelDeployment, ModelDeploymentStatus,
+    OWNER_LABEL, Reason, WORKER_APPLICATION,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
-use crate::names::{OWNER_LABEL, WORKER};
 use crate::observe::Observed;
 use crate::validate::{EngineKind, Refusal, Validated};
 use rollout::Rollout;
 
-/// What is said of a model that wants no worker.
-const STOPPED: &str = "no worker is wanted: spec.scaling.replicas is 0";
+/// The message for a model without workers.
+const STOPPED: &str = "no worker is desired: spec.scaling.replicas is 0";
 
-/// What is said of a condition.
-struct Said {
+/// The value of a condition.
+struct ConditionValue {
     status: &'static str,
     reason: Reason,
     message: String,
 }
 
-/// What became of a declaration.
+/// The outcome of a reconcile.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Outcome<'a> {
     Applied(&'a Validated),
-    /// It cannot be carried out as it is.
+    /// The declaration is refused.
     Refused(&'a Refusal),
-    /// The same, and no name is left by which callers reach the workers that run.
-    Nameless(&'a Refusal),
-    /// It could not be carried out yet, and why.
+    /// The declaration is refused, and no name is left by which callers reach the running workers.
+    Unreachable(&'a Refusal),
+    /// The declaration could not be applied yet, for this reason.
     Failing(&'a Validated, &'a str),
 }
 
-/// The status of a model that is carried out, or of one that is not.
+/// The status of a model after a reconcile.
 pub(crate) fn status(
     resource: &ModelDeployment,
     outcome: Outcome<'_>,
@@ -56,17 +58,17 @@ pub(crate) fn status(
         Outcome::Applied(model) | Outcome::Failing(model, _) => {
             Some(engine_name(&model.engine).to_owned())
         }
-        Outcome::Refused(_) | Outcome::Nameless(_) => resource
+        Outcome::Refused(_) | Outcome::Unreachable(_) => resource
             .status
             .as_ref()
             .and_then(|status| status.engine.clone()),
     };
     let (required, mut available) = available::available(resource, answering);
-    if let Outcome::Nameless(refusal) = outcome {
-        available = no(refusal.reason, "no name is left that leads to its workers");
+    if let Outcome::Unreachable(refusal) = outcome {
+        available = condition_false(refusal.reason, "no name is left that leads to its workers");
     }
-    let mut said = conditions::conditions(outcome, observed, &rollout, now);
-    said.insert(1, (ConditionType::Available, available));
+    let mut values = conditions::conditions(outcome, observed, &rollout, now);
+    values.insert(1, (ConditionType::Available, available));
     let generation = resource.metadata.generation.unwrap_or(0);
     let before = resource.status.as_ref();
     let before = before.map_or(&[][..], |status| status.conditions.as_slice());
@@ -80,26 +82,29 @@ pub(crate) fn status(
         updated_replicas: match outcome {
             Outcome::Applied(_) => rollout.updated,
             Outcome::Failing(..) => rollout.new,
-            Outcome::Refused(_) | Outcome::Nameless(_) => 0,
+            Outcome::Refused(_) | Outcome::Unreachable(_) => 0,
         },
         required_replicas: required,
         workers: Some(format!("{answering}/{wanted}")),
         selector: Some(format!(
-            "app.kubernetes.io/name={WORKER},{OWNER_LABEL}={}",
+            "{APPLICATION_LABEL}={WORKER_APPLICATION},{OWNER_LABEL}={}",
             resource.name_any()
         )),
         loading: progress::loading(observed),
-        conditions: dated(said, before, generation, now),
+        conditions: with_transition_times(values, before, generation, now),
     }
 }
 
 /// The `Ready` condition.
 pub(crate) fn ready(status: &ModelDeploymentStatus) -> Option<&Condition> {
     let ready = ConditionType::Ready.as_str();
-    status.conditions.iter().find(|said| said.type_ == ready)
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == ready)
 }
 
-/// Whether somebody has to do something.
+/// Whether a person has to act on this reason.
 pub(crate) fn is_failure(reason: &str) -> bool {
     [
         Reason::Invalid,
@@ -120,48 +125,48 @@ pub(crate) fn is_failure(reason: &str) -> bool {
     .any(|failure| failure.as_str() == reason)
 }
 
-/// A condition keeps its date as long as its status stays.
-fn dated(
-    said: Vec<(ConditionType, Said)>,
+/// Adds transition times: a condition keeps its time while its status stays the same.
+fn with_transition_times(
+    values: Vec<(ConditionType, ConditionValue)>,
     before: &[Condition],
     generation: i64,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let dated = said.into_iter().map(|(type_, said)| {
+    let conditions = values.into_iter().map(|(type_, value)| {
         let type_ = type_.as_str();
         let same =
-            (before.iter()).find(|before| before.type_ == type_ && before.status == said.status);
+            (before.iter()).find(|before| before.type_ == type_ && before.status == value.status);
         Condition {
             type_: type_.to_owned(),
-            status: said.status.to_owned(),
-            reason: said.reason.as_str().to_owned(),
-            message: said.message,
+            status: value.status.to_owned(),
+            reason: value.reason.as_str().to_owned(),
+            message: value.message,
             last_transition_time: same
                 .map_or(Time(now), |before| before.last_transition_time.clone()),
             observed_generation: Some(generation),
         }
     });
-    dated.collect()
+    conditions.collect()
 }
 
-fn yes(reason: Reason, message: &str) -> Said {
-    Said {
+fn condition_true(reason: Reason, message: &str) -> ConditionValue {
+    ConditionValue {
         status: "True",
         reason,
         message: message.to_owned(),
     }
 }
 
-fn no(reason: Reason, message: &str) -> Said {
-    Said {
+fn condition_false(reason: Reason, message: &str) -> ConditionValue {
+    ConditionValue {
         status: "False",
         reason,
         message: message.to_owned(),
     }
 }
 
-fn unknown(reason: Reason, message: &str) -> Said {
-    Said {
+fn condition_unknown(reason: Reason, message: &str) -> ConditionValue {
+    ConditionValue {
         status: "Unknown",
         reason,
         message: message.to_owned(),

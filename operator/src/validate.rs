@@ -1,8 +1,9 @@
-//! Whether a declaration can be carried out, and what it means in full.
+//! Checks a declaration beyond its schema, and resolves all defaults.
 
 mod chat_template;
 mod parallel;
 mod pod_template;
+mod strict;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,14 +17,14 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::dereference::{Dereferenced, Taken};
+use crate::dereference::{Dereferenced, NameConflict};
 
 pub(crate) use chat_template::CHAT_TEMPLATE_FILE;
 
-/// How long answers may go on where nothing is said.
-const USUAL_DRAIN: Duration = Duration::from_mins(10);
+/// The default of `spec.rollout.drainTimeout`.
+const DEFAULT_DRAIN: Duration = Duration::from_mins(10);
 
-/// A declaration of which nothing is open any more.
+/// A valid declaration, with all defaults resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Validated {
     pub(crate) name: String,
@@ -37,7 +38,7 @@ pub(crate) struct Validated {
     pub(crate) engine: EngineKind,
     pub(crate) chat_template: Option<ChatTemplate>,
     pub(crate) accelerators: Option<(String, i32)>,
-    /// Tensor-parallel ranks that the engine's arguments leave open.
+    /// The tensor-parallel size that the operator passes to the engine. None: the arguments of the engine set it.
     pub(crate) tensor_ranks: Option<i32>,
     pub(crate) node_selector: BTreeMap<String, String>,
     pub(crate) tolerations: Vec<Toleration>,
@@ -49,43 +50,43 @@ pub(crate) struct Validated {
     pub(crate) overlay: Option<Value>,
     pub(crate) scraper_namespaces: Vec<String>,
     pub(crate) router_namespaces: Vec<String>,
-    /// What is carried out otherwise than one might think.
+    /// A note for the user, if the declaration has an effect that may be unexpected.
     pub(crate) note: Option<String>,
 }
 
-/// How weights come to a worker.
+/// Where a worker finds the weights.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Weights {
-    /// In the image.
+    /// In the image of the worker.
     Builtin,
     /// At a path in the container.
     File(String),
-    /// By a container before the others.
+    /// On a volume into which an init container downloads them.
     Fetched(Fetched),
-    /// On a claim: its name, and the path in it.
+    /// On an existing claim: its name, and the path on the volume.
     Claim(String, Option<String>),
-    /// In an image: its reference, when it is pulled, and the path in it.
+    /// In an OCI image: its reference, its pull policy, and the path in the image.
     Image(String, Option<&'static str>, Option<String>),
 }
 
-/// How weights are fetched.
+/// How weights are downloaded.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fetched {
     pub(crate) args: Vec<String>,
     pub(crate) endpoint: Option<String>,
-    /// Variable, Secret, entry.
+    /// The environment variable for a token, and the Secret and key that hold it.
     pub(crate) secret: Option<(&'static str, String, String)>,
 }
 
-/// An engine, with all of its settings.
+/// An engine and its settings.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum EngineKind {
-    /// Flags of the worker.
+    /// The embedded engine, with arguments of the worker.
     Embedded(Vec<String>),
     Server(ServerKind, ServerEngine),
 }
 
-/// What a server speaks beside OpenAI's API.
+/// The kind of a server. It decides its command line, and which metrics it has beyond the OpenAI API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerKind {
     Vllm,
@@ -93,25 +94,29 @@ pub(crate) enum ServerKind {
     Openai,
 }
 
-/// What must stay while nodes are emptied.
+/// The bound of the PodDisruptionBudget.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Budget {
     MaxUnavailable(IntOrString),
     MinAvailable(IntOrString),
 }
 
-/// Why a declaration cannot be carried out.
+/// Why a declaration is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) reason: Reason,
     pub(crate) message: String,
 }
 
-/// Checks what the API server could not.
+/// Checks what the schema and the CEL rules of the resource cannot.
+///
+/// # Errors
+///
+/// The first mistake, with the field and what to write instead.
 pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validated, Refusal> {
     let resource = &*found.resource;
     let spec = &resource.spec;
-    if let Some(Taken { name, owner, .. }) = &found.taken {
+    if let Some(NameConflict { name, owner, .. }) = &found.name_conflict {
         let message = format!(
             "the name {name:?} belongs to the older ModelDeployment {owner}: choose another in spec.model"
         );
@@ -147,7 +152,7 @@ pub(crate) fn validate(found: &Dereferenced, config: &Config) -> Result<Validate
         tolerations: spec.tolerations.clone(),
         max_surge,
         max_unavailable,
-        drain: drain.map_or(Ok(USUAL_DRAIN), time)?,
+        drain: drain.map_or(Ok(DEFAULT_DRAIN), time)?,
         budget,
         priority_class: (spec.availability.as_ref())
             .and_then(|availability| availability.priority_class_name.clone()),
@@ -237,7 +242,7 @@ fn engine(engine: Option<&Engine>) -> EngineKind {
 
 type Placement = (Option<(String, i32)>, BTreeMap<String, String>);
 
-/// The resource of the accelerators, and the labels that a node must have.
+/// The resource name and number of the accelerators, and the labels that a node must have.
 fn accelerators(resource: &ModelDeployment, config: &Config) -> Result<Placement, Refusal> {
     let own = resource.spec.node_selector.clone();
     let Some(wanted) = &resource.spec.accelerators else {
@@ -260,7 +265,8 @@ fn accelerators(resource: &ModelDeployment, config: &Config) -> Result<Placement
     Ok((Some((known.resource.clone(), wanted.count)), labels))
 }
 
-/// A budget that could never be honoured would keep nodes from being emptied for ever.
+/// The disruption budget, or a note why there is none. A budget that allows no eviction would block the drain of nodes
+/// forever.
 fn budget(resource: &ModelDeployment) -> (Option<Budget>, Option<String>) {
     let replicas = resource.spec.scaling.replicas;
     if replicas < 2 {
@@ -291,7 +297,7 @@ fn budget(resource: &ModelDeployment) -> (Option<Budget>, Option<String>) {
     }
 }
 
-/// As Kubernetes counts budgets: shares are rounded up.
+/// A number or percentage of workers. Percentages are rounded up, as Kubernetes does for budgets.
 pub(crate) fn share(value: &IntOrString, of: i32) -> i32 {
     match value {
         IntOrString::Int(count) => *count,
@@ -309,8 +315,9 @@ fn text(value: &IntOrString) -> String {
     }
 }
 
-/// Surge and gap of a rollout. A second pod of a volume for one node might wait for ever elsewhere, and so might one
-/// that needs accelerators, all of which the workers before it have.
+/// `maxSurge` and `maxUnavailable` of a rollout. By default there is no surge for a volume with the access mode
+/// ReadWriteOnce, or for workers with accelerators: an additional pod could wait forever for the volume on another
+/// node, or for accelerators that the old workers hold.
 fn rolling(resource: &ModelDeployment) -> (IntOrString, IntOrString) {
     let spec = &resource.spec;
     let storage = spec
@@ -328,7 +335,7 @@ fn rolling(resource: &ModelDeployment) -> (IntOrString, IntOrString) {
     (surge, gap)
 }
 
-/// What a rollout of the only worker means, where its owner has not decided it.
+/// A note that a rollout of the only worker is an outage, unless the user has set the rollout.
 fn outage(resource: &ModelDeployment) -> Option<String> {
     let spec = &resource.spec;
     let declared = spec.rollout.as_ref();
@@ -339,7 +346,7 @@ fn outage(resource: &ModelDeployment) -> Option<String> {
     (open && spec.accelerators.is_some() && spec.scaling.replicas == 1).then(|| note.to_owned())
 }
 
-/// `1h30m`, `90s`: the schema has checked the form.
+/// A duration such as `1h30m`. The schema has checked its form.
 fn time(text: &str) -> Result<Duration, Refusal> {
     let seconds = inferyard_crds::seconds(text).ok_or_else(|| {
         let message =

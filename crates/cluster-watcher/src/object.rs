@@ -2,20 +2,11 @@
 
 use std::fmt;
 
-use inferyard_crds::{ApiKey, ModelDeployment, Plan};
+use inferyard_crds::{ApiKey, MODEL_ANNOTATION, ModelDeployment, OWNER_LABEL, Plan};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{ApiResource, DynamicObject};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-/// The label selector of worker pods.
-pub(crate) const WORKERS: &str = "app.kubernetes.io/name=inferyard-worker";
-/// The label of a worker pod that names its `ModelDeployment`.
-const MODEL_LABEL: &str = "inferyard.dev/model-deployment";
-
-/// The annotation of a worker pod with the name that its worker serves. After a rename, pods of the old name still have
-/// the old one.
-const SERVES: &str = "inferyard.dev/model";
 
 /// The kinds that are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -115,8 +106,8 @@ impl Object {
                 let labels = metadata.labels.unwrap_or_default();
                 let annotations = metadata.annotations.unwrap_or_default();
                 json!({
-                    "model": labels.get(MODEL_LABEL),
-                    "serves": annotations.get(SERVES),
+                    "model": labels.get(OWNER_LABEL),
+                    "serves": annotations.get(MODEL_ANNOTATION),
                     "ready": is_ready(&data["status"]),
                     "ip": data["status"]["podIP"].take(),
                     "running": data["status"]["phase"] == "Running",

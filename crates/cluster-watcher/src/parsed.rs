@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use inferyard_catalog::{Endpoint, Plan};
-use inferyard_crds::{ApiKeySpec, PlanSpec, Platform, Reach};
+use inferyard_crds::{ApiKeySpec, PlanSpec, Platform, Reach, WORKER_GRPC_PORT};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -11,9 +11,6 @@ use serde_json::Value;
 use crate::object::{Kind, Object};
 use inferyard_manifests::check_spec;
 use inferyard_manifests::plan;
-
-/// The port of the worker in a pod.
-const WORKER_PORT: u16 = 50051;
 
 /// An object that can be linked.
 #[derive(Debug)]
@@ -149,7 +146,7 @@ impl WorkerPod {
     /// The address of its worker; `None` unless the pod runs, has an IP and is not being deleted.
     pub(crate) fn endpoint(&self) -> Option<Endpoint> {
         let ip = self.ip.filter(|_| self.running && !self.leaving)?;
-        let address = std::net::SocketAddr::new(ip, WORKER_PORT);
+        let address = std::net::SocketAddr::new(ip, WORKER_GRPC_PORT);
         Some(Endpoint::Tcp(address.to_string().into()))
     }
 }

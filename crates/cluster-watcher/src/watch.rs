@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use inferyard_crds::{APPLICATION_LABEL, WORKER_APPLICATION};
 use kube::core::DynamicObject;
 use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::watcher::{self, Event, ExponentialBackoff, ListSemantic, watcher};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::client;
 use crate::metrics::Metrics;
-use crate::object::{Id, Kind, Object, WORKERS};
+use crate::object::{Id, Kind, Object};
 use crate::sync::List;
 
 /// When everything is listed again: a random time in this range, so that routers do not list all at once.
@@ -133,7 +134,7 @@ impl ResourceWatch {
             .list_semantic(ListSemantic::MostRecent)
             .timeout(WATCH_SECONDS);
         match self.kind {
-            Kind::Workers => config.labels(WORKERS),
+            Kind::Workers => config.labels(&format!("{APPLICATION_LABEL}={WORKER_APPLICATION}")),
             Kind::Models | Kind::Plans | Kind::Keys => config,
         }
     }

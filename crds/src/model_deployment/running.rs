@@ -1,20 +1,21 @@
-//! How workers run in a cluster: where, how many of them, and how they are replaced.
+//! Scaling, scheduling, rollout and availability of the workers of a model.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How many workers serve a model.
+/// The number of workers that serve a model.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Scaling {
-    /// Workers, each with its own copy of the model. 0 stops the model and keeps its declaration.
+    /// Number of workers. Each worker has its own copy of the model. 0 stops the model and keeps its declaration.
+    /// Default: 1. Limits: 0 to 1024.
     #[serde(default = "Scaling::one_replica")]
     #[schemars(range(min = 0, max = 1024))]
     pub replicas: i32,
 }
 
-/// Accelerators of each worker.
+/// The accelerators of each worker, such as GPUs: a class or a resource name, and their number.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "has(self.class) != has(self.resourceName)",
@@ -22,25 +23,26 @@ pub struct Scaling {
 }]))]
 #[serde(rename_all = "camelCase")]
 pub struct Accelerators {
-    /// A class of accelerators that the operator knows: `nvidia`, `amd`, or one that it was started with.
+    /// Class of accelerators, as configured in the operator: `nvidia`, `amd`, or a class of your platform. Set either
+    /// this field or `resourceName`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::object_name")]
     pub class: Option<String>,
-    /// Instead of a class: the resource that nodes advertise.
+    /// Name of the extended resource that nodes advertise, such as `nvidia.com/gpu`. Set either this field or `class`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "resource_name")]
     pub resource_name: Option<String>,
-    /// How many each worker gets.
+    /// Number of accelerators of each worker. Default: 1. Limits: 1 to 64.
     #[serde(default = "Accelerators::one")]
     #[schemars(range(min = 1, max = 64))]
     pub count: i32,
 }
 
-/// What accelerators without, or with two, kinds are told.
+/// The message for accelerators with neither or both of a class and a resource name.
 pub const CLASS_OR_RESOURCE: &str =
     "expected exactly one of class (such as nvidia) or resourceName (such as nvidia.com/gpu)";
 
-/// A taint of nodes that workers accept.
+/// A taint that workers tolerate: they may run on nodes with this taint.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.operator) || self.operator != 'Exists' || !has(self.value)",
@@ -48,82 +50,84 @@ pub const CLASS_OR_RESOURCE: &str =
 }]))]
 #[serde(rename_all = "camelCase")]
 pub struct Toleration {
-    /// Key of the taint; absent, with the operator Exists: every taint.
+    /// Key of the taint. If it is absent, `operator` must be `Exists`, and the toleration matches every taint. Limit:
+    /// 317 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 317))]
     pub key: Option<String>,
-    /// How the value is compared; absent: Equal.
+    /// How `value` is compared with the value of the taint. Default: `Equal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<TolerationOperator>,
-    /// Value of the taint.
+    /// Value of the taint. Leave it out with the operator `Exists`. Limit: 63 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub value: Option<String>,
-    /// Effect of the taint; absent: every effect.
+    /// Effect of the taint. If it is absent, the toleration matches every effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<TaintEffect>,
 }
 
-/// What a toleration that ignores its own value is told.
+/// The message for a toleration with a value that the operator `Exists` ignores.
 pub const EXISTS_WITH_VALUE: &str = "expected no value with the operator Exists";
 
-/// How the value of a taint is compared.
+/// How the value of a toleration is compared with the value of a taint.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TolerationOperator {
-    /// The values are equal.
+    /// The toleration matches if the values are equal.
     Equal,
-    /// Any value.
+    /// The toleration matches every value.
     Exists,
 }
 
-/// What a taint does.
+/// The effect of a taint.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaintEffect {
-    /// No new pods.
+    /// New pods are not scheduled on the node.
     NoSchedule,
-    /// New pods only where there is no other place.
+    /// New pods are scheduled on the node only if no other node fits.
     PreferNoSchedule,
-    /// No pods, also not those that run.
+    /// New pods are not scheduled on the node, and running pods are evicted.
     NoExecute,
 }
 
-/// Where fetched weights are kept.
+/// The storage of downloaded weights.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Weights {
-    /// A volume that outlives the pods, so that only the first worker fetches; absent: each pod fetches
-    /// into a folder of its node.
+    /// A volume that outlives the pods, so that only the first worker downloads the weights. If it is absent, each pod
+    /// downloads the weights into an `emptyDir` volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
 }
 
-/// A volume for weights.
+/// A volume for downloaded weights. The operator creates a PersistentVolumeClaim for it.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Storage {
-    /// How much it holds.
+    /// Size of the volume in bytes, as a whole Kubernetes quantity such as `100Gi`.
     #[schemars(schema_with = "quantity")]
     pub size: String,
-    /// The class that provides it; absent: the cluster's default.
+    /// Name of the StorageClass. Default: the default StorageClass of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::object_name")]
     pub storage_class_name: Option<String>,
-    /// Who may mount it; absent: ReadWriteOnce, the pods of one node.
+    /// Access mode of the volume. `ReadWriteOnce`: only pods on one node can mount it, so the model can have at most 1
+    /// worker. `ReadWriteMany`: pods on all nodes can mount it. Default: `ReadWriteOnce`.
     #[serde(default)]
     pub access_mode: AccessMode,
 }
 
-/// Who may mount a volume.
+/// The access mode of a volume.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AccessMode {
-    /// The pods of one node.
+    /// Pods on one node can mount the volume.
     #[default]
     ReadWriteOnce,
-    /// The pods of all nodes.
+    /// Pods on all nodes can mount the volume.
     ReadWriteMany,
 }
 
-/// How workers are replaced when something about them changes.
+/// How workers are replaced after a change of the declaration.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.maxSurge) || !has(self.maxUnavailable) || !(string(self.maxSurge) in ['0', '0%']) || !(string(self.maxUnavailable) in ['0', '0%'])",
@@ -131,27 +135,27 @@ pub enum AccessMode {
 }]))]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// Workers, or a share of them, that run beyond the wanted number meanwhile; absent: 1, or 0 where workers
-    /// have accelerators, or a volume for weights lets only one pod in.
+    /// Number or percentage of workers that may run beyond `scaling.replicas` during a rollout. Default: 1; 0 if
+    /// workers have accelerators, or if the volume for weights has the access mode `ReadWriteOnce`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number_or_share")]
     pub max_surge: Option<IntOrString>,
-    /// Workers, or a share of them, that may be missing meanwhile; absent: 0, or 1 where `maxSurge` is 0.
+    /// Number or percentage of workers that may be missing during a rollout. Default: 0; 1 if `maxSurge` is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number_or_share")]
     pub max_unavailable: Option<IntOrString>,
-    /// How long a worker that is asked to stop may go on with the answers it has begun. It stops as soon
-    /// as there are none; absent: 10m.
+    /// Longest time that a worker has to finish its running answers when it is stopped, as a duration such as `10m`.
+    /// The worker exits earlier if it has no running answer. Default: `10m`. Limits: `1s` to `24h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time")]
     pub drain_timeout: Option<String>,
 }
 
-/// What a rollout that could not begin is told.
+/// The message for a rollout that could never replace a worker.
 pub const NO_WAY_TO_ROLL: &str =
     "expected maxSurge or maxUnavailable above 0: with both at 0 no worker could ever be replaced";
 
-/// How many workers of a model may be evicted while nodes are drained.
+/// The PodDisruptionBudget and the priority of the workers of a model.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.maxUnavailable) || !has(self.minAvailable)",
@@ -159,24 +163,27 @@ pub const NO_WAY_TO_ROLL: &str =
 }]))]
 #[serde(rename_all = "camelCase")]
 pub struct Availability {
-    /// Workers, or a share of them, that may be evicted at the same time; absent, as `minAvailable`: 1.
+    /// Number or percentage of workers that node drains and other voluntary disruptions may evict at the same time. Set
+    /// either this field or `minAvailable`. Default if both are absent: 1. Ignored with fewer than 2 replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number_or_share")]
     pub max_unavailable: Option<IntOrString>,
-    /// Workers, or a share of them, that must stay.
+    /// Number or percentage of workers that voluntary disruptions must leave running. Set either this field or
+    /// `maxUnavailable`. Ignored with fewer than 2 replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number_or_share")]
     pub min_available: Option<IntOrString>,
-    /// Priority of the pods among all pods of the cluster.
+    /// Name of the PriorityClass of the pods, which decides which pods of the cluster are scheduled first and which are
+    /// preempted. Default: the default PriorityClass of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::object_name")]
     pub priority_class_name: Option<String>,
 }
 
-/// What a budget that says it twice is told.
+/// The message for a disruption budget with both bounds.
 pub const TWO_BUDGETS: &str = "expected maxUnavailable or minAvailable, not both";
 
-/// What a time outside of the bounds is told.
+/// The message for a drain timeout outside of its limits.
 pub const TIME_RANGE: &str = "expected at least 1s and at most 24h";
 
 // === impl Scaling ===
@@ -206,7 +213,7 @@ impl Accelerators {
 // === impl AccessMode ===
 
 impl AccessMode {
-    /// As Kubernetes writes it.
+    /// The name that Kubernetes uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -219,7 +226,7 @@ impl AccessMode {
 // === impl TolerationOperator ===
 
 impl TolerationOperator {
-    /// As Kubernetes writes it.
+    /// The name that Kubernetes uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -232,7 +239,7 @@ impl TolerationOperator {
 // === impl TaintEffect ===
 
 impl TaintEffect {
-    /// As Kubernetes writes it.
+    /// The name that Kubernetes uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

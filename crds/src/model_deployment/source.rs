@@ -1,42 +1,42 @@
-//! Where the weights of a model come from.
+//! The sources of the weights of a model.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where the weights of a model come from: exactly one of the sources.
+/// The source of the weights of a model. Set exactly one of the fields.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[schemars(transform = crate::exactly_one::exactly_one)]
 #[serde(rename_all = "camelCase")]
 pub enum Source {
-    /// A model that ships with Inferyard: it needs no download and means the same everywhere.
+    /// Model that is included in Inferyard. It needs no download.
     Builtin(BuiltinSource),
-    /// A file on the machine of the worker. In a cluster: an absolute path in the worker's container, on
-    /// a volume that `podTemplate` mounts there.
+    /// File on the machine of the worker. In a cluster: an absolute path in the container of the worker, on a volume
+    /// that `podTemplate` mounts there.
     File(FileSource),
-    /// A repository of Hugging Face, or of a server that speaks its protocol. Only in a cluster.
+    /// Repository on Hugging Face, or on a server with the same protocol. Only in a cluster.
     HuggingFace(HuggingFaceSource),
-    /// One file behind HTTP or HTTPS. Only in a cluster.
+    /// Single file at an HTTP or HTTPS address. Only in a cluster.
     Http(HttpSource),
-    /// A volume that holds the weights already, mounted read-only. Only in a cluster.
+    /// Existing PersistentVolumeClaim that holds the weights. It is mounted read-only. Only in a cluster.
     Pvc(PvcSource),
-    /// An OCI image that holds the weights, mounted as a volume (Kubernetes 1.35, or the feature gate
-    /// `ImageVolume`). Only in a cluster.
+    /// OCI image that holds the weights. It is mounted as a volume, which needs Kubernetes 1.35 or the feature gate
+    /// `ImageVolume`. Only in a cluster.
     Image(ImageSource),
 }
 
-/// A model that ships with Inferyard.
+/// A model that is included in Inferyard.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct BuiltinSource {
-    /// Which one.
+    /// Name of the model.
     pub name: BuiltinModel,
 }
 
-/// The models that ship with Inferyard.
+/// The models that are included in Inferyard.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum BuiltinModel {
-    /// A tiny chat model for trying out and for tests.
+    /// A tiny chat model for trials and tests.
     Demo,
 }
 
@@ -44,61 +44,62 @@ pub enum BuiltinModel {
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct FileSource {
-    /// Path of a GGUF file. A path that does not start with `/` is taken from the folder of the
-    /// manifest, or from the current folder where the manifest has none.
+    /// Path of a GGUF file. A path that does not start with `/` is relative to the folder of the manifest, or to the
+    /// current folder if the manifest is not a file. Limit: 4096 characters.
     #[schemars(length(min = 1, max = 4096))]
     pub path: String,
 }
 
-/// A repository of Hugging Face.
+/// A repository on Hugging Face.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct HuggingFaceSource {
-    /// Owner and name of the repository.
+    /// Owner and name of the repository, such as `Qwen/Qwen3-8B-GGUF`.
     #[schemars(schema_with = "repository")]
     pub repo: String,
-    /// Branch, tag or, to be sure that it never changes, the commit; absent: `main`.
+    /// Branch, tag or commit of the repository. Only a commit never changes. Default: `main`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "revision")]
     pub revision: Option<String>,
-    /// Which files, such as `*Q4_K_M*.gguf`; absent: all. For the embedded engine one GGUF file, or all
-    /// parts of a split one.
+    /// Patterns of the files to download, such as `*Q4_K_M*.gguf`. For the embedded engine the patterns must select one
+    /// GGUF file, or all parts of a split one. Default: all files. Limit: 32 patterns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "globs")]
     pub include: Vec<String>,
-    /// Address of the server; absent: `https://huggingface.co`.
+    /// Address of the server. Default: `https://huggingface.co`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "url")]
     pub endpoint: Option<String>,
-    /// The Secret that holds a token, for repositories that are not public.
+    /// Entry of a Secret with an access token, for repositories that are not public. Default: no token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_secret: Option<SecretKey>,
 }
 
-/// One file behind HTTP or HTTPS.
+/// A single file at an HTTP or HTTPS address.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpSource {
-    /// Its address.
+    /// Address of the file, without a password.
     #[schemars(schema_with = "url")]
     pub url: String,
-    /// SHA-256 that it must have, as 64 lower-case hexadecimal digits; absent: only its size is checked.
+    /// SHA-256 checksum of the file, as 64 lower-case hexadecimal digits. If it is absent, only the size of the file is
+    /// checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "digest")]
     pub sha256: Option<String>,
-    /// The Secret whose value is sent as `Authorization: Bearer …`.
+    /// Entry of a Secret whose value is sent as `Authorization: Bearer …`. Default: no such header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretKey>,
 }
 
-/// A volume that holds the weights.
+/// An existing PersistentVolumeClaim that holds the weights.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PvcSource {
-    /// Name of the `PersistentVolumeClaim`, in the namespace of the ModelDeployment.
+    /// Name of the PersistentVolumeClaim in the namespace of the ModelDeployment.
     #[schemars(schema_with = "crate::object_name")]
     pub claim_name: String,
-    /// File or folder in it; absent: its root.
+    /// Path of the file or folder inside of the volume. Default: the root of the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "path_inside")]
     pub path: Option<String>,
@@ -108,37 +109,37 @@ pub struct PvcSource {
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageSource {
-    /// The image, best with its digest.
+    /// Reference of the image, preferably with its digest. Limit: 1024 characters.
     #[schemars(length(min = 1, max = 1024))]
     pub reference: String,
-    /// File or folder in it; absent: its root.
+    /// Path of the file or folder inside of the volume. Default: the root of the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "path_inside")]
     pub path: Option<String>,
-    /// When it is pulled; absent: as Kubernetes does for images of containers.
+    /// When nodes pull the image. Default: `Always` for the tag `latest`, otherwise `IfNotPresent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_policy: Option<PullPolicy>,
 }
 
-/// When an image is pulled.
+/// When nodes pull an image.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PullPolicy {
-    /// At every start of a pod.
+    /// At each start of a pod.
     Always,
-    /// Where the node does not have it.
+    /// If the node does not have the image.
     IfNotPresent,
-    /// Never: the node must have it.
+    /// Never. The node must have the image.
     Never,
 }
 
-/// One entry of a Secret in the namespace of the resource.
+/// An entry of a Secret in the namespace of the resource.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKey {
     /// Name of the Secret.
     #[schemars(schema_with = "crate::object_name")]
     pub name: String,
-    /// The entry in it.
+    /// Key of the entry in the Secret.
     #[schemars(schema_with = "entry")]
     pub key: String,
 }
@@ -146,7 +147,7 @@ pub struct SecretKey {
 // === impl PullPolicy ===
 
 impl PullPolicy {
-    /// As Kubernetes writes it.
+    /// The name that Kubernetes uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

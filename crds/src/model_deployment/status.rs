@@ -1,77 +1,79 @@
-//! What the operator says of a model: counts, conditions, and how far loading is.
+//! The status of a model: counts of workers, conditions, and the progress of loading.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Condition;
 
-/// The state of a model, which the operator writes.
+/// The observed state of a model. The operator writes it.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelDeploymentStatus {
-    /// The generation that the rest speaks of.
+    /// `metadata.generation` that this status describes.
     #[serde(default)]
     pub observed_generation: i64,
-    /// The release whose operator looks after it, as `namespace/name`.
+    /// Release whose operator manages this resource, as `namespace/name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_by: Option<String>,
-    /// What callers put into the field `model` of a request.
+    /// Name of the model in requests (field `model`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The engine.
+    /// Engine of the model: `embedded`, `vllm`, `sglang` or `openai`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
-    /// Workers that exist, ready or not.
+    /// Number of workers that exist, ready or not.
     #[serde(default)]
     pub replicas: i32,
-    /// Workers that answer.
+    /// Number of workers that are ready to answer.
     #[serde(default)]
     pub ready_replicas: i32,
-    /// Workers that run what is declared now.
+    /// Number of workers that run the current declaration.
     #[serde(default)]
     pub updated_replicas: i32,
-    /// Workers that have to answer for the condition `Available`.
+    /// Number of ready workers that the condition `Available` requires.
     #[serde(default)]
     pub required_replicas: i32,
-    /// Ready of wanted workers, such as `2/3`.
+    /// Ready and desired workers, such as `2/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<String>,
-    /// A selector of the workers' pods by label, which autoscalers read.
+    /// Label selector of the pods of the workers. Autoscalers read it through the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// Progress of the worker that has loaded least; absent: no worker is loading.
+    /// Progress of the loading worker that is the furthest behind. Absent if no worker is loading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loading: Option<Loading>,
-    /// `Ready`, `Available`, `Progressing`, `Accepted`, `Scheduled`, `WeightsAvailable`, `RolloutComplete`.
+    /// Conditions of the types `Ready`, `Available`, `Progressing`, `Accepted`, `Scheduled`, `WeightsAvailable` and
+    /// `RolloutComplete`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::condition::conditions")]
     pub conditions: Vec<Condition>,
 }
 
-/// How far a worker is on its way to its first answer.
+/// The progress of a worker that is not ready yet.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Loading {
-    /// Its pod.
+    /// Name of the pod of the worker.
     pub pod: String,
-    /// Percent of the present step: fetching, or reading the model.
+    /// Progress of the current step in percent, 0 to 100. The steps are the download of the weights and the loading of
+    /// the model.
     #[serde(default)]
     pub percent: i32,
-    /// Bytes that are fetched.
+    /// Bytes that are downloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_done: Option<i64>,
-    /// Bytes to be fetched, all together.
+    /// Bytes of all files to download.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_total: Option<i64>,
-    /// Bytes fetched per second, lately.
+    /// Current download rate in bytes per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<i64>,
-    /// How long fetching will still take, at that rate.
+    /// Remaining time of the download at the current rate, such as `1m30s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remaining: Option<String>,
 }
 
-/// An enum whose variants are written as they are named, and the list of them.
+/// Declares an enum with a list of all variants, and the name of each variant as text.
 macro_rules! closed_set {
     ($(#[$about:meta])* $name:ident { $($(#[$of:meta])* $variant:ident,)+ }) => {
         $(#[$about])*
@@ -81,10 +83,10 @@ macro_rules! closed_set {
         }
 
         impl $name {
-            /// All of them, in the order in which they are declared.
+            /// All variants in the order of their declaration.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// As the status has it.
+            /// The name in the status.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -96,87 +98,87 @@ macro_rules! closed_set {
 }
 
 closed_set! {
-    /// The types of conditions: a closed set.
+    /// The types of the conditions of a resource.
     ConditionType {
-        /// All wanted workers answer, and run what is declared.
+        /// All desired workers are ready, and run the current declaration.
         Ready,
-        /// As many workers answer as `spec.availability` asks for.
+        /// At least as many workers are ready as `spec.availability` requires.
         Available,
-        /// What is declared is being carried out, or is carried out; False: somebody has to act.
+        /// The declaration takes effect without intervention, or has taken effect. False: a person has to act.
         Progressing,
-        /// The declaration can be carried out.
+        /// The declaration is valid and was applied.
         Accepted,
         /// Every worker has a node.
         Scheduled,
         /// Every worker has the weights.
         WeightsAvailable,
-        /// Every worker runs what is declared now.
+        /// Every worker runs the current declaration.
         RolloutComplete,
     }
 }
 
 closed_set! {
-    /// Why a condition is what it is: a closed set.
+    /// The reasons of the status of a condition.
     Reason {
-        /// Accepted: nothing is wrong with it.
+        /// The resource is accepted.
         Valid,
-        /// Something in it cannot be carried out; the message says what to write instead.
+        /// A field has a value that cannot work. The message says what to write instead.
         Invalid,
-        /// Another, older resource has the name, the alias, the preview or the hash.
+        /// An older resource has the name, the alias, the preview or the hash already.
         NameTaken,
-        /// It names something that does not exist.
+        /// The resource refers to an object that does not exist.
         NotFound,
-        /// It does what only a resource in a namespace of the platform may do; the message says which field.
+        /// Only a resource in a namespace of the platform may set a field to this value. The message names the field.
         NotAllowed,
-        /// The API server refuses what belongs to it: a quota, a policy, or missing permissions.
+        /// The API server refuses an object of the resource because of a quota, a policy, or missing permissions.
         Refused,
-        /// The API server fails to take what belongs to it, such as when an admission webhook is down; it is tried
-        /// again.
+        /// The API server cannot apply an object of the resource now, for example because an admission webhook is down.
+        /// The operator tries again.
         ApplyFailed,
-        /// Every worker answers.
+        /// Every worker is ready.
         AllReady,
-        /// No worker is wanted.
+        /// `spec.scaling.replicas` is 0.
         ScaledToZero,
-        /// As many workers answer as have to.
+        /// Enough workers are ready.
         EnoughWorkers,
-        /// Fewer workers answer than have to.
+        /// Fewer workers are ready than required.
         TooFewWorkers,
-        /// Its resources are being made.
+        /// The objects of the resource are being created.
         Creating,
         /// Every worker has a node.
         AllScheduled,
-        /// The scheduling gates of the pods are not open yet, such as that of a queue.
+        /// The pods wait for the removal of their scheduling gates, for example by a job queue.
         SchedulingGated,
-        /// No node has room, or none fits; the message says for which resource.
+        /// No node fits, or no node has room. The message names the resource that is missing.
         NoNodeFits,
-        /// A rollout waits for room on a node while the workers before it serve.
+        /// The rollout waits for room on a node while the old workers serve.
         RolloutWaits,
-        /// The storage class of its volume does not exist.
+        /// The StorageClass of the volume does not exist.
         StorageClassMissing,
-        /// Its volume is not there yet.
+        /// The volume is not provisioned yet.
         VolumePending,
         /// An image cannot be pulled.
         ImagePull,
-        /// A container cannot be made: its Secret is missing, or its settings are refused.
+        /// A container cannot be created, because a Secret is missing or its settings are refused.
         ContainerConfig,
-        /// A container that is not Inferyard's fails.
+        /// A container that the operator did not add fails.
         ContainerFailed,
         /// The containers are starting.
         Starting,
-        /// The weights are being fetched.
+        /// The weights are being downloaded.
         Fetching,
-        /// The weights cannot be fetched; the message has the last words.
+        /// The weights cannot be downloaded. The message has the last lines of the log.
         FetchFailed,
-        /// The engine reads the weights.
+        /// The engine loads the weights.
         Loading,
-        /// The engine or the worker ended, or the engine fails requests; the message says how. Last words are
-        /// those of the worker only.
+        /// The engine or the worker exited, or the engine fails requests. The message says how, with the last lines of
+        /// the log of the worker, but never with those of the engine.
         EngineFailed,
         /// Every worker has the weights.
         Available,
         /// Old workers are being replaced.
         RollingOut,
-        /// Every worker runs what is declared.
+        /// Every worker runs the current declaration.
         Complete,
     }
 }

@@ -1,34 +1,34 @@
-//! The chat template that a model is given in place of its own.
+//! The chat template that replaces the one of the model.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where a Jinja template of conversations is: exactly one of the places.
+/// A Jinja template that renders conversations into prompts. Set exactly one of the fields.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[schemars(transform = crate::exactly_one::exactly_one)]
 #[serde(rename_all = "camelCase")]
 pub enum ChatTemplate {
-    /// The template itself. When it changes, the workers are replaced.
+    /// Text of the template. A change replaces the workers. Limit: 49152 characters.
     Inline(#[schemars(schema_with = "text")] String),
-    /// An entry of a ConfigMap that holds it, of at most 100 KiB. Engines read it when they start: give a new
-    /// text a ConfigMap of a new name, or restart the workers yourself.
+    /// Entry of a ConfigMap with the template, of at most 100 KiB. Engines read it only when they start: for a new
+    /// text, use a ConfigMap with a new name, or restart the workers yourself.
     ConfigMap(ConfigMapKey),
 }
 
-/// One entry of a ConfigMap in the namespace of the resource.
+/// An entry of a ConfigMap in the namespace of the resource.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapKey {
     /// Name of the ConfigMap.
     #[schemars(schema_with = "crate::object_name")]
     pub name: String,
-    /// The entry in it.
+    /// Key of the entry in the ConfigMap.
     #[schemars(schema_with = "entry")]
     pub key: String,
 }
 
-/// The text becomes an annotation of pods. Kubernetes allows 256 KiB for all annotations of a pod, and a character
-/// takes up to four bytes.
+/// Schema of an inline template. The text becomes an annotation of pods. Kubernetes allows 256 KiB for all annotations
+/// of a pod, and a character takes up to four bytes.
 fn text(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": 49_152 })
 }

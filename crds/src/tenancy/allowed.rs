@@ -1,4 +1,4 @@
-//! What a Plan outside the platform's namespaces must not do.
+//! The fields that only a Plan in a namespace of the platform may set.
 
 use super::Platform;
 use crate::decimal::{OF_A_PRICE, decimal};
@@ -7,8 +7,8 @@ use crate::{DEFAULT_PRICE, NamespaceSelector, PlanSpec, Price};
 // === impl Platform ===
 
 impl Platform {
-    /// Why a Plan is not allowed in this namespace: each field, what it would do, and what to write instead.
-    /// `None`: it is allowed.
+    /// Why a Plan is not allowed in this namespace: each field, its effect, and what to write instead. None: the Plan
+    /// is allowed.
     #[must_use]
     pub fn refusal(&self, namespace: &str, spec: &PlanSpec) -> Option<String> {
         if self.includes(namespace) {
@@ -58,7 +58,7 @@ fn priority(priority: i32) -> Option<String> {
     })
 }
 
-/// Prices below the default one: what is used would be billed for less than the platform asks.
+/// Prices below the default price, which would bill usage for less than the platform demands.
 fn prices(price: &Price) -> impl Iterator<Item = String> {
     let least = decimal(DEFAULT_PRICE, OF_A_PRICE);
     let fields = [

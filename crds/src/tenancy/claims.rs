@@ -1,23 +1,23 @@
-//! Which resource has a name that several claim.
+//! The owner of a name that several resources claim.
 
 use std::collections::BTreeMap;
 
-/// A resource that claims a name. The least of several has it: the fields are compared in their order.
+/// A resource that claims a name. The smallest claimant owns the name: the fields are compared in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claimant<'a> {
-    /// Where age does not decide: 0 goes first.
+    /// The rank, which counts before the age. The lowest rank wins.
     pub rank: usize,
-    /// It is being deleted.
+    /// Whether the resource is being deleted.
     pub leaving: bool,
-    /// When it was created, in seconds since the Unix epoch: a cluster knows no finer moments.
+    /// The creation time in seconds since the Unix epoch, the resolution of Kubernetes.
     pub created: i64,
-    /// Its namespace.
+    /// The namespace of the resource.
     pub namespace: &'a str,
-    /// Its own name, which decides between resources of the same second.
+    /// The name of the resource, which decides between resources of the same second.
     pub name: &'a str,
 }
 
-/// The owner of each name that is claimed.
+/// The owner of each claimed name.
 pub fn owners<'a, N: Ord>(
     claims: impl IntoIterator<Item = (N, Claimant<'a>)>,
 ) -> BTreeMap<N, Claimant<'a>> {
@@ -32,7 +32,7 @@ pub fn owners<'a, N: Ord>(
 // === impl Claimant ===
 
 impl Claimant<'_> {
-    /// Whether this is the same resource.
+    /// Whether the claimant is this resource.
     #[must_use]
     pub fn is(&self, namespace: &str, name: &str) -> bool {
         (self.namespace, self.name) == (namespace, name)

@@ -1,31 +1,32 @@
-//! Which namespaces' models the callers of a Plan reach.
+//! The namespaces whose models a Plan reaches.
 
 use super::Platform;
 use crate::{NamespaceSelector, PlanSpec};
 
-/// The namespaces whose models the callers of a Plan reach. A name is looked up in the Plan's own namespace first, then
-/// in the others.
+/// The namespaces whose models a Plan reaches. The name of a model is looked up in the namespace of the Plan first,
+/// then in the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {
     /// The namespace of the Plan.
     pub own: String,
-    /// The others.
+    /// The other namespaces.
     pub others: Others,
 }
 
-/// The namespaces that a Plan reaches beside its own.
+/// The namespaces that a Plan reaches in addition to its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Others {
-    /// These, in this order; mostly none.
+    /// These namespaces, in this order. Empty for most Plans.
     Named(Vec<String>),
-    /// All: first those of the platform in their order, then whichever has the oldest model of the name.
+    /// All namespaces: first those of the platform in their order, then the namespace with the oldest model of the
+    /// name.
     All,
 }
 
 // === impl Reach ===
 
 impl Reach {
-    /// Whether the models of a namespace are reached.
+    /// Whether the Plan reaches the models of a namespace.
     #[must_use]
     pub fn includes(&self, namespace: &str) -> bool {
         self.own == namespace
@@ -39,8 +40,7 @@ impl Reach {
 // === impl Platform ===
 
 impl Platform {
-    /// What the callers of a Plan in this namespace reach, provided that the Plan is allowed
-    /// ([`Platform::refusal`]).
+    /// The namespaces that a Plan in this namespace reaches, if the Plan is allowed ([`Platform::refusal`]).
     #[must_use]
     pub fn reach(&self, namespace: &str, spec: &PlanSpec) -> Reach {
         let others = match &spec.namespace_selector {

@@ -73,7 +73,7 @@ fn a_plan_of_a_tenant_is_held_to_its_own_namespace() {
 }
 
 #[test]
-fn a_plan_of_a_tenant_may_do_all_that_touches_nobody_else() {
+fn a_plan_of_a_tenant_may_set_everything_that_affects_only_its_namespace() {
     for fields in [
         json!({}),
         json!({"priority": 0}),
@@ -93,7 +93,7 @@ fn a_plan_of_a_tenant_may_do_all_that_touches_nobody_else() {
 }
 
 #[test]
-fn every_excess_is_told_at_once() {
+fn all_excesses_are_reported_together() {
     let fields = json!({"priority": 7, "preview": {}, "namespaceSelector": {"any": true}});
     let refusal = platform().refusal("team-b", &spec(&fields)).unwrap();
     for field in ["spec.priority", "spec.preview", "spec.namespaceSelector"] {

@@ -1,4 +1,4 @@
-//! What an error of the API server means for a declaration.
+//! Tells refusals of the API server, which the user has to fix, from errors that may pass.
 
 use inferyard_crds::{ModelDeployment, Reason};
 use serde_json::Value;
@@ -7,14 +7,14 @@ use super::ApplyError;
 use crate::kind::Kind;
 use crate::validate::Refusal;
 
-/// Before an object that does not fit its schema. The API server answers with status 500 to it.
+/// The start of the error about an object that does not fit its schema. The status of the response is 500.
 const NOT_TYPED: &str = "failed to create typed patch object";
-/// Before a value that cannot be read, a quantity for instance. The status is 500 as well.
+/// The start of the error about an invalid value, such as a quantity. The status of the response is 500 too.
 const NOT_CONVERTED: &str = "unable to convert unstructured object";
-/// Of a field that no version of the schema has.
+/// The error about an unknown field.
 const UNKNOWN_FIELD: &str = "field not declared in schema";
 
-/// A refusal that will not pass by itself is the user's; everything else is tried again.
+/// Reads an error of the API server. A permanent refusal is reported to the user; all other errors are retried.
 pub(super) fn read(
     resource: &ModelDeployment,
     kind: Kind,
@@ -30,21 +30,23 @@ pub(super) fn read(
     if let Some(mistakes) = mistakes(&status.message) {
         return ApplyError::Refused(untyped(resource, kind, name, &mistakes));
     }
-    let said = &status.message;
+    let message = &status.message;
     let is_final = ["denied the request", NOT_CONVERTED];
-    if matches!(status.code, 400 | 403 | 422) || is_final.iter().any(|words| said.contains(words)) {
+    if matches!(status.code, 400 | 403 | 422)
+        || is_final.iter().any(|words| message.contains(words))
+    {
         return ApplyError::Refused(Refusal {
             reason: Reason::Refused,
-            message: format!("the API server refuses {kind} {name}: {said}"),
+            message: format!("the API server refuses {kind} {name}: {message}"),
         });
     }
     ApplyError::Failed(format!(
-        "the API server fails to take {kind} {name} (status {}): {said}",
+        "the API server fails to take {kind} {name} (status {}): {message}",
         status.code
     ))
 }
 
-/// What does not fit the schema, each with its path.
+/// The mistakes in an object that does not fit its schema, each with its path.
 fn mistakes(said: &str) -> Option<Vec<&str>> {
     let (_, mistakes) = said.split_once(NOT_TYPED)?.1.split_once("): ")?;
     let several = mistakes.strip_prefix("errors:");
@@ -52,7 +54,8 @@ fn mistakes(said: &str) -> Option<Vec<&str>> {
     Some(lines.filter(|line| !line.is_empty()).collect())
 }
 
-/// Where all of them are in the user's pod template, they are said by its paths.
+/// The refusal of an object that does not fit its schema. If all mistakes are in the user's pod template, they are
+/// reported by their paths there.
 fn untyped(resource: &ModelDeployment, kind: &str, name: &str, mistakes: &[&str]) -> Refusal {
     let template = resource.spec.pod_template.as_ref();
     let own = |mistake: &&str| {
@@ -83,7 +86,7 @@ fn untyped(resource: &ModelDeployment, kind: &str, name: &str, mistakes: &[&str]
     }
 }
 
-/// Whether a field of this name is somewhere in it.
+/// Whether a value has a field of this name at any depth.
 fn has_field(value: &Value, name: &str) -> bool {
     match value {
         Value::Object(fields) => fields
@@ -121,9 +124,9 @@ mod tests {
         }
     }
 
-    /// As Kubernetes 1.34 says it.
+    /// The texts of Kubernetes 1.34.
     #[test]
-    fn a_field_that_kubernetes_does_not_have_is_said_by_its_path() {
+    fn a_field_that_kubernetes_does_not_have_is_reported_by_its_path() {
         let typo = json!({ "spec": { "nodeSelectr": { "a": "b" } } });
         let object =
             "failed to create typed patch object (models/demo-worker; apps/v1, Kind=Deployment): ";
@@ -155,7 +158,7 @@ mod tests {
         );
     }
 
-    /// An older Kubernetes may not have what the operator itself writes.
+    /// An older Kubernetes may not know a field that the operator itself sets.
     #[test]
     fn a_field_of_the_operator_is_not_called_the_users() {
         check(

@@ -1,15 +1,11 @@
-//! When something is applied, and when not.
+//! Which objects are patched, and which are not.
 
 use kube::api::DynamicObject;
 
 use super::*;
 
-fn child(object: Value) -> Child {
-    Child {
-        kind: Kind::Deployment,
-        name: "demo-worker".to_owned(),
-        object,
-    }
+fn key() -> (String, Kind, String) {
+    ("n".to_owned(), Kind::Deployment, "demo-worker".to_owned())
 }
 
 fn live(object: &Value, version: &str) -> DynamicObject {
@@ -18,7 +14,7 @@ fn live(object: &Value, version: &str) -> DynamicObject {
     serde_json::from_value(object).unwrap()
 }
 
-fn wanted() -> Value {
+fn desired() -> Value {
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -36,14 +32,13 @@ fn wanted() -> Value {
 }
 
 fn is_current(stored: &Value) -> bool {
-    let child = child(wanted());
-    let desired = stamped(&child.object, "a/first");
-    Settled::default().is_current("n", &child, &live(stored, "1"), &desired)
+    let object = stamped(desired(), "a/first");
+    NoopPatchCache::default().is_current(&key(), &live(stored, "1"), &object)
 }
 
 #[test]
-fn what_others_add_is_theirs() {
-    let mut stored = stamped(&wanted(), "a/first");
+fn fields_that_others_add_are_left_alone() {
+    let mut stored = stamped(desired(), "a/first");
     stored["metadata"]["labels"]["b"] = json!("2");
     stored["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = json!("1");
     stored["spec"]["revisionHistoryLimit"] = json!(10);
@@ -58,7 +53,7 @@ fn what_others_add_is_theirs() {
 }
 
 #[test]
-fn what_somebody_changed_is_applied_again() {
+fn a_field_that_another_client_changed_is_applied_again() {
     let pointers = [
         ("/metadata/labels/a", json!("2")),
         ("/spec/replicas", json!(5)),
@@ -69,42 +64,41 @@ fn what_somebody_changed_is_applied_again() {
         ("/metadata/labels", json!({})),
     ];
     for (pointer, value) in pointers {
-        let mut stored = stamped(&wanted(), "a/first");
+        let mut stored = stamped(desired(), "a/first");
         *stored.pointer_mut(pointer).unwrap() = value;
         assert!(!is_current(&stored), "{pointer}");
     }
 }
 
-/// Another release that takes a model over signs what it applies.
+/// A release that takes over a model writes its name into the objects that it applies.
 #[test]
-fn what_another_release_applied_is_applied_again() {
-    assert!(is_current(&stamped(&wanted(), "a/first")));
-    assert!(!is_current(&stamped(&wanted(), "b/second")));
+fn an_object_that_another_release_applied_is_applied_again() {
+    assert!(is_current(&stamped(desired(), "a/first")));
+    assert!(!is_current(&stamped(desired(), "b/second")));
 }
 
-/// A field that is applied no longer leaves the live object as it is: only the hash tells.
+/// A comparison with the live object does not show it: only the hash does.
 #[test]
-fn what_is_no_longer_wanted_is_applied() {
-    let mut before = wanted();
+fn the_removal_of_a_field_is_applied() {
+    let mut before = desired();
     before["spec"]["template"]["spec"]["nodeSelector"] = json!({ "zone": "a" });
-    assert!(!is_current(&stamped(&before, "a/first")));
+    assert!(!is_current(&stamped(before, "a/first")));
 }
 
 #[test]
-fn what_the_api_server_rewrites_is_sent_once() {
-    let child = child(wanted());
-    let desired = stamped(&child.object, "a/first");
-    let mut stored = desired.clone();
+fn a_value_that_the_api_server_normalizes_is_sent_once() {
+    let object = stamped(desired(), "a/first");
+    let mut stored = object.clone();
     stored["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"] = json!("1");
-    let settled = Settled::default();
+    let cache = NoopPatchCache::default();
     let before = live(&stored, "7");
-    assert!(!settled.is_current("n", &child, &before, &desired));
+    assert!(!cache.is_current(&key(), &before, &object));
     // The patch changed nothing: the version is the same.
-    settled.note("n", &child, Some(&before), &before, &desired);
-    assert!(settled.is_current("n", &child, &before, &desired));
+    cache.record(key(), Some(&before), &before, &object);
+    assert!(cache.is_current(&key(), &before, &object));
     // Other drift is seen nevertheless.
     stored["spec"]["replicas"] = json!(9);
-    assert!(!settled.is_current("n", &child, &live(&stored, "8"), &desired));
-    settled.forget("n", "demo-worker");
-    assert!(!settled.is_current("n", &child, &before, &desired));
+    assert!(!cache.is_current(&key(), &live(&stored, "8"), &object));
+    cache.forget("n", "demo-worker");
+    assert!(!cache.is_current(&key(), &before, &object));
 }

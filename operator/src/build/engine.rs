@@ -1,21 +1,22 @@
-//! The engine beside a worker, and how the worker reaches it.
+//! The engine of a worker: the sidecar container of a server, and the arguments by which the worker reaches it.
 
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Volume};
 
-use super::container::{accelerators, confined};
-use super::{template, weights};
+use super::container::{accelerators, confined, mount, variable};
+use super::{chat_template, weights};
 use crate::validate::{EngineKind, ServerKind, Validated};
 
-/// Where an engine listens, for the containers of its pod alone.
+/// The address of an engine. Only the containers of its pod reach the loopback interface.
 const HOST: &str = "127.0.0.1";
 const PORT: &str = "8000";
+const SHARED_MEMORY: &str = "shm";
 
-/// What the worker's command line says of its engine.
+/// The arguments of the worker that describe its engine.
 pub(super) fn worker_args(model: &Validated) -> Vec<String> {
     let (kind, engine) = match &model.engine {
         EngineKind::Embedded(flags) => {
             let mut args = weights::worker_args(model);
-            args.extend(template::args(model));
+            args.extend(chat_template::args(model));
             args.extend(flags.iter().cloned());
             return args;
         }
@@ -46,52 +47,42 @@ fn served_name(model: &Validated) -> &str {
     }
 }
 
-/// The engine as a native sidecar: it starts before the worker, and is asked to end only when the worker
-/// has ended, so that answers run to their end.
-pub(super) fn sidecar(model: &Validated) -> Option<Value> {
+/// The engine as a native sidecar: the kubelet starts it before the worker, and stops it only after the worker has
+/// ended, so that running answers can finish.
+pub(super) fn sidecar(model: &Validated) -> Option<Container> {
     let EngineKind::Server(kind, engine) = &model.engine else {
         return None;
     };
-    let set = |name: &str, value: &str| json!({ "name": name, "value": value });
     let mut env = vec![
-        set("HOME", "/tmp"),
-        set("TMPDIR", "/tmp"),
-        set("XDG_CACHE_HOME", "/tmp/.cache"),
+        variable("HOME", "/tmp"),
+        variable("TMPDIR", "/tmp"),
+        variable("XDG_CACHE_HOME", "/tmp/.cache"),
     ];
-    env.extend(template::variable(model));
-    env.extend((engine.env.iter()).map(|(name, value)| set(name, value)));
-    let mut mounts = vec![
-        json!({ "name": "tmp", "mountPath": "/tmp" }),
-        json!({ "name": "shm", "mountPath": "/dev/shm" }),
-    ];
+    env.extend(chat_template::variable(model));
+    env.extend((engine.env.iter()).map(|(name, value)| variable(name, value)));
+    let mut mounts = vec![mount("tmp", "/tmp"), mount(SHARED_MEMORY, "/dev/shm")];
     mounts.extend(weights::mount(model));
-    mounts.extend(template::mount(model));
-    let mut container = json!({
-        "name": "engine",
-        "image": engine.image,
-        "restartPolicy": "Always",
-        "env": env,
-        // Its log may hold prompts, which must not get into the status of the pod.
-        "terminationMessagePolicy": "File",
-        "securityContext": confined(),
-        "volumeMounts": mounts,
-    });
+    mounts.extend(chat_template::mount(model));
     let (command, args) = command(model, *kind, &engine.args);
-    if let Some(command) = command {
-        container["command"] = json!(command);
-    }
-    if !args.is_empty() {
-        container["args"] = json!(args);
-    }
-    if let Some(accelerators) = accelerators(model) {
-        container["resources"] = accelerators;
-    }
-    Some(container)
+    Some(Container {
+        name: "engine".to_owned(),
+        image: Some(engine.image.clone()),
+        restart_policy: Some("Always".to_owned()),
+        command: command.map(|words| words.into_iter().map(str::to_owned).collect()),
+        args: (!args.is_empty()).then_some(args),
+        env: Some(env),
+        resources: accelerators(model),
+        // The log of an engine may hold prompts, which must not get into the status of the pod.
+        termination_message_policy: Some("File".to_owned()),
+        security_context: Some(confined()),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    })
 }
 
 type Command = (Option<Vec<&'static str>>, Vec<String>);
 
-/// How the server is started. What the user gives comes last, and wins where the server lets it.
+/// The command line of the server. The user's arguments come last, and win where the server lets the last one win.
 fn command(model: &Validated, kind: ServerKind, own: &[String]) -> Command {
     let at = |flag: &str, value: &str| [flag.to_owned(), value.to_owned()];
     let path = weights::path(model);
@@ -116,15 +107,22 @@ fn command(model: &Validated, kind: ServerKind, own: &[String]) -> Command {
     if let Some(ranks) = model.tensor_ranks {
         args.extend(at("--tensor-parallel-size", &ranks.to_string()));
     }
-    args.extend(template::args(model));
+    args.extend(chat_template::args(model));
     args.extend(own.iter().cloned());
     (Some(command), args)
 }
 
-/// Memory that the processes of one engine share.
-pub(super) fn volumes(model: &Validated) -> Option<Value> {
+/// The shared memory of the processes of one engine.
+pub(super) fn volumes(model: &Validated) -> Option<Volume> {
     let server = matches!(model.engine, EngineKind::Server(..));
-    server.then(|| json!({ "name": "shm", "emptyDir": { "medium": "Memory" } }))
+    server.then(|| Volume {
+        name: SHARED_MEMORY.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: Some("Memory".to_owned()),
+            size_limit: None,
+        }),
+        ..Volume::default()
+    })
 }
 
 // === impl ServerKind ===

@@ -1,94 +1,117 @@
 //! Lays the user's pod template over the operator's own.
 
-use serde_json::{Map, Value};
+use k8s_openapi::DeepMerge;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde_json::{Map, Value, json};
 
-/// Merges `over` into `base`: null removes a field, lists of named things are merged by name, everything
-/// else replaces. A container of this name is patched wherever it stands: a sidecar is an init container.
-pub(super) fn lay_over(base: &mut Value, over: &Value) {
-    let mut over = over.clone();
-    move_to_init_containers(base, &mut over);
-    merge(base, &over);
+use crate::list_keys;
+
+/// Lists whose items have one source of several, so that two items of one key cannot be merged field by field.
+const UNIONS: [&str; 2] = ["env", "volumes"];
+
+/// Merges `overlay` into `template`. The types of the Kubernetes API merge themselves: maps by their keys, lists by the
+/// keys of their items, everything else replaces. `prepare` does before what they cannot do.
+///
+/// A container of the overlay changes the container of its name, even if that one is an init container: users list the
+/// engine among the containers, and it is a sidecar.
+pub(super) fn lay_over(mut template: PodTemplateSpec, overlay: &Value) -> PodTemplateSpec {
+    let mut overlay = overlay.clone();
+    let sidecars = take_sidecars(&template, &mut overlay);
+    let sidecars =
+        (!sidecars.is_empty()).then(|| json!({ "spec": { "initContainers": sidecars } }));
+    for mut part in std::iter::once(overlay).chain(sidecars) {
+        let mut base = serde_json::to_value(template).expect("a pod template should be JSON");
+        prepare(&mut base, &mut part);
+        template = typed(base);
+        template.merge_from(typed(part));
+    }
+    template
 }
 
-fn move_to_init_containers(base: &Value, over: &mut Value) {
-    let init = base["spec"]["initContainers"].as_array();
-    let names: Vec<Value> = (init.into_iter().flatten())
-        .map(|container| container["name"].clone())
-        .collect();
-    // Not by index, which would put a null there where nothing was: that removes.
-    let Some(Value::Array(containers)) = over.pointer_mut("/spec/containers") else {
-        return;
+fn typed(template: Value) -> PodTemplateSpec {
+    serde_json::from_value(template).expect("validation should refuse what is no pod template")
+}
+
+/// Takes the containers out of the overlay that are init containers of the template.
+fn take_sidecars(template: &PodTemplateSpec, overlay: &mut Value) -> Vec<Value> {
+    let spec = template.spec.iter();
+    let own = spec.flat_map(|spec| spec.init_containers.iter().flatten());
+    let names: Vec<&str> = own.map(|container| container.name.as_str()).collect();
+    // Not by index: indexing a `Value` inserts a null, and a null removes.
+    let Some(Value::Array(containers)) = overlay.pointer_mut("/spec/containers") else {
+        return Vec::new();
     };
-    let (before, beside): (Vec<_>, Vec<_>) =
-        (containers.drain(..)).partition(|container| names.contains(&container["name"]));
-    *containers = beside;
-    if before.is_empty() {
-        return;
-    }
-    match over.pointer_mut("/spec/initContainers") {
-        Some(Value::Array(own)) => own.extend(before),
-        _ => over["spec"]["initContainers"] = Value::Array(before),
-    }
+    let is_sidecar = |container: &Value| {
+        let name = container["name"].as_str();
+        name.is_some_and(|name| names.contains(&name))
+    };
+    let (sidecars, rest) = containers.drain(..).partition(is_sidecar);
+    *containers = rest;
+    sidecars
 }
 
-fn merge(base: &mut Value, over: &Value) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            for (name, value) in over {
-                merge_field(base, name, value);
-            }
+/// Does what `DeepMerge` cannot do:
+///
+/// - A null removes the field from `base`. To the types a null is an absent field, which changes nothing.
+/// - A field that the overlay leaves out keeps the value of `base`. Required fields have no `Option` in the types, so
+///   an absent one is read as an empty text or 0, which would replace the value.
+/// - An item of a union list loses its source in `base`, so that it gets exactly one: that of the overlay.
+fn prepare(base: &mut Value, overlay: &mut Value) {
+    let (Value::Object(base), Value::Object(overlay)) = (base, &mut *overlay) else {
+        return remove_nulls(overlay);
+    };
+    overlay.retain(|name, value| {
+        if value.is_null() {
+            base.remove(name);
         }
-        (base, over) => *base = without_nulls(over),
+        !value.is_null()
+    });
+    for (name, value) in overlay.iter_mut() {
+        match base.get_mut(name) {
+            Some(own) => prepare_field(name, own, value),
+            None => remove_nulls(value),
+        }
     }
+    keep_scalars(base, overlay);
 }
 
-fn merge_field(base: &mut Map<String, Value>, name: &str, over: &Value) {
-    if over.is_null() {
-        base.remove(name);
-        return;
-    }
-    let Some(own) = base.get_mut(name) else {
-        base.insert(name.to_owned(), without_nulls(over));
-        return;
+fn prepare_field(name: &str, own: &mut Value, value: &mut Value) {
+    let (Some(key), Value::Array(own), Value::Array(items)) =
+        (list_keys::key(name), &mut *own, &mut *value)
+    else {
+        return prepare(own, value);
     };
-    match (key(name), own, over) {
-        (Some(key), Value::Array(own), Value::Array(over)) => {
-            for item in over {
-                let same = own.iter_mut().find(|own| own[key] == item[key]);
-                match same {
-                    // These have one source of several: the new one replaces the old one whole.
-                    Some(same) if matches!(name, "env" | "volumes") => *same = without_nulls(item),
-                    Some(same) => merge(same, item),
-                    None => own.push(without_nulls(item)),
+    for item in items {
+        match own.iter_mut().find(|own| own[key] == item[key]) {
+            Some(own) if UNIONS.contains(&name) => {
+                if let Value::Object(own) = own {
+                    own.retain(|field, _| field == key);
                 }
+                remove_nulls(item);
             }
+            Some(own) => prepare(own, item),
+            None => remove_nulls(item),
         }
-        (_, own, over) => merge(own, over),
     }
 }
 
-/// By what the items of a list are known, as Kubernetes has it.
-pub(crate) fn key(list: &str) -> Option<&'static str> {
-    Some(match list {
-        "containers" | "initContainers" | "env" | "volumes" | "imagePullSecrets" => "name",
-        "volumeMounts" => "mountPath",
-        "ports" => "containerPort",
-        "topologySpreadConstraints" => "topologyKey",
-        "ownerReferences" => "uid",
-        _ => return None,
-    })
+fn keep_scalars(base: &Map<String, Value>, overlay: &mut Map<String, Value>) {
+    for (name, own) in base {
+        if !own.is_object() && !own.is_array() && !overlay.contains_key(name) {
+            overlay.insert(name.clone(), own.clone());
+        }
+    }
 }
 
-/// A null says that something should not be there; where nothing was, nothing is to be said.
-fn without_nulls(value: &Value) -> Value {
+/// Removes nulls where the operator's template has nothing that they could remove.
+fn remove_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            let kept = fields.iter().filter(|(_, value)| !value.is_null());
-            let kept = kept.map(|(name, value)| (name.clone(), without_nulls(value)));
-            Value::Object(kept.collect())
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(remove_nulls);
         }
-        Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
-        other => other.clone(),
+        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
+        _ => {}
     }
 }
 
@@ -99,20 +122,23 @@ mod tests {
     use super::*;
 
     fn check(over: &Value, expected: &Value) {
-        let mut base = json!({
+        let base = json!({
             "metadata": { "labels": { "a": "1" } },
             "spec": {
                 "initContainers": [{ "name": "engine", "image": "e" }],
                 "containers": [{
                     "name": "worker",
                     "args": ["x", "y"],
+                    "livenessProbe": { "grpc": { "port": 1, "service": "a" }, "periodSeconds": 2 },
+                    "volumeMounts": [{ "name": "tmp", "mountPath": "/tmp", "readOnly": true }],
                     "env": [{ "name": "A", "value": "1" }, { "name": "B", "value": "2" }],
                 }],
                 "volumes": [{ "name": "tmp", "emptyDir": {} }],
                 "priorityClassName": "high",
             },
         });
-        lay_over(&mut base, over);
+        let base = lay_over(serde_json::from_value(base).unwrap(), over);
+        let base = serde_json::to_value(base).unwrap();
         for (pointer, value) in expected.as_object().unwrap() {
             let found = base.pointer(pointer).unwrap_or(&Value::Null);
             assert_eq!(found, value, "{pointer} in {base}");
@@ -169,6 +195,33 @@ mod tests {
         let expected = json!({
             "/spec/initContainers/0": { "name": "engine", "image": "e", "tty": true },
             "/spec/containers/1": null,
+        });
+        check(&over, &expected);
+    }
+
+    /// Required fields and nulls, which the types do not merge by themselves.
+    #[test]
+    fn what_is_left_out_stays_and_null_removes_inside_of_lists() {
+        let over = json!({ "spec": { "containers": [{
+            "name": "worker",
+            "livenessProbe": { "grpc": { "service": "b" }, "periodSeconds": null },
+            "volumeMounts": [{ "mountPath": "/tmp", "readOnly": null, "subPath": "x" }],
+        }] } });
+        let expected = json!({
+            "/spec/containers/0/livenessProbe": { "grpc": { "port": 1, "service": "b" } },
+            "/spec/containers/0/volumeMounts": [{ "name": "tmp", "mountPath": "/tmp", "subPath": "x" }],
+        });
+        check(&over, &expected);
+    }
+
+    #[test]
+    fn a_sidecar_may_be_changed_in_both_lists() {
+        let over = json!({ "spec": {
+            "initContainers": [{ "name": "engine", "image": "other" }],
+            "containers": [{ "name": "engine", "tty": true }],
+        } });
+        let expected = json!({
+            "/spec/initContainers": [{ "name": "engine", "image": "other", "tty": true }],
         });
         check(&over, &expected);
     }

@@ -1,53 +1,37 @@
-//! Declarations, and all that is made of them.
+//! Declarations, and the objects that are built from them.
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use inferyard_crds::WORKER_GRPC_PORT;
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
+use serde_json::{Value, json};
 
 use super::*;
-use crate::names::{GRPC_PORT, TEMPLATE_ANNOTATION};
+use crate::kind::Kind;
+use crate::names::TEMPLATE_ANNOTATION;
 use crate::validate::tests::validated;
 
-/// The objects as YAML, each of which its type reads without losing a field: a field that is spelled
-/// wrong would be lost.
+fn desired(spec: &Value) -> Desired {
+    build(&validated(spec).unwrap())
+}
+
+/// The objects of a model as YAML, as they are sent to the API server.
 fn built(spec: &Value) -> String {
-    let wanted = build(&validated(spec).unwrap());
-    let texts = wanted.children.iter().map(|child| {
-        let typed = match child.kind {
-            Kind::ServiceAccount => typed::<ServiceAccount>(&child.object),
-            Kind::NetworkPolicy => typed::<NetworkPolicy>(&child.object),
-            Kind::PersistentVolumeClaim => typed::<PersistentVolumeClaim>(&child.object),
-            Kind::Deployment => typed::<Deployment>(&child.object),
-            Kind::PodDisruptionBudget => typed::<PodDisruptionBudget>(&child.object),
-        };
-        assert_same(&child.object, &typed, child.kind.as_str());
-        serde_saphyr::to_string(&child.object).unwrap()
-    });
+    let children = desired(spec).children;
+    let texts = (children.iter()).map(|child| serde_saphyr::to_string(&child.to_json()).unwrap());
     texts.collect::<Vec<_>>().join("---\n")
 }
 
-fn typed<T: DeserializeOwned + Serialize>(object: &Value) -> Value {
-    serde_json::to_value(serde_json::from_value::<T>(object.clone()).unwrap()).unwrap()
+/// The pod template of the Deployment.
+fn template(desired: Desired) -> PodTemplateSpec {
+    let mut objects = desired.children.into_iter().map(|child| child.object);
+    let found = objects.find_map(|object| match object {
+        Object::Deployment(deployment) => Some(deployment.spec.unwrap().template),
+        _ => None,
+    });
+    found.unwrap()
 }
 
-fn assert_same(wanted: &Value, typed: &Value, path: &str) {
-    match (wanted, typed) {
-        (Value::Object(wanted), Value::Object(typed)) => {
-            for (name, value) in wanted {
-                let known = typed.get(name).unwrap_or(&Value::Null);
-                assert_same(value, known, &format!("{path}.{name}"));
-            }
-        }
-        (Value::Array(wanted), Value::Array(typed)) => {
-            for (wanted, typed) in wanted.iter().zip(typed) {
-                assert_same(wanted, typed, path);
-            }
-        }
-        (wanted, typed) => assert_eq!(wanted, typed, "{path}"),
-    }
+fn containers(pod: &PodSpec) -> impl Iterator<Item = &k8s_openapi::api::core::v1::Container> {
+    pod.init_containers.iter().flatten().chain(&pod.containers)
 }
 
 /// A tenant may give pods the label of a router: the namespace decides too.
@@ -57,12 +41,12 @@ fn a_worker_lets_in_routers_and_operators_of_their_own_namespaces_only() {
     let mut model = validated(&spec).unwrap();
     for namespaces in [vec!["inferyard"], vec!["inferyard", "edge"]] {
         model.router_namespaces = namespaces.iter().map(|&name| name.to_owned()).collect();
-        let wanted = build(&model);
-        let mut children = wanted.children.iter();
-        let policy = children.find(|child| child.kind == Kind::NetworkPolicy);
-        let spec = &policy.unwrap().object["spec"];
+        let desired = build(&model);
+        let mut children = desired.children.iter();
+        let policy = children.find(|child| child.kind() == Kind::NetworkPolicy);
+        let spec = &policy.unwrap().to_json()["spec"];
         let calls = &spec["ingress"][0];
-        assert_eq!(calls["ports"][0]["port"], GRPC_PORT);
+        assert_eq!(calls["ports"][0]["port"], WORKER_GRPC_PORT);
         let peers = calls["from"].as_array().unwrap();
         assert_eq!(peers.len(), 2);
         for peer in peers {
@@ -165,7 +149,7 @@ fn the_same_declaration_is_built_the_same() {
 }
 
 #[test]
-fn only_our_own_containers_leave_their_last_words() {
+fn only_containers_without_prompts_have_a_termination_message() {
     for (engine, own) in [
         (json!({ "vllm": { "image": "i" } }), vec!["fetch", "worker"]),
         (
@@ -182,13 +166,13 @@ fn only_our_own_containers_leave_their_last_words() {
             "model": { "source": { "huggingFace": { "repo": "a/b" } } },
             "engine": engine,
         });
-        let wanted = build(&validated(&spec).unwrap());
-        let deployment = (wanted.children.iter()).find(|child| child.kind == Kind::Deployment);
-        let pod = &deployment.unwrap().object["spec"]["template"]["spec"];
-        let containers = ["initContainers", "containers"].map(|list| pod[list].as_array().unwrap());
-        let mut leave: Vec<_> = (containers.into_iter().flatten())
-            .filter(|it| it["terminationMessagePolicy"] == "FallbackToLogsOnError")
-            .map(|it| it["name"].as_str().unwrap())
+        let pod = template(desired(&spec)).spec.unwrap();
+        let falls_back = |container: &&k8s_openapi::api::core::v1::Container| {
+            container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError")
+        };
+        let mut leave: Vec<_> = containers(&pod)
+            .filter(falls_back)
+            .map(|container| container.name.as_str())
             .collect();
         leave.sort_unstable();
         assert_eq!(leave, own);
@@ -196,17 +180,13 @@ fn only_our_own_containers_leave_their_last_words() {
 }
 
 /// The pod template of a model with a chat template.
-fn pod(engine: &Value, template: &Value) -> Value {
+fn pod(engine: &Value, chat_template: &Value) -> Value {
     let spec = json!({
         "model": { "source": { "huggingFace": { "repo": "a/b" } } },
         "engine": engine,
-        "chatTemplate": template,
+        "chatTemplate": chat_template,
     });
-    built(&spec);
-    let wanted = build(&validated(&spec).unwrap());
-    let mut children = wanted.children.into_iter();
-    let deployment = children.find(|child| child.kind == Kind::Deployment);
-    deployment.unwrap().object["spec"]["template"].take()
+    serde_json::to_value(template(desired(&spec))).unwrap()
 }
 
 fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
@@ -216,9 +196,9 @@ fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
         .unwrap_or(&Value::Null)
 }
 
-/// Whether a container is told of the chat template, in all three ways or in none.
+/// Whether a container has the mount, the variable and the argument of the chat template, or none of them.
 #[track_caller]
-fn is_told(container: &Value, flag: &str, told: bool) {
+fn has_chat_template(container: &Value, flag: &str, told: bool) {
     let mount = named(&container["volumeMounts"], "chat-template");
     let mounts = mount["mountPath"] == "/chat-template" && mount["readOnly"] == true;
     let from = &named(&container["env"], "INFERYARD_CHAT_TEMPLATE")["valueFrom"];
@@ -260,7 +240,7 @@ fn a_chat_template_reaches_the_container_that_renders() {
         let spec = &pod["spec"];
         for (list, name) in [("containers", "worker"), ("initContainers", "engine")] {
             if !spec[list].is_null() {
-                is_told(named(&spec[list], name), flag, name == reads);
+                has_chat_template(named(&spec[list], name), flag, name == reads);
             }
         }
         let expect = json!({ "name": "chat-template", "configMap": {
@@ -280,15 +260,11 @@ fn the_digest_of_a_template_is_that_of_what_pods_are_made_of() {
         spec.as_object_mut()
             .unwrap()
             .extend(fields.as_object().unwrap().clone());
-        let wanted = build(&validated(&spec).unwrap());
-        let deployment = wanted.children.into_iter();
-        let mut deployment = deployment.filter(|child| child.kind == Kind::Deployment);
-        let template = deployment.next().unwrap().object["spec"]["template"].take();
-        assert_eq!(
-            template["metadata"]["annotations"][TEMPLATE_ANNOTATION],
-            wanted.template
-        );
-        wanted.template
+        let desired = desired(&spec);
+        let expected = desired.template.clone();
+        let annotations = template(desired).metadata.unwrap().annotations.unwrap();
+        assert_eq!(annotations[TEMPLATE_ANNOTATION], expected);
+        expected
     };
     let plain = digest(&json!({}));
     assert_eq!(digest(&json!({ "scaling": { "replicas": 5 } })), plain);

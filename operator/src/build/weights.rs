@@ -1,44 +1,54 @@
-//! How weights come into a pod: the volume, the mount, and the container that fetches.
+//! The weights in a pod: their volume, its mount, and the init container that fetches them.
 
-use serde_json::{Value, json};
+use inferyard_crds::WORKER_GRPC_PORT;
+use k8s_openapi::api::core::v1::{
+    Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ImageVolumeSource,
+    PersistentVolumeClaimVolumeSource, SecretKeySelector, Volume, VolumeMount,
+};
 
-use super::container::confined;
-use crate::names::{GRPC_PORT, child_name};
+use super::container::{confined, mount as writable_mount, read_only_mount, variable};
+use crate::names::child_name;
 use crate::validate::{Validated, Weights};
 
-/// Where weights are, in every container that reads them.
+/// The folder of the weights, in every container that reads them.
 const FOLDER: &str = "/weights";
+const VOLUME: &str = "weights";
 
-/// The volume that holds them.
-pub(super) fn volume(model: &Validated) -> Option<Value> {
-    let source = match (&model.weights, &model.storage) {
+/// The volume that holds the weights, if they are not in the image of the container.
+pub(super) fn volume(model: &Validated) -> Option<Volume> {
+    let mut volume = Volume {
+        name: VOLUME.to_owned(),
+        ..Volume::default()
+    };
+    match (&model.weights, &model.storage) {
         (Weights::Builtin | Weights::File(_), _) => return None,
-        (Weights::Fetched(_), None) => json!({ "emptyDir": {} }),
+        (Weights::Fetched(_), None) => volume.empty_dir = Some(EmptyDirVolumeSource::default()),
         (Weights::Fetched(_), Some(_)) => {
-            json!({ "persistentVolumeClaim": { "claimName": child_name(&model.name) } })
+            volume.persistent_volume_claim = Some(PersistentVolumeClaimVolumeSource {
+                claim_name: child_name(&model.name),
+                read_only: None,
+            });
         }
         (Weights::Claim(name, _), _) => {
-            json!({ "persistentVolumeClaim": { "claimName": name, "readOnly": true } })
+            volume.persistent_volume_claim = Some(PersistentVolumeClaimVolumeSource {
+                claim_name: name.clone(),
+                read_only: Some(true),
+            });
         }
         (Weights::Image(reference, policy, _), _) => {
-            let mut image = json!({ "reference": reference });
-            if let Some(policy) = policy {
-                image["pullPolicy"] = json!(policy);
-            }
-            json!({ "image": image })
+            volume.image = Some(ImageVolumeSource {
+                reference: Some(reference.clone()),
+                pull_policy: policy.map(str::to_owned),
+            });
         }
-    };
-    let mut volume = json!({ "name": "weights" });
-    if let (Value::Object(volume), Value::Object(source)) = (&mut volume, source) {
-        volume.extend(source);
     }
     Some(volume)
 }
 
-/// The mount of whoever reads them.
-pub(super) fn mount(model: &Validated) -> Option<Value> {
+/// The mount of a container that reads the weights.
+pub(super) fn mount(model: &Validated) -> Option<VolumeMount> {
     volume(model)?;
-    Some(json!({ "name": "weights", "mountPath": FOLDER, "readOnly": true }))
+    Some(read_only_mount(VOLUME, FOLDER))
 }
 
 /// The file or folder that the engine opens.
@@ -54,7 +64,7 @@ pub(super) fn path(model: &Validated) -> String {
     }
 }
 
-/// What the embedded engine is told of them.
+/// The arguments that name the weights to the embedded engine.
 pub(super) fn worker_args(model: &Validated) -> Vec<String> {
     match &model.weights {
         Weights::Builtin => vec!["--builtin".to_owned(), "demo".to_owned()],
@@ -62,8 +72,8 @@ pub(super) fn worker_args(model: &Validated) -> Vec<String> {
     }
 }
 
-/// The container that fetches them before the others start. It reports on the worker's own port.
-pub(super) fn fetch(model: &Validated) -> Option<Value> {
+/// The init container that fetches the weights. It reports its progress on the gRPC port of the worker.
+pub(super) fn fetch(model: &Validated) -> Option<Container> {
     let Weights::Fetched(fetched) = &model.weights else {
         return None;
     };
@@ -72,29 +82,43 @@ pub(super) fn fetch(model: &Validated) -> Option<Value> {
         "--to".to_owned(),
         FOLDER.to_owned(),
         "--listen".to_owned(),
-        format!("0.0.0.0:{GRPC_PORT}"),
+        format!("0.0.0.0:{WORKER_GRPC_PORT}"),
     ];
     args.extend(fetched.args.iter().cloned());
-    let mut env = vec![json!({ "name": "TMPDIR", "value": "/tmp" })];
+    let mut env = vec![variable("TMPDIR", "/tmp")];
     if let Some(endpoint) = &fetched.endpoint {
-        env.push(json!({ "name": "HF_ENDPOINT", "value": endpoint }));
+        env.push(variable("HF_ENDPOINT", endpoint));
     }
-    if let Some((variable, name, key)) = &fetched.secret {
-        env.push(json!({
-            "name": variable,
-            "valueFrom": { "secretKeyRef": { "name": name, "key": key } },
-        }));
+    if let Some((variable, secret, key)) = &fetched.secret {
+        env.push(from_secret(variable, secret, key));
     }
-    Some(json!({
-        "name": "fetch",
-        "image": model.image,
-        "args": args,
-        "env": env,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": confined(),
-        "volumeMounts": [
-            { "name": "tmp", "mountPath": "/tmp" },
-            { "name": "weights", "mountPath": FOLDER },
-        ],
-    }))
+    Some(Container {
+        name: "fetch".to_owned(),
+        image: Some(model.image.clone()),
+        args: Some(args),
+        env: Some(env),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        security_context: Some(confined()),
+        volume_mounts: Some(vec![
+            writable_mount("tmp", "/tmp"),
+            writable_mount(VOLUME, FOLDER),
+        ]),
+        ..Container::default()
+    })
+}
+
+/// An environment variable with the value of an entry of a Secret.
+fn from_secret(variable: &str, secret: &str, key: &str) -> EnvVar {
+    EnvVar {
+        name: variable.to_owned(),
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector {
+                name: secret.to_owned(),
+                key: key.to_owned(),
+                optional: None,
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
 }

@@ -1,4 +1,4 @@
-//! A time limit for requests: for the whole answer, or for the head of one that has no end.
+//! A time limit for requests: until the end of the response, or for a watch until its head.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,23 +13,23 @@ use tower::{BoxError, Layer, Service};
 
 use super::is_watch;
 
-/// Limits requests to this time.
+/// The layer that limits requests to this time.
 #[derive(Debug, Clone)]
 pub(super) struct Limit(pub(super) Duration);
 
-/// Limits the requests that pass.
+/// A service with a time limit.
 #[derive(Debug, Clone)]
 pub(super) struct Limited<S> {
     inner: S,
     limit: Duration,
 }
 
-/// The API server took too long.
+/// The API server exceeded the time limit.
 #[derive(Debug, thiserror::Error)]
 #[error("the API server did not answer within {0:?}")]
-struct Silent(Duration);
+struct TimedOut(Duration);
 
-type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
+type BoxedResponse = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
 // === impl Limit ===
 
@@ -54,9 +54,9 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Answer;
+    type Response = BoxedResponse;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<BoxedResponse, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(context).map_err(Into::into)
@@ -79,7 +79,7 @@ where
             };
             match timeout(limit, answer).await {
                 Ok(answer) => answer,
-                Err(_) => Err(Silent(limit).into()),
+                Err(_) => Err(TimedOut(limit).into()),
             }
         })
     }

@@ -1,4 +1,4 @@
-//! What is said of keys, as rows.
+//! The status of keys, in tables.
 
 use inferyard_crds::Plan;
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ fn a_secret_without_a_key_revokes_it_and_one_that_cannot_be_read_does_not() {
     }
 }
 
-/// A tenant who puts a hash that he has read somewhere into an older key of his.
+/// A tenant copies a hash into an older key of its own.
 #[test]
 fn a_key_that_has_its_hash_does_not_lose_it_to_an_older_one() {
     let mut victim = hashed("team-b", "victim", 1, '7');

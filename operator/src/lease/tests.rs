@@ -93,7 +93,7 @@ impl Server {
     }
 
     fn candidate(&self, name: &str) -> Candidate {
-        let slot = Slot::of_operators("inferyard", NAME);
+        let slot = LeaseConfig::of_operators("inferyard", NAME);
         Candidate::new(self.client(), slot, name.to_owned())
     }
 
@@ -135,7 +135,7 @@ async fn one_of_several_leads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_dies_is_followed_after_the_time_of_the_lease() {
+async fn a_dead_holder_is_replaced_after_the_duration_of_the_lease() {
     let server = Server::default();
     let stop = CancellationToken::new();
     assert!(server.candidate("a").acquire(&stop).await);
@@ -148,7 +148,7 @@ async fn who_dies_is_followed_after_the_time_of_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_stops_is_followed_at_once() {
+async fn a_holder_that_stops_is_replaced_at_once() {
     let server = Server::default();
     let stop = CancellationToken::new();
     let mut first = server.candidate("a");
@@ -160,7 +160,7 @@ async fn who_stops_is_followed_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_renew_stops_before_another_takes_over() {
+async fn a_holder_that_cannot_renew_stops_before_another_takes_over() {
     let server = Server::default();
     let stop = CancellationToken::new();
     let mut first = server.candidate("a");
@@ -174,14 +174,14 @@ async fn who_cannot_renew_stops_before_another_takes_over() {
 
 /// A connection of which the other end is gone without a word.
 #[tokio::test(start_paused = true)]
-async fn who_gets_no_answer_asks_again() {
+async fn an_attempt_without_an_answer_is_repeated() {
     let server = Server::default();
     let stop = CancellationToken::new();
     server.0.lock().unwrap().hanging = true;
     let mut candidate = server.candidate("a");
     let acquired = async {
         let healed = async {
-            time::sleep(ANSWER / 2).await;
+            time::sleep(TIMEOUT / 2).await;
             server.0.lock().unwrap().hanging = false;
         };
         tokio::join!(candidate.acquire(&stop), healed).0
@@ -189,21 +189,21 @@ async fn who_gets_no_answer_asks_again() {
     let acquired = time::timeout(Duration::from_mins(1), acquired).await;
     assert!(acquired.expect("the request that hangs should be given up"));
 
-    // And whoever is asked to stop does not wait for one.
+    // A cancelled attempt does not wait for an answer.
     server.0.lock().unwrap().hanging = true;
     let mut candidate = server.candidate("b");
     let began = Instant::now();
     let stopping = async {
-        time::sleep(ANSWER / 10).await;
+        time::sleep(TIMEOUT / 10).await;
         stop.cancel();
     };
     let (acquired, ()) = tokio::join!(candidate.acquire(&stop), stopping);
     assert!(!acquired);
-    assert!(began.elapsed() < ANSWER, "{:?}", began.elapsed());
+    assert!(began.elapsed() < TIMEOUT, "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_overtaken_does_not_take_it_back() {
+async fn a_former_holder_does_not_take_the_lease_back() {
     let server = Server::default();
     let stop = CancellationToken::new();
     let mut first = server.candidate("a");

@@ -1,4 +1,4 @@
-//! What is said of plans, as rows.
+//! The status of plans, in tables.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -155,7 +155,7 @@ fn of_two_previews_the_older_is_open_and_the_other_says_so() {
     let plans = [
         plan("inferyard", "young", 1, &open),
         plan("inferyard", "old", 2, &open),
-        // It is not allowed, and keeps nobody from opening the preview.
+        // It is not allowed, so it does not block the preview of another plan.
         plan("team-b", "ancient", 9, &open),
     ];
     let reasons: Vec<_> = (0..3).map(|which| said(&plans, which).1).collect();

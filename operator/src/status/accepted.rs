@@ -1,4 +1,4 @@
-//! The one condition of plans and keys.
+//! The condition `Accepted` of plans and keys.
 
 use inferyard_crds::{Condition, ConditionType, Reason};
 use k8s_openapi::jiff::Timestamp;
@@ -10,26 +10,26 @@ use serde_json::json;
 
 use crate::apply::MANAGER;
 
-/// Whether all that it names exists.
+/// The condition `Accepted`.
 pub(crate) fn accepted(
-    said: Result<String, (Reason, String)>,
+    accepted: Result<String, (Reason, String)>,
     before: &[Condition],
     generation: i64,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let said = match said {
-        Ok(message) => super::yes(Reason::Valid, &message),
-        Err((reason, message)) => super::no(reason, &message),
+    let value = match accepted {
+        Ok(message) => super::condition_true(Reason::Valid, &message),
+        Err((reason, message)) => super::condition_false(reason, &message),
     };
-    super::dated(
-        vec![(ConditionType::Accepted, said)],
+    super::with_transition_times(
+        vec![(ConditionType::Accepted, value)],
         before,
         generation,
         now,
     )
 }
 
-/// Writes the status; the answer is how it went, for the metrics.
+/// Writes the status. Returns the result as the value of a metric label.
 pub(crate) async fn write_accepted<K, S>(
     api: &Api<K>,
     kind: &str,
@@ -50,7 +50,7 @@ where
     match api.patch_status(name, &params, &Patch::Apply(&patch)).await {
         Ok(_) => "ok",
         Err(error) => {
-            tracing::warn!(%error, kind, name, "a status was not written");
+            tracing::warn!(%error, kind, name, "cannot write a status");
             "error"
         }
     }

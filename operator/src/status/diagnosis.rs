@@ -1,4 +1,4 @@
-//! Why a pod does not answer, read from what Kubernetes and the worker say of it.
+//! Why a pod does not answer, from its status and the state of its worker.
 
 mod ended;
 mod no_node;
@@ -13,21 +13,22 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::progress;
-use crate::observe::{Observed, is_ready};
+use crate::observe::Observed;
+use crate::pods::is_ready;
 
-/// Why a pod does not answer. The least of several is what has to be mended first.
+/// Why a pod does not answer. The smallest of several findings has to be fixed first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) reason: Reason,
     message: String,
     pod: String,
-    /// The resource that is short on all nodes.
-    pub(super) short: Option<String>,
-    /// Since when the pod has no node.
+    /// The resources that no node has enough of.
+    pub(super) missing_resource: Option<String>,
+    /// The time since which the pod has no node.
     pub(super) since: Option<Timestamp>,
 }
 
-/// How far a pod has come.
+/// The step in the start of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Scheduling,
@@ -35,7 +36,7 @@ pub(super) enum Step {
     Running,
 }
 
-/// All pods that do not answer, and why.
+/// The findings of all pods that do not answer.
 pub(super) fn diagnose(observed: &Observed) -> Vec<Finding> {
     let waiting = observed.pods.iter().filter(|pod| !is_ready(pod));
     let findings = waiting.map(|pod| {
@@ -44,26 +45,26 @@ pub(super) fn diagnose(observed: &Observed) -> Vec<Finding> {
             reason,
             message,
             pod: pod.name_any(),
-            short: None,
+            missing_resource: None,
             since: None,
         };
         if let Some(condition) = no_node::unscheduled(pod) {
-            let said = condition.message.as_deref().unwrap_or_default();
+            let message = condition.message.as_deref().unwrap_or_default();
             return Finding {
-                short: no_node::short(said),
+                missing_resource: no_node::missing_resources(message),
                 since: condition.last_transition_time.as_ref().map(|since| since.0),
                 ..finding(no_node::why(pod, condition, observed.volume.as_ref()))
             };
         }
-        finding(ended::stuck(pod).unwrap_or_else(|| on_its_way(pod, report)))
+        finding(ended::failure(pod).unwrap_or_else(|| in_progress(pod, report)))
     });
     findings.collect()
 }
 
 type Why = (Reason, String);
 
-/// Nothing is wrong yet.
-fn on_its_way(pod: &Pod, report: Option<&WorkerState>) -> Why {
+/// The progress of a pod without a failure.
+fn in_progress(pod: &Pod, report: Option<&WorkerState>) -> Why {
     let status = pod.status.as_ref();
     let running = |statuses: Option<&Vec<ContainerStatus>>, name: &str| {
         statuses.into_iter().flatten().any(|container| {
@@ -93,12 +94,12 @@ fn on_its_way(pod: &Pod, report: Option<&WorkerState>) -> Why {
 // === impl Finding ===
 
 impl Finding {
-    /// For people, with the pod.
+    /// The message with the name of the pod.
     pub(super) fn text(&self) -> String {
         format!("{}: {}", self.pod, self.message)
     }
 
-    /// Where it stands on its way.
+    /// The step that the pod is in.
     pub(super) fn step(&self) -> Step {
         match self.reason {
             Reason::NoNodeFits

@@ -1,11 +1,11 @@
-//! How far loading is, in numbers and in words.
+//! The progress of loading, as numbers and as text.
 
 use inferyard_crds::Loading;
 use inferyard_proto::worker::v1::{FetchProgress, WorkerState};
 
 use crate::observe::Observed;
 
-/// The worker that has come least far.
+/// The progress of the worker that is the furthest behind.
 pub(super) fn loading(observed: &Observed) -> Option<Loading> {
     let reports = observed.reports.iter();
     let least = reports.min_by(|(_, a), (_, b)| {
@@ -25,7 +25,7 @@ pub(super) fn loading(observed: &Observed) -> Option<Loading> {
     })
 }
 
-/// Fetching, in words.
+/// The progress of a download as text.
 pub(super) fn fetching(report: Option<&WorkerState>) -> String {
     let Some(fetch) = report.and_then(|report| report.fetch.as_ref()) else {
         return "the weights are being fetched".to_owned();
@@ -39,7 +39,7 @@ pub(super) fn fetching(report: Option<&WorkerState>) -> String {
     )
 }
 
-/// Reading the weights, in words; what the worker says comes first.
+/// The progress of loading as text. A note of the worker takes precedence.
 pub(super) fn reading(report: &WorkerState) -> String {
     match percent(report.load_progress) {
         _ if !report.note.is_empty() => report.note.clone(),
@@ -66,7 +66,7 @@ fn remaining(fetch: &FetchProgress) -> Option<String> {
     })
 }
 
-/// Decimal units, as disks and networks have.
+/// A number of bytes in decimal units.
 fn size(bytes: u64) -> String {
     let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
     let unit = units.iter().find(|(unit, _)| bytes >= *unit);

@@ -1,4 +1,4 @@
-//! Pods as clusters show them, and what is said of them.
+//! Pods as clusters show them, and the resulting status.
 
 mod available;
 mod containers;
@@ -130,7 +130,7 @@ fn a_missing_secret_is_named() {
 }
 
 #[test]
-fn a_chat_template_that_is_missing_is_said_of_whoever_reads_it() {
+fn a_missing_chat_template_is_reported_for_the_container_that_reads_it() {
     for (list, name, message) in [
         (
             "containerStatuses",
@@ -162,7 +162,7 @@ fn crashed(list: &str, name: &str, words: &str) -> Value {
 }
 
 #[test]
-fn who_ended_has_the_last_words() {
+fn the_last_log_lines_of_an_ended_container_are_shown() {
     let words = "error: SHA-256 of model.gguf is 00, not ff";
     let seen = observed(&crashed("initContainerStatuses", "fetch", words));
     check(
@@ -202,7 +202,7 @@ fn the_log_of_an_engine_is_shown_nowhere() {
 }
 
 #[test]
-fn an_engine_that_fails_requests_is_told() {
+fn an_engine_that_fails_requests_is_reported() {
     let mut seen = observed(&running("False"));
     let note = "the engine at http://127.0.0.1:8000 failed 3 requests in a row: the engine answered with status 500";
     let report = WorkerState {
@@ -216,7 +216,7 @@ fn an_engine_that_fails_requests_is_told() {
 }
 
 #[test]
-fn progress_is_told_in_numbers() {
+fn progress_is_reported_in_numbers() {
     let mut seen = observed(&json!({
         "conditions": [{ "type": "PodScheduled", "status": "True" }],
         "initContainerStatuses": [{
@@ -318,7 +318,7 @@ fn nothing_wanted_is_well() {
 }
 
 #[test]
-fn a_quota_is_said() {
+fn a_quota_is_reported() {
     let mut seen = observed(&running("True"));
     let mut deployment = (*deployment(1, 1)).clone();
     deployment.data["status"]["conditions"] = json!([{

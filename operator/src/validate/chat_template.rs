@@ -1,13 +1,17 @@
-//! Whether an engine can be told of the chat template that is declared.
+//! Checks that the declared chat template reaches its engine.
 
 use inferyard_crds::{ChatTemplate, Engine, ModelDeploymentSpec, Reason};
 
 use super::{Refusal, refusal};
 
-/// Where a chat template of the declaration's own is in the containers that render conversations.
+/// The path of the declared chat template in the containers that render conversations.
 pub(crate) const CHAT_TEMPLATE_FILE: &str = "/chat-template/template.jinja";
 
-/// Checks that the template reaches its engine, and that the arguments of the engine name no other one.
+/// The declared chat template.
+///
+/// # Errors
+///
+/// The arguments of the engine do not name the file of the template, or they name another template.
 pub(super) fn chat_template(spec: &ModelDeploymentSpec) -> Result<Option<ChatTemplate>, Refusal> {
     let Some(template) = &spec.chat_template else {
         return Ok(None);

@@ -1,41 +1,40 @@
-//! How many accelerators a server's own arguments use, and how many tensor-parallel ranks are left for each of its
-//! copies.
+//! The tensor-parallel size of an engine, from its number of accelerators and the parallelism in its arguments.
 //!
-//! An engine uses the product of its sizes: four copies (data parallel) of two ranks (tensor parallel) take eight.
+//! An engine uses the product of its sizes: four copies (data parallel) of two ranks (tensor parallel) use eight.
 
 use super::{EngineKind, ServerKind};
 
-/// Ranks that the operator adds, and what does not fit.
+/// The tensor-parallel size that the operator passes, and a note if the sizes do not fit.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ranks {
-    /// None: the arguments say it, or there is nothing to say.
+    /// None: the arguments set it, or the engine needs none.
     pub(super) tensor: Option<i32>,
-    /// The arguments use more accelerators than a worker gets. It is no reason to refuse them: a device of some
-    /// makers counts as one and has several cores.
+    /// A note that the arguments use more accelerators than a worker has. They are not refused, because some devices
+    /// count as one accelerator and have several cores.
     pub(super) note: Option<String>,
 }
 
-/// A size of which the engine uses a multiple.
+/// A kind of parallelism that multiplies the number of accelerators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Size {
     Tensor,
     Pipeline,
     Data,
-    /// Copies on this machine, where others run elsewhere.
-    DataHere,
+    /// Data-parallel copies on this machine, if others run elsewhere.
+    DataLocal,
     PrefillContext,
 }
 
-/// What an argument says of a size.
+/// A size in the arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Given {
     Absent,
     Count(i64),
-    /// Such as a variable, which only the container knows.
+    /// The value is not a number, such as a variable of the container.
     Unknown,
 }
 
-/// Options of one size, shortened ones among them: both servers take the beginning of an option for it.
+/// The options of each size. Both servers accept unambiguous prefixes of options, so the usual prefixes are listed too.
 const VLLM: &[(Size, &[&str])] = &[
     (
         Size::Tensor,
@@ -46,7 +45,7 @@ const VLLM: &[(Size, &[&str])] = &[
         &["--pipeline-parallel-size", "-pp", "--pipeline-parallel"],
     ),
     (Size::Data, &["--data-parallel-size", "-dp"]),
-    (Size::DataHere, &["--data-parallel-size-local", "-dpl"]),
+    (Size::DataLocal, &["--data-parallel-size-local", "-dpl"]),
     (
         Size::PrefillContext,
         &["--prefill-context-parallel-size", "-pcp"],
@@ -81,8 +80,8 @@ const SGLANG: &[(Size, &[&str])] = &[
         ],
     ),
 ];
-/// The engine is a part of a larger one: what is here cannot be told from its sizes.
-const SPREAD: &[&str] = &[
+/// Options of an engine that is one part of a larger engine. Its sizes do not tell how many accelerators it uses here.
+const MULTI_NODE: &[&str] = &[
     "--nnodes",
     "--node-rank",
     "--data-parallel-rank",
@@ -94,10 +93,10 @@ const SPREAD: &[&str] = &[
     "--data-parallel-hybrid-lb",
     "-dph",
 ];
-/// SGLang's copies then share the tensor-parallel ranks.
+/// With this option of SGLang, data-parallel copies share the tensor-parallel ranks.
 const SHARED_COPIES: &str = "--enable-dp-attention";
 
-/// What the arguments leave of `count` accelerators.
+/// The tensor-parallel size for `count` accelerators.
 pub(super) fn ranks(engine: &EngineKind, count: Option<i32>) -> Ranks {
     let (options, args) = match engine {
         EngineKind::Server(ServerKind::Vllm, engine) => (VLLM, &engine.args),
@@ -110,11 +109,11 @@ pub(super) fn ranks(engine: &EngineKind, count: Option<i32>) -> Ranks {
         args.iter()
             .any(|arg| wanted.contains(&option(arg).0.as_str()))
     };
-    let Some(count) = count.map(i64::from).filter(|_| !has(SPREAD)) else {
+    let Some(count) = count.map(i64::from).filter(|_| !has(MULTI_NODE)) else {
         return Ranks::default();
     };
     let given = |size| given(args, options, size);
-    let copies = match (given(Size::DataHere), given(Size::Data)) {
+    let copies = match (given(Size::DataLocal), given(Size::Data)) {
         _ if has(&[SHARED_COPIES]) => Given::Absent,
         (Given::Absent, all) => all,
         (here, _) => here,
@@ -141,7 +140,7 @@ pub(super) fn ranks(engine: &EngineKind, count: Option<i32>) -> Ranks {
     }
 }
 
-/// None: it is not known, or none is here.
+/// The product of sizes. None: a size is unknown, or 0.
 fn product(sizes: &[Given]) -> Option<i64> {
     let mut counts = sizes
         .iter()
@@ -149,7 +148,7 @@ fn product(sizes: &[Given]) -> Option<i64> {
     counts.try_fold(1_i64, |product, count| Some(product.saturating_mul(count?)))
 }
 
-/// The last one counts, as for the servers.
+/// The size in the arguments. The last argument counts, as it does for the servers.
 fn given(args: &[String], options: &[(Size, &[&str])], wanted: Size) -> Given {
     let names = options.iter().filter(|(size, _)| *size == wanted);
     let names: Vec<_> = names.flat_map(|(_, names)| *names).collect();
@@ -165,7 +164,7 @@ fn given(args: &[String], options: &[(Size, &[&str])], wanted: Size) -> Given {
     found
 }
 
-/// The name of an option, as `--help` writes it, and the value that stands in the same argument.
+/// The name of an option in the spelling of `--help`, and the value in the same argument.
 fn option(arg: &str) -> (String, Option<&str>) {
     let (name, value) = match arg.split_once('=') {
         Some((name, value)) => (name, Some(value)),
@@ -177,7 +176,7 @@ fn option(arg: &str) -> (String, Option<&str>) {
 // === impl Given ===
 
 impl Given {
-    /// How many there are; None: unknown.
+    /// The size, 1 if it is absent. None: unknown.
     fn count(self) -> Option<i64> {
         match self {
             Self::Absent => Some(1),
@@ -234,7 +233,7 @@ mod tests {
             (Sglang, "--dp 4 --enable-dp-attention", 4, Some(4)),
             // Of eight copies two are here.
             (Vllm, "--data-parallel-size 8 -dpl 2", 4, Some(2)),
-            // What cannot be told is left to the user.
+            // If the sizes are unknown, the user has to set the tensor-parallel size.
             (Vllm, "-dp $(COPIES)", 4, None),
             (Vllm, "-dp", 4, None),
             (Vllm, "-dpl 0", 4, None),
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_there_are_is_said() {
+    fn too_many_ranks_are_noted() {
         let table = [
             (ServerKind::Vllm, "-tp 4 -dp 4", 4, "16"),
             (ServerKind::Vllm, "--data-parallel-size=8", 4, "8"),

@@ -1,31 +1,21 @@
-//! Whether the user's pod template can be laid over the operator's own.
+//! Checks the user's pod template before it is laid over the one of the operator.
 
 use inferyard_crds::Reason;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
-use super::{EngineKind, Refusal, Weights, refusal};
+use super::{EngineKind, Refusal, Weights, refusal, strict};
 
-/// It may not undo what the operator answers for, and names containers that exist or can be made.
+/// The pod template, if it fits its type, changes no reserved field, and names only containers that exist or that have
+/// an image.
 pub(super) fn check(
     template: &Value,
     weights: &Weights,
     engine: &EngineKind,
 ) -> Result<Value, Refusal> {
     reserved(template)?;
-    // A patch of a container needs no more than its name, and so does the type.
-    let mut typed = template.clone();
-    if let Some(spec) = typed["spec"].as_object_mut() {
-        spec.entry("containers")
-            .or_insert_with(|| Value::Array(Vec::new()));
-    }
-    if let Err(error) = serde_path_to_error::deserialize::<_, PodTemplateSpec>(typed) {
-        let path = error.path();
-        return Err(refusal(
-            Reason::Invalid,
-            format!("spec.podTemplate.{path}: {}", error.inner()),
-        ));
-    }
+    strict::read::<PodTemplateSpec>(template, "spec.podTemplate")
+        .map_err(|mistakes| refusal(Reason::Invalid, mistakes.join("; ")))?;
     containers(template, weights, engine)?;
     Ok(template.clone())
 }
@@ -34,7 +24,7 @@ fn invalid(message: &str) -> Refusal {
     refusal(Reason::Invalid, format!("spec.podTemplate: {message}"))
 }
 
-/// What stays the operator's.
+/// Refuses fields and labels that the operator reserves.
 fn reserved(template: &Value) -> Result<(), Refusal> {
     let fields = template.as_object().into_iter().flatten();
     for (name, _) in fields {
@@ -66,8 +56,8 @@ fn reserved(template: &Value) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A container is one of the operator's, which is patched, or has an image. The API server would only say that an
-/// image is missing, not that a name is spelled wrong.
+/// Each container either changes one of the operator, or has an image. The API server would only report a missing
+/// image, not a misspelled name.
 fn containers(template: &Value, weights: &Weights, engine: &EngineKind) -> Result<(), Refusal> {
     let mut before = Vec::new();
     if matches!(weights, Weights::Fetched(_)) {

@@ -1,4 +1,4 @@
-//! Declarations that the API server takes, and whether they can be carried out.
+//! Declarations that the API server accepts, and whether they are valid.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,10 +38,10 @@ pub(crate) fn resource(spec: &Value) -> ModelDeployment {
 pub(crate) fn dereferenced(resource: ModelDeployment) -> Dereferenced {
     Dereferenced {
         resource: Arc::new(resource),
-        taken: None,
+        name_conflict: None,
         live: BTreeMap::new(),
         pods: Vec::new(),
-        over: Vec::new(),
+        ended: Vec::new(),
     }
 }
 
@@ -144,7 +144,7 @@ fn containers_that_exist_are_changed_and_others_are_added() {
 }
 
 #[test]
-fn a_chat_template_that_no_server_is_told_of_is_refused() {
+fn a_chat_template_that_does_not_reach_its_server_is_refused() {
     let template = json!({ "inline": "{{ messages }}" });
     let engines = [
         (
@@ -172,7 +172,7 @@ fn a_chat_template_that_no_server_is_told_of_is_refused() {
 #[test]
 fn the_older_model_keeps_its_name() {
     let mut found = dereferenced(resource(&with(&json!({}))));
-    found.taken = Some(Taken {
+    found.name_conflict = Some(NameConflict {
         name: "demo".to_owned(),
         owner: "first".to_owned(),
         all: true,

@@ -56,7 +56,7 @@ async fn what_cannot_be_carried_out_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_second_has_no_name_until_the_first_gives_it_up() {
+async fn the_second_model_gets_the_name_when_the_first_one_releases_it() {
     let Some(cluster) = Cluster::start("names").await else {
         return;
     };

@@ -1,4 +1,4 @@
-//! What the API server refuses, or fails to take, is said in the status of a model, also of one that was ready.
+//! The status of a model reports refusals and errors of the API server, also if the model was ready before.
 
 use inferyard_crds::ModelDeployment;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
@@ -29,7 +29,7 @@ async fn change(models: &Api<ModelDeployment>, name: &str, spec: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_template_that_kubernetes_does_not_take_is_said_by_its_path() {
+async fn a_mistake_in_a_pod_template_is_reported_by_its_path() {
     let Some(cluster) = Cluster::start("typo").await else {
         return;
     };
@@ -83,7 +83,7 @@ async fn a_pod_template_that_kubernetes_does_not_take_is_said_by_its_path() {
     cluster.end().await;
 }
 
-/// A webhook that nobody serves, for the Deployments of one namespace.
+/// A webhook without a server, for the Deployments of one namespace.
 fn webhook(namespace: &str) -> ValidatingWebhookConfiguration {
     let object = json!({
         "metadata": { "name": namespace },
@@ -101,7 +101,7 @@ fn webhook(namespace: &str) -> ValidatingWebhookConfiguration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_is_down_is_said_and_told_once() {
+async fn a_webhook_that_is_down_is_reported_once() {
     let Some(cluster) = Cluster::start("webhook").await else {
         return;
     };

@@ -68,7 +68,7 @@ async fn change(models: &Api<ModelDeployment>, spec: serde_json::Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollout_without_room_says_who_serves_and_what_cures_it() {
+async fn a_rollout_without_room_reports_the_serving_workers_and_the_remedy() {
     let Some(cluster) = Cluster::start("rollout").await else {
         return;
     };

@@ -84,7 +84,7 @@ pub(crate) fn message(found: &ModelDeployment, type_: &str) -> Option<String> {
 // === impl Cluster ===
 
 impl Cluster {
-    /// None: there is no cluster, which is said.
+    /// None: there is no cluster. The test prints that.
     pub(crate) async fn start(name: &str) -> Option<Self> {
         Self::start_beside(name, &[]).await
     }

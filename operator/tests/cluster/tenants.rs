@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{self, BOUND, Cluster, model};
 
 impl Cluster {
-    /// Somebody with the rights that the chart adds to the cluster's role `edit`, in one of the other namespaces.
+    /// A user with the permissions that the chart adds to the cluster role `edit`, in one of the other namespaces.
     pub(crate) async fn tenant(&self, other: &str) -> Client {
         let namespace = self.beside(other);
         let rbac = "rbac.authorization.k8s.io";

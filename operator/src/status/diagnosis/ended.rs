@@ -7,18 +7,18 @@ use kube::ResourceExt;
 use super::Why;
 use crate::observe::Observed;
 
-/// The most of a container's last words that is shown, in bytes.
-const LAST_WORDS: usize = 800;
-/// Containers whose log holds no prompt and no answer. An engine's log may: its last words are not shown.
-const OWN: [&str; 2] = ["worker", "fetch"];
-/// Containers that the operator makes. All others are the user's, or injected, by a service mesh for instance.
-const MADE: [&str; 3] = ["worker", "fetch", "engine"];
-/// What the kubelet says of a container that it does not start at once, because it has ended before.
+/// The limit of the shown log lines of a container in bytes.
+const MAX_LOG_BYTES: usize = 800;
+/// Containers whose log holds no prompt and no answer. The log of an engine may, so it is not shown.
+const WITHOUT_PROMPTS: [&str; 2] = ["worker", "fetch"];
+/// Containers that the operator adds. The user has added all others, or a service mesh has injected them.
+const OF_OPERATOR: [&str; 3] = ["worker", "fetch", "engine"];
+/// The reason in the status of a container that the kubelet restarts with a delay, because it has exited before.
 const BACK_OFF: &str = "CrashLoopBackOff";
 
-/// What became of the pod that was lost last, for instance to an eviction.
+/// The end of the newest pod that has ended for good, for example by an eviction.
 pub(in super::super) fn lost(observed: &Observed) -> Option<String> {
-    let last = (observed.over.iter()).max_by_key(|pod| pod.creation_timestamp())?;
+    let last = (observed.ended.iter()).max_by_key(|pod| pod.creation_timestamp())?;
     let status = last.status.as_ref()?;
     let said = [&status.reason, &status.message];
     let said: Vec<_> = said.into_iter().flatten().map(String::as_str).collect();
@@ -30,8 +30,8 @@ pub(in super::super) fn lost(observed: &Observed) -> Option<String> {
     .filter(|_| !said.is_empty())
 }
 
-/// A container that cannot be started, or that ended.
-pub(super) fn stuck(pod: &Pod) -> Option<Why> {
+/// The first container that cannot start, or that has failed.
+pub(super) fn failure(pod: &Pod) -> Option<Why> {
     let status = pod.status.as_ref()?;
     let init = status.init_container_statuses.iter().flatten();
     let init = init.map(|container| (container, runs_to_its_end(pod, &container.name)));
@@ -71,7 +71,7 @@ pub(super) fn stuck(pod: &Pod) -> Option<Why> {
     })
 }
 
-/// Whether an init container is done when it ends: a sidecar, which is one too, should run as long as its pod.
+/// Whether an init container is expected to exit. A sidecar, which is an init container too, runs as long as its pod.
 fn runs_to_its_end(pod: &Pod, name: &str) -> bool {
     let init = pod
         .spec
@@ -84,8 +84,8 @@ fn runs_to_its_end(pod: &Pod, name: &str) -> bool {
     declared.is_none_or(|declared| declared.restart_policy.as_deref() != Some("Always"))
 }
 
-/// A container that ended otherwise than it should; one of our own with its last words. `completes`: it is meant to
-/// end. `backs_off`: it has ended several times.
+/// The failure of a container that has exited, with the last lines of the log if it holds no prompt. `completes`: the
+/// container is expected to exit. `backs_off`: it has exited several times.
 fn ended(container: &ContainerStatus, completes: bool, backs_off: bool) -> Option<Why> {
     let terminated = |state: Option<&ContainerState>| state?.terminated.clone();
     let running = container
@@ -95,13 +95,13 @@ fn ended(container: &ContainerStatus, completes: bool, backs_off: bool) -> Optio
     let end = terminated(container.state.as_ref())
         .or_else(|| terminated(container.last_state.as_ref()).filter(|_| !running))?;
     let name = &container.name;
-    let made = MADE.contains(&&**name);
-    // What is not ours and ends well is started again, if it has to be, without anybody's help.
+    let made = OF_OPERATOR.contains(&&**name);
+    // The kubelet restarts a foreign container that exits successfully, if its restart policy says so.
     if end.exit_code == 0 && (completes || !made && !backs_off) {
         return None;
     }
-    let words = end.message.as_deref().map(last_words);
-    let words = words.filter(|words| !words.is_empty() && OWN.contains(&&**name));
+    let words = end.message.as_deref().map(last_lines);
+    let words = words.filter(|words| !words.is_empty() && WITHOUT_PROMPTS.contains(&&**name));
     let cause = end.reason.as_deref().unwrap_or("Error");
     let mut message = format!("{name} ended with exit code {} ({cause})", end.exit_code);
     match container.restart_count {
@@ -123,15 +123,15 @@ fn ended(container: &ContainerStatus, completes: bool, backs_off: bool) -> Optio
     Some((reason, message))
 }
 
-/// The end of a log in one line, since `kubectl get` shows no more. Where a program says at last what was
-/// wrong, as ours do, what it had logged before is left out.
-fn last_words(log: &str) -> String {
+/// The end of a log in one line, because `kubectl get` shows one line. If the last lines have an `error:`, as those of
+/// Inferyard do, only the text from there on is shown.
+fn last_lines(log: &str) -> String {
     let lines: Vec<_> = (log.lines().map(str::trim))
         .filter(|line| !line.is_empty())
         .collect();
     let said = lines.iter().rposition(|line| line.starts_with("error:"));
     let line = lines[said.unwrap_or(0)..].join(" | ");
-    match line.len().checked_sub(LAST_WORDS) {
+    match line.len().checked_sub(MAX_LOG_BYTES) {
         Some(too_many) => line[line.ceil_char_boundary(too_many)..].to_owned(),
         None => line,
     }

@@ -1,4 +1,4 @@
-//! Why a pod has no node, from what the scheduler says.
+//! Why a pod has no node, from the message of the scheduler.
 
 use std::sync::LazyLock;
 
@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use regex::Regex;
 
 use super::Why;
-use crate::observe::Volume;
+use crate::observe::UnboundVolume;
 
-/// What is said of a pod that has no node.
+/// The condition of a pod without a node.
 pub(super) fn unscheduled(pod: &Pod) -> Option<&PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     conditions
@@ -18,47 +18,48 @@ pub(super) fn unscheduled(pod: &Pod) -> Option<&PodCondition> {
 }
 
 /// Why a pod has no node.
-pub(super) fn why(pod: &Pod, condition: &PodCondition, volume: Option<&Volume>) -> Why {
+pub(super) fn why(pod: &Pod, condition: &PodCondition, volume: Option<&UnboundVolume>) -> Why {
     if condition.reason.as_deref() == Some("SchedulingGated") {
         return (Reason::SchedulingGated, gated(pod));
     }
-    let said = condition.message.as_deref().unwrap_or_default();
-    let claim = said.contains("PersistentVolumeClaim") || said.contains("persistentvolumeclaim");
+    let message = condition.message.as_deref().unwrap_or_default();
+    let claim =
+        message.contains("PersistentVolumeClaim") || message.contains("persistentvolumeclaim");
     match volume {
-        // The scheduler's `… unbound immediate PersistentVolumeClaims. not found` is another matter.
-        _ if said.contains("persistentvolumeclaim \"") && said.contains("not found") => {
-            (Reason::NotFound, no_claim(said))
+        // `… unbound immediate PersistentVolumeClaims. not found` has another meaning.
+        _ if message.contains("persistentvolumeclaim \"") && message.contains("not found") => {
+            (Reason::NotFound, no_claim(message))
         }
-        Some(Volume::ClassMissing(Some(class))) => {
+        Some(UnboundVolume::ClassMissing(Some(class))) => {
             let message =
                 format!("its volume waits for the storage class {class:?}, which does not exist");
             (Reason::StorageClassMissing, message)
         }
-        Some(Volume::ClassMissing(None)) => {
+        Some(UnboundVolume::ClassMissing(None)) => {
             let message = "its volume waits for a default storage class, which the cluster does not have: \
                            set spec.weights.storage.storageClassName";
             (Reason::StorageClassMissing, message.to_owned())
         }
-        Some(Volume::Pending(claim)) => {
+        Some(UnboundVolume::Pending(claim)) => {
             let message = format!(
                 "the volume of PersistentVolumeClaim {claim} is not there yet: {}",
-                first_sentence(said)
+                first_sentence(message)
             );
             (Reason::VolumePending, message)
         }
-        None if claim => (Reason::VolumePending, first_sentence(said).to_owned()),
+        None if claim => (Reason::VolumePending, first_sentence(message).to_owned()),
         None => {
-            let why = short(said).map_or_else(
+            let why = missing_resources(message).map_or_else(
                 || "no node fits".to_owned(),
                 |short| format!("no node has enough {short}"),
             );
-            let message = format!("{why}: {}", first_sentence(said));
+            let message = format!("{why}: {}", first_sentence(message));
             (Reason::NoNodeFits, message)
         }
     }
 }
 
-/// Which gates somebody has to open, such as a queue for jobs.
+/// The scheduling gates of a pod. A job queue, for example, removes them later.
 fn gated(pod: &Pod) -> String {
     let gates = pod
         .spec
@@ -74,8 +75,8 @@ fn gated(pod: &Pod) -> String {
 }
 
 /// The claim that the scheduler does not find.
-fn no_claim(said: &str) -> String {
-    let name = said
+fn no_claim(message: &str) -> String {
+    let name = message
         .split_once("persistentvolumeclaim \"")
         .map(|(_, rest)| rest);
     let name = name
@@ -84,19 +85,21 @@ fn no_claim(said: &str) -> String {
     format!("there is no PersistentVolumeClaim {name:?}")
 }
 
-/// Which nodes there are and why they do not do. What the scheduler says after it, of preemption and of claims, is
-/// about what it tried.
-fn first_sentence(said: &str) -> &str {
-    let end = said.find(". ").unwrap_or(said.len());
-    said[..end].trim().trim_end_matches(['.', ','])
+/// The first sentence, which lists the nodes and why they do not fit. The later sentences, about preemption and claims,
+/// describe attempts of the scheduler.
+fn first_sentence(message: &str) -> &str {
+    let end = message.find(". ").unwrap_or(message.len());
+    message[..end].trim().trim_end_matches(['.', ','])
 }
 
-/// The resources that are short.
-pub(super) fn short(said: &str) -> Option<String> {
+/// The resources that no node has enough of.
+pub(super) fn missing_resources(message: &str) -> Option<String> {
     static SHORT: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"Insufficient ([^,.\s]+(?:\.[^,.\s]+)*)").expect("the pattern should be valid")
     });
-    let found = SHORT.captures_iter(said).filter_map(|found| found.get(1));
+    let found = SHORT
+        .captures_iter(message)
+        .filter_map(|found| found.get(1));
     let mut short: Vec<_> = found.map(|name| name.as_str()).collect();
     short.sort_unstable();
     short.dedup();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A model with so many wanted workers, and this availability and status.
+/// A model with this number of desired workers, this availability, and this status.
 fn model(
     replicas: i32,
     availability: &Value,
@@ -17,7 +17,7 @@ fn model(
     resource
 }
 
-/// The status of a model of which so many workers answer.
+/// The status of a model with this number of ready workers.
 fn with_answering(model: &ModelDeployment, answering: i32) -> ModelDeploymentStatus {
     let spec = serde_json::to_value(&model.spec).unwrap();
     let pods = (0..answering).map(|number| {

@@ -1,4 +1,4 @@
-//! Containers that have ended, the operator's own and others, and what is said of them.
+//! The status of models with exited containers, of the operator and of others.
 
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ fn an_init_container_that_is_done_is_no_failure() {
         // It failed before it was done.
         let seen = with_init(name, false, &end(0), &end(1), 2);
         check(&seen, "Starting", None, &[]);
-        // The sandbox of the pod was made anew, and it waits for its turn.
+        // The sandbox of the pod was recreated, and the container waits for its start.
         let waits = json!({ "waiting": { "reason": "PodInitializing" } });
         let seen = with_init(name, false, &waits, &end(0), 1);
         check(&seen, "Starting", None, &[]);
@@ -145,13 +145,13 @@ fn a_container_beside_the_worker_may_end() {
 
 /// Kubernetes keeps a pod that was evicted; another one is in its place.
 #[test]
-fn a_pod_that_is_over_is_said_only_while_workers_are_missing() {
+fn an_ended_pod_is_reported_only_while_workers_are_missing() {
     let evicted = json!({
         "metadata": { "name": "demo-worker-0", "creationTimestamp": "2026-01-01T00:00:00Z" },
         "status": { "phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory." },
     });
     let mut seen = observed(&running("True"));
-    seen.over = vec![Arc::new(serde_json::from_value(evicted).unwrap())];
+    seen.ended = vec![Arc::new(serde_json::from_value(evicted).unwrap())];
     let all = said(&seen, 1);
     assert_eq!(of(&all, "Ready").reason, "AllReady");
     assert_eq!(all.replicas, 1);

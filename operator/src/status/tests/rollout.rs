@@ -1,4 +1,4 @@
-//! Rollouts and changes of scale: what is said while old workers serve.
+//! The status during rollouts and changes of scale.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -179,7 +179,7 @@ fn a_rollout_that_waits_for_an_accelerator_says_what_cures_it() {
 
 /// An old worker that ends lets no node fit that did not fit before.
 #[test]
-fn a_rollout_for_which_no_node_fits_is_not_told_to_make_room() {
+fn a_rollout_without_a_fitting_node_gets_no_advice_to_make_room() {
     let pending = unschedulable(
         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
     );
@@ -205,7 +205,12 @@ fn workers_that_no_name_leads_to_are_not_available() {
         message: "the name is another's".to_owned(),
     };
     let now = Timestamp::UNIX_EPOCH;
-    let status = status(&resource(&spec(1)), Outcome::Nameless(&refusal), &seen, now);
+    let status = status(
+        &resource(&spec(1)),
+        Outcome::Unreachable(&refusal),
+        &seen,
+        now,
+    );
     let nowhere = "no name is left that leads to its workers";
     check_all(
         &status,

@@ -1,9 +1,9 @@
-//! Pods without a node, and what is said of them.
+//! The status of models with pods without a node.
 
 use serde_json::json;
 
 use super::*;
-use crate::observe::Volume;
+use crate::observe::UnboundVolume;
 
 #[test]
 fn no_node_fits_and_which_resource_is_short() {
@@ -39,17 +39,17 @@ fn a_missing_storage_class_is_named() {
     let message =
         "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found";
     let mut seen = observed(&unschedulable(message));
-    seen.volume = Some(Volume::ClassMissing(Some("fast".to_owned())));
+    seen.volume = Some(UnboundVolume::ClassMissing(Some("fast".to_owned())));
     check(
         &seen,
         "StorageClassMissing",
         Some("Scheduled"),
         &["\"fast\""],
     );
-    seen.volume = Some(Volume::ClassMissing(None));
+    seen.volume = Some(UnboundVolume::ClassMissing(None));
     let words = ["set spec.weights.storage.storageClassName"];
     check(&seen, "StorageClassMissing", Some("Scheduled"), &words);
-    seen.volume = Some(Volume::Pending("demo-worker".to_owned()));
+    seen.volume = Some(UnboundVolume::Pending("demo-worker".to_owned()));
     check(&seen, "VolumePending", Some("Scheduled"), &["demo-worker"]);
     // As Kubernetes 1.34 says it.
     let gone = unschedulable(
