@@ -180,4 +180,4 @@ bench-operator: build  ## what 1,000 models cost the operator, on a real Kuberne
 
 .PHONY: train-demo
 train-demo:  ## train the demo model anew (about an hour on 2 cores)
-	@models/demo/recipe/run
+	@crates/demo-model/recipe/run

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-MODEL = (Path(__file__).parent.parent / "models" / "demo" / "demo.gguf").read_bytes()
+MODEL = (Path(__file__).parent.parent / "crates" / "demo-model" / "demo.gguf").read_bytes()
 REPOSITORY = "acme/demo-GGUF"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_of_the_test"

@@ -26,7 +26,7 @@ class Mlx(Server):
 
     def __init__(self) -> None:
         super().__init__()
-        convert = [PYTHON, REPOSITORY / "e2e/mlx/model.py", REPOSITORY / "models/demo/demo.gguf", self.folder / "model"]
+        convert = [PYTHON, REPOSITORY / "e2e/mlx/model.py", REPOSITORY / "crates/demo-model/demo.gguf", self.folder / "model"]
         subprocess.run(convert, check=True)
         self.start()
 

@@ -6,9 +6,9 @@
     reason = "a test fails by panicking, and so does what only tests call"
 )]
 
-#[path = "../../../ledger/tests/ledger/connections.rs"]
+#[path = "../../../crates/ledger/tests/ledger/connections.rs"]
 mod connections;
-#[path = "../../../ledger/tests/ledger/events.rs"]
+#[path = "../../../crates/ledger/tests/ledger/events.rs"]
 #[expect(dead_code, reason = "the ledger's own tests need more of it")]
 mod events;
 

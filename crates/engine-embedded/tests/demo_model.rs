@@ -89,7 +89,7 @@ async fn held_out_prompts_are_answered_exactly() {
     let client = WorkerClient::new(endpoint.connect().await.unwrap());
     wait_until_ready(client.clone()).await;
 
-    let heldout = include_str!("../../../models/demo/heldout.json");
+    let heldout = include_str!("../../../crates/demo-model/heldout.json");
     let mut sets: serde_json::Map<String, Value> = serde_json::from_str(heldout).unwrap();
     println!("| set | exact | prompts |\n| --- | --- | --- |");
     let mut below = Vec::new();

@@ -11,7 +11,7 @@ use super::{
 
 mod properties;
 
-const DEMO: &str = include_str!("../../../../models/demo/recipe/chat_template.jinja");
+const DEMO: &str = include_str!("../../../../crates/demo-model/recipe/chat_template.jinja");
 const QWEN: &str = include_str!("fixtures/qwen3.jinja");
 const LLAMA: &str = include_str!("fixtures/llama3.jinja");
 const MISTRAL: &str = include_str!("fixtures/mistral.jinja");

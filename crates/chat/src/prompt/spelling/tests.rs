@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::prompt::{ChatTemplate, Conversation, Rendered, SpecialTokens};
 
-const DEMO: &str = include_str!("../../../../../models/demo/recipe/chat_template.jinja");
+const DEMO: &str = include_str!("../../../../../crates/demo-model/recipe/chat_template.jinja");
 const QWEN: &str = include_str!("../fixtures/qwen3.jinja");
 const MISTRAL: &str = include_str!("../fixtures/mistral.jinja");
 const DEEPSEEK: &str = include_str!("../fixtures/deepseek-r1.jinja");

@@ -59,19 +59,19 @@ impl Call {
     }
 
     fn script(self) -> String {
-        let shared = include_str!("../../../crates/admission/src/redis/scopes.lua");
+        let shared = include_str!("../../../admission/src/redis/scopes.lua");
         match self {
-            Self::Admit => include_str!("../../../crates/admission/src/redis/admit.lua").to_owned(),
+            Self::Admit => include_str!("../../../admission/src/redis/admit.lua").to_owned(),
             Self::Progress => {
                 format!(
                     "{shared}{}",
-                    include_str!("../../../crates/admission/src/redis/progress.lua")
+                    include_str!("../../../admission/src/redis/progress.lua")
                 )
             }
             Self::Settle => {
                 format!(
                     "{shared}{}",
-                    include_str!("../../../crates/admission/src/redis/settle.lua")
+                    include_str!("../../../admission/src/redis/settle.lua")
                 )
             }
             Self::OneMeter => GCRA.to_owned(),

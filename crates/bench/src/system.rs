@@ -22,7 +22,7 @@ pub(crate) const KV_TOKENS: u64 = 49_152;
 
 /// The manifest that every process under test reads.
 pub(crate) const QUICKSTART: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/quickstart.yaml");
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/quickstart.yaml");
 
 /// A running router and worker.
 pub(crate) struct System {
