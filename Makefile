@@ -38,9 +38,9 @@ build:  ## build the one binary
 	@cargo build --locked --release -p inferyard
 
 .PHONY: lint
-lint:  ## format, lints, house rules, walls between the rooms, licences
+lint:  ## format, lints, house rules, import circles, dependencies of crates, licences
 	@.ci/prerequisites test
-	$(say) "format, house rules, walls between the rooms"
+	$(say) "format, house rules, import circles, dependencies of crates"
 	@cargo fmt --all --check
 	@.ci/tidy
 	@.ci/circles

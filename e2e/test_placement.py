@@ -89,7 +89,7 @@ def test_a_placement_is_explained_to_admins_alone(fleet: Fleet) -> None:
     assert decision["chosen"] == told_decision["chosen"]
     assert sorted(row["worker"] for row in decision["considered"]) == sorted(fleet.workers)
     chosen = next(row for row in decision["considered"] if row["worker"] == decision["chosen"])
-    assert chosen["covered_blocks"] >= 1, "the worker of the first request holds the prompt"
+    assert chosen["cached_blocks"] >= 1, "the worker of the first request holds the prompt"
     assert chosen["weighed"] == min(row["weighed"] for row in decision["considered"])
     terms = chosen["queue"] + chosen["prompt"] + chosen["decode"]
     assert terms == pytest.approx(chosen["expected"])

@@ -83,7 +83,7 @@ def test_one_of_two_workers_is_killed_under_64_streams(
         answers = asyncio.run(kill_in_the_middle(up, victim))
         if not all(answer.is_complete_stream() for answer in answers):
             break
-        next_life(victim, first_life["boot_id"])
+        next_life(victim, first_life["instance_id"])
 
     complete = [answer for answer in answers if answer.is_complete_stream()]
     broken = [answer for answer in answers if not answer.is_complete_stream()]
@@ -98,7 +98,7 @@ def test_one_of_two_workers_is_killed_under_64_streams(
     # No more can have begun on it than it has room for.
     assert 1 <= len(broken) <= ROOM
 
-    second_life = next_life(victim, first_life["boot_id"])
+    second_life = next_life(victim, first_life["instance_id"])
     assert second_life["running"] == 0
     (_, returned) = sorted(up.workers(), key=lambda worker: worker.pid == survivor.pid, reverse=True)
     assert returned.pid != victim.pid
@@ -110,12 +110,12 @@ def test_one_of_two_workers_is_killed_under_64_streams(
     assert up.stop() == 0
 
 
-def next_life(worker: Process, boot_id: object) -> dict[str, object]:
+def next_life(worker: Process, instance_id: object) -> dict[str, object]:
     """Waits until another process answers at the worker's address and is ready."""
     for _ in range(200):
         try:
             with Watch(worker) as watch:
-                return watch.until(lambda state: state["boot_id"] != boot_id and state["phase"] == "READY", within=180)
+                return watch.until(lambda state: state["instance_id"] != instance_id and state["phase"] == "READY", within=180)
         except EOFError:
             continue  # Nobody answers there yet; each try starts a process, which paces the loop.
     raise AssertionError("the worker did not come back")
@@ -125,10 +125,10 @@ def test_a_single_worker_that_dies_comes_back(start: Callable[..., Up]) -> None:
     up = start("demo.yaml")
     (worker,) = up.workers()
     with Watch(worker) as watch:
-        boot_id = watch.next(within=180)["boot_id"]
+        instance_id = watch.next(within=180)["instance_id"]
     for _ in range(2):
         os.kill(up.workers()[0].pid, signal.SIGKILL)
-        boot_id = next_life(worker, boot_id)["boot_id"]
+        instance_id = next_life(worker, instance_id)["instance_id"]
     with up.openai(max_retries=5) as client:
         answer = client.chat.completions.create(model="demo", messages=reply_with("back again"), temperature=0)
     assert answer.choices[0].message.content == "back again"

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::ValueEnum;
 use inferyard_catalog::Endpoint;
-use inferyard_ledger::{Store, WorkerTotals, boot_text};
+use inferyard_ledger::{Store, WorkerTotals, instance_text};
 use inferyard_proto::worker::v1::{WatchRequest, WorkerState};
 use serde::Serialize;
 use tokio::runtime;
@@ -72,7 +72,7 @@ enum Output {
 struct Line {
     /// Its address; `None`: it does not run any more, or was not queried.
     worker: Option<String>,
-    boot_id: String,
+    instance_id: String,
     model: String,
     verdict: Verdict,
     /// Tokens that the worker counted for requests that have ended.
@@ -167,18 +167,18 @@ fn lines(
 ) -> Vec<Line> {
     let mut billed: HashMap<String, WorkerTotals> = billed
         .into_iter()
-        .map(|totals| (totals.boot.clone(), totals))
+        .map(|totals| (totals.instance.clone(), totals))
         .collect();
     let mut lines: Vec<Line> = states
         .iter()
         .map(|(worker, state)| {
-            let boot_id = boot_text(state.boot_id);
-            let billed = billed.remove(&boot_id).map(|totals| tokens(&totals));
+            let instance_id = instance_text(state.instance_id);
+            let billed = billed.remove(&instance_id).map(|totals| tokens(&totals));
             let billed = billed.unwrap_or_default();
             let counted = verdict::counted(state);
             Line {
                 worker: Some(worker.to_string()),
-                boot_id,
+                instance_id,
                 model: state.model.clone(),
                 verdict: Verdict::of(state, billed),
                 counted: Some(counted),
@@ -193,10 +193,10 @@ fn lines(
         .into_values()
         .filter(|totals| totals.last_us >= since_us)
         .collect();
-    gone.sort_by(|a, b| (a.last_us, &a.boot).cmp(&(b.last_us, &b.boot)));
+    gone.sort_by(|a, b| (a.last_us, &a.instance).cmp(&(b.last_us, &b.instance)));
     lines.extend(gone.iter().map(|totals| Line {
         worker: None,
-        boot_id: totals.boot.clone(),
+        instance_id: totals.instance.clone(),
         model: totals.model.clone(),
         verdict: Verdict::NotRunning,
         counted: None,
@@ -221,8 +221,8 @@ fn table(lines: &[Line], out: &mut impl Write) -> io::Result<()> {
         let worker = line.worker.as_deref().unwrap_or("-");
         writeln!(
             out,
-            "{worker}  boot {}  model {}: {}",
-            line.boot_id, line.model, line.verdict
+            "{worker}  instance {}  model {}: {}",
+            line.instance_id, line.model, line.verdict
         )?;
         if let Some(counted) = line.counted {
             writeln!(out, "  counted     {counted}")?;

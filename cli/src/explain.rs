@@ -64,7 +64,7 @@ struct Decision {
 struct Row {
     worker: String,
     verdict: String,
-    covered_blocks: Option<u64>,
+    cached_blocks: Option<u64>,
     queue: Option<f64>,
     prompt: Option<f64>,
     decode: Option<f64>,
@@ -143,7 +143,7 @@ fn print(out: &mut impl Write, explanation: &Explanation) -> io::Result<()> {
 }
 
 fn print_terms(out: &mut impl Write, row: &Row) -> io::Result<()> {
-    let Some(held) = row.covered_blocks else {
+    let Some(held) = row.cached_blocks else {
         return writeln!(out, "  {}", row.verdict);
     };
     write!(out, "  {held:>6}")?;
@@ -188,9 +188,9 @@ mod tests {
                 "weights": {"prompt": 12.0, "balance": 0.02}, "chosen": "b:1", "considered": [
                     {"worker": "a:1", "verdict": "tried"},
                     {"worker": "c:1", "verdict": "full", "queue": 0.0, "prompt": 0.25, "decode": 0.0,
-                     "balance": 1.0, "covered_blocks": 4, "expected": 0.75, "weighed": 1.52},
+                     "balance": 1.0, "cached_blocks": 4, "expected": 0.75, "weighed": 1.52},
                     {"worker": "b:1", "verdict": "able", "queue": 0.5, "prompt": 0.25, "decode": 0.0,
-                     "balance": 1.0, "covered_blocks": 3, "expected": 0.75, "weighed": 3.52},
+                     "balance": 1.0, "cached_blocks": 3, "expected": 0.75, "weighed": 3.52},
                 ]}]
         });
         let mut out = Vec::new();

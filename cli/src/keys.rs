@@ -68,7 +68,7 @@ enum Action {
 #[derive(clap::Args, Debug)]
 struct Create {
     #[command(flatten)]
-    place: Place,
+    place: ManifestPath,
     /// Append the manifest to this file
     #[arg(long, requires = "files")]
     write: bool,
@@ -95,7 +95,7 @@ struct Create {
 #[derive(clap::Args, Debug)]
 struct List {
     #[command(flatten)]
-    place: Place,
+    place: ManifestPath,
     /// Only keys of this account
     #[arg(long)]
     account: Option<String>,
@@ -115,7 +115,7 @@ struct Rotate {
     /// Its name, id, redacted form or SHA-256
     key: String,
     #[command(flatten)]
-    place: Place,
+    place: ManifestPath,
     /// Change the file, instead of printing the changed document
     #[arg(long, requires = "files")]
     write: bool,
@@ -132,7 +132,7 @@ struct Revoke {
     /// Its name, id, redacted form or SHA-256
     key: String,
     #[command(flatten)]
-    place: Place,
+    place: ManifestPath,
     /// Change the file, instead of printing the changed document
     #[arg(long, requires = "files")]
     write: bool,
@@ -142,7 +142,7 @@ struct Revoke {
 
 /// Where keys are. Manifests and --url take precedence over Redis, whose address may be from the environment.
 #[derive(clap::Args, Debug)]
-struct Place {
+struct ManifestPath {
     /// Keys in manifests: files or folders
     #[arg(
         short = 'f',

@@ -113,7 +113,7 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
     }
     if report.blocks > 0 {
         let share = |blocks: u64| 100.0 * float(blocks) / float(report.blocks);
-        let (was, is) = report.covered_blocks;
+        let (was, is) = report.cached_blocks;
         writeln!(
             out,
             "prompt blocks held where requests went: {:.1} % as recorded, {:.1} % now",

@@ -270,7 +270,7 @@ fn catalog(manifests: &Manifests, args: &Args) -> Result<Catalog, Failure> {
     let plan = manifests.default_plan();
     let keys = args.key_hashes.iter().map(|hash| {
         let key = Key {
-            name: "command-line".into(),
+            name: Some("command-line".into()),
             account: "command-line".into(),
             plan: plan.clone(),
             expires: None,

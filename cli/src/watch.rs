@@ -19,7 +19,7 @@ Examples:
 /// Print the state of a worker, as lines of JSON
 ///
 /// One object per line, at each change and at least once a second: the phase (LOADING, READY or DRAINING), running and
-/// waiting requests, and the use of the KV cache. A new `boot_id` means that the worker was restarted.
+/// waiting requests, and the use of the KV cache. A new `instance_id` means that the worker was restarted.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Line<'a> {
     /// Hexadecimal, because JSON parsers lose precision in 64-bit numbers.
-    boot_id: String,
+    instance_id: String,
     sequence: u64,
     phase: &'static str,
     load_progress: f32,
@@ -129,7 +129,7 @@ fn phase_name(phase: Phase) -> &'static str {
 impl<'a> From<&'a WorkerState> for Line<'a> {
     fn from(state: &'a WorkerState) -> Self {
         Self {
-            boot_id: format!("{:016x}", state.boot_id),
+            instance_id: format!("{:016x}", state.instance_id),
             sequence: state.sequence,
             phase: phase_name(state.phase()),
             load_progress: state.load_progress,

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use inferyard_crds::BuiltinModel;
-use inferyard_manifests::{EngineSettings, Weights};
 use inferyard_engine_embedded as embedded;
 use inferyard_engine_server as server;
 use inferyard_engine_simulated as simulated_engine;
+use inferyard_manifests::{EngineSettings, Weights};
 use inferyard_worker::{Config, Listen, Worker};
 use tokio::runtime;
 

@@ -45,7 +45,11 @@ fn known(file: &Path, text: &str) -> Option<(String, bool, bool)> {
     let manifests = Manifests::parse(&files).unwrap();
     let catalog = manifests.catalog(&[].into(), []);
     let key = catalog.keys.get(&KeyHash::of(text.trim().as_bytes()))?;
-    Some((key.name.to_string(), key.disabled, key.expires.is_some()))
+    Some((
+        key.name.as_deref().unwrap().to_owned(),
+        key.disabled,
+        key.expires.is_some(),
+    ))
 }
 
 #[test]

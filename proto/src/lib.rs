@@ -1,6 +1,7 @@
 //! The contracts between our own programs, as generated from the `.proto` files beside this folder.
 
 pub mod outbox;
+pub mod prefix;
 
 /// Workers: chat in, tokens out.
 pub mod worker {

@@ -1,4 +1,4 @@
-//! Step 1: a request gets its id, its deadline and its route; only its head is looked at.
+//! Step 1: assigns a request its id, deadline and route from its head; the body is not read.
 
 use std::net::IpAddr;
 
@@ -10,59 +10,73 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::read::Api;
-use crate::request_id::RequestId;
+use inferyard_admission::RequestContext;
+use inferyard_domain::RequestId;
+use inferyard_wire::Api;
 
 mod error;
 
 pub(crate) use error::{AcceptError, Unreadable};
 
-/// Longest part of a path that an answer repeats.
+/// Maximum length of a path in an error message, in characters.
 const SHOWN_PATH: usize = 200;
 
-/// A request that has been let in.
+/// A request with an id, a deadline and a route label; its body is not read yet.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) id: RequestId,
     pub(crate) head: Parts,
-    /// The other end of the connection: the caller, or a proxy.
+    /// Remote address of the TCP connection: the client, or a proxy in front.
     pub(crate) peer: IpAddr,
-    /// The route as a label: a template, so that ids do not multiply the labels.
+    /// Route label of metrics and logs. It is a template (`/v1/models/{id}`) to bound the number of label
+    /// values.
     pub(crate) label: &'static str,
     pub(crate) arrived: Instant,
     pub(crate) deadline: Instant,
 }
 
-/// What a path serves.
+// === impl Accepted ===
+
+impl Accepted {
+    /// The fields of the usage event that are known before the body is read.
+    pub(crate) fn context(&self) -> RequestContext {
+        RequestContext {
+            id: self.id,
+            endpoint: self.label,
+        }
+    }
+}
+
+/// The endpoint that a path selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
     Generate(Api),
     Models,
     Model(String),
-    /// What was used and what it cost: the ledger answers.
+    /// Usage and costs; forwarded to the ledger.
     Organization,
-    /// Why this request went where it did.
+    /// The placement decision of the request with this id.
     Placement(String),
     Live,
     Ready(Needed),
-    /// A CORS preflight, which asks about any path.
+    /// A CORS preflight; every path answers it.
     Preflight,
 }
 
-/// What must be there for a router to be ready.
+/// What `/readyz` requires for the answer 200.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needed {
     /// A ready worker for every model that is not scaled to 0.
     EveryModel,
-    /// `?any`: a ready worker for one model, so that a model in trouble does not take the healthy ones
-    /// out of a load balancer.
+    /// `?any`: a ready worker for one model, so that one broken model does not take the healthy ones out of a
+    /// load balancer.
     AnyModel,
-    /// `?router`: the router itself. It knows what is declared, and says of what is not there yet that it
-    /// is loading: in a cluster that is better than no answer.
+    /// `?router`: only the router itself. It has a catalog and answers 503 "loading" for models without a
+    /// worker, which is better in a cluster than no answer.
     Router,
 }
 
-/// Lets a request in; its body is not touched.
+/// Checks the head of a request and finds its route; the body is returned unread.
 pub(crate) fn accept(
     config: &Config,
     peer: IpAddr,
@@ -82,7 +96,7 @@ pub(crate) fn accept(
     (accepted, route, body)
 }
 
-/// Refuses heads that a proxy in front and this router could understand differently.
+/// Rejects heads that a proxy in front and this router could interpret differently (request smuggling).
 fn check(head: &Parts) -> Result<(), AcceptError> {
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -90,7 +104,7 @@ fn check(head: &Parts) -> Result<(), AcceptError> {
         (None, None) if head.version < Version::HTTP_11 => {}
         _ => return Err(AcceptError::Host),
     }
-    // hyper takes the body for chunked where that is the last coding; the others are not undone.
+    // hyper treats a body as chunked if `chunked` is the last coding, and does not decode the others.
     let codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let mut codings = codings.map(HeaderValue::as_bytes);
     if let Some(coding) = codings.next()
@@ -104,7 +118,7 @@ fn check(head: &Parts) -> Result<(), AcceptError> {
     }
 }
 
-/// Whether the value may be that of `Host`: nothing, or a name or address with or without a port.
+/// Whether the value is a valid `Host`: empty, or a name or address with an optional port.
 fn is_host(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     bytes.is_empty() || (!bytes.contains(&b'@') && Authority::try_from(bytes).is_ok())
@@ -113,7 +127,7 @@ fn is_host(value: &HeaderValue) -> bool {
 // === impl Route ===
 
 impl Route {
-    /// The route of a request's first line.
+    /// Selects the route for a request line.
     pub(crate) fn of(method: &Method, uri: &Uri) -> Result<Self, AcceptError> {
         if method == Method::OPTIONS {
             return Ok(Self::Preflight);
@@ -124,7 +138,7 @@ impl Route {
         {
             return Ok(Self::Placement(id.to_owned()));
         }
-        // The ledger knows its paths and their methods.
+        // The ledger checks the rest of the path and the method.
         if path.starts_with("/v1/organization/") {
             return Ok(Self::Organization);
         }
@@ -182,11 +196,11 @@ fn label(route: &Result<Route, AcceptError>) -> &'static str {
 }
 
 fn shown(path: &str) -> String {
-    // A URI's path is ASCII or, where hyper lets more through, at least whole characters.
+    // `chars` cuts at a character boundary even if hyper accepts a path that is not ASCII.
     path.chars().take(SHOWN_PATH).collect()
 }
 
-/// Model ids hold slashes, which clients send as they are or as `%2F`.
+/// Decodes a model id. Ids contain slashes; clients send them as `/` or as `%2F`.
 fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -208,7 +222,7 @@ fn percent_decode(text: &str) -> Option<String> {
 // === impl Needed ===
 
 impl Needed {
-    /// What the query of a probe asks for.
+    /// Reads the query of a `/readyz` probe.
     pub(crate) fn asked(uri: &Uri) -> Self {
         match uri.query() {
             Some("any") => Self::AnyModel,

@@ -1,9 +1,9 @@
-//! Who may ask a router about itself: whoever has an admin key.
+//! Admin keys: they protect what a router reports about itself.
 
 use inferyard_keys::KeyHash;
 use subtle::{Choice, ConstantTimeEq as _};
 
-/// Whether this is the text of one of the admin keys.
+/// Whether `text` is one of the admin keys, in constant time.
 pub(crate) fn is_admin_key(known: &[KeyHash], text: &[u8]) -> bool {
     let hash = KeyHash::of(text);
     let equals = |found: Choice, key: &KeyHash| found | key.0[..].ct_eq(&hash.0[..]);

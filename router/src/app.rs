@@ -1,4 +1,4 @@
-//! What all requests share.
+//! State that all requests share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,40 +14,40 @@ use tokio_util::task::TaskTracker;
 
 use crate::authenticate::StoredKeys;
 use crate::config::Config;
-use crate::place::{Fleet, RecordError};
 use crate::probes::{Readiness, Status};
-use crate::quarantine::Quarantine;
-use crate::reserve::Estimates;
 use crate::telemetry::Telemetry;
-use crate::upstream::Dispatcher;
+use inferyard_admission::Estimates;
+use inferyard_upstream::Dispatcher;
+use inferyard_upstream::Quarantine;
+use inferyard_upstream::{Fleet, RecordError};
 
-/// What all requests share.
+/// State that all requests share.
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) limiter: Limiter,
     pub(crate) estimates: Estimates,
-    /// Requests that end engines.
+    /// Requests that crashed an engine.
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) telemetry: Arc<Telemetry>,
-    /// Those of clients.
+    /// Connections of clients, without those of scrapers.
     pub(crate) connections: Connections,
-    /// Keys of the key store, where there is one.
+    /// Keys in the key store; `None`: no key store is configured.
     pub(crate) stored_keys: Option<StoredKeys>,
-    /// Cancelled when the drain time is over: what still runs ends with an error.
+    /// Cancelled after the drain time: running answers then end with an error.
     pub(crate) cut: CancellationToken,
     pub(crate) readiness: Readiness,
     catalog: ArcSwap<Catalog>,
     draining: AtomicBool,
 }
 
-/// Why a router cannot begin.
+/// Why a router cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// It cannot keep limits.
+    /// The limiter cannot be set up.
     #[error(transparent)]
     Limits(#[from] LimiterError),
-    /// It cannot record placements.
+    /// The file for placement recordings cannot be opened.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
@@ -65,7 +65,7 @@ impl App {
         let limiter = Limiter::new(config.limits.clone(), Arc::clone(&telemetry.limits))?;
         let dispatcher = Dispatcher {
             fleet: Fleet::new(config.record_placements.clone())?,
-            telemetry: Arc::clone(&telemetry),
+            metrics: Arc::clone(&telemetry.upstream),
             cancelled: TaskTracker::new(),
         };
         let cut = CancellationToken::new();
@@ -77,7 +77,7 @@ impl App {
             dispatcher: Arc::new(dispatcher),
             limiter,
             estimates: Estimates::default(),
-            quarantine: Arc::new(Quarantine::new()),
+            quarantine: Arc::new(Quarantine::default()),
             telemetry,
             cut,
             readiness: Readiness::default(),
@@ -86,17 +86,17 @@ impl App {
         })
     }
 
-    /// The catalog that is in force now.
+    /// The current catalog.
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
         self.catalog.load_full()
     }
 
-    /// From now on no request is let in.
+    /// Marks the router as shutting down: it is not ready from now on.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// What probes look at, with the catalog that is in force.
+    /// The state that probes report, for this catalog.
     pub(crate) fn status<'a>(&'a self, catalog: &'a Catalog) -> Status<'a> {
         Status {
             catalog,
@@ -105,7 +105,7 @@ impl App {
         }
     }
 
-    /// Why no request is let in now, whatever is declared and loaded; `None`: requests are let in.
+    /// Why the router serves no request now, regardless of models and workers; `None`: it serves requests.
     fn standstill(&self) -> Option<&'static str> {
         if self.draining.load(Ordering::Relaxed) {
             Some("The router is shutting down.")
@@ -116,17 +116,17 @@ impl App {
         } else {
             self.limiter.room().err().map(|why| match why {
                 NoRoom::Full => {
-                    "Too much usage waits for the store of limits: no request is let in."
+                    "Too much usage waits for the store of limits: no request is admitted."
                 }
-                NoRoom::Disk => "The disk for usage is full or fails: no request is let in.",
+                NoRoom::Disk => "The disk for usage is full or fails: no request is admitted.",
                 NoRoom::Ledger => {
-                    "Too much usage waits for the ledger's database: no request is let in."
+                    "Too much usage waits for the ledger's database: no request is admitted."
                 }
             })
         }
     }
 
-    /// Takes every new catalog, for as long as there can be one.
+    /// Applies each new catalog; returns when the sender is dropped.
     pub(crate) async fn follow(&self, mut catalogs: watch::Receiver<Arc<Catalog>>) {
         loop {
             let catalog = Arc::clone(&catalogs.borrow_and_update());

@@ -1,4 +1,4 @@
-//! Step 2: the bearer key becomes a caller; keys are known by their hash alone.
+//! Step 2: finds the key of a request by the hash of its bearer token.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,16 +17,16 @@ mod stored;
 pub(crate) use error::AuthenticateError;
 pub(crate) use stored::{Away, StoredKeys};
 
-/// The longest text that is hashed as a key.
+/// Maximum length of a bearer token, in bytes; longer ones are unknown without being hashed.
 const LONGEST_KEY: usize = 1024;
 
-/// Who asks, and the catalog that was in force when they did.
+/// The key of a request, and the catalog it was checked against.
 pub(crate) struct Caller {
     pub(crate) key: Arc<Key>,
     pub(crate) catalog: Arc<Catalog>,
 }
 
-/// Looks the bearer key up: in the catalog, which takes no time, and then in the key store.
+/// Looks the bearer token up in the catalog, and then in the key store.
 #[tracing::instrument(level = "debug", skip_all)]
 pub(crate) async fn authenticate(
     catalog: Arc<Catalog>,
@@ -70,15 +70,16 @@ fn ended(disabled: bool, expires: Option<SystemTime>) -> Result<(), Authenticate
     Ok(())
 }
 
-/// The key of this hash that a manifest declares.
+/// The key with this hash in the catalog.
 fn declared(catalog: &Catalog, hash: &KeyHash) -> Option<Arc<Key>> {
-    // The map's own comparison may end early, and so tell how the hash of a guess differs from a
-    // hash that is stored; that alone leads to no key. The decision is the comparison below.
+    // The map compares hashes in variable time, which can reveal how the hash of a guess differs from a stored
+    // hash. That does not help to find a key, because SHA-256 cannot be inverted. The constant-time comparison
+    // below decides.
     let (declared, key) = catalog.keys.get_key_value(hash)?;
     bool::from(declared.0.ct_eq(&hash.0)).then(|| Arc::clone(key))
 }
 
-/// Why a key is refused that is declared on a plan that cannot be used.
+/// Why a declared key is refused if its plan cannot be used; `None`: the key has a plan or is not declared.
 fn planless(catalog: &Catalog, hash: &KeyHash) -> Option<AuthenticateError> {
     let (declared, key) = catalog.keys_without_plan.get_key_value(hash)?;
     if !bool::from(declared.0.ct_eq(&hash.0)) {
@@ -95,12 +96,12 @@ fn planless(catalog: &Catalog, hash: &KeyHash) -> Option<AuthenticateError> {
     })
 }
 
-/// What may be shown of a key that nobody knows.
+/// The part of an unknown key that an error message may contain.
 pub(crate) fn masked_key(text: &[u8]) -> String {
     masked(&String::from_utf8_lossy(text))
 }
 
-/// The text after `Bearer`; the scheme's name has no case.
+/// The token after `Bearer`; the scheme is case-insensitive.
 pub(crate) fn bearer(headers: &HeaderMap) -> Result<&[u8], AuthenticateError> {
     let value = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let value = value.unwrap_or_default().trim_ascii();
@@ -114,7 +115,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&[u8], AuthenticateError> {
     }
 }
 
-/// What an answer may show of a key: enough to tell which one was sent, not enough to use it.
+/// Masks a key: its first 5 and last 4 characters, which identify the key but do not allow its use.
 fn masked(key: &str) -> String {
     const SHORTEST: usize = 20;
     const LONGEST: usize = 1_024;
@@ -144,7 +145,7 @@ mod tests {
 
     fn catalog(change: impl FnOnce(&mut Key)) -> Arc<Catalog> {
         let mut key = Key {
-            name: "k".into(),
+            name: Some("k".into()),
             account: "a".into(),
             plan: Arc::new(Plan::unrestricted("p")),
             expires: None,
@@ -162,7 +163,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, header.parse().unwrap());
         let caller = authenticate(catalog, None, &headers).await?;
-        Ok(caller.key.name.to_string())
+        Ok(caller.key.name.as_deref().unwrap().to_owned())
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! The body of every answer, around which the meter stands.
+//! The response body, which informs the meter of its end.
 
 use std::io;
 use std::pin::Pin;
@@ -12,17 +12,17 @@ use crate::meter::Meter;
 use crate::organization::Forwarded;
 use crate::reply::EventBody;
 
-/// What an answer consists of.
+/// The content of a response.
 pub(crate) enum Content {
-    /// All of it is here.
+    /// Complete bytes.
     Whole(Bytes),
-    /// It comes from a worker.
+    /// Events of a worker.
     Events(Box<EventBody>),
-    /// It comes from the ledger.
+    /// The response of the ledger.
     Forwarded(Box<Forwarded>),
 }
 
-/// The body of every answer.
+/// The body of every response.
 pub(crate) struct Metered {
     content: Content,
     meter: Meter,
@@ -31,7 +31,7 @@ pub(crate) struct Metered {
 // === impl Metered ===
 
 impl Metered {
-    /// Wraps an answer, whose end is the end of its meter.
+    /// Wraps a response; the meter completes when the body ends.
     pub(crate) fn new(status: StatusCode, content: Content, mut meter: Meter) -> Self {
         meter.answers_with(status);
         let mut metered = Self { content, meter };

@@ -1,4 +1,4 @@
-//! The bytes of a request's body: collected once, into one buffer, within a size and a time.
+//! Collects the body of a request into one buffer, within a size and a time.
 
 use std::time::Duration;
 
@@ -10,46 +10,46 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-/// The body did not arrive as it should.
+/// The body cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
     /// `Content-Type` is not JSON.
     #[error("not JSON by its content type")]
     NotJson {
-        /// What it is instead.
+        /// The type, if there is one.
         content_type: Option<String>,
     },
     /// `Content-Encoding` is not `identity`.
     #[error("compressed")]
     Encoded {
-        /// What it is.
+        /// The encoding.
         encoding: String,
     },
-    /// More bytes than the limit.
+    /// The body is larger than the limit.
     #[error("body above {limit} bytes")]
     TooLarge {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The body came too slowly.
+    /// The body did not arrive in time.
     #[error("body not complete after {limit:?}")]
     TooSlow {
         /// The limit.
         limit: Duration,
     },
-    /// The connection broke or the framing is wrong.
+    /// The connection broke, or the framing is invalid.
     #[error("body cut off")]
     CutOff,
 }
 
-/// The first buffer for a body of unknown length.
+/// Initial capacity for a body of unknown length, in bytes.
 const UNKNOWN_LENGTH: usize = 16 << 10;
-/// A declared length is believed up to here; a longer body grows the buffer as it arrives, so that
-/// an announcement alone holds no memory.
+/// Maximum initial capacity for a declared length, in bytes. The buffer of a longer body grows as bytes arrive,
+/// so that a declared length alone allocates nothing.
 const BELIEVED_LENGTH: usize = 1 << 20;
-/// Longest part of a header that an answer repeats.
+/// Maximum length of a header value in an error message, in characters.
 const SHOWN_VALUE: usize = 100;
-/// How long the rest of a refused body is read, so that the client gets to the answer.
+/// Maximum time for which the rest of a refused body is read.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// Collects a JSON body of at most `limit` bytes, which must arrive within `time`.
@@ -85,9 +85,9 @@ pub(crate) async fn collect(
         .unwrap_or(Err(ReceiveError::TooSlow { limit: time }))
 }
 
-/// Reads on and forgets, for a while, what a refused client still sends: closing the connection
-/// under its writing would destroy the answer before the client has read it. A client that asked
-/// first (`Expect`) sends nothing.
+/// Reads and discards the rest of a refused body, at most `limit` bytes. Closing a connection with unread bytes
+/// resets it, and the client would lose the response. A client that sent `Expect` still waits for `100
+/// Continue` and sends no body.
 pub(crate) async fn discard(headers: &HeaderMap, body: &mut Incoming, limit: usize) {
     if body.is_end_stream() || headers.contains_key(EXPECT) {
         return;
@@ -101,11 +101,11 @@ pub(crate) async fn discard(headers: &HeaderMap, body: &mut Incoming, limit: usi
             }
         }
     };
-    // Late or not: the answer goes out now.
+    // The response is sent whether or not the body has ended.
     let _ = timeout(DISCARD_TIME, read).await;
 }
 
-/// A missing type is taken for JSON; a wrong one is a mistake that is better named than parsed.
+/// Checks type and encoding. A missing type counts as JSON; a wrong type gets an error of its own.
 fn check(headers: &HeaderMap) -> Result<(), ReceiveError> {
     if let Some(value) = headers.get(CONTENT_TYPE).filter(|value| !is_json(value)) {
         let content_type = Some(shown(value));
@@ -126,7 +126,7 @@ fn is_json(value: &HeaderValue) -> bool {
     essence == "application/json" || essence.ends_with("+json")
 }
 
-/// What an answer repeats of a header.
+/// The start of a header value, for an error message.
 fn shown(value: &HeaderValue) -> String {
     let text = String::from_utf8_lossy(value.as_bytes());
     text.chars().take(SHOWN_VALUE).collect()

@@ -1,4 +1,4 @@
-//! The settings of a router; the command line fills them.
+//! The settings of a router; the command line sets them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -14,74 +14,76 @@ use inferyard_catalog::Endpoint;
 
 pub use inferyard_listen::{Network, NetworkError};
 
-/// What a router is told when it starts.
+/// Settings of a router.
 ///
-/// It holds secrets, so it cannot be printed.
+/// It contains secrets, so it does not implement `Debug`.
 #[derive(Clone)]
 pub struct Config {
-    /// Where the API listens; port 0 picks a free one.
+    /// Address of the API; port 0 selects a free port.
     pub listen: SocketAddr,
-    /// What makes clients' connections TLS; `None`: they are clear text.
+    /// Certificate and key for TLS; `None`: connections are clear text.
     pub tls: Option<TlsFiles>,
-    /// Where `/metrics` listens; `None`: nowhere.
+    /// Address of `/metrics`; `None`: `/metrics` is not served.
     pub metrics_listen: Option<SocketAddr>,
-    /// The largest body of a request, in bytes.
+    /// Maximum size of a request body, in bytes.
     pub body_limit: usize,
-    /// From the accept of a connection to the end of its first request's head, a TLS handshake included.
+    /// Maximum time from the accept of a connection to the end of its first request's head, including the TLS
+    /// handshake.
     pub first_request_timeout: Duration,
-    /// How long the head of a later request may take, and how long an idle connection is kept.
+    /// Maximum time for the head of a later request; also how long an idle connection is kept.
     pub header_timeout: Duration,
-    /// How long the body of a request may take.
+    /// Maximum time for the body of a request.
     pub body_timeout: Duration,
-    /// How long a request may take from its head to the end of its answer.
+    /// Maximum time of a request, from its head to the end of its answer.
     pub request_timeout: Duration,
-    /// After this time without a token a stream begins with its head, and a comment follows as often until
-    /// there is one: clients and proxies take silence for death.
+    /// A stream that has no token after this time sends its head, and then a comment in the same interval until
+    /// the first token: clients and proxies treat silence as a dead connection.
     pub keep_alive: Duration,
-    /// How long running answers may go on after the shutdown has begun.
+    /// How long running answers may continue after the shutdown has begun.
     pub drain_timeout: Duration,
-    /// How long bytes may wait for a client that takes none of them; then its connection is closed.
+    /// How long a write may wait for a client that reads nothing; then its connection is closed.
     pub write_timeout: Duration,
-    /// Open connections; further ones wait in the listener's backlog.
+    /// Maximum number of open connections; further ones wait in the listener's backlog.
     pub max_connections: usize,
-    /// Open connections of one client (an IPv4 address, or an IPv6 /56), unless it is a trusted proxy; further ones
-    /// are closed at once. `None`: a quarter of `max_connections`.
+    /// Maximum number of open connections per client (an IPv4 address or an IPv6 /56), except trusted proxies;
+    /// further ones are closed at once. `None`: a quarter of `max_connections`.
     pub max_client_connections: Option<usize>,
-    /// Which web pages may call the API.
+    /// Origins of web pages that may use the API.
     pub cors: CorsOrigins,
-    /// What `/v1/models` says in `owned_by`.
+    /// `owned_by` of the models in `/v1/models`.
     pub model_owner: String,
-    /// Where keys are that no manifest declares; `None`: nowhere.
+    /// The store of keys that no manifest declares; `None`: there is none.
     pub key_store: Option<KeyStore>,
-    /// Where and how limits are counted.
+    /// Settings of limits.
     pub limits: LimitsConfig,
-    /// Who answers `/v1/organization/*`; `None`: nobody.
+    /// The ledger that serves `/v1/organization/*`; `None`: there is none.
     pub ledger: Option<Endpoint>,
-    /// Who may ask why a request went where it did.
+    /// Hashes of the admin keys, which may read placement decisions.
     pub admin_keys: Vec<KeyHash>,
-    /// Where everything that placement hears and decides is written down; `None`: nowhere.
+    /// File for the recording of all inputs and decisions of placement; `None`: nothing is recorded.
     pub record_placements: Option<PathBuf>,
-    /// Signs the cookies of the preview's visitors, and hides their addresses. The same for all
-    /// routers that share limits; by default random, so that a router forgets its visitors when it
-    /// ends.
+    /// Signs the cookies of preview visitors and is the key of the hash of their addresses. All routers that
+    /// share limits need the same secret. The default is random, so that a restarted router does not recognize
+    /// earlier visitors.
     pub cookie_secret: [u8; 32],
-    /// Proxies in front of this router, whose word on the caller's address is believed.
+    /// Proxies in front of this router; the `X-Forwarded-*` headers of these alone are trusted.
     pub trusted_proxies: Vec<Network>,
 }
 
-/// Web pages that may call the API from a browser.
+/// Origins of web pages that may use the API from a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CorsOrigins {
-    /// All: the key is a header that a page must know, never a cookie that a browser adds.
+    /// Every origin. This is safe because the key is a header that a page must know, not a cookie that a
+    /// browser adds.
     Any,
-    /// Those that come from one of these origins (`https://host`).
+    /// Only these origins (`https://host`).
     Listed(Vec<HeaderValue>),
 }
 
 // === impl Config ===
 
 impl Config {
-    /// What the API's port grants its clients.
+    /// The bounds of connections to the API.
     pub(crate) fn bounds(&self) -> Bounds {
         let share = (self.max_connections / 4).max(1);
         Bounds {

@@ -1,4 +1,4 @@
-//! Which web pages may call the API, in the browser's words.
+//! CORS: which web pages may use the API.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::config::CorsOrigins;
 
-/// What a page may read of an answer besides its body.
+/// Response headers that a page may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "x-request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry, \
      x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
@@ -18,10 +18,10 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
      x-ratelimit-limit-spend, x-ratelimit-remaining-spend, x-ratelimit-reset-spend, \
      x-ratelimit-limit-concurrent, x-ratelimit-remaining-concurrent",
 );
-/// Where a browser does not say which headers the page will send.
+/// Allowed headers if the browser does not list those that the page will send.
 const USUAL_HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type");
 
-/// Adds to any answer what lets an allowed page read it.
+/// Adds the CORS headers of any response.
 pub(crate) fn allow(origins: &CorsOrigins, asked: &HeaderMap, answer: &mut HeaderMap) {
     answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     match origins {
@@ -29,7 +29,7 @@ pub(crate) fn allow(origins: &CorsOrigins, asked: &HeaderMap, answer: &mut Heade
             answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         }
         CorsOrigins::Listed(list) => {
-            // The answer differs by origin, which caches must know.
+            // The response differs by origin, which caches must know.
             answer.insert(VARY, HeaderValue::from_static("origin"));
             if let Some(origin) = asked.get(ORIGIN).filter(|origin| list.contains(origin)) {
                 answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -38,7 +38,8 @@ pub(crate) fn allow(origins: &CorsOrigins, asked: &HeaderMap, answer: &mut Heade
     }
 }
 
-/// Adds what answers a preflight: the SDKs send headers of their own, so the page's wish is granted.
+/// Adds the headers of a preflight response. SDKs send headers of their own, so all requested headers are
+/// allowed.
 pub(crate) fn preflight(asked: &HeaderMap, answer: &mut HeaderMap) {
     let headers = asked.get(ACCESS_CONTROL_REQUEST_HEADERS);
     let headers = headers.cloned().unwrap_or(USUAL_HEADERS);

@@ -1,55 +1,54 @@
-//! The error table: here alone a step's failure gets a status, a type, a code and a public text.
+//! The error table: the only place where the error of a step gets its status, type, code and public text.
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
-use inferyard_admission::Reading;
+use inferyard_admission::LimitStatus;
 
 use crate::accept::AcceptError;
 use crate::authenticate::AuthenticateError;
 use crate::collect::ReceiveError;
 use crate::organization::OrganizationError;
-use crate::place::PlaceError;
-use crate::quarantine::CrashesEngine;
-use crate::read::ReadError;
-use crate::reserve::ReserveError;
 use crate::stopped::StoppedError;
-use crate::upstream::{DispatchError, StreamError};
-use crate::wire::ContractError;
+use inferyard_admission::ReserveError;
+use inferyard_upstream::CrashesEngine;
+use inferyard_upstream::PlaceError;
+use inferyard_upstream::{DispatchError, StreamError};
+use inferyard_wire::ContractError;
+use inferyard_wire::{Frames, ReadError};
 
 mod accept;
 mod authenticate;
 mod limits;
 mod place;
-mod read;
 mod row;
 mod stopped;
 
 use row::Row;
 
-/// The longest text of a worker that goes on to the caller.
+/// Maximum length of a worker's message in a response, in characters.
 const LONGEST_MESSAGE: usize = 1_000;
 
-/// A failure of any step.
+/// An error of any step.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(crate) enum Error {
-    /// The head leads nowhere.
+    /// The head is rejected.
     Accept(#[from] AcceptError),
-    /// The caller is unknown.
+    /// The caller is not authenticated.
     Authenticate(#[from] AuthenticateError),
-    /// The body did not arrive.
+    /// The body could not be received.
     Receive(#[from] ReceiveError),
-    /// The body is not a request that can be served.
+    /// The body is not a valid request.
     Read(#[from] ReadError),
     /// The model gets no workers.
     Stopped(#[from] StoppedError),
-    /// The request has ended engines.
+    /// The request has crashed engines.
     Quarantined(#[from] CrashesEngine),
-    /// A limit does not allow it.
+    /// A limit denies the request, or limits cannot be checked.
     Reserve(#[from] ReserveError),
-    /// No worker can take it.
+    /// No worker can take the request.
     Place(#[from] PlaceError),
     /// The worker failed.
     Stream(#[from] StreamError),
@@ -60,24 +59,24 @@ pub(crate) enum Error {
 // === impl Error ===
 
 impl Error {
-    /// A word for metrics and logs, from a closed set.
+    /// The label for metrics and logs, from a closed set.
     pub(crate) fn label(&self) -> &'static str {
         self.row().label
     }
 
-    /// The limits that were looked at, where one of them denies the request.
-    pub(crate) fn readings(&self) -> Option<&[Reading]> {
+    /// The limits that were checked, if one of them denied the request.
+    pub(crate) fn statuses(&self) -> Option<&[LimitStatus]> {
         match self {
             Self::Reserve(
-                ReserveError::Denied { readings, .. }
-                | ReserveError::PreviewExhausted { readings, .. },
-            ) => Some(readings),
+                ReserveError::Denied { statuses, .. }
+                | ReserveError::PreviewExhausted { statuses, .. },
+            ) => Some(statuses),
             _ => None,
         }
     }
 
-    /// Whether the request itself is at fault, found by the router or a worker: then it costs nothing. So does one whose
-    /// prompt turned out to cost more than the budget has left.
+    /// Whether the request itself is at fault, as found by the router or a worker; it is then not charged. This
+    /// includes a prompt that costs more than the rest of the budget.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
             Self::Receive(_) | Self::Read(_) | Self::Reserve(_) => true,
@@ -91,11 +90,11 @@ impl Error {
         }
     }
 
-    /// The whole answer: the status, the headers that belong to the failure, and the JSON body.
+    /// The complete response: status, headers of the error, and JSON body.
     pub(crate) fn response(&self, request_id: &str) -> Response<Bytes> {
         let row = self.row();
         let mut body = BytesMut::with_capacity(512);
-        row.write(request_id, &mut body);
+        row.object().write(request_id, &mut body);
         let mut response = Response::new(body.freeze());
         *response.status_mut() = row.status;
         let headers = response.headers_mut();
@@ -104,9 +103,9 @@ impl Error {
         response
     }
 
-    /// Appends the same error object, for a stream that has begun.
-    pub(crate) fn object(&self, request_id: &str, out: &mut BytesMut) {
-        self.row().write(request_id, out);
+    /// Ends a started stream with the error object.
+    pub(crate) fn end(&self, frames: &mut Frames, out: &mut BytesMut) {
+        frames.fail(&self.row().object(), out);
     }
 
     fn row(&self) -> Row<'_> {
@@ -114,7 +113,15 @@ impl Error {
             Self::Accept(error) => accept::row(error),
             Self::Authenticate(error) => authenticate::row(error),
             Self::Receive(error) => receive(error),
-            Self::Read(error) => read::row(error),
+            Self::Read(error) => Row {
+                code: error.code(),
+                param: error.param(),
+                ..Row::invalid(
+                    StatusCode::BAD_REQUEST,
+                    error.code().unwrap_or("invalid_request"),
+                    error.to_string(),
+                )
+            },
             Self::Stopped(error) => stopped::row(error),
             Self::Quarantined(CrashesEngine) => crashes_engine(),
             Self::Reserve(error) => limits::reserve(error),
@@ -243,7 +250,7 @@ fn stream(error: &StreamError) -> Row<'_> {
     }
 }
 
-/// Two workers ended under the request: a client that sends it again could end more.
+/// Two workers died with this request: another attempt could crash more.
 fn died_again() -> Row<'static> {
     Row {
         code: None,
@@ -285,12 +292,12 @@ fn organization(error: &OrganizationError) -> Row<'_> {
     }
 }
 
-/// A worker leaves the field empty where there is none.
+/// Workers leave the field empty if no parameter is at fault.
 fn named(param: &str) -> Option<&str> {
     Some(param).filter(|param| !param.is_empty())
 }
 
-/// A worker's sentence for the caller, kept to a sentence's length.
+/// A worker's message for the caller, truncated to `LONGEST_MESSAGE`.
 fn public(message: &str) -> String {
     match message.char_indices().nth(LONGEST_MESSAGE) {
         _ if message.is_empty() => "The model cannot serve this request.".to_owned(),

@@ -1,11 +1,12 @@
-//! Why a request went where it did: for whoever has an admin key, afterwards or with the answer itself.
+//! Explains placement decisions to callers with an admin key: afterwards by request id, or in the response
+//! head.
 
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use inferyard_placement::{Considered, Cost, Verdict, Weights};
+use inferyard_placement::{Candidate, Cost, Verdict, Weights};
 use serde::Serialize;
 
 use crate::accept::AcceptError;
@@ -13,21 +14,21 @@ use crate::admin::is_admin_key;
 use crate::authenticate::{AuthenticateError, bearer, masked_key};
 use crate::config::Config;
 use crate::error::Error;
-use crate::place::{Decided, Journal};
+use inferyard_upstream::{DecisionLog, PlacementDecision};
 
-/// With an admin key as its value, the answer's head says how the request was placed.
+/// Request header: an admin key, which asks for the placement in the response head.
 const ASKED: HeaderName = HeaderName::from_static("x-inferyard-explain");
-/// How it was.
+/// Response header: the placement as JSON.
 const TOLD: HeaderName = HeaderName::from_static("x-inferyard-placement");
-/// Workers in a head at most: proxies refuse heads beyond a few KB.
+/// Maximum number of workers in the header: proxies reject heads of more than a few KB.
 const MOST_TOLD: usize = 8;
 
-/// What `GET /v1/organization/placements/{request}` says.
+/// The body of `GET /v1/organization/placements/{request}`.
 #[derive(Serialize)]
 struct Explanation<'a> {
     request_id: &'a str,
     model: &'a str,
-    /// One for each worker that was asked, in order.
+    /// One decision per attempt, in order.
     decisions: Vec<Decision<'a>>,
 }
 
@@ -35,7 +36,7 @@ struct Explanation<'a> {
 struct Decision<'a> {
     /// Milliseconds since the Unix epoch.
     at_ms: u64,
-    /// Seconds in the line, until then.
+    /// Seconds in the queue before the decision.
     waited: f64,
     prompt_bytes: u64,
     prompt_tokens: u64,
@@ -45,25 +46,25 @@ struct Decision<'a> {
     considered: Vec<Row<'a>>,
 }
 
-/// One worker, and what was thought of it; times in seconds.
+/// One worker and its cost; times in seconds.
 #[derive(Serialize)]
 struct Row<'a> {
     worker: &'a str,
     verdict: &'static str,
     #[serde(flatten)]
     cost: Option<Cost>,
-    /// To the first token.
+    /// Expected time to the first token.
     #[serde(skip_serializing_if = "Option::is_none")]
     expected: Option<f64>,
-    /// What was compared.
+    /// The weighted cost that was compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     weighed: Option<f64>,
 }
 
-/// Answers the question about a request.
+/// Answers `GET /v1/organization/placements/{request}`.
 pub(crate) fn answer(
     config: &Config,
-    journal: &Journal,
+    decision_log: &DecisionLog,
     headers: &HeaderMap,
     request: &str,
 ) -> Result<Bytes, Error> {
@@ -72,29 +73,29 @@ pub(crate) fn answer(
         let masked = masked_key(key);
         return Err(AuthenticateError::UnknownKey { masked }.into());
     }
-    let decided = journal.of(request);
-    let Some(first) = decided.first() else {
+    let decision = decision_log.of(request);
+    let Some(first) = decision.first() else {
         let id = request.chars().take(64).collect();
         return Err(AcceptError::UnknownRequest { id }.into());
     };
     let explanation = Explanation {
         request_id: request,
         model: &first.model,
-        decisions: decided.iter().map(|one| Decision::of(one)).collect(),
+        decisions: decision.iter().map(|one| Decision::of(one)).collect(),
     };
     let json = serde_json::to_vec(&explanation).expect("numbers and text should serialize");
     Ok(json.into())
 }
 
-/// Whether a request asks for it with an admin key.
+/// Whether the request asks for its placement, with an admin key.
 pub(crate) fn is_asked(config: &Config, headers: &HeaderMap) -> bool {
     let key = headers.get(ASKED);
     key.is_some_and(|key| is_admin_key(&config.admin_keys, key.as_bytes()))
 }
 
-/// What the answer's head is to say.
-pub(crate) fn header(decided: &Arc<Decided>) -> Option<(HeaderName, HeaderValue)> {
-    let mut decision = Decision::of(decided);
+/// The response header for this decision. The cheapest workers come first; `MOST_TOLD` bounds their number.
+pub(crate) fn header(decision: &Arc<PlacementDecision>) -> Option<(HeaderName, HeaderValue)> {
+    let mut decision = Decision::of(decision);
     decision.considered.sort_by(|one, other| {
         let weighed = |row: &Row<'_>| row.weighed.unwrap_or(f64::INFINITY);
         weighed(one).total_cmp(&weighed(other))
@@ -107,18 +108,18 @@ pub(crate) fn header(decided: &Arc<Decided>) -> Option<(HeaderName, HeaderValue)
 // === impl Decision ===
 
 impl<'a> Decision<'a> {
-    fn of(decided: &'a Decided) -> Self {
-        let at = decided.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let rows = decided.considered.iter();
+    fn of(decision: &'a PlacementDecision) -> Self {
+        let at = decision.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let rows = decision.candidates.iter();
         Self {
             at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
-            waited: decided.waited.as_secs_f64(),
-            prompt_bytes: decided.prompt_bytes,
-            prompt_tokens: decided.prompt_tokens,
-            blocks: decided.blocks,
-            weights: decided.weights,
-            chosen: &decided.considered[decided.chosen].worker,
-            considered: rows.map(|row| Row::of(row, &decided.weights)).collect(),
+            waited: decision.waited.as_secs_f64(),
+            prompt_bytes: decision.prompt_bytes,
+            prompt_tokens: decision.prompt_tokens,
+            blocks: decision.blocks,
+            weights: decision.weights,
+            chosen: &decision.candidates[decision.chosen].worker,
+            considered: rows.map(|row| Row::of(row, &decision.weights)).collect(),
         }
     }
 }
@@ -126,7 +127,7 @@ impl<'a> Decision<'a> {
 // === impl Row ===
 
 impl<'a> Row<'a> {
-    fn of(considered: &'a Considered, weights: &Weights) -> Self {
+    fn of(considered: &'a Candidate, weights: &Weights) -> Self {
         let (verdict, cost) = match considered.verdict {
             Verdict::Able(cost) => ("able", Some(cost)),
             Verdict::Full(cost) => ("full", Some(cost)),

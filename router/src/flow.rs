@@ -1,9 +1,9 @@
-//! The way of a request, on one page.
+//! All steps of a request, on one page.
 //!
-//! accept → authenticate → read → quarantine → reserve → place → stream → answer → meter. Each step takes what the step
-//! before it gave. A client that leaves drops the future or the body at whatever step it is: the
-//! worker is told to end and says what it had produced, the slot is given back, the meter settles that
-//! and writes its record.
+//! accept → authenticate → read → quarantine → reserve → place → stream → answer → meter. Each step takes the
+//! result of the step before it. A client that disconnects drops the future or the body at any of them: the
+//! worker is cancelled and reports what it produced, the slot is released, and the meter settles the bill and
+//! writes the record.
 
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -17,25 +17,25 @@ use tokio::time::sleep_until;
 use tracing::Instrument as _;
 
 use crate::accept::{AcceptError, Accepted, Route, accept};
-use crate::answer::Answer;
 use crate::app::App;
 use crate::authenticate::{AuthenticateError, Caller, authenticate};
 use crate::body::{Content, Metered};
 use crate::collect::{collect, discard};
 use crate::error::Error;
 use crate::meter::Meter;
-use crate::place::PlaceError;
-use crate::read::{Api, Parsed, ResponseSpec, read};
 use crate::reply::{self, Bounds, EventBody};
-use crate::reserve::{Reserved, check_visitor, refuse, reserve};
 use crate::respond;
-use crate::sse::Frames;
 use crate::stopped::StoppedError;
-use crate::upstream::{Dispatch, StreamError, Upstream};
-use crate::wire::Head;
 use crate::{explain, models, organization, preview, probes};
+use inferyard_admission::{Reserved, check_visitor, refuse, reserve};
+use inferyard_upstream::PlaceError;
+use inferyard_upstream::{Dispatch, StreamError, Upstream};
+use inferyard_wire::Answer;
+use inferyard_wire::Frames;
+use inferyard_wire::Head;
+use inferyard_wire::{Api, Parsed, ResponseSpec, read};
 
-/// Answers one request; there is an answer to everything.
+/// Answers one request; every error becomes a response.
 pub(crate) async fn serve(
     app: Arc<App>,
     peer: IpAddr,
@@ -46,7 +46,7 @@ pub(crate) async fn serve(
     let span = meter.span();
     let result = {
         let work = answer(&app, route, &accepted, &mut body, &mut meter);
-        // Pinned here, it is not copied into each of those who wait for it.
+        // Pinned here, so that `within` holds a pointer instead of a copy of the future.
         let work = pin!(work.instrument(span));
         within(&app, &accepted, work).await
     };
@@ -64,7 +64,7 @@ pub(crate) async fn serve(
     respond::finish(&app.config, &accepted, response, meter)
 }
 
-/// What each route answers.
+/// Answers a request by its route.
 async fn answer(
     app: &Arc<App>,
     route: Result<Route, AcceptError>,
@@ -88,8 +88,9 @@ async fn answer(
             (StatusCode::OK, models::one(&caller, &id, owner)?)
         }
         Route::Placement(id) => {
-            let (journal, headers) = (app.dispatcher.fleet.journal(), &accepted.head.headers);
-            let json = explain::answer(&app.config, journal, headers, &id)?;
+            let (decision_log, headers) =
+                (app.dispatcher.fleet.decision_log(), &accepted.head.headers);
+            let json = explain::answer(&app.config, decision_log, headers, &id)?;
             (StatusCode::OK, json)
         }
         Route::Live => (StatusCode::OK, probes::live()),
@@ -102,7 +103,7 @@ async fn answer(
     Ok(respond::json(status, json))
 }
 
-/// The steps from the key to the answer.
+/// All steps of a generation, from the key to the answer.
 async fn generate(
     app: &Arc<App>,
     api: Api,
@@ -111,11 +112,11 @@ async fn generate(
     meter: &mut Meter,
 ) -> Result<Response<Content>, Error> {
     let caller = call(app, accepted, meter).await?;
-    check_visitor(&app.limiter, &caller)?;
+    check_visitor(&app.limiter, &caller.key)?;
     let parsed = match receive(app, api, &caller, accepted, body).await {
         Ok(parsed) => parsed,
         Err(error) => {
-            refuse(&app.limiter, &caller, accepted).await?;
+            refuse(&app.limiter, &caller.key, accepted.context()).await?;
             return Err(error);
         }
     };
@@ -126,13 +127,14 @@ async fn generate(
     let suspect = match app.quarantine.admit(&key.account, generation.request()) {
         Ok(suspect) => suspect,
         Err(error) => {
-            refuse(&app.limiter, &caller, accepted).await?;
+            refuse(&app.limiter, &caller.key, accepted.context()).await?;
             return Err(error.into());
         }
     };
     let lengths = app.dispatcher.fleet.lengths(&generation.model().id);
     let (limiter, estimates) = (&app.limiter, &app.estimates);
-    let reserving = reserve(limiter, estimates, lengths, &caller, accepted, generation);
+    let context = accepted.context();
+    let reserving = reserve(limiter, estimates, lengths, key, context, generation);
     let Reserved {
         bill,
         request: reserved,
@@ -151,7 +153,7 @@ async fn generate(
     reply(app, upstream, response, accepted, meter).await
 }
 
-/// Collects the body and reads it.
+/// Collects the body and parses it.
 async fn receive(
     app: &App,
     api: Api,
@@ -166,7 +168,7 @@ async fn receive(
     Ok(tracing::debug_span!("read").in_scope(read)?)
 }
 
-/// Finds out who asks; who has no key may be a visitor of the preview.
+/// Authenticates the caller; a caller without a key can be a visitor of the preview.
 async fn call(
     app: &App,
     accepted: &Accepted,
@@ -192,8 +194,8 @@ async fn call(
     Ok(caller)
 }
 
-/// Streams the answer, or collects it. A stream that does not begin soon begins with its head, and comments
-/// tell the client that it is alive; its failures are frames from then on.
+/// Streams the answer, or collects it. A stream whose first token takes longer than `keep_alive` sends its head
+/// and then comments, so that the client knows that it is alive; errors are frames from then on.
 async fn reply(
     app: &App,
     mut upstream: Upstream,
@@ -229,7 +231,7 @@ async fn reply(
     )))
 }
 
-/// Ends the work when the deadline or the end of draining comes first.
+/// Ends the work at the deadline, or when the drain time is over.
 async fn within<T>(
     app: &App,
     accepted: &Accepted,

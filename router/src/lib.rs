@@ -1,7 +1,7 @@
-//! HTTP in, SSE out.
+//! The OpenAI-compatible HTTP server: HTTP requests in, JSON or SSE answers out.
 //!
-//! [`Router`] takes its ports and serves what the [catalog](inferyard_catalog) names. The modules stand in the order
-//! in which a request meets them; `flow` has its whole way on one page.
+//! [`Router`] binds its ports and serves what the [catalog](inferyard_catalog) declares. The modules are listed
+//! in the order in which a request passes them; `flow` shows all steps on one page.
 
 mod config;
 
@@ -11,21 +11,12 @@ mod serve;
 mod app;
 mod flow;
 
-mod request_id;
 mod accept;
 mod authenticate;
 mod preview;
 mod collect;
-mod read;
 mod stopped;
-mod quarantine;
-mod reserve;
-mod upstream;
-mod place;
-mod hop;
 mod reply;
-mod sse;
-mod answer;
 mod respond;
 mod limits;
 mod body;
@@ -38,12 +29,11 @@ mod organization;
 mod probes;
 mod cors;
 mod error;
-mod wire;
 mod telemetry;
 mod scrape;
 
 pub use app::StartError;
 pub use config::{Config, CorsOrigins, Network, NetworkError};
-pub use place::RecordError;
+pub use inferyard_upstream::RecordError;
 pub use serve::{BindError, Router, RunError};
 pub use tls::{TlsError, TlsFiles};

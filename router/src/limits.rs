@@ -1,19 +1,19 @@
-//! What answers tell of limits, in OpenAI's headers and units.
+//! Headers that report limits, with OpenAI's names and units.
 
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use inferyard_admission::{Meter, Reading, Wait};
+use inferyard_admission::{LimitKind, LimitStatus, Wait};
 
-/// The headers of one kind of limit; `reset` only where the limit comes back with time.
+/// Header names of one kind of limit. `reset` is sent only if the limit refills with time.
 struct Names {
     limit: HeaderName,
     remaining: HeaderName,
     reset: HeaderName,
 }
 
-/// What the headers tell apart.
+/// The limits that share header names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Requests,
@@ -57,41 +57,42 @@ const KINDS: [Kind; 5] = [
     Kind::Concurrent,
 ];
 
-/// `x-ratelimit-{limit,remaining,reset}-*`, each of the limit that binds most: the one that denies,
-/// else the one of which the smallest part is left.
-pub(crate) fn headers(readings: &[Reading]) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+/// `x-ratelimit-{limit,remaining,reset}-*`. If several limits share the names, the headers report the tightest:
+/// one that denies the request, else the one with the smallest fraction left.
+pub(crate) fn headers(statuses: &[LimitStatus]) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     KINDS.into_iter().flat_map(move |kind| {
-        let of_kind = readings.iter().filter(|reading| kind.is_of(reading.meter));
+        let of_kind = statuses.iter().filter(|status| kind.is_of(status.kind));
         let tightest = of_kind.min_by(|one, other| {
-            let rank = |reading: &Reading| reading.denial.is_none();
-            let left =
-                |reading: &Reading, limit: u64| u128::from(remaining(reading)) * u128::from(limit);
+            let rank = |status: &LimitStatus| status.denial.is_none();
+            let left = |status: &LimitStatus, limit: u64| {
+                u128::from(remaining(status)) * u128::from(limit)
+            };
             rank(one)
                 .cmp(&rank(other))
                 .then(left(one, other.limit).cmp(&left(other, one.limit)))
         });
         tightest
             .into_iter()
-            .flat_map(move |reading| kind.headers(reading))
+            .flat_map(move |status| kind.headers(status))
     })
 }
 
-/// A word for the limit that denies, for the log.
-pub(crate) fn denied_by(readings: &[Reading]) -> Option<&'static str> {
-    let denying = readings.iter().find(|reading| reading.denial.is_some())?;
-    Some(match denying.meter {
-        Meter::RequestsPerMinute => "requests_per_minute",
-        Meter::RequestsPerDay => "requests_per_day",
-        Meter::RequestsTotal => "requests_total",
-        Meter::TokensPerMinute => "tokens_per_minute",
-        Meter::TokensPerDay => "tokens_per_day",
-        Meter::ConcurrentRequests => "concurrent_requests",
-        Meter::BudgetPerMonth => "budget_per_month",
+/// The name of the limit that denies the request, for the log.
+pub(crate) fn denied_by(statuses: &[LimitStatus]) -> Option<&'static str> {
+    let denying = statuses.iter().find(|status| status.denial.is_some())?;
+    Some(match denying.kind {
+        LimitKind::RequestsPerMinute => "requests_per_minute",
+        LimitKind::RequestsPerDay => "requests_per_day",
+        LimitKind::RequestsTotal => "requests_total",
+        LimitKind::TokensPerMinute => "tokens_per_minute",
+        LimitKind::TokensPerDay => "tokens_per_day",
+        LimitKind::ConcurrentRequests => "concurrent_requests",
+        LimitKind::BudgetPerMonth => "budget_per_month",
     })
 }
 
-fn remaining(reading: &Reading) -> u64 {
-    reading.limit.saturating_sub(reading.used)
+fn remaining(status: &LimitStatus) -> u64 {
+    status.limit.saturating_sub(status.used)
 }
 
 // === impl Names ===
@@ -109,31 +110,31 @@ impl Names {
 // === impl Kind ===
 
 impl Kind {
-    fn is_of(self, meter: Meter) -> bool {
-        self == match meter {
-            Meter::RequestsPerMinute | Meter::RequestsPerDay | Meter::RequestsTotal => {
+    fn is_of(self, kind: LimitKind) -> bool {
+        self == match kind {
+            LimitKind::RequestsPerMinute | LimitKind::RequestsPerDay | LimitKind::RequestsTotal => {
                 Self::Requests
             }
-            Meter::TokensPerMinute => Self::Tokens,
-            Meter::TokensPerDay => Self::TokensDay,
-            Meter::BudgetPerMonth => Self::Spend,
-            Meter::ConcurrentRequests => Self::Concurrent,
+            LimitKind::TokensPerMinute => Self::Tokens,
+            LimitKind::TokensPerDay => Self::TokensDay,
+            LimitKind::BudgetPerMonth => Self::Spend,
+            LimitKind::ConcurrentRequests => Self::Concurrent,
         }
     }
 
-    fn headers(self, reading: &Reading) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    fn headers(self, status: &LimitStatus) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let names = self.names();
         let amount = |amount| match self {
             Self::Spend => text(&dollars(amount)),
             Self::Requests | Self::Tokens | Self::TokensDay | Self::Concurrent => amount.into(),
         };
         let comes_back = !matches!(
-            reading.meter,
-            Meter::RequestsTotal | Meter::ConcurrentRequests
+            status.kind,
+            LimitKind::RequestsTotal | LimitKind::ConcurrentRequests
         );
-        let reset = comes_back.then(|| (names.reset.clone(), text(&clock(reading.reset))));
-        let limit = (names.limit.clone(), amount(reading.limit));
-        let left = (names.remaining.clone(), amount(remaining(reading)));
+        let reset = comes_back.then(|| (names.reset.clone(), text(&clock(status.reset))));
+        let limit = (names.limit.clone(), amount(status.limit));
+        let left = (names.remaining.clone(), amount(remaining(status)));
         [Some(limit), Some(left), reset].into_iter().flatten()
     }
 
@@ -152,7 +153,7 @@ fn text(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("digits and letters should be a header value")
 }
 
-/// A duration as Go writes it, cut to milliseconds: `0s`, `112ms`, `8.64s`, `6m0s`, `24h0m0s`.
+/// Formats a duration like Go, truncated to milliseconds: `0s`, `112ms`, `8.64s`, `6m0s`, `24h0m0s`.
 pub(crate) fn clock(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     if milliseconds == 0 {
@@ -174,7 +175,7 @@ pub(crate) fn clock(duration: Duration) -> String {
     }
 }
 
-/// Nano-dollars as dollars, to the cent or, where there are parts of one, as far as they go.
+/// Formats nano-dollars as dollars with at least two decimals.
 pub(crate) fn dollars(nanodollars: u64) -> String {
     let (whole, rest) = (nanodollars / 1_000_000_000, nanodollars % 1_000_000_000);
     let rest = format!("{rest:09}");
@@ -182,11 +183,11 @@ pub(crate) fn dollars(nanodollars: u64) -> String {
     format!("{whole}.{cents}{}", parts.trim_end_matches('0'))
 }
 
-/// How long all that denies a request goes on denying it.
-pub(crate) fn wait(readings: &[Reading]) -> Option<(&Reading, Wait)> {
-    let denying = readings
+/// The limit that denies the request for the longest time, and how long.
+pub(crate) fn wait(statuses: &[LimitStatus]) -> Option<(&LimitStatus, Wait)> {
+    let denying = statuses
         .iter()
-        .filter_map(|reading| Some((reading, reading.denial?)));
+        .filter_map(|status| Some((status, status.denial?)));
     denying.max_by_key(|(_, wait)| match wait {
         Wait::ForEver => (true, Duration::ZERO),
         Wait::Exactly(time) => (false, *time),
@@ -194,7 +195,7 @@ pub(crate) fn wait(readings: &[Reading]) -> Option<(&Reading, Wait)> {
     })
 }
 
-/// Nobody knows when other requests end; then a try after this time does no harm.
+/// Suggested wait if a limit depends on other requests, which end at an unknown time.
 pub(crate) const OTHERS: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Step 9, the outermost: completion, error and disconnect all end here, are counted and settled.
+//! Step 9, the outermost: completion, error and disconnect all end here, where usage is counted and settled.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use inferyard_domain::{InstanceId, ModelId};
 use inferyard_proto::worker::v1::generate_event::Event;
 use inferyard_proto::worker::v1::{Admitted, Usage};
 use tokio::runtime::Handle;
@@ -18,35 +19,35 @@ use crate::accept::Accepted;
 use crate::error::Error;
 use crate::explain;
 use crate::limits;
-use crate::reserve::{Bill, Need};
 use crate::telemetry::Telemetry;
-use crate::upstream::{PendingUsage, UpstreamEvent};
-use inferyard_admission::{Reading, Settling};
+use inferyard_admission::{Bill, Need};
+use inferyard_admission::{LimitStatus, Settling};
 use inferyard_catalog::Key;
+use inferyard_upstream::{PendingUsage, UpstreamEvent};
 
 mod record;
 
-use record::Record;
+use record::{Outcome, RequestRecord};
 
-/// How long the end of an answer waits for its settle, which a disk or a worker may delay. A worker has two
-/// seconds for its last words, a store of limits half a second.
+/// Maximum time that the end of an answer waits for its settlement, which a disk or a worker may delay. A
+/// worker has 2 s to report final usage, a limit store 0.5 s to answer.
 const SETTLED_WITHIN: Duration = if cfg!(test) {
     Duration::from_millis(50)
 } else {
     Duration::from_secs(5)
 };
 
-/// The meter of one request. It is read when the answer's last byte was handed over, or, for a client
-/// that left, when the worker has said what it had produced by then.
+/// The meter of one request. It writes the record when the last byte of the answer was handed to hyper, or,
+/// after a disconnect, when the worker has reported what it produced.
 pub(crate) struct Meter {
-    record: Record,
-    /// What the steps before the answer want to be told in its head: limits, a visitor's cookie.
+    record: RequestRecord,
+    /// Response headers from earlier steps: limits, a visitor's cookie.
     headers: Vec<(HeaderName, HeaderValue)>,
     bill: Option<Bill>,
     settling: Option<Settling>,
-    /// What the worker used, should its request be cancelled.
+    /// Final usage from the worker if its request is cancelled.
     pending: Option<PendingUsage>,
-    /// Runs while the end of an answer waits for its settle.
+    /// Present while the end of the answer waits for its settlement.
     patience: Option<Pin<Box<Sleep>>>,
     written: bool,
 }
@@ -54,11 +55,11 @@ pub(crate) struct Meter {
 // === impl Meter ===
 
 impl Meter {
-    /// The meter of a request that was let in.
+    /// Starts the meter of an accepted request.
     pub(crate) fn new(telemetry: &Arc<Telemetry>, accepted: &Accepted) -> Self {
         telemetry.in_flight.inc();
         Self {
-            record: Record::new(telemetry, accepted),
+            record: RequestRecord::new(telemetry, accepted),
             headers: Vec::new(),
             bill: None,
             settling: None,
@@ -76,51 +77,51 @@ impl Meter {
         self.record.key = Some(Arc::clone(key));
     }
 
-    pub(crate) fn asks_for(&mut self, model: &Arc<str>) {
-        self.record.model = Some(Arc::clone(model));
+    pub(crate) fn asks_for(&mut self, model: &ModelId) {
+        self.record.model = Some(model.clone());
     }
 
-    /// Something is set aside for the request.
+    /// Tokens and money are reserved for the request.
     pub(crate) fn owes(&mut self, bill: Bill) {
-        self.limited(bill.readings());
+        self.limited(bill.statuses());
         self.bill = Some(bill);
     }
 
-    /// What is set aside for the request has changed.
+    /// The reservation has changed.
     fn granted(&mut self, need: Need) {
         if let Some(bill) = &mut self.bill {
             bill.granted(need);
         }
     }
 
-    /// Adds a header to the answer, whatever it will be.
+    /// Adds a header to the response, whether it succeeds or fails.
     pub(crate) fn tell(&mut self, name: HeaderName, value: HeaderValue) {
         self.headers.push((name, value));
     }
 
-    /// The headers that were asked for.
+    /// Takes the headers for the response.
     pub(crate) fn headers(&mut self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
         self.headers.drain(..)
     }
 
-    fn limited(&mut self, readings: &[Reading]) {
-        for (name, value) in limits::headers(readings) {
-            // What is said of a limit last is true.
+    fn limited(&mut self, statuses: &[LimitStatus]) {
+        for (name, value) in limits::headers(statuses) {
+            // The latest status of a limit replaces earlier ones.
             self.headers.retain(|(other, _)| *other != name);
             self.headers.push((name, value));
         }
-        self.record.denied_by = limits::denied_by(readings);
+        self.record.denied_by = limits::denied_by(statuses);
     }
 
-    /// Takes note of an event; hands on one that belongs to the answer.
+    /// Observes an event, and returns it if it is part of the answer.
     pub(crate) fn observe(&mut self, event: UpstreamEvent) -> Option<Event> {
         match event {
-            UpstreamEvent::Placed(decided) => {
-                if let Some((name, value)) = explain::header(&decided) {
+            UpstreamEvent::Placed(decision) => {
+                if let Some((name, value)) = explain::header(&decision) {
                     self.tell(name, value);
                 }
             }
-            UpstreamEvent::Attempt { boot_id, pending } => self.attempts(boot_id, pending),
+            UpstreamEvent::Attempt { instance, pending } => self.attempts(instance, pending),
             UpstreamEvent::Admitted(admitted) => self.admitted(admitted),
             UpstreamEvent::AttemptFailed(usage) => self.used(Some(usage)),
             UpstreamEvent::Reserved(need) => self.granted(need),
@@ -132,9 +133,9 @@ impl Meter {
         None
     }
 
-    /// A worker is asked; what another one did is void.
-    fn attempts(&mut self, boot_id: u64, pending: PendingUsage) {
-        self.record.boot_id = boot_id;
+    /// A new attempt starts; usage of earlier attempts is not charged.
+    fn attempts(&mut self, instance: Option<InstanceId>, pending: PendingUsage) {
+        self.record.instance = instance;
         self.record.usage = Usage::default();
         self.pending = Some(pending);
     }
@@ -144,7 +145,7 @@ impl Meter {
         let record = &mut self.record;
         record.admitted(admitted);
         if let Some(bill) = &self.bill {
-            bill.admitted(admitted, &record.usage, record.boot_id);
+            bill.admitted(admitted, &record.usage, record.instance);
         }
     }
 
@@ -157,7 +158,7 @@ impl Meter {
             Event::Delta(delta) => {
                 record.usage.completion_tokens += delta.token_count;
                 if let Some(bill) = &self.bill {
-                    bill.progress(&record.usage, record.boot_id);
+                    bill.progress(&record.usage, record.instance);
                 }
             }
             Event::Finished(finished) => self.used(finished.usage),
@@ -165,44 +166,45 @@ impl Meter {
         }
     }
 
-    /// What the worker says was used, which is more than it sent if it broke off.
+    /// Usage reported by the worker; it exceeds what was streamed if the stream broke off.
     pub(crate) fn used(&mut self, usage: Option<Usage>) {
         self.record.used(usage);
     }
 
     pub(crate) fn failed(&mut self, error: &Error) {
-        self.record.code = error.label();
-        self.record.refused = error.is_refusal();
-        if let Some(readings) = error.readings() {
-            self.limited(readings);
+        self.record.outcome = Outcome::Failed {
+            code: error.label(),
+            refused: error.is_refusal(),
+        };
+        if let Some(statuses) = error.statuses() {
+            self.limited(statuses);
         }
-        // Why a body is refused may quote it, and a log never does: its label must do.
+        // The text of a read error may quote the body, which is never logged; its label is logged instead.
         if !matches!(error, Error::Read(_)) {
             tracing::debug!(parent: &self.record.span, %error, "failed");
         }
     }
 
-    /// The answer is known to its end, and was not handed over yet: settles what was used, where that
-    /// is known.
+    /// The answer is complete, but its last bytes are not sent yet: settles the usage if it is known.
     pub(crate) fn ends(&mut self) {
-        if self.record.code == "client_left" {
-            self.record.code = "ok";
+        if self.record.outcome == Outcome::ClientLeft {
+            self.record.outcome = Outcome::Answered;
         }
         if !self.expects_more() {
             self.settle();
         }
     }
 
-    /// Settles a whole answer, and waits until that is done: a client that has the end of an answer
-    /// finds its meters settled, unless that takes longer than five seconds.
+    /// Settles the usage of a complete response and waits for it, at most `SETTLED_WITHIN`: a client that has
+    /// the whole answer finds its limits settled.
     pub(crate) async fn ends_with(&mut self, status: StatusCode) {
         self.answers_with(status);
         self.ends();
         poll_fn(|cx| self.poll_settled(cx)).await;
     }
 
-    /// Whether what [`Meter::ends`] began is done, or has taken too long: then it goes on by itself, and
-    /// the client no longer waits for it.
+    /// Ready when the settlement is complete or took longer than `SETTLED_WITHIN`. In the second case it
+    /// continues in the background.
     pub(crate) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.poll_end(cx).is_ready() {
             return Poll::Ready(());
@@ -226,7 +228,7 @@ impl Meter {
         Poll::Ready(())
     }
 
-    /// Whether a request was cancelled whose worker has yet to say what it used.
+    /// Whether the worker of a cancelled request has not reported its final usage yet.
     fn expects_more(&mut self) -> bool {
         let Some(pending) = &mut self.pending else {
             return false;
@@ -234,7 +236,7 @@ impl Meter {
         match pending.usage.try_recv() {
             Err(TryRecvError::Empty) => return true,
             Ok(usage) => self.record.ended_with(usage),
-            // It was not cancelled.
+            // The request was not cancelled: its sender was dropped without a value.
             Err(TryRecvError::Closed) => {}
         }
         self.pending = None;
@@ -247,12 +249,12 @@ impl Meter {
         }
     }
 
-    /// The head of the answer is known.
+    /// Sets the status of the response.
     pub(crate) fn answers_with(&mut self, status: StatusCode) {
         self.record.status = status.as_u16();
     }
 
-    /// Everything that there is to say was said.
+    /// The whole response was handed to hyper.
     pub(crate) fn complete(&mut self) {
         self.ends();
         self.write();
@@ -265,7 +267,7 @@ impl Meter {
         }
     }
 
-    /// Leaves a task that settles and writes as soon as the worker has said what it used.
+    /// Spawns a task that settles and writes the record when the worker has reported its final usage.
     fn write_later(&mut self, pending: PendingUsage, runtime: &Handle) {
         self.written = true;
         let (mut record, bill) = (self.record.clone(), self.bill.take());
@@ -273,7 +275,7 @@ impl Meter {
         let work = async move {
             record.ended_with(usage.await.unwrap_or_default());
             if let Some(bill) = bill {
-                // It becomes safe without being awaited.
+                // Dropped, not awaited: settling continues in a task of its own.
                 drop(record.settle(bill));
             }
             record.write();
@@ -282,7 +284,7 @@ impl Meter {
     }
 }
 
-/// A leaver is told only by this: hyper drops what it no longer needs.
+/// Dropping the body is the only signal of a client disconnect: hyper drops it without calling us.
 impl Drop for Meter {
     fn drop(&mut self) {
         if self.written {
@@ -294,8 +296,8 @@ impl Drop for Meter {
                 return self.write_later(pending, &runtime);
             }
             (Ok(_), _) => {}
-            // Without a runtime the process is about to end, and nothing can be settled here: the store
-            // sweeps the lease.
+            // Without a runtime the process is about to exit, and nothing can be settled here: the store
+            // expires the lease.
             (Err(_), _) => self.bill = None,
         }
         self.write();

@@ -1,4 +1,4 @@
-//! `GET /v1/models` and `GET /v1/models/{id}`: what the caller's plan may use.
+//! `GET /v1/models` and `GET /v1/models/{id}`: the models of the caller's plan.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -25,8 +25,8 @@ struct Entry<'a> {
     owned_by: &'a str,
 }
 
-/// All models and aliases of the caller, by name. Stopped models are left out: clients let people choose from this
-/// list.
+/// All models and aliases of the caller, by name. Stopped models are omitted, because clients offer this list
+/// to users for selection.
 pub(crate) fn list(caller: &Caller, owner: &str) -> Bytes {
     let reached = caller.catalog.reached(&caller.key.plan);
     let data = reached
@@ -38,7 +38,7 @@ pub(crate) fn list(caller: &Caller, owner: &str) -> Bytes {
     json(&List { object, data })
 }
 
-/// One model of the caller; another's is as unknown as one that does not exist.
+/// One model of the caller. A model of another plan is reported as unknown.
 pub(crate) fn one(caller: &Caller, id: &str, owner: &str) -> Result<Bytes, Error> {
     let model = caller.catalog.model(&caller.key.plan, id);
     let model = model.ok_or_else(|| AcceptError::UnknownModel { id: id.to_owned() })?;

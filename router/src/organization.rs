@@ -1,4 +1,4 @@
-//! `/v1/organization/*`: the ledger's answers, passed on as they are.
+//! `/v1/organization/*`: forwards requests to the ledger and its responses back.
 
 use std::io;
 use std::pin::Pin;
@@ -25,42 +25,42 @@ use crate::collect::{ReceiveError, collect};
 use crate::config::Config;
 use inferyard_catalog::Endpoint;
 
-/// Keys and their limits are small.
+/// Maximum size of a body in bytes; requests about keys and limits are small.
 const BODY_LIMIT: usize = 1 << 20;
 const CONNECT_TIME: Duration = Duration::from_secs(2);
-/// Anyone may ask, as often as the network carries.
+/// Any client can cause these warnings, so they are limited.
 static WARNINGS: Throttle = Throttle::new(10, Duration::from_secs(10));
-/// What goes on to the ledger: nothing that only this connection means.
+/// Headers that are forwarded to the ledger; headers of this connection are not.
 const PASSED_ON: [HeaderName; 3] = [AUTHORIZATION, CONTENT_TYPE, ACCEPT];
 
-/// The body of the ledger's answer, and the connection that brings it.
+/// The body of the ledger's response, and the connection that it comes from.
 pub(crate) struct Forwarded {
     body: Incoming,
-    /// `None`: it has brought everything.
+    /// `None`: the connection has ended, and the rest is buffered in `body`.
     connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
-    /// The rest must be there by then.
+    /// When the body must be complete.
     deadline: Pin<Box<Sleep>>,
 }
 
 /// The ledger did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OrganizationError {
-    /// The request did not arrive.
+    /// The body could not be received.
     #[error(transparent)]
     Receive(#[from] ReceiveError),
-    /// This router has none.
+    /// No ledger is configured.
     #[error("there is no ledger")]
     NoLedger,
-    /// It cannot be reached, or does not speak HTTP.
+    /// The ledger cannot be reached, or does not speak HTTP.
     #[error("the ledger cannot be reached")]
     Unreachable {
-        /// For the log.
+        /// The cause, for the log.
         #[source]
         source: io::Error,
     },
 }
 
-/// Passes a request on to the ledger, with the caller's admin key unread.
+/// Forwards a request to the ledger, including the caller's admin key, which the router does not check.
 pub(crate) async fn forward(
     config: &Config,
     accepted: &Accepted,
@@ -94,7 +94,7 @@ pub(crate) async fn forward(
     Ok(answer)
 }
 
-/// One connection for each request: these are few, and so none is found broken.
+/// Opens a connection for each request: requests are few, and no pooled connection can turn out to be closed.
 async fn ask(
     ledger: &Endpoint,
     request: Request<Full<Bytes>>,
@@ -126,7 +126,7 @@ async fn send(
         tokio::select! {
             biased;
             answer = &mut sending => break answer.map_err(io::Error::other)?,
-            // The answer may be there all the same, or else why there is none.
+            // The connection can end while the response, or the reason why there is none, is still buffered.
             _ = &mut connection, if !ended => ended = true,
         }
     };
@@ -147,7 +147,8 @@ async fn send(
 // === impl Forwarded ===
 
 impl Forwarded {
-    /// The next piece of the body. An answer that breaks off is broken off here too.
+    /// Polls the next bytes of the body. If the ledger's connection breaks, the client's body ends with an
+    /// error too.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if let Some(connection) = &mut self.connection
             && connection.as_mut().poll(cx).is_ready()
@@ -164,7 +165,7 @@ impl Forwarded {
                 Err(error) => Some(Err(io::Error::other(error))),
                 Ok(Some(frame)) => match frame.into_data() {
                     Ok(data) => Some(Ok(data)),
-                    // Trailers are of the connection to the ledger.
+                    // Trailers belong to the connection to the ledger.
                     Err(_) => continue,
                 },
             });

@@ -1,4 +1,4 @@
-//! Callers without a key: each is an account of its own on the plan that is open to them.
+//! Callers without a key: each is an account of its own on the plan with `preview`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use inferyard_catalog::{Catalog, Key};
 mod cookie;
 mod forwarded;
 
-/// A visitor, and the cookie by which it will be known, where it brought none.
+/// A visitor, and its new cookie if the request brought none.
 pub(crate) struct Visit {
     pub(crate) caller: Caller,
     pub(crate) cookie: Option<HeaderValue>,
 }
 
-/// Who a caller without a key is; `None`: there is nothing for such.
+/// Finds the account of a caller without a key; `None`: no plan offers a preview.
 ///
-/// The account is the one of the first contact, as long as the caller brings its cookie; else it
-/// is the address's. So deleting cookies gives nothing, and moving neither.
+/// A valid cookie keeps the account of the first visit; without one the account is derived from the client's
+/// address. So neither deleting cookies nor changing the address gives new limits.
 pub(crate) fn visit(config: &Config, accepted: &Accepted, catalog: Arc<Catalog>) -> Option<Visit> {
     let plan = catalog.plans.values().find(|plan| plan.preview.is_some())?;
     let headers = &accepted.head.headers;
@@ -41,7 +41,7 @@ pub(crate) fn visit(config: &Config, accepted: &Accepted, catalog: Arc<Catalog>)
         cookie::new(&config.cookie_secret, &account, secure)
     });
     let key = Key {
-        name: "".into(),
+        name: None,
         account: account.into(),
         plan: Arc::clone(plan),
         expires: None,
@@ -55,22 +55,17 @@ pub(crate) fn visit(config: &Config, accepted: &Accepted, catalog: Arc<Catalog>)
     Some(Visit { caller, cookie })
 }
 
-/// The account of an address: no table of addresses leads back to it without the secret.
+/// The account of an address: a keyed hash, so that it cannot be reversed without the secret.
 fn account(secret: &[u8; 32], address: IpAddr) -> String {
     let prefix = match client_network(address) {
         IpAddr::V6(prefix) => prefix.octets().to_vec(),
         IpAddr::V4(whole) => whole.octets().to_vec(),
     };
     let digest = mac(secret, b"address", &prefix).finalize().into_bytes();
-    let mut account = String::from("preview-");
-    for byte in &digest[..16] {
-        use std::fmt::Write as _;
-        write!(account, "{byte:02x}").expect("memory should take text");
-    }
-    account
+    format!("preview-{}", hex::encode(&digest[..16]))
 }
 
-/// One secret serves two purposes, which must not be taken for each other.
+/// HMAC with a purpose in its input, so that a cookie's signature is never equal to an account's hash.
 fn mac(secret: &[u8; 32], purpose: &[u8], text: &[u8]) -> Hmac<Sha256> {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(secret).expect("HMAC should take keys of any length");

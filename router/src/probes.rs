@@ -1,41 +1,41 @@
-//! `/healthz` says that the process answers; `/readyz` says whether it can serve, and on the metrics port what is
-//! missing until then.
+//! `/healthz` reports that the process runs; `/readyz` reports whether the router can serve, and on the metrics
+//! port also what is missing.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::accept::Needed;
-use crate::place::{Fleet, Standing};
 use inferyard_catalog::{Catalog, Model, Stopped};
+use inferyard_upstream::{EndpointState, Fleet};
 
-/// How old an answer about models may be.
+/// How long a result about models is reused.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The last answer about models: a caller in a loop does not make the router look more often than that.
+/// The last result about models. Reusing it bounds the work that clients which poll in a loop can cause.
 #[derive(Default)]
 pub(crate) struct Readiness(Mutex<Option<(Instant, Ready)>>);
 
-/// Models with a ready worker.
+/// Which models have a ready worker.
 #[derive(Clone, Copy)]
 struct Ready {
     every_model: bool,
     any_model: bool,
 }
 
-/// What `/readyz` says on the metrics port.
+/// The body of `/readyz` on the metrics port.
 #[derive(Serialize)]
 struct Details<'a> {
     status: &'static str,
     /// Models with a ready worker.
     ready: Vec<&'a str>,
-    /// Models without one.
+    /// Models without a ready worker.
     missing: Vec<Missing<'a>>,
-    /// Namespaces that cannot be read: nothing that is declared there is known.
+    /// Namespaces that cannot be read, so their resources are unknown.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unread: Vec<Unread<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,20 +65,21 @@ struct WorkerReadiness {
     serves: Option<String>,
 }
 
-/// What a probe looks at.
+/// The state that a probe reports.
 pub(crate) struct Status<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) fleet: &'a Fleet,
-    /// Why no request is let in now, whatever is declared and loaded.
+    /// Why the router serves no request now, regardless of models and workers.
     pub(crate) standstill: Option<&'static str>,
 }
 
-/// The process answers.
+/// The body of `/healthz`.
 pub(crate) fn live() -> Bytes {
     Bytes::from_static(b"{\"status\":\"ok\"}")
 }
 
-/// 200 when what is needed is there, else 503; of models and workers it tells nothing, because strangers may ask.
+/// 200 if the router is ready for what is needed, else 503. The body names no models or workers, because this
+/// port is public.
 pub(crate) fn verdict(
     readiness: &Readiness,
     status: &Status<'_>,
@@ -101,7 +102,7 @@ pub(crate) fn verdict(
     }
 }
 
-/// The same with every model, and the workers of those that are not ready: for the metrics port.
+/// Like [`verdict`], with all models and the workers of models that are not ready; for the metrics port.
 pub(crate) fn details(status: &Status<'_>, needed: Needed) -> (StatusCode, Bytes) {
     let Status {
         catalog,
@@ -153,15 +154,15 @@ pub(crate) fn details(status: &Status<'_>, needed: Needed) -> (StatusCode, Bytes
 
 impl Readiness {
     fn look(&self, status: &Status<'_>) -> Ready {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         if let Some((looked, ready)) = *last
             && looked.elapsed() < LOOK_AGAIN
         {
             return ready;
         }
         let is_ready = |model: &Model| {
-            let crew = status.fleet.crew(&model.id);
-            crew.is_some_and(|crew| crew.is_ready())
+            let pool = status.fleet.endpoints(&model.id);
+            pool.is_some_and(|pool| pool.is_ready())
         };
         let any_model = wanted(status.catalog).any(is_ready);
         let ready = Ready {
@@ -173,16 +174,16 @@ impl Readiness {
     }
 }
 
-/// The models that should be served: one that is scaled to 0 is not missing.
+/// Models that should have a ready worker: all except those that are scaled to 0.
 fn wanted(catalog: &Catalog) -> impl Iterator<Item = &Model> {
     let models = catalog.models.values().map(|model| &**model);
     models.filter(|model| model.halt() != Some(&Stopped::ScaledToZero))
 }
 
-/// What the workers of a model are doing, unless one is ready.
+/// The workers of a model and their states; `None`: a worker is ready.
 fn missing_workers<'a>(fleet: &Fleet, model: &'a Model) -> Option<Missing<'a>> {
-    let standings = fleet.crew(&model.id).map(|crew| crew.standings());
-    let workers: Vec<_> = standings
+    let states = fleet.endpoints(&model.id).map(|pool| pool.states());
+    let workers: Vec<_> = states
         .into_iter()
         .flatten()
         .map(|(worker, standing)| describe(worker.endpoint().to_string(), standing))
@@ -206,15 +207,16 @@ fn missing_workers<'a>(fleet: &Fleet, model: &'a Model) -> Option<Missing<'a>> {
     })
 }
 
-fn describe(address: String, standing: Standing) -> WorkerReadiness {
+fn describe(address: String, standing: EndpointState) -> WorkerReadiness {
     let (state, progress, serves) = match standing {
-        // It serves, and gets requests where no other worker takes them: no reason to take a router away.
-        Standing::Ready | Standing::Ejected => ("ready", None, None),
-        Standing::Unhealthy => ("unhealthy", None, None),
-        Standing::Loading { progress } => ("loading", Some(progress), None),
-        Standing::Draining => ("draining", None, None),
-        Standing::OtherModel { serves } => ("other_model", None, Some(serves)),
-        Standing::Unreachable => ("unreachable", None, None),
+        // An ejected worker still gets requests if no other worker takes them, so it does not make the router
+        // unready.
+        EndpointState::Ready | EndpointState::Ejected => ("ready", None, None),
+        EndpointState::Unhealthy => ("unhealthy", None, None),
+        EndpointState::Loading { progress } => ("loading", Some(progress), None),
+        EndpointState::Draining => ("draining", None, None),
+        EndpointState::OtherModel { serves } => ("other_model", None, Some(serves)),
+        EndpointState::Unreachable => ("unreachable", None, None),
     };
     WorkerReadiness {
         address,

@@ -1,4 +1,4 @@
-//! Step 7's bodies: events are encoded as the client reads them, or collected into one answer.
+//! Step 7: response bodies, which encode events for the client one by one or collect them into one answer.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -10,50 +10,50 @@ use inferyard_proto::worker::v1::generate_event::Event;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::answer::Answer;
 use crate::error::Error;
 use crate::meter::Meter;
-use crate::place::PlaceError;
-use crate::sse::Frames;
-use crate::upstream::{StreamError, Upstream, UpstreamError};
-use crate::wire::ContractError;
+use inferyard_upstream::PlaceError;
+use inferyard_upstream::{StreamError, Upstream, UpstreamError};
+use inferyard_wire::Answer;
+use inferyard_wire::ContractError;
+use inferyard_wire::Frames;
 
-/// Events that go into one frame of the body at most, so that one fast answer does not hold up the
-/// others.
+/// Maximum number of events in one frame of the body, so that one fast answer does not delay the others.
 const MOST_EVENTS: usize = 512;
-/// Room for many token frames; what is left of it after a frame serves the next one.
+/// Initial capacity of the buffer in bytes: many token frames. What a frame leaves of it serves the next one.
 const BUFFER: usize = 4 << 10;
 
-/// What a client reads while there is no token; SSE has no meaning for it.
+/// An SSE comment, which clients ignore, sent while there is no token.
 const COMMENT: &[u8] = b": waiting\n\n";
 
-/// The body of a streamed answer. It reads the worker only as fast as the client reads it.
+/// The body of a streamed answer. It polls the worker's events only when hyper polls it, so a slow client slows
+/// the worker down.
 pub(crate) struct EventBody {
-    /// `None`: all events were encoded.
+    /// `None`: all events are encoded.
     upstream: Option<Upstream>,
-    /// An event that was read and is not encoded yet.
+    /// An event that was received but is not encoded yet.
     first: Option<Event>,
-    /// Runs until the first event.
+    /// Present until the first event.
     silence: Option<Silence>,
     frames: Frames,
     out: BytesMut,
-    /// The last frames: they wait until what was used is settled.
+    /// The last frames, held back until the usage is settled.
     last: BytesMut,
     ended: bool,
     deadline: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// How long a streamed answer may last, and how long be silent.
+/// Time bounds of a streamed answer.
 pub(crate) struct Bounds<'a> {
     pub(crate) deadline: Instant,
-    /// A client that waits for the first event reads a comment this often.
+    /// Interval of comments before the first event.
     pub(crate) keep_alive: Duration,
-    /// Cancelled when the router breaks off what still runs.
+    /// Cancelled when the router ends running answers.
     pub(crate) cut: &'a CancellationToken,
 }
 
-/// The time before the first event.
+/// Timer of the comments before the first event.
 struct Silence {
     every: Duration,
     next: Pin<Box<Sleep>>,
@@ -74,7 +74,7 @@ pub(crate) async fn collect(
     whole.ok_or_else(|| ContractError("the answer is not complete").into())
 }
 
-/// The first event of a streamed answer; `None`: it does not come soon, and the client should hear something.
+/// Waits for the first event of a stream; `None`: none came within `keep_alive`, so the head should be sent.
 pub(crate) async fn first(
     upstream: &mut Upstream,
     meter: &mut Meter,
@@ -87,12 +87,12 @@ pub(crate) async fn first(
     }
 }
 
-/// The next event of the answer; `None`: there was the last one.
+/// Waits for the next event of the answer; `None`: the answer has ended.
 async fn next(upstream: &mut Upstream, meter: &mut Meter) -> Result<Option<Event>, Error> {
     poll_fn(|cx| poll_event(upstream, meter, cx)).await
 }
 
-/// What belongs to the answer; all else is told to the meter.
+/// Polls the next event of the answer; the meter observes every event and keeps those that are not part of it.
 fn poll_event(
     upstream: &mut Upstream,
     meter: &mut Meter,
@@ -117,7 +117,7 @@ fn poll_event(
 // === impl EventBody ===
 
 impl EventBody {
-    /// The body of an answer. `first` is its first event; `None`: that has not come yet.
+    /// `first` is the first event of the answer; `None`: it has not arrived yet.
     pub(crate) fn new(
         upstream: Upstream,
         first: Option<Event>,
@@ -142,12 +142,12 @@ impl EventBody {
         }
     }
 
-    /// Whether everything was encoded and given out.
+    /// Whether all frames were returned.
     pub(crate) fn is_over(&self) -> bool {
         self.upstream.is_none() && self.out.is_empty() && self.last.is_empty()
     }
 
-    /// The frames of all events that are there.
+    /// Encodes all events that are ready, and returns their frames; `None`: the body has ended.
     pub(crate) fn poll_frames(
         &mut self,
         cx: &mut Context<'_>,
@@ -171,13 +171,14 @@ impl EventBody {
         if self.upstream.is_none() {
             return Poll::Ready(None);
         }
+        // `encode` stopped at its bound, so upstream did not return `Pending` and holds no waker.
         if !dry {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
 
-    /// Encodes until no event is there (true), or enough were.
+    /// Encodes until no event is ready (returns true) or `MOST_EVENTS` are encoded (returns false).
     fn encode(&mut self, cx: &mut Context<'_>, meter: &mut Meter) -> bool {
         for _ in 0..MOST_EVENTS {
             let Some(upstream) = &mut self.upstream else {
@@ -206,7 +207,7 @@ impl EventBody {
         false
     }
 
-    /// Encodes an event. The last one is kept back.
+    /// Encodes an event. The frames of the last one go to `last`.
     fn push(&mut self, event: &Event, meter: &mut Meter) {
         self.silence = None;
         let is_last = matches!(event, Event::Finished(_));
@@ -226,12 +227,12 @@ impl EventBody {
         }
     }
 
-    /// Ends with an error frame, and lets go of the worker at once.
+    /// Ends the answer with an error frame. Dropping `upstream` cancels the worker's request at once.
     fn fail(&mut self, error: &Error, meter: &mut Meter) {
         self.upstream = None;
         if !std::mem::replace(&mut self.ended, true) {
             meter.failed(error);
-            self.frames.fail(error, &mut self.last);
+            error.end(&mut self.frames, &mut self.last);
             meter.ends();
         }
     }
@@ -247,7 +248,7 @@ impl Silence {
         }
     }
 
-    /// Whether it is time to say that it goes on.
+    /// Whether a comment is due. The loop polls the timer after each reset, which registers the waker.
     fn has_lasted(&mut self, cx: &mut Context<'_>) -> bool {
         let mut long = false;
         while self.next.as_mut().poll(cx).is_ready() {

@@ -1,4 +1,4 @@
-//! Heads of answers: content types, and the headers that every answer has.
+//! Response heads: content types, and headers that all responses have.
 
 use bytes::Bytes;
 use http::header::{
@@ -17,16 +17,16 @@ use crate::reply::EventBody;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 const OPENAI_VERSION: HeaderName = HeaderName::from_static("openai-version");
-/// Proxies of the nginx family would otherwise collect a stream before they pass it on.
+/// Tells nginx and compatible proxies not to buffer the stream.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// With all limits: room for them at once.
+/// Capacity for all headers including those of limits, reserved once.
 const MOST_HEADERS: usize = 32;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 
-/// A whole JSON answer.
+/// A complete JSON response.
 pub(crate) fn json(status: StatusCode, body: Bytes) -> Response<Content> {
     let mut response = Response::new(Content::Whole(body));
     *response.status_mut() = status;
@@ -34,7 +34,7 @@ pub(crate) fn json(status: StatusCode, body: Bytes) -> Response<Content> {
     response
 }
 
-/// A stream of events.
+/// An SSE stream.
 pub(crate) fn events(body: EventBody) -> Response<Content> {
     let mut response = Response::new(Content::Events(Box::new(body)));
     let headers = response.headers_mut();
@@ -44,12 +44,12 @@ pub(crate) fn events(body: EventBody) -> Response<Content> {
     response
 }
 
-/// The ledger's answer, as it came.
+/// The ledger's response, unchanged.
 pub(crate) fn forwarded(answer: Response<Forwarded>) -> Response<Content> {
     answer.map(|body| Content::Forwarded(Box::new(body)))
 }
 
-/// The answer to a browser that asks first.
+/// The response to a CORS preflight.
 pub(crate) fn preflight(asked: &HeaderMap) -> Response<Content> {
     let mut response = Response::new(Content::Whole(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -57,7 +57,7 @@ pub(crate) fn preflight(asked: &HeaderMap) -> Response<Content> {
     response
 }
 
-/// Adds the headers that every answer has, and hands the answer to its meter.
+/// Adds the headers that all responses have, and attaches the meter to the body.
 pub(crate) fn finish(
     config: &Config,
     accepted: &Accepted,

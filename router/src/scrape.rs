@@ -1,4 +1,4 @@
-//! `GET /metrics`, on a port of its own; the probes are there too, where TLS or a key cannot be in their way.
+//! `GET /metrics` on a port of its own; probes are served there too, without TLS and keys.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -14,7 +14,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 const JSON: &str = "application/json";
 
-/// Answers a scraper or a prober.
+/// Answers a scraper or a probe.
 pub(crate) fn scrape(
     telemetry: &Telemetry,
     status: &Status<'_>,

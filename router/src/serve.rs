@@ -1,4 +1,4 @@
-//! A router's life: bind, serve, drain, end.
+//! Lifecycle of a router: bind, serve, drain, stop.
 
 use std::future::ready;
 use std::io;
@@ -22,17 +22,16 @@ use crate::scrape::scrape;
 use crate::tls::{Tls, TlsError};
 use crate::unreadable::Refusals;
 
-/// How long answers have to send their error frame after they were cut: a worker has two seconds to
-/// say what it had produced for them.
+/// Time for cut answers to send their error frame: a worker has 2 s to report what it produced for them.
 const LAST_WORDS: Duration = Duration::from_secs(4);
 
-/// A router that has its ports but serves nothing yet.
+/// A router that has bound its ports but serves nothing yet.
 pub struct Router {
     app: Arc<App>,
     api: Bound,
     metrics: Option<Bound>,
     tls: Option<Arc<Tls>>,
-    /// Keeps the certificate fresh.
+    /// Reloads the certificate files while it is polled.
     renewing: Renewing,
 }
 
@@ -44,29 +43,29 @@ struct Bound {
     address: SocketAddr,
 }
 
-/// Why a router cannot begin.
+/// Why a router cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// It has not its ports.
+    /// A port cannot be bound.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Where it was to listen.
+        /// The address to listen on.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It cannot keep limits, or record placements.
+    /// The limiter or the recording of placements cannot be set up.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// It has no certificate to show.
+    /// The certificate cannot be loaded.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
-/// Why a router ended by itself.
+/// Why a router stopped without a shutdown.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The other end of the catalog is gone, so that no change would ever arrive.
+    /// The sender of catalogs was dropped: no change would arrive any more.
     #[error("discovery has ended, so that changes of models and keys would go unnoticed")]
     CatalogLost,
 }
@@ -74,12 +73,12 @@ pub enum RunError {
 // === impl Router ===
 
 impl Router {
-    /// Takes the ports, and the folder in which what was used waits for Redis.
+    /// Binds the ports and opens the spool folder, in which usage waits for Redis.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         Self::bind_with(config, |_| ()).await
     }
 
-    /// The same; `register` adds metrics to those of the router.
+    /// Like [`Self::bind`]; `register` adds metrics to those of the router.
     pub async fn bind_with(
         config: Config,
         register: impl FnOnce(&mut Registry),
@@ -103,22 +102,23 @@ impl Router {
         })
     }
 
-    /// Where the API listens.
+    /// Address of the API.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.api.address
     }
 
-    /// Where `/metrics` listens.
+    /// Address of `/metrics`.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().map(|bound| bound.address)
     }
 
-    /// Serves until `shutdown` is cancelled, and then ends in order: not ready, no new connections,
-    /// running answers to their end or to the end of the drain time, error frames for the rest, and
-    /// what they used is where it cannot be lost.
-    /// The sender of the catalog must live as long.
+    /// Serves until `shutdown` is cancelled, and then stops in this order: readiness fails; new connections are
+    /// no longer accepted; running answers end or are cut with an error frame after the drain time; their usage
+    /// is stored durably.
+    ///
+    /// The sender of `catalog` must live until then.
     pub async fn run(
         self,
         catalog: watch::Receiver<Arc<Catalog>>,
@@ -157,7 +157,7 @@ impl Router {
             app.dispatcher.cancelled.close();
             app.dispatcher.cancelled.wait().await;
         };
-        // A scraper may look on until the last answer has ended.
+        // `/metrics` stays available until the last answer has ended.
         tokio::select! {
             () = drain => {}
             () = &mut metrics => {}
@@ -174,7 +174,7 @@ impl Router {
     }
 }
 
-/// Answers clients for as long as it is polled.
+/// Serves clients while it is polled.
 async fn serve_api(app: &Arc<App>, listener: TcpListener, tls: Option<&Tls>) {
     let serve = {
         let app = Arc::clone(app);
@@ -193,7 +193,7 @@ async fn serve_api(app: &Arc<App>, listener: TcpListener, tls: Option<&Tls>) {
     clients.accept(&listener, no_handshake, serve).await;
 }
 
-/// Answers scrapers for as long as it is polled.
+/// Serves scrapers while it is polled.
 async fn serve_metrics(app: &Arc<App>, scrapers: &Connections, bound: Option<Bound>) {
     let Some(bound) = bound else {
         return std::future::pending().await;

@@ -1,21 +1,21 @@
-//! Refuses a model that gets no workers.
+//! Refuses requests for a model that gets no workers.
 
 use inferyard_catalog::{Model, Stopped};
 
-/// The model gets no workers until somebody changes what is declared.
+/// The model gets no workers until its manifest changes.
 #[derive(Debug, thiserror::Error)]
 #[error("the model is stopped: {why:?}")]
 pub(crate) struct StoppedError {
-    /// As the client named it.
+    /// The model's name in the request.
     pub(crate) model: String,
-    /// Why.
+    /// The reason.
     pub(crate) why: Stopped,
 }
 
 // === impl StoppedError ===
 
 impl StoppedError {
-    /// Refuses a model that gets no workers. `named` is what the client called it.
+    /// Returns an error if the model gets no workers. `named` is the model's name in the request.
     pub(crate) fn check(model: &Model, named: &str) -> Result<(), Self> {
         match model.halt() {
             None => Ok(()),

@@ -1,7 +1,8 @@
-//! What a router counts, for Prometheus. No label and no value ever comes from a prompt.
+//! Prometheus metrics of a router. Labels and values never contain parts of a prompt.
 
 use std::sync::Arc;
 
+use inferyard_domain::ModelId;
 use inferyard_listen::Counts;
 use inferyard_proto::worker::v1::Usage;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,19 +12,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::place::{Fleet, Standing};
-
-mod by_model;
 mod connections;
-mod line;
 mod lines;
 
-use by_model::{ByModel, OfModel};
 use inferyard_admission::Metrics as LimitMetrics;
-use line::LineMetrics;
+use inferyard_upstream::{ByModel, Fleet, Metrics as UpstreamMetrics, OfModel};
 use lines::Lines;
 
-/// From a cached prompt on a GPU to a long one on a laptop.
+/// Buckets in seconds: from a cached prompt on a GPU to a long one on a laptop.
 const FIRST_TOKEN_SECONDS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 ];
@@ -31,7 +27,7 @@ const REQUEST_SECONDS: [f64; 14] = [
     0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0,
 ];
 
-/// The counters of one router.
+/// The metrics of one router.
 pub(crate) struct Telemetry {
     registry: Registry,
     pub(crate) in_flight: Gauge,
@@ -40,12 +36,8 @@ pub(crate) struct Telemetry {
     request_seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
     tokens: ByModel<TokenLabels, Counter>,
     first_token: ByModel<ModelLabel, Histogram>,
-    placements: ByModel<PlacementLabels, Counter>,
-    retries: ByModel<RetryLabels, Counter>,
-    workers: Family<WorkerLabels, Gauge>,
-    worker_requests: Family<ModelLabel, Gauge>,
     pub(crate) limits: Arc<LimitMetrics>,
-    pub(crate) line: LineMetrics,
+    pub(crate) upstream: Arc<UpstreamMetrics>,
     pub(crate) lines: Lines,
 }
 
@@ -72,29 +64,6 @@ struct TokenLabels {
     kind: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PlacementLabels {
-    model: Arc<str>,
-    prefix: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RetryLabels {
-    model: Arc<str>,
-    reason: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WorkerLabels {
-    model: Arc<str>,
-    state: &'static str,
-}
-
-/// One more.
-fn count_one(counter: &Counter) {
-    counter.inc();
-}
-
 // === impl OfModel ===
 
 macro_rules! of_model {
@@ -107,7 +76,7 @@ macro_rules! of_model {
     };
 }
 
-of_model!(ModelLabel, TokenLabels, PlacementLabels, RetryLabels);
+of_model!(ModelLabel, TokenLabels);
 
 // === impl Telemetry ===
 
@@ -118,7 +87,7 @@ impl Telemetry {
         let mut registry = Registry::with_prefix("inferyard_router");
         let mut telemetry = Self {
             limits: Arc::new(LimitMetrics::new(&mut registry)),
-            line: LineMetrics::new(&mut registry),
+            upstream: Arc::new(UpstreamMetrics::new(&mut registry)),
             lines: Lines::default(),
             registry,
             in_flight: Gauge::default(),
@@ -127,16 +96,12 @@ impl Telemetry {
             request_seconds: Family::new_with_constructor(request_seconds),
             tokens: ByModel::counters(),
             first_token: ByModel::new(Family::new_with_constructor(first_token)),
-            placements: ByModel::counters(),
-            retries: ByModel::counters(),
-            workers: Family::default(),
-            worker_requests: Family::default(),
         };
         telemetry.register();
         telemetry
     }
 
-    /// Adds what others count.
+    /// Registers metrics of other crates.
     pub(crate) fn add(&mut self, register: impl FnOnce(&mut Registry)) {
         register(&mut self.registry);
     }
@@ -146,7 +111,7 @@ impl Telemetry {
         let in_flight = self.in_flight.clone();
         registry.register(
             "requests_in_flight",
-            "Requests without their last byte",
+            "Requests between their head and the last byte of their answer",
             in_flight,
         );
         connections::register(registry, &self.connections);
@@ -157,21 +122,13 @@ impl Telemetry {
             requests,
         );
         let seconds = self.request_seconds.clone();
-        let help = "From the head of a request to the last byte of its answer";
+        let help = "Time from the head of a request to the last byte of its answer";
         registry.register_with_unit("request", help, Unit::Seconds, seconds);
-        let help = "Tokens of prompts, of their cached part, and of answers as produced";
+        let help = "Tokens of prompts, of cached prefixes, and of completions as produced";
         registry.register("tokens", help, self.tokens.family());
-        let help = "From the head of a request to its first token";
+        let help = "Time from the head of a request to its first token";
         let first_token = self.first_token.family();
         registry.register_with_unit("time_to_first_token", help, Unit::Seconds, first_token);
-        let help = "Placed requests, by whether the worker held a part of the prompt";
-        registry.register("placements", help, self.placements.family());
-        let help = "Failures before the first token, after which another worker was looked for";
-        registry.register("retries", help, self.retries.family());
-        let help = "Workers by what this router knows of them";
-        registry.register("workers", help, self.workers.clone());
-        let help = "Requests of this router that are with workers";
-        registry.register("worker_requests", help, self.worker_requests.clone());
     }
 
     pub(crate) fn answered(
@@ -191,9 +148,9 @@ impl Telemetry {
         self.request_seconds.get_or_create(&route).observe(seconds);
     }
 
-    pub(crate) fn generated(&self, model: &Arc<str>, usage: &Usage, first_token: Option<f64>) {
+    pub(crate) fn generated(&self, model: &ModelId, usage: &Usage, first_token: Option<f64>) {
         let add = |kind, count: u32| {
-            let model = Arc::clone(model);
+            let model = model.shared();
             let labels = TokenLabels { model, kind };
             self.tokens.with(&labels, |tokens| {
                 tokens.inc_by(u64::from(count));
@@ -203,70 +160,24 @@ impl Telemetry {
         add("cached", usage.cached_tokens);
         add("completion", usage.completion_tokens);
         if let Some(seconds) = first_token {
-            let model = Arc::clone(model);
+            let model = model.shared();
             let labels = ModelLabel { model };
             self.first_token
                 .with(&labels, |first| first.observe(seconds));
         }
     }
 
-    pub(crate) fn placed(&self, model: &Arc<str>, cached: bool) {
-        let labels = PlacementLabels {
-            model: Arc::clone(model),
-            prefix: if cached { "held" } else { "new" },
-        };
-        self.placements.with(&labels, count_one);
-    }
-
-    pub(crate) fn retried(&self, model: &Arc<str>, reason: &'static str) {
-        let labels = RetryLabels {
-            model: Arc::clone(model),
-            reason,
-        };
-        self.retries.with(&labels, count_one);
-    }
-
-    fn show(&self, model: &Arc<str>, running: u32, standing: &Standing) {
-        let state = match standing {
-            Standing::Ready => "ready",
-            Standing::Ejected => "ejected",
-            Standing::Unhealthy => "unhealthy",
-            Standing::Loading { .. } => "loading",
-            Standing::Draining => "draining",
-            Standing::OtherModel { .. } => "other_model",
-            Standing::Unreachable => "unreachable",
-        };
-        let model = Arc::clone(model);
-        let requests = ModelLabel {
-            model: Arc::clone(&model),
-        };
-        self.worker_requests
-            .get_or_create(&requests)
-            .inc_by(i64::from(running));
-        self.workers
-            .get_or_create(&WorkerLabels { model, state })
-            .inc();
-    }
-
-    /// Everything as text in the OpenMetrics format.
+    /// All metrics as text in the OpenMetrics format.
     pub(crate) fn render(&self, fleet: &Fleet) -> Result<String, std::fmt::Error> {
-        self.workers.clear();
-        self.worker_requests.clear();
-        self.line.clear();
-        let exists = |model: &Arc<str>| fleet.crew(model).is_some();
+        let exists = |model: &Arc<str>| fleet.serves(model);
         self.tokens.keep(exists);
         self.first_token.keep(exists);
-        self.placements.keep(exists);
-        self.retries.keep(exists);
-        self.line.keep(exists);
-        fleet.each(|model, crew| {
-            self.line.show(model, &crew.waiting());
-            for (worker, standing) in crew.standings() {
-                self.show(model, worker.running(), &standing);
-            }
-        });
+        self.upstream.refresh(fleet);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! TLS for clients: a certificate and its key from files, read anew when they change.
+//! TLS for clients: certificate and key are files, which are read again when they change.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,17 +16,17 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Files are looked at so often. In a cluster the kubelet takes up to a minute to renew them anyway.
+/// Interval of checks for changed files. In a cluster the kubelet takes up to a minute to update them anyway.
 const LOOK: Duration = Duration::from_secs(10);
-/// Larger files hold no certificate.
+/// Maximum size of a certificate or key file, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Where certificate and key are, as PEM.
+/// Paths of the certificate and its key (PEM).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate and those that lead to its root, in this order.
+    /// The certificate, followed by its intermediate certificates in order.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// The private key of the certificate.
     pub key: PathBuf,
 }
 
@@ -36,51 +36,51 @@ pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {}, which TLS needs", path.display())]
     Read {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the read.
         source: io::Error,
     },
-    /// A file is too large.
+    /// A file is larger than `MAX_BYTES`.
     #[error("{} has more than {} KiB: this is no certificate and no key", .0.display(), MAX_BYTES >> 10)]
     TooLarge(PathBuf),
-    /// What should be certificates is something else.
+    /// The certificate file contains no PEM certificate.
     #[error(
         "{} holds no certificate as PEM (-----BEGIN CERTIFICATE-----)", path.display()
     )]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The parse error; `None`: the file contains no certificate.
         source: Option<pem::Error>,
     },
-    /// What should be a key is something else.
+    /// The key file contains no unencrypted PEM key.
     #[error(
         "{} holds no unencrypted private key as PEM (-----BEGIN PRIVATE KEY-----)", path.display()
     )]
     Key {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The parse error.
         source: pem::Error,
     },
-    /// They cannot be used together.
+    /// The certificate and the key do not match.
     #[error("cannot use the certificate {} with the key {}", files.certificate.display(), files.key.display())]
     Pair {
-        /// Both files.
+        /// Paths of both files.
         files: TlsFiles,
-        /// Why.
+        /// The error of rustls.
         source: rustls::Error,
     },
 }
 
-/// The certificate in force.
+/// The current certificate.
 pub(crate) struct Tls {
     files: TlsFiles,
     config: ArcSwap<ServerConfig>,
 }
 
-/// What the files say.
+/// The contents of both files.
 #[derive(PartialEq, Eq)]
 struct Texts {
     certificate: Vec<u8>,
@@ -90,7 +90,7 @@ struct Texts {
 // === impl Tls ===
 
 impl Tls {
-    /// Reads the files, and gives what keeps them fresh for as long as it is polled.
+    /// Reads the files. The returned future checks them for changes; it never ends and must be polled.
     pub(crate) fn load(files: TlsFiles) -> Result<(Arc<Self>, impl Future<Output = ()>), TlsError> {
         let texts = Texts::read(&files)?;
         let config = ArcSwap::from_pointee(texts.config(&files)?);
@@ -99,17 +99,17 @@ impl Tls {
         Ok((tls, renewing))
     }
 
-    /// Begins a connection, with the certificate that is in force now.
+    /// Starts a TLS handshake with the current certificate.
     pub(crate) fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
     ) -> impl Future<Output = io::Result<TlsStream<S>>> + use<S> {
-        // In a box: it is larger than all that comes after it on the connection.
+        // Boxed, because this future is larger than the rest of the connection's state.
         Box::pin(TlsAcceptor::from(self.config.load_full()).accept(stream))
     }
 
-    /// Takes a new certificate when the files change. One that cannot be used leaves the old one in
-    /// force: its two files are seldom written at the same moment.
+    /// Loads changed files. If they cannot be used, the old certificate stays: the two files are seldom written
+    /// at the same moment.
     async fn renew(self: Arc<Self>, in_force: Texts) {
         let mut in_force = Arc::new(in_force);
         let mut look = interval(LOOK);
@@ -117,7 +117,7 @@ impl Tls {
         let mut told = None;
         loop {
             look.tick().await;
-            // Not on this thread, which serves all requests: a disk may take seconds.
+            // On a blocking thread: this thread serves all requests, and a disk may take seconds.
             let files = self.files.clone();
             let in_force_now = Arc::clone(&in_force);
             let looking = spawn_blocking(move || Texts::changed(&files, &in_force_now));
@@ -135,7 +135,7 @@ impl Tls {
                     let cause = cause.unwrap_or_default();
                     let text = format!("{error}: {cause}");
                     if told.as_ref() != Some(&text) {
-                        tracing::warn!(%error, cause, "the certificate before stays in force");
+                        tracing::warn!(%error, cause, "the previous certificate stays in force");
                         told = Some(text);
                     }
                 }
@@ -154,7 +154,7 @@ impl Texts {
         })
     }
 
-    /// What the files say, unless it is this.
+    /// Reads the files; `None`: they are unchanged.
     fn changed(
         files: &TlsFiles,
         in_force: &Self,

@@ -1,4 +1,4 @@
-//! What hyper answers by itself, before there is a request, gets the error body that every other error has.
+//! Adds the usual JSON error body to responses that hyper writes itself, before there is a request.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,39 +12,39 @@ use tokio::time::{Sleep, sleep};
 
 use crate::accept::{AcceptError, Unreadable};
 use crate::error::Error;
-use crate::request_id::RequestId;
 use crate::telemetry::Telemetry;
+use inferyard_domain::RequestId;
 
-/// In metrics and logs.
+/// Route label of metrics and logs.
 const ROUTE: &str = "bad_head";
-/// How long, and how many bytes, a refused client may go on sending.
+/// How long, and for how many bytes, the rest of a refused request is read.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 
-/// A connection whose empty refusals are written with a body.
+/// A stream that adds a body to the empty error responses of hyper.
 ///
-/// hyper refuses what is no request with a bare head (`connection`, `content-length: 0`, `date`), in one write
-/// of its own; no service is asked. Every answer of this router has more headers than these, and no body of it has
-/// a line that ends with `\r\n` within, so that nothing else is taken for such a head.
+/// hyper answers bytes that are not a request without calling the service: it writes only a head (`connection`,
+/// `content-length: 0`, `date`), in one write. All responses of this router have more headers, and no body
+/// contains a line that ends with `\r\n`, so nothing else matches such a head.
 pub(crate) struct Refusals<S> {
     stream: S,
     telemetry: Arc<Telemetry>,
-    /// What is written instead, until it is written.
+    /// The response that replaces hyper's, until it is written.
     instead: Option<Box<Instead>>,
     linger: Option<Linger>,
 }
 
-/// What a refused client still sends is read and forgotten for a while: closing the connection under its writing
-/// would destroy the answer before the client has read it.
+/// Reads and discards what a refused client still sends. Closing a connection with unread bytes resets it, and
+/// the client would lose the response.
 struct Linger {
     until: Pin<Box<Sleep>>,
-    /// Bytes that may still come.
+    /// Bytes that may still be read.
     left: usize,
 }
 
 struct Instead {
     answer: Bytes,
-    /// Bytes that hyper wrote.
+    /// Length of hyper's write, which `poll_write` reports when the replacement is written.
     of: usize,
 }
 
@@ -60,7 +60,7 @@ impl<S> Refusals<S> {
         }
     }
 
-    /// Takes note of what is to be written instead of these bytes, if anything is.
+    /// Checks whether these bytes are an error response of hyper, and prepares the replacement.
     fn look(&mut self, bytes: &[u8]) {
         if self.instead.is_some() || !bytes.starts_with(b"HTTP/1.") {
             return;
@@ -86,7 +86,8 @@ impl<S> Refusals<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Refusals<S> {
-    /// Writes what is written instead; `None`: nothing is.
+    /// Writes the replacement; `None`: there is none. A caller that gets `Pending` writes the same bytes again,
+    /// so that `instead` stays until all of it is written.
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<usize>>> {
         let Some(instead) = &mut self.instead else {
             return Poll::Ready(None);
@@ -119,7 +120,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Refusals<S> {
 }
 
 impl<S: AsyncRead + Unpin> Refusals<S> {
-    /// Reads on after a refusal; ready at the end of what comes, of the time, or of the bytes.
+    /// Reads and discards; ready at the end of the stream, of the time or of the bytes.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(linger) = &mut self.linger else {
             return Poll::Ready(());
@@ -179,7 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Refusals<S> {
     }
 }
 
-/// Why hyper wrote this, if it is a whole head of its own.
+/// Why hyper wrote this response, if it is a whole head of hyper's own.
 fn refusal(bytes: &[u8]) -> Option<Unreadable> {
     let why = match bytes.get(9..12)? {
         b"400" => Unreadable::Malformed,
@@ -199,7 +200,7 @@ fn refusal(bytes: &[u8]) -> Option<Unreadable> {
     empty.then_some(why)
 }
 
-/// hyper's head with the length and the type of a body, and the body.
+/// hyper's head with the length and type of a body, and the body.
 fn with_body(head: &[u8], error: &Error) -> Bytes {
     let id = RequestId::random();
     let body = error.response(id.as_str()).into_body();
@@ -222,13 +223,13 @@ fn with_body(head: &[u8], error: &Error) -> Bytes {
     answer.freeze()
 }
 
-/// The lines without their ends.
+/// The lines without their line ends.
 fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     head.split(|byte| *byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
-/// Whether the line is that of this header.
+/// Whether the line is the header `name`.
 fn is(line: &[u8], name: &[u8]) -> bool {
     let colon = line.get(name.len()) == Some(&b':');
     colon && line[..name.len()].eq_ignore_ascii_case(name)

@@ -105,7 +105,7 @@ impl Worker {
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         let listeners = Listeners::bind(&config).await?;
         let service = Service {
-            state: Arc::new(State::new(config.model.clone(), boot_id()?)),
+            state: Arc::new(State::new(config.model.clone(), instance_id()?)),
             engine: Arc::new(OnceLock::new()),
             open: Arc::default(),
             tasks: TaskTracker::new(),
@@ -320,6 +320,6 @@ fn server_broke(
     }
 }
 
-fn boot_id() -> Result<u64, BindError> {
+fn instance_id() -> Result<u64, BindError> {
     getrandom::u64().map_err(|_| BindError::Random)
 }

@@ -55,7 +55,7 @@ pub(crate) struct Services<H: Health> {
 }
 
 /// The events of one request, as they go over the wire.
-pub(crate) struct Answer {
+pub(crate) struct ResponseStream {
     events: Result<Events, Option<wire::GenerateEvent>>,
     span: Span,
     // The entry by which the request can be cancelled; None after the last event.
@@ -66,7 +66,7 @@ pub(crate) struct Answer {
 
 #[tonic::async_trait]
 impl wire::worker_server::Worker for Service {
-    type GenerateStream = Answer;
+    type GenerateStream = ResponseStream;
     type WatchStream = ReceiverStream<Result<wire::WorkerState, Status>>;
 
     /// # Cancellation
@@ -75,7 +75,7 @@ impl wire::worker_server::Worker for Service {
     async fn generate(
         &self,
         request: Request<wire::GenerateRequest>,
-    ) -> Result<Response<Answer>, Status> {
+    ) -> Result<Response<ResponseStream>, Status> {
         let span = span(&request);
         let mut request = request.into_inner();
         let id = std::mem::take(&mut request.request_id);
@@ -88,7 +88,7 @@ impl wire::worker_server::Worker for Service {
             record(&span, &Event::Failed(failure.clone()));
             Some(write::event(Event::Failed(failure)))
         });
-        Ok(Response::new(Answer {
+        Ok(Response::new(ResponseStream {
             events,
             span,
             entry,
@@ -165,9 +165,9 @@ impl<H: Health> tonic::codegen::Service<http::Request<Body>> for Services<H> {
     }
 }
 
-// === impl Answer ===
+// === impl ResponseStream ===
 
-impl Stream for Answer {
+impl Stream for ResponseStream {
     type Item = Result<wire::GenerateEvent, Status>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

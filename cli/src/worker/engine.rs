@@ -1,8 +1,8 @@
 //! Settings of the engine as flags, read by a worker and written by `up`.
 
-use inferyard_manifests::EngineSettings;
 use inferyard_engine::EngineLimits;
 use inferyard_engine_embedded::MAX_RUNNING;
+use inferyard_manifests::EngineSettings;
 
 use crate::failure::Failure;
 

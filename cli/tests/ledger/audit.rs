@@ -97,7 +97,7 @@ async fn drop_one(worker: &mut WorkerClient<Channel>) {
     assert!(matches!(first.event, Some(Event::Admitted(_))), "{first:?}");
 }
 
-async fn bill(store: &str, number: u32, boot: u64, usage: Usage) {
+async fn bill(store: &str, number: u32, instance: u64, usage: Usage) {
     let (sender, receiver) = mpsc::channel(1);
     let config = Config {
         store: store.to_owned(),
@@ -112,7 +112,7 @@ async fn bill(store: &str, number: u32, boot: u64, usage: Usage) {
     };
     let ledger = Ledger::open(config).await.unwrap();
     let event = UsageEvent {
-        worker_boot: boot,
+        worker_instance: instance,
         prompt_tokens: usage.prompt_tokens.into(),
         cached_tokens: usage.cached_tokens.into(),
         completion_tokens: usage.completion_tokens.into(),
@@ -156,7 +156,7 @@ async fn sums_agree_but_for_what_nobody_read() {
     let ready = wait_for(&mut worker, |state| state.phase() == Phase::Ready).await;
 
     let usage = answer(&mut worker).await;
-    bill(&store, 1, ready.boot_id, usage).await;
+    bill(&store, 1, ready.instance_id, usage).await;
     // Of a worker that is gone, long ago or in time.
     bill(&store, 2, 7, usage).await;
     let (code, lines) = audit(&store, &listen, "60s");

@@ -70,7 +70,7 @@ fn a_killed_worker_is_started_again() {
     up.process.stderr.wait_for("worker demo-0: ready");
     let after = watch_once(&address).unwrap();
     assert_eq!(after["phase"], "READY");
-    assert_ne!(before["boot_id"], after["boot_id"]);
+    assert_ne!(before["instance_id"], after["instance_id"]);
 }
 
 #[test]

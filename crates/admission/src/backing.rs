@@ -1,4 +1,4 @@
-//! Which store a router has, and what routers tell each other through it.
+//! The store of a router, and what routers exchange through it.
 
 #[cfg(test)]
 use std::sync::Arc;
@@ -6,13 +6,15 @@ use std::sync::Arc;
 use super::memory::Memory;
 use super::peers;
 use super::redis::Redis;
-use super::store::{Admission, Decision, Lease, Progressed, Settled, Store, StoreError, Used};
+use super::store::{
+    Admission, AdmissionDecision, Lease, Progressed, Settled, Store, StoreError, Used,
+};
 
 /// One of the stores.
 pub(super) enum Backing {
-    /// It belongs to this router, and cannot be lost.
+    /// Belongs to this router; always reachable.
     Memory(Memory),
-    /// All routers share it.
+    /// Shared by all routers.
     Redis(Box<Redis>),
     /// A memory that fails on demand.
     #[cfg(test)]
@@ -47,7 +49,7 @@ impl Backing {
         }
     }
 
-    /// Tells that a router lives, and returns the names of all that do, in order.
+    /// Reports that a router is alive, and returns the names of all live routers, sorted.
     pub(super) async fn beat(&self, router: &str) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Memory(_) => Ok(vec![router.to_owned()]),
@@ -60,7 +62,7 @@ impl Backing {
         }
     }
 
-    /// Tells that a router ends.
+    /// Removes a router that shuts down.
     pub(super) async fn leave(&self, router: &str) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -73,7 +75,7 @@ impl Backing {
         }
     }
 
-    /// Adds tokens to what all routers have used of a pool on a day, and returns the sum.
+    /// Adds tokens to a pool on a day, and returns the sum over all routers.
     pub(super) async fn pool(&self, name: &str, day: u64, tokens: u64) -> Result<u64, StoreError> {
         match self {
             Self::Memory(_) => Ok(tokens),
@@ -86,10 +88,10 @@ impl Backing {
         }
     }
 
-    /// Puts the whole usage event of a request that the store refuses to charge into the outbox.
+    /// Writes the complete usage event of a request to the outbox, after the store refused to charge it.
     pub(super) async fn publish(&self, account: &str, event: &[u8]) -> Result<(), StoreError> {
         match self {
-            // The store in memory has no keys of another type.
+            // The store in memory never refuses an account.
             Self::Memory(_) => Ok(()),
             Self::Redis(redis) => Box::pin(redis.publish(account, event)).await,
             #[cfg(test)]
@@ -97,7 +99,7 @@ impl Backing {
         }
     }
 
-    /// Warns where the store may throw counters away. One that does not say so is believed.
+    /// Warns if Redis may evict counters. If it does not report its policy, there is no warning.
     pub(super) async fn warn_of_eviction(&self) {
         if let Self::Redis(redis) = self
             && let Ok(policy) = peers::eviction(redis.client()).await
@@ -105,16 +107,16 @@ impl Backing {
         {
             tracing::warn!(
                 policy,
-                "Redis throws limits and usage away when its memory is full: \
+                "Redis evicts limits and usage when its memory is full: \
                  set its maxmemory-policy to noeviction"
             );
         }
     }
 }
 
-/// Calls of Redis are large, and would be copied with the future of every request.
+/// Calls of Redis are boxed, because their large futures would otherwise enlarge the future of every request.
 impl Store for Backing {
-    async fn admit(&self, admission: &Admission) -> Result<Decision, StoreError> {
+    async fn admit(&self, admission: &Admission) -> Result<AdmissionDecision, StoreError> {
         match self {
             Self::Memory(store) => store.admit(admission).await,
             Self::Redis(store) => Box::pin(store.admit(admission)).await,
@@ -123,7 +125,7 @@ impl Store for Backing {
         }
     }
 
-    async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, StoreError> {
+    async fn raise(&self, admission: &Admission) -> Result<Option<AdmissionDecision>, StoreError> {
         match self {
             Self::Memory(store) => store.raise(admission).await,
             Self::Redis(store) => Box::pin(store.raise(admission)).await,
@@ -132,7 +134,7 @@ impl Store for Backing {
         }
     }
 
-    async fn refuse(&self, admission: &Admission) -> Result<Decision, StoreError> {
+    async fn refuse(&self, admission: &Admission) -> Result<AdmissionDecision, StoreError> {
         match self {
             Self::Memory(store) => store.refuse(admission).await,
             Self::Redis(store) => Box::pin(store.refuse(admission)).await,

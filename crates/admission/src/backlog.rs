@@ -2,20 +2,21 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::end::End;
 use super::spool::{Spool, SpoolError};
 
-/// About what an end takes in memory beside its event.
+/// Estimated bytes of an end in memory, without its event.
 const END_BYTES: u64 = 512;
-/// How many ends go from memory to disk with one sync.
+/// Ends that go from memory to disk with one sync.
 const AT_ONCE: usize = 64;
 
-/// Ends wait on disk, or in memory where there is no folder or the disk fails.
+/// Keeps ends on disk, or in memory if there is no folder or the disk fails.
 #[derive(Debug)]
 pub(super) struct Backlog {
     pub(super) spool: Option<Spool>,
@@ -24,16 +25,16 @@ pub(super) struct Backlog {
     limit: u64,
 }
 
-/// Why what a request uses could not be kept until the store has it.
+/// Why the usage of a request could not be kept until the store has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
-    /// As much waits for the store as may wait.
+    /// The limit of bytes that wait for the store is reached.
     #[error("the spool is full")]
     Full,
     /// The disk of the spool cannot be written: it is full, or it fails.
     #[error("the disk of the spool cannot be written")]
     Disk,
-    /// As many usage events wait for the ledger of this process as may wait.
+    /// The limit of usage events that wait for the ledger of this process is reached.
     #[error("the ledger's database takes no usage events")]
     Ledger,
 }
@@ -41,7 +42,7 @@ pub enum NoRoom {
 // === impl Backlog ===
 
 impl Backlog {
-    /// From `limit` bytes on nobody is let in; who is in is still written.
+    /// Opens the backlog. From `limit` bytes on no request is admitted; ends of running requests are still kept.
     pub(super) fn open(folder: Option<&Path>, limit: u64) -> Result<Self, SpoolError> {
         Ok(Self {
             spool: folder.map(Spool::open).transpose()?,
@@ -60,8 +61,8 @@ impl Backlog {
         self.bytes() >= self.limit
     }
 
-    /// Whether what one more request uses could be kept. Where there is a folder, only the disk is safe
-    /// enough: while anything waits in memory because the disk had failed, no request is admitted.
+    /// Checks that the usage of one more request could be kept. With a folder, only the disk is safe enough: while
+    /// anything waits in memory after a disk failure, no request is admitted.
     pub(super) fn room(&self) -> Result<(), NoRoom> {
         if self.is_full() {
             Err(NoRoom::Full)
@@ -72,7 +73,7 @@ impl Backlog {
         }
     }
 
-    /// Returns when it is as safe as it can be.
+    /// Keeps an end; returns when it is on disk, or in memory if that is not possible.
     pub(super) async fn keep(&self, end: End) {
         if let Some(spool) = &self.spool
             && spool.append(end.encode()).await
@@ -83,7 +84,7 @@ impl Backlog {
         self.lock().push_back(Arc::new(end));
     }
 
-    /// Writes to disk what waits in memory because the disk had failed. Says whether all of it is there.
+    /// Writes to disk what waits in memory after a disk failure. Returns whether nothing is left in memory.
     pub(super) async fn move_to_disk(&self) -> bool {
         let Some(spool) = &self.spool else {
             return !self.has_in_memory();
@@ -101,7 +102,7 @@ impl Backlog {
         }
     }
 
-    /// Keeps ends that the store refuses beside the spool. Without a folder they are only told.
+    /// Keeps ends that the store refuses beside the spool. Without a folder they are only logged.
     pub(super) async fn set_aside(&self, entries: &[Bytes]) -> std::io::Result<()> {
         match &self.spool {
             Some(spool) => spool.set_aside(entries).await,
@@ -109,18 +110,19 @@ impl Backlog {
         }
     }
 
-    /// Up to `count` of those in memory, which stay there.
+    /// Returns up to `count` ends from memory without removing them.
     pub(super) fn first_in_memory(&self, count: usize) -> Vec<Arc<End>> {
         self.lock().iter().take(count).cloned().collect()
     }
 
-    /// Takes the first `count` out of memory. It is the only place that does.
+    /// Removes the first `count` ends from memory. Nothing else removes any, so these are the ones that
+    /// `first_in_memory` returned.
     pub(super) fn take_from_memory(&self, count: usize) {
         let taken: u64 = self.lock().drain(..count).map(|end| size(&end)).sum();
         self.memory_bytes.fetch_sub(taken, Ordering::Relaxed);
     }
 
-    /// Puts ends back behind all others, so that failing ones do not block the others.
+    /// Appends ends again after all others, so that failing ones do not block them.
     pub(super) fn put_back(&self, ends: impl IntoIterator<Item = Arc<End>>) {
         for end in ends {
             self.memory_bytes.fetch_add(size(&end), Ordering::Relaxed);
@@ -136,9 +138,8 @@ impl Backlog {
         !self.lock().is_empty()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<End>>> {
-        let memory = self.memory.lock();
-        memory.unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, VecDeque<Arc<End>>> {
+        self.memory.lock()
     }
 }
 

@@ -1,12 +1,12 @@
-//! Stops asking a store that does not answer, so that requests do not wait for it.
+//! Circuit breaker: stops calls to a store that does not answer, so that requests do not wait for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// So many failures in a row open it.
+/// Consecutive failures that open the breaker.
 const FAILURES: u32 = 5;
 
-/// Closed while the store answers. It opens after some failures in a row; only a probe closes it, and
-/// no request is ever a probe.
+/// Closed while the store answers. Opens after several consecutive failures; only a probe closes it, and requests are
+/// never probes.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     failures: AtomicU32,
@@ -20,20 +20,20 @@ impl Breaker {
         self.open.load(Ordering::Acquire)
     }
 
-    /// An answer came. One that was still under way when it opened does not close it.
+    /// Records an answer. An answer to a call from before the breaker opened does not close it.
     pub(super) fn succeeded(&self) {
         if self.failures.load(Ordering::Relaxed) != 0 && !self.is_open() {
             self.failures.store(0, Ordering::Relaxed);
         }
     }
 
-    /// No answer came. Says whether this one opened it.
+    /// Records a failure. Returns whether this one opened the breaker.
     pub(super) fn failed(&self) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed);
         failures + 1 >= FAILURES && !self.open.swap(true, Ordering::AcqRel)
     }
 
-    /// A probe was answered. Says whether it was open.
+    /// Closes it after a successful probe. Returns whether it was open.
     pub(super) fn close(&self) -> bool {
         self.failures.store(0, Ordering::Relaxed);
         self.open.swap(false, Ordering::AcqRel)

@@ -1,9 +1,10 @@
-//! Calls to the store: none while it does not answer, none for longer than allowed, each one counted.
+//! Calls to the store: skipped while it does not answer, bounded in time, and counted.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use inferyard_redis_link::within;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
@@ -11,31 +12,32 @@ use crate::metrics::Metrics;
 use super::backing::Backing;
 use super::breaker::Breaker;
 use super::end::{Admitted, End};
-use super::store::{Admission, Decision, Lease, Progressed, Settled, Store as _, StoreError, Used};
+use super::store::{
+    Admission, AdmissionDecision, Lease, Progressed, Settled, Store as _, StoreError, Used,
+};
 
-/// The store, and whether it answers.
+/// The store and its circuit breaker.
 pub(super) struct Calls {
     pub(super) backing: Backing,
     pub(super) breaker: Breaker,
-    /// How long a call may take for which a request waits; `None`: a store that cannot be lost.
+    /// Timeout of calls that a request waits for; `None`: the store is always reachable.
     timeout: Option<Duration>,
     metrics: Arc<Metrics>,
     refusals: Refusals,
 }
 
-/// Why a call has no result. The log has the reason.
+/// Why a call has no result. The log has the details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallError {
-    /// The store was not asked, because it did not answer before.
+    /// The call was skipped, because the breaker is open.
     NotAsked,
     /// The store did not answer; the call may or may not have taken effect.
     Unanswered,
-    /// The store answers, and refuses what concerns this account: what it keeps of it is damaged. It
-    /// serves all others, and does no better when it is asked again.
+    /// The store answered that this account's data is damaged. Other accounts are served, and a retry does not help.
     Refused,
 }
 
-/// Says in the log that the store refuses accounts, at a bounded rate.
+/// Logs that the store refuses accounts, at a bounded rate.
 #[derive(Debug, Default)]
 struct Refusals(Mutex<Unsaid>);
 
@@ -45,10 +47,10 @@ struct Unsaid {
     count: u64,
 }
 
-/// At most one line about refusals in this time.
+/// Shortest time between two log lines about refused accounts.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Work that no request waits for may take longer, and make a connection first.
+/// Timeout of background calls, which may have to connect first.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 // === impl Calls ===
@@ -58,24 +60,33 @@ impl Calls {
         Self {
             backing,
             breaker: Breaker::default(),
-            // The store has the same limit, and drops a silent connection when it is reached: first.
+            // The store has its own timeout and drops a connection that exceeds it, so that one must come first.
             timeout: timeout.map(|timeout| timeout + timeout / 10),
             metrics,
             refusals: Refusals::default(),
         }
     }
 
-    pub(super) async fn admit(&self, admission: &Admission) -> Result<Decision, CallError> {
+    pub(super) async fn admit(
+        &self,
+        admission: &Admission,
+    ) -> Result<AdmissionDecision, CallError> {
         let work = self.backing.admit(admission);
         self.guarded("admit", self.timeout, work).await
     }
 
-    pub(super) async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, CallError> {
+    pub(super) async fn raise(
+        &self,
+        admission: &Admission,
+    ) -> Result<Option<AdmissionDecision>, CallError> {
         let work = self.backing.raise(admission);
         self.guarded("raise", self.timeout, work).await
     }
 
-    pub(super) async fn refuse(&self, admission: &Admission) -> Result<Decision, CallError> {
+    pub(super) async fn refuse(
+        &self,
+        admission: &Admission,
+    ) -> Result<AdmissionDecision, CallError> {
         let work = self.backing.refuse(admission);
         self.guarded("refuse", self.timeout, work).await
     }
@@ -89,8 +100,8 @@ impl Calls {
         self.guarded("progress", self.timeout, work).await
     }
 
-    /// Tells the store how a request ended. Repeated, it changes nothing. Where the store refuses that,
-    /// the usage event is in the outbox nevertheless, if the outbox can be written.
+    /// Sends the end of a request to the store; idempotent. If the store refuses the account, the usage event is
+    /// still written to the outbox, if possible.
     pub(super) async fn end(&self, end: &End) -> Result<(), CallError> {
         let result = self.charge(end).await;
         if result == Err(CallError::Refused) {
@@ -116,7 +127,7 @@ impl Calls {
                 return Ok(());
             }
         }
-        // It was let in without the store, or the store has lost its data.
+        // It was admitted without the store, or the store has lost its data.
         let work = self.backing.charge(&end.lease, &used);
         self.guarded("charge", self.timeout, work).await.map(drop)
     }
@@ -130,14 +141,14 @@ impl Calls {
         Ok(swept)
     }
 
-    /// Adds tokens to a pool, and says how many all routers have added.
+    /// Adds tokens to a pool, and returns the sum over all routers.
     pub(super) async fn pool(&self, name: &str, day: u64, tokens: u64) -> Result<u64, CallError> {
         let work = self.backing.pool(name, day, tokens);
         self.guarded("pool", self.timeout, work).await
     }
 
-    /// Tells the store that this router lives, and hears which do; none: it does not say. It is asked
-    /// also while it does not answer, to learn when it does again; `true`: now.
+    /// Reports that this router is alive, and returns the live routers; empty: unknown. This call is also the probe
+    /// of the breaker; `true`: the store has just become reachable again.
     pub(super) async fn beat(&self, router: &str) -> Result<(Vec<String>, bool), CallError> {
         let patience = self.timeout.map(|_| PATIENCE);
         let routers = match self
@@ -145,7 +156,7 @@ impl Calls {
             .await
         {
             Ok(routers) => routers,
-            // What it keeps of routers is damaged: it answers all the same.
+            // The set of routers is damaged, but the store answers.
             Err(CallError::Refused) => Vec::new(),
             Err(lost) => return Err(lost),
         };
@@ -157,10 +168,10 @@ impl Calls {
         Ok((routers, again))
     }
 
-    /// Tells the store that this router ends.
+    /// Removes this router from the live ones.
     pub(super) async fn leave(&self, router: &str) {
         let work = self.backing.leave(router);
-        // Unheard, it is taken for dead some seconds later.
+        // If the call fails, the router counts as dead some seconds later.
         let _ = self.guarded("leave", self.timeout, work).await;
     }
 
@@ -206,7 +217,7 @@ impl Calls {
                 Ok(value)
             }
             Err(error @ StoreError::Refused { .. }) => {
-                // It answers, and serves others.
+                // The store answers and serves other accounts.
                 self.breaker.succeeded();
                 self.refusals.say(call, &error);
                 Err(CallError::Refused)
@@ -220,13 +231,13 @@ impl Calls {
 
     fn failed(&self, call: &'static str, error: &StoreError) {
         if self.timeout.is_none() {
-            tracing::error!(call, %error, "the memory of limits failed");
+            tracing::error!(call, %error, "the store of limits in memory failed");
         } else if self.breaker.failed() {
             self.metrics.store_lost.set(1);
             tracing::warn!(
                 call,
                 %error,
-                "the store of limits is lost; plans decide by themselves until it answers"
+                "the store of limits cannot be reached; requests are decided as their plans say until it answers"
             );
         } else {
             tracing::debug!(call, %error, "the store of limits failed");
@@ -239,8 +250,7 @@ impl Calls {
 impl Refusals {
     fn say(&self, call: &'static str, error: &StoreError) {
         let unsaid = {
-            let unsaid = self.0.lock();
-            let mut unsaid = unsaid.unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut unsaid = self.0.lock();
             if unsaid.last.is_some_and(|last| last.elapsed() < SAY_EVERY) {
                 unsaid.count += 1;
                 return;

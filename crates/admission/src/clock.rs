@@ -1,4 +1,4 @@
-//! The time of day, and the calendar month that it lies in.
+//! The wall-clock time and the calendar month around it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,33 +10,33 @@ use tokio::time::Instant;
 const DAY_US: u64 = 86_400_000_000;
 const EPOCH: Date = date(1970, 1, 1);
 
-/// How often the system's clock is read, in microseconds.
+/// Microseconds between two reads of the system clock.
 const CHECK_US: u64 = 1_000_000;
-/// Smaller differences to the system's clock are not followed, in microseconds.
+/// Smallest difference from the system clock, in microseconds, that counts as a jump.
 const JUMP_US: u64 = 1_000_000;
 
-/// The time of day, and the time since the start, which never jumps.
+/// The wall-clock time, and the steady time since the start.
 ///
-/// Between two looks at the system's clock the time of day goes on by the steady clock. A jump of the
-/// system's clock is found at the first call a second or more after the last look: the machine was
-/// suspended, during which the steady clock stands still, or the clock was set.
+/// Between two reads of the system clock, wall-clock time follows the steady clock. A jump of the system clock is
+/// detected at the first call at least a second after the last read. It jumps when it is set, or after the machine
+/// was suspended, during which the steady clock stands still.
 #[derive(Debug)]
 pub(super) struct Clock {
     start: Instant,
-    /// Reads the system's clock, in microseconds since the Unix epoch.
+    /// Reads the system clock, in microseconds since the Unix epoch.
     system: fn() -> u64,
-    /// What the time of day was at `start`, corrected by all jumps since.
+    /// The wall-clock time at `start`, corrected by all jumps since.
     start_us: AtomicU64,
-    /// How far the system's clock was set back and has not been set forward again.
+    /// Microseconds by which the system clock was set back and not yet forward again.
     lead_us: AtomicU64,
-    /// The system's clock is read again when so much has passed since `start`.
+    /// Microseconds since `start` at which the system clock is read again.
     check_us: AtomicU64,
 }
 
 // === impl Clock ===
 
 impl Clock {
-    /// Follows the system's clock.
+    /// A clock that follows the system clock.
     pub(super) fn start() -> Self {
         Self::following(|| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -54,10 +54,10 @@ impl Clock {
         }
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Wall-clock time, in microseconds since the Unix epoch.
     pub(super) fn now_us(&self) -> u64 {
         let elapsed_us = self.elapsed_us();
-        // The sum may wrap on the way: a system's clock may be set to before the start.
+        // The sum may wrap: the system clock may have been set to before the start.
         let told = self
             .start_us
             .load(Ordering::Relaxed)
@@ -72,8 +72,8 @@ impl Clock {
         if jump < JUMP_US {
             return told;
         }
-        // Two callers may find the same jump at once: both write what the same clock says, and only
-        // one of them counts it.
+        // Two callers may detect the same jump at once. Both store the same system time, but only the one whose swap
+        // returns the old value counts the jump, so it counts once.
         let start_us = system.wrapping_sub(elapsed_us);
         let before = self.start_us.swap(start_us, Ordering::Relaxed);
         if before.wrapping_add(elapsed_us) == told {
@@ -88,8 +88,8 @@ impl Clock {
         system
     }
 
-    /// How far [`now_us`](Self::now_us) lies behind what it said before the system's clock was set back.
-    /// `now_us` plus this never goes back, so that what comes back with time goes on coming back.
+    /// How far [`now_us`](Self::now_us) is behind its value without the jumps back, in microseconds. `now_us` plus
+    /// this never goes back, so buckets keep leaking.
     pub(super) fn lead_us(&self) -> u64 {
         self.lead_us.load(Ordering::Relaxed)
     }
@@ -99,7 +99,7 @@ impl Clock {
         micros(self.start.elapsed())
     }
 
-    /// Milliseconds since the start.
+    /// Milliseconds since the start by the steady clock.
     pub(super) fn elapsed_ms(&self) -> u64 {
         self.elapsed_us() / 1_000
     }
@@ -135,7 +135,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const HOUR_US: u64 = 3_600_000_000;
 
-    /// A clock that follows one that the test sets.
+    /// A clock that follows a value set by the test.
     fn set_by_hand() -> (Clock, impl Fn(u64)) {
         thread_local! {
             static SYSTEM: std::cell::Cell<u64> = const { std::cell::Cell::new(1 << 50) };
@@ -148,7 +148,7 @@ mod tests {
     async fn a_jump_of_the_systems_clock_is_followed_within_seconds() {
         let (clock, set) = set_by_hand();
         let begin = clock.now_us();
-        // Suspended for ten hours: the steady clock has stood still.
+        // The machine was suspended for ten hours: the steady clock stood still.
         set(begin + 10 * HOUR_US);
         assert_eq!(clock.now_us(), begin, "the system is not asked each time");
         tokio::time::advance(SECOND).await;
@@ -170,7 +170,7 @@ mod tests {
         let (clock, set) = set_by_hand();
         let begin = clock.now_us();
         let mut last = begin;
-        // A clock that trembles by half a second.
+        // A clock that jitters by half a second.
         for step in 1..200_u64 {
             tokio::time::advance(Duration::from_millis(70)).await;
             set(begin + step * 70_000 - (step % 2) * 50_000 + (step % 3) * 400_000);
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(clock.lead_us(), 7 * HOUR_US);
     }
 
-    /// By `date -u -d … +%s`.
+    /// Values from `date -u -d … +%s`.
     #[test]
     fn months_begin_and_end_where_the_calendar_says() {
         let cases = [

@@ -1,4 +1,4 @@
-//! The settings of the limits.
+//! Settings of the limits.
 
 use inferyard_redis_link::Address;
 use std::path::PathBuf;
@@ -7,44 +7,44 @@ use std::time::Duration;
 use inferyard_proto::outbox::Entry;
 use tokio::sync::mpsc;
 
-/// Where limits are counted, and how.
+/// Where and how limits are counted.
 #[derive(Debug, Clone)]
 pub struct LimitsConfig {
-    /// Where the meters are.
+    /// Where the levels are stored.
     pub store: LimitStore,
-    /// What a router that dies held is free again after so long.
+    /// How long the reservations of a router that died stay held.
     pub lease_time: Duration,
     /// How many routers share the limits while Redis cannot be reached.
     pub routers: Routers,
 }
 
-/// How many routers share the limits, as far as that is known beforehand. Without either number, a router that has
-/// not heard from Redis since its start refuses requests of plans that then enforce a share.
+/// How many routers share the limits, as far as it is configured. Without either number, a router that has not
+/// reached Redis since its start refuses requests whose plan then enforces a share.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Routers {
-    /// The smallest number of routers; if more were last heard of, those count.
+    /// The smallest number of routers; a larger number that Redis reported takes precedence.
     pub least: Option<u32>,
-    /// The number that is assumed before Redis has told how many there are; `None`: `least`.
+    /// The number assumed until Redis has reported how many there are; `None`: `least`.
     pub most: Option<u32>,
 }
 
-/// Where the meters are.
+/// Where the levels are stored.
 #[derive(Debug, Clone)]
 pub enum LimitStore {
-    /// In this router, which then must be the only one.
+    /// In this router, which must then be the only one.
     Memory {
-        /// Receives the usage events; `None`: they are dropped. While half of its capacity or more is
-        /// in use, no request is let in; the other half is for the ends of those that run.
+        /// Receives the usage events; `None`: they are dropped. No request is admitted while half of its capacity or
+        /// more is in use; the other half is for the ends of running requests.
         outbox: Option<mpsc::Sender<Entry>>,
     },
     /// In a Redis, or a Redis Cluster, that all routers share.
     Redis {
-        /// Where it is.
+        /// The address of Redis.
         address: Address,
-        /// The folder in which what was used waits while Redis cannot be reached. One router has
-        /// it for itself. `None`: it waits in memory, and is lost with the router.
+        /// The folder that keeps usage while Redis cannot be reached; exclusive to one router. `None`: usage is kept
+        /// in memory, and lost with the router.
         spool: Option<PathBuf>,
-        /// How long a decision may take.
+        /// Timeout of a decision.
         timeout: Duration,
     },
 }

@@ -1,4 +1,4 @@
-//! One suite for every store of limits.
+//! One test suite for every store of limits.
 
 mod subject;
 mod cases;
@@ -8,7 +8,6 @@ mod crowd;
 mod cluster;
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -54,7 +53,7 @@ fn request(account: &str, scopes: Vec<Scope>) -> Admission {
     Admission {
         lease: Lease {
             id,
-            account: Arc::from(account),
+            account: account.into(),
             scopes,
             lifetime: LIFETIME,
         },
@@ -72,7 +71,7 @@ fn on_plan(account: &str, set: impl FnOnce(&mut Limits)) -> Admission {
     request(account, vec![scope("plan:p", limits(set))])
 }
 
-/// The same request, as another one.
+/// The same request with another id.
 fn again(request: &Admission) -> Admission {
     let other = self::request(&request.lease.account, request.lease.scopes.clone());
     Admission {
@@ -105,7 +104,7 @@ fn piece(tokens: u64, money: u64, code: &str) -> Bytes {
     piece.encode_to_vec().into()
 }
 
-/// All three pieces, for `settle` and `charge`.
+/// The usage with the complete event, for `settle` and `charge`.
 fn whole(request: &Admission, mut used: Used) -> Used {
     used.event = [&request.event[..], &used.event[..]].concat().into();
     used
@@ -115,7 +114,7 @@ fn event(bytes: &Bytes) -> UsageEvent {
     UsageEvent::decode(&bytes[..]).expect("it should be an event")
 }
 
-/// Every case on both stores.
+/// Runs every case on both stores.
 macro_rules! on_both {
     ($($case:ident),* $(,)?) => {
         mod memory {

@@ -1,4 +1,4 @@
-//! The end of a request, as it is told to the store, or kept until there is one.
+//! The end of a request, as it is sent to the store, or kept until the store can be reached.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use inferyard_catalog::Limits;
 use super::clock::micros;
 use super::store::{Lease, Scope, Used};
 
-/// What a request used, all of it.
+/// The final usage of a request.
 #[derive(Debug, Clone)]
 pub(super) struct End {
     pub(super) lease: Lease,
@@ -19,26 +19,25 @@ pub(super) struct End {
     pub(super) tokens: u64,
     /// Nano-dollars.
     pub(super) money: u64,
-    /// It was refused, see [`Used`].
+    /// It was refused; see [`Used`].
     pub(super) refused: bool,
-    /// Its usage event, all pieces.
+    /// Its complete usage event.
     pub(super) event: Bytes,
 }
 
-/// Whether the store admitted a request, and so holds something for it.
+/// Whether the store admitted a request, and therefore holds a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admitted {
-    /// It ran without the store, which charges it now.
+    /// Admitted without the store, which charges it now.
     No,
     Yes,
-    /// The store was asked and gave no answer, and the request was refused: only what the store may hold
-    /// for it is given back.
+    /// The store gave no answer, and the request was refused: only what the store may hold is released.
     Unknown,
 }
 
-/// How it is written on disk. Numbers of fields are never used again for something else.
+/// The encoding on disk. Field numbers are never reused.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Record {
+struct SettlementRecord {
     #[prost(bytes = "vec", tag = "1")]
     id: Vec<u8>,
     #[prost(string, tag = "2")]
@@ -61,7 +60,7 @@ struct Record {
     unknown: bool,
 }
 
-/// Limits are 0 where there is none.
+/// A limit of 0 stands for none.
 #[derive(Clone, PartialEq, prost::Message)]
 struct ScopeRecord {
     #[prost(string, tag = "1")]
@@ -82,7 +81,7 @@ struct ScopeRecord {
     budget_per_month: u64,
 }
 
-/// Bytes that are no end of a request.
+/// The bytes are not an encoded end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DecodeEndError {
     #[error("it is no message")]
@@ -106,7 +105,7 @@ impl End {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let record = Record {
+        let record = SettlementRecord {
             id: self.lease.id.to_vec(),
             account: self.lease.account.to_string(),
             scopes: self.lease.scopes.iter().map(ScopeRecord::from).collect(),
@@ -122,15 +121,15 @@ impl End {
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Self, DecodeEndError> {
-        let record = Record::decode(bytes).map_err(DecodeEndError::Decode)?;
+        let record = SettlementRecord::decode(bytes).map_err(DecodeEndError::Decode)?;
         let id = record.id.as_slice().try_into();
         let id = id.map_err(|_| DecodeEndError::Id {
             length: record.id.len(),
         })?;
         Ok(Self {
             admitted: match record {
-                Record { unknown: true, .. } => Admitted::Unknown,
-                Record { held: true, .. } => Admitted::Yes,
+                SettlementRecord { unknown: true, .. } => Admitted::Unknown,
+                SettlementRecord { held: true, .. } => Admitted::Yes,
                 _ => Admitted::No,
             },
             tokens: record.tokens,
@@ -191,7 +190,7 @@ impl From<ScopeRecord> for Scope {
     }
 }
 
-/// Pieces that follow each other are one event.
+/// Joins two pieces of a usage event: concatenated protobuf messages are merged.
 pub(super) fn join(first: &Bytes, second: &Bytes) -> Bytes {
     let mut joined = BytesMut::with_capacity(first.len() + second.len());
     joined.extend_from_slice(first);
@@ -201,15 +200,15 @@ pub(super) fn join(first: &Bytes, second: &Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{share, store::Meter};
     use super::*;
+    use crate::kind::{self, LimitKind};
 
     #[test]
     fn what_is_written_is_read_back() {
         let mut limits = Limits::default();
-        for (index, (meter, _)) in share::limits(&Limits::default()).into_iter().enumerate() {
-            if meter != Meter::TokensPerDay {
-                *share::limit_mut(&mut limits, meter) = NonZeroU64::new(index as u64 + 1);
+        for (index, (kind, _)) in kind::by_kind(&Limits::default()).into_iter().enumerate() {
+            if kind != LimitKind::TokensPerDay {
+                *kind::by_kind_mut(&mut limits, kind) = NonZeroU64::new(index as u64 + 1);
             }
         }
         let scope = |name: &str, limits| Scope {

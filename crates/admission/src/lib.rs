@@ -1,9 +1,9 @@
-//! Every limit of a plan in one atomic decision, and what becomes of it until the answer ends.
+//! Enforces every limit of a plan in one atomic decision, and accounts for each request until it ends.
 //!
-//! `reserve` asks the store, and `Reservation` is what a request then holds. While it runs, `progress`
-//! tells the store how far it is; `settle` ends it. Where the store is lost, `calls` does not ask it,
-//! `local` decides for it, `backlog` keeps for it, and `replay` brings it what was kept.
-//! `docs/limits.md` says what is promised.
+//! `reserve` asks the store, and `Reservation` is the guard that an admitted request holds. While the request runs,
+//! `progress` reports its usage to the store; `settle` ends it. While the store cannot be reached, `calls` does not
+//! ask it, `local` decides instead, `backlog` keeps ended requests, and `replay` sends them to the store afterwards.
+//! `docs/limits.md` describes the guarantees.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,17 +16,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use inferyard_catalog::{Limits, Plan};
+use inferyard_domain::{Account, KeyName, NanoDollars, RequestId, Tokens};
 
 mod config;
 mod metrics;
+mod kind;
 mod store;
 mod memory;
 mod redis;
-mod meters;
+mod levels;
 mod backing;
 mod breaker;
 mod calls;
 
+mod request;
 mod reserve;
 mod refusals;
 mod reservation;
@@ -48,11 +51,15 @@ mod clock;
 
 pub use backlog::NoRoom;
 pub use config::{LimitStore, LimitsConfig, Routers};
+pub use kind::LimitKind;
 pub use metrics::Metrics;
-pub use refusals::{MOST as MOST_REFUSALS, TurnedAway};
-pub use reservation::{Hold, Reservation, Settling};
+pub use request::{
+    Bill, Estimates, Need, Recount, RequestContext, RequestEnd, ReserveError, Reserved,
+    ReservedParts, ReservedRequest, check_visitor, refuse, reserve,
+};
+pub use reservation::Settling;
 pub use spool::SpoolError;
-pub use store::{Meter, Reading, Used, Wait};
+pub use store::{LimitStatus, Used, Wait};
 
 use backing::Backing;
 use backlog::Backlog;
@@ -61,86 +68,87 @@ use clock::Clock;
 use local::Local;
 use pool::Pools;
 use progress::Registry;
-use refusals::Refusals;
+use refusals::{Refusals, TurnedAway};
+use reservation::Reservation;
 
-/// From so many bytes on that wait for the store nobody is let in.
+/// Bytes waiting for the store from which no request is admitted; bounds memory or disk.
 const BACKLOG: u64 = 256 << 20;
-/// The longest time between two words about a request.
+/// Longest interval between two reports about a request.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// When to try again what only the store could decide: it is asked once a second whether it is there.
+/// `Retry-After` while the store cannot be reached; the router probes it once a second.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How long the ends of requests may take to become safe when the router ends.
+/// How long shutdown waits until the ends of requests are stored.
 const LAST_ENDS: Duration = Duration::from_secs(10);
 
-/// Decides who gets in, and counts what they use. One per router.
+/// Admits requests within their limits, and counts their usage. One per router.
 pub struct Limiter {
     shared: Arc<Shared>,
 }
 
-/// A request that wants in.
+/// A request to admit.
 #[derive(Debug, Clone)]
-pub struct Wanted {
-    /// The 128 random bits of the request id.
-    pub id: [u8; 16],
-    /// Who pays.
-    pub account: Arc<str>,
+pub(crate) struct AdmissionRequest {
+    /// Its id.
+    pub(crate) id: RequestId,
+    /// The account that pays.
+    pub(crate) account: Account,
     /// The plan it is on.
-    pub plan: Arc<Plan>,
-    /// The caller has no key.
-    pub visitor: bool,
-    /// Name and limits of the key, where it has limits of its own.
-    pub key: Option<(Arc<str>, Limits)>,
+    pub(crate) plan: Arc<Plan>,
+    /// Whether the caller has no key.
+    pub(crate) visitor: bool,
+    /// Name and limits of the key, if it has its own limits.
+    pub(crate) key: Option<(KeyName, Limits)>,
     /// Tokens to hold.
-    pub tokens: u64,
+    pub(crate) tokens: Tokens,
     /// Nano-dollars to hold.
-    pub money: u64,
-    /// The fewest nano-dollars that are of use.
-    pub least_money: u64,
-    /// The first piece of the usage event.
-    pub event: Bytes,
+    pub(crate) money: NanoDollars,
+    /// Nano-dollars below which the request is denied.
+    pub(crate) least_money: NanoDollars,
+    /// The first piece of its usage event.
+    pub(crate) event: Bytes,
 }
 
-/// Why a request is not let in.
+/// Why a request is not admitted.
 #[derive(Debug, thiserror::Error)]
-pub enum ReserveError {
+pub(crate) enum LimitError {
     /// A limit is reached.
     #[error("a limit is reached")]
     Denied {
-        /// All limits of the request; those that deny it say so.
-        readings: Arc<[Reading]>,
+        /// All limits of the request; those that deny it have a `denial`.
+        statuses: Arc<[LimitStatus]>,
     },
-    /// A caller without a key has had too many requests refused for their own fault.
+    /// Too many requests of a caller without a key were refused as invalid.
     #[error("too many requests were refused")]
     TurnedAway(TurnedAway),
-    /// The limits cannot be known now, and the plan does not allow to go on without.
+    /// The store cannot be reached, and the plan requires it.
     #[error("the store of limits cannot be reached")]
     Unavailable {
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// What the request uses could not be kept until the store has it.
+    /// The usage of the request could not be kept until it is stored.
     #[error("usage cannot be kept")]
     NoRoom {
-        /// Why.
+        /// Why not.
         #[source]
         why: NoRoom,
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// What the store keeps of this account is damaged.
+    /// The store's data of this account is damaged.
     #[error("the store of limits refuses the account")]
     Refused,
 }
 
-/// Why a limiter cannot begin.
+/// Why a limiter cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LimiterError {
-    /// The folder for what was used cannot be had.
+    /// The spool folder cannot be used.
     #[error(transparent)]
     Spool(SpoolError),
 }
 
-/// What the parts of a limiter share.
+/// State shared by the parts of a limiter.
 struct Shared {
     calls: Calls,
     local: Local,
@@ -149,19 +157,19 @@ struct Shared {
     pools: Pools,
     refusals: Refusals,
     clock: Clock,
-    /// What ends requests.
+    /// Tasks that end requests.
     tasks: TaskTracker,
     answers_again: Notify,
-    /// The name of this router among others: random.
+    /// The random name of this router among the routers that share the store.
     router: String,
     lease_time: Duration,
     interval_ms: u64,
     metrics: Arc<Metrics>,
 }
 
-// === impl ReserveError ===
+// === impl LimitError ===
 
-impl From<TurnedAway> for ReserveError {
+impl From<TurnedAway> for LimitError {
     fn from(turned_away: TurnedAway) -> Self {
         Self::TurnedAway(turned_away)
     }
@@ -170,7 +178,11 @@ impl From<TurnedAway> for ReserveError {
 // === impl Limiter ===
 
 impl Limiter {
-    /// A limiter that connects to nothing yet; it only takes the folder of its spool.
+    /// Creates a limiter without connecting; it takes the spool folder.
+    ///
+    /// # Errors
+    ///
+    /// [`LimiterError`] if the spool folder cannot be used.
     pub fn new(config: LimitsConfig, metrics: Arc<Metrics>) -> Result<Self, LimiterError> {
         let backing;
         let mut spool = None;
@@ -227,8 +239,8 @@ impl Limiter {
         }
     }
 
-    /// Does what is due beside requests, until `shutdown`, which comes after the last request. Then the
-    /// ends that are under way become safe, and it returns.
+    /// Runs the background work until `shutdown`, which must follow the last request. Then waits up to `LAST_ENDS`
+    /// for the ends in progress.
     pub async fn run(&self, shutdown: CancellationToken) {
         let shared = &self.shared;
         tokio::join!(
@@ -245,40 +257,49 @@ impl Limiter {
         };
         let in_time = timeout(LAST_ENDS, last).await;
         if in_time.is_err() || shared.backlog.has_in_memory() {
-            tracing::error!("usage of some requests is in no store and is lost");
+            tracing::error!("usage of some requests could not be stored and is lost");
         }
     }
 
-    /// Lets a request in, or says which limits deny it and for how long.
+    /// Admits a request, or returns the limits that deny it and for how long.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitError`] if the request is not admitted.
     ///
     /// # Cancellation
     ///
-    /// Dropped before it is decided, what the store may have admitted is given back.
-    pub async fn reserve(&self, wanted: Wanted) -> Result<Reservation, ReserveError> {
+    /// If dropped before the decision, a task releases what the store may have admitted.
+    pub(crate) async fn reserve(
+        &self,
+        wanted: AdmissionRequest,
+    ) -> Result<Reservation, LimitError> {
         reserve::reserve(&self.shared, wanted).await
     }
 
-    /// Whether another request of a caller without a key is looked at, or too many of its requests were
-    /// refused.
-    pub fn check_visitor(&self, account: &Arc<str>) -> Result<(), ReserveError> {
+    /// Checks that a caller without a key has not had too many requests refused.
+    pub(crate) fn check_visitor(&self, account: &Account) -> Result<(), LimitError> {
         Ok(self.shared.refusals.check(account)?)
     }
 
-    /// Counts a request that is refused for its own fault before anything is held for it: per minute, and for
-    /// callers without a key per hour. Where a limit denies even that, the error says so.
-    pub async fn refuse(&self, wanted: &Wanted) -> Result<(), ReserveError> {
+    /// Counts a request that is refused as invalid before anything is reserved: per minute, and for callers without a
+    /// key also per hour.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitError`] if a limit denies even that.
+    pub(crate) async fn refuse(&self, wanted: &AdmissionRequest) -> Result<(), LimitError> {
         refusals::refuse(&self.shared, wanted).await
     }
 
-    /// Whether the usage of another request can be kept until it is stored; otherwise no request is admitted.
+    /// Checks that the usage of another request can be kept until it is stored; otherwise no request is admitted.
     pub fn room(&self) -> Result<(), NoRoom> {
         self.shared.room()
     }
 
-    /// Whether the preview of this plan has tokens left today, of those that all its callers share.
-    /// Approximate; what its requests use is counted when they settle.
-    #[must_use]
-    pub fn pool(&self, plan: &Plan) -> bool {
+    /// Whether the plan's preview has tokens left today in the pool that all its callers share. Approximate: the
+    /// tokens of a request count when it settles.
+    pub(crate) fn pool(&self, plan: &Plan) -> bool {
         let preview = plan.preview.as_ref();
         let limit = preview.and_then(|preview| preview.tokens_per_day);
         limit.is_none_or(|limit| {
@@ -297,7 +318,7 @@ impl fmt::Debug for Limiter {
 // === impl Shared ===
 
 impl Shared {
-    /// Whether there is room for what waits: for Redis, and for the ledger of this process.
+    /// Checks the space for usage that waits for Redis, or for the ledger of this process.
     fn room(&self) -> Result<(), NoRoom> {
         if self.calls.backing.is_full() {
             return Err(NoRoom::Ledger);
@@ -305,12 +326,12 @@ impl Shared {
         self.backlog.room()
     }
 
-    /// When there is something to say of a request of which something was said now.
+    /// When the next report of a request is due, if one is made now; in milliseconds of the clock.
     fn next_due_ms(&self) -> u64 {
         self.clock.elapsed_ms() + self.interval_ms
     }
 
-    /// How often silent requests are looked for.
+    /// How often requests without a recent report are looked for.
     fn look_every(&self) -> Duration {
         Duration::from_millis((self.interval_ms / 8).max(1))
     }

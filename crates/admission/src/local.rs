@@ -1,38 +1,41 @@
-//! What a router decides by itself while it cannot ask the store.
+//! Decisions of one router by itself while the store cannot be reached.
 
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use super::config::Routers;
 use super::memory::Memory;
 use super::seen::Seen;
-use super::share::{Share, limits};
+use super::share::Share;
 use super::store::{
-    Admission, Decision, Lease, Meter, Reading, Scope, Store as _, StoreError, Used, Wait,
+    Admission, AdmissionDecision, Lease, LimitStatus, Scope, Store as _, StoreError, Used, Wait,
 };
+use crate::kind::LimitKind;
+use crate::kind::by_kind;
 
 /// This router's share of all limits.
 pub(super) struct Local {
-    /// A new one after every loss: what it counts is in the store then.
+    /// Replaced after every outage: by then the store has what it counted.
     memory: ArcSwap<Memory>,
     pub(super) seen: Seen,
-    /// The smallest number of routers that share.
+    /// The smallest number of routers that share the limits.
     least: Option<u64>,
-    /// The number of routers that is assumed before Redis has told how many there are.
+    /// The number of routers assumed until Redis has reported one.
     unheard: Option<u64>,
     heard: Mutex<Option<Share>>,
 }
 
-/// A request that is counted here.
+/// A request admitted by this router.
 pub(super) struct Held {
     pub(super) memory: Arc<Memory>,
-    /// With this router's share of the limits.
+    /// The lease, with this router's share of the limits.
     pub(super) lease: Lease,
 }
 
-/// This router never heard how many there are, so that no share is safe.
+/// The number of routers is unknown, so no share is safe.
 #[derive(Debug)]
 pub(super) struct UnknownShare;
 
@@ -51,7 +54,7 @@ impl Local {
         }
     }
 
-    /// Which routers live, as the store says, and the name of this one.
+    /// Takes the names of the live routers from the store, and the name of this one.
     pub(super) fn heard(&self, routers: &[String], me: &str) {
         let place = routers.iter().position(|router| router == me);
         let share = Share {
@@ -66,12 +69,12 @@ impl Local {
         self.lock().map(|share| share.routers)
     }
 
-    /// The store is back: what was counted here is charged there.
+    /// The store is back and charges what was counted here: starts with empty levels.
     pub(super) fn forget(&self) {
         self.memory.store(Arc::new(Memory::new(None)));
     }
 
-    /// The requests of this time without the store.
+    /// The levels of the current outage.
     pub(super) fn memory(&self) -> Arc<Memory> {
         self.memory.load_full()
     }
@@ -91,19 +94,22 @@ impl Local {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Share>> {
-        let heard = self.heard.lock();
-        heard.unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Option<Share>> {
+        self.heard.lock()
     }
 
-    /// Decides by this router's share of the limits, beginning from what the store last said.
+    /// Decides by this router's share of the limits, starting from the levels that the store last reported.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownShare`] if a limit applies and the number of routers is unknown.
     pub(super) async fn admit(
         &self,
         admission: &Admission,
         now_us: u64,
-    ) -> Result<(Held, Decision), UnknownShare> {
+    ) -> Result<(Held, AdmissionDecision), UnknownShare> {
         let unlimited = admission.lease.scopes.iter().all(|scope| {
-            let mut limits = limits(&scope.limits).into_iter();
+            let mut limits = by_kind(&scope.limits).into_iter();
             limits.all(|(_, limit)| limit.is_none())
         });
         let whole = Share {
@@ -118,10 +124,10 @@ impl Local {
             lease: own.lease.clone(),
         };
         if !nothing.is_empty() && !admission.shadow {
-            let decision = Decision {
+            let decision = AdmissionDecision {
                 admitted: false,
                 money: 0,
-                readings: nothing,
+                statuses: nothing,
             };
             return Ok((held, decision));
         }
@@ -129,7 +135,7 @@ impl Local {
         held.memory.seed(&own.lease, &seen, share.factor());
         let decision = held.memory.admit(&own).await;
         let mut decision = decision.unwrap_or_else(|error| {
-            tracing::error!(%error, "the memory of this router failed");
+            tracing::error!(%error, "the local store of this router failed");
             refusal()
         });
         soften(admission, &own, &mut decision);
@@ -140,7 +146,7 @@ impl Local {
 // === impl Held ===
 
 impl Held {
-    pub(super) async fn raise(&self, whole: &Admission) -> Option<Decision> {
+    pub(super) async fn raise(&self, whole: &Admission) -> Option<AdmissionDecision> {
         let own = Admission {
             lease: self.lease.clone(),
             ..whole.clone()
@@ -159,27 +165,26 @@ impl Held {
     }
 }
 
-/// The memory has no outbox, and nothing else in it can fail.
+/// Logs an error. None is expected, because the memory has no outbox.
 fn told(result: Result<(), StoreError>) {
     if let Err(error) = result {
-        tracing::error!(%error, "the memory of this router failed");
+        tracing::error!(%error, "the local store of this router failed");
     }
 }
 
-/// The request with this router's parts of its limits, and readings of the limits of which it has no
-/// part: other routers have them.
-fn parts(admission: &Admission, share: Share) -> (Admission, Vec<Reading>) {
+/// The request with this router's share of its limits, and the statuses of limits in which its share is 0.
+fn parts(admission: &Admission, share: Share) -> (Admission, Vec<LimitStatus>) {
     let mut own = admission.clone();
     let mut nothing = Vec::new();
     for scope in &mut own.lease.scopes {
         let part = share.part(&admission.lease.account, scope);
-        for meter in part.nothing {
-            let limit = limit_of(scope, meter);
-            nothing.push(Reading {
-                meter,
+        for kind in part.nothing {
+            let limit = limit_of(scope, kind);
+            nothing.push(LimitStatus {
+                kind,
                 limit,
                 used: limit,
-                requested: requested(admission, meter),
+                requested: requested(admission, kind),
                 reset: std::time::Duration::ZERO,
                 denial: Some(Wait::ForOthers),
             });
@@ -189,44 +194,44 @@ fn parts(admission: &Admission, share: Share) -> (Admission, Vec<Reading>) {
     (own, nothing)
 }
 
-/// What does not fit this router's part may fit another's, or the whole when the store is back; only
-/// what exceeds the whole is refused for ever.
-fn soften(admission: &Admission, own: &Admission, decision: &mut Decision) {
+/// A request that exceeds this router's share may fit the whole limit once the store is back; `ForEver` remains only
+/// for what exceeds the whole.
+fn soften(admission: &Admission, own: &Admission, decision: &mut AdmissionDecision) {
     let whole = admission.lease.scopes.iter().zip(&own.lease.scopes);
     let whole = whole.flat_map(|(whole, own)| {
-        let own = limits(&own.limits).into_iter();
+        let own = by_kind(&own.limits).into_iter();
         let own = own.filter(|(_, limit)| limit.is_some());
-        own.map(|(meter, _)| limit_of(whole, meter))
+        own.map(|(kind, _)| limit_of(whole, kind))
     });
-    for (reading, whole) in decision.readings.iter_mut().zip(whole) {
-        if reading.denial == Some(Wait::ForEver) && reading.requested <= whole {
-            reading.denial = Some(Wait::ForOthers);
+    for (status, whole) in decision.statuses.iter_mut().zip(whole) {
+        if status.denial == Some(Wait::ForEver) && status.requested <= whole {
+            status.denial = Some(Wait::ForOthers);
         }
     }
 }
 
-fn limit_of(scope: &Scope, meter: Meter) -> u64 {
-    let limits = limits(&scope.limits).into_iter();
-    let limit = limits.filter(|(other, _)| *other == meter);
+fn limit_of(scope: &Scope, kind: LimitKind) -> u64 {
+    let limits = by_kind(&scope.limits).into_iter();
+    let limit = limits.filter(|(other, _)| *other == kind);
     let mut limit = limit.filter_map(|(_, limit)| limit.map(NonZeroU64::get));
     limit.next().unwrap_or(0)
 }
 
-fn requested(admission: &Admission, meter: Meter) -> u64 {
-    match meter {
-        Meter::RequestsPerMinute
-        | Meter::RequestsPerDay
-        | Meter::RequestsTotal
-        | Meter::ConcurrentRequests => 1,
-        Meter::TokensPerMinute | Meter::TokensPerDay => admission.tokens,
-        Meter::BudgetPerMonth => admission.least_money.min(admission.money),
+fn requested(admission: &Admission, kind: LimitKind) -> u64 {
+    match kind {
+        LimitKind::RequestsPerMinute
+        | LimitKind::RequestsPerDay
+        | LimitKind::RequestsTotal
+        | LimitKind::ConcurrentRequests => 1,
+        LimitKind::TokensPerMinute | LimitKind::TokensPerDay => admission.tokens,
+        LimitKind::BudgetPerMonth => admission.least_money.min(admission.money),
     }
 }
 
-fn refusal() -> Decision {
-    Decision {
+fn refusal() -> AdmissionDecision {
+    AdmissionDecision {
         admitted: false,
         money: 0,
-        readings: Vec::new(),
+        statuses: Vec::new(),
     }
 }

@@ -1,28 +1,30 @@
 //! The store of limits in the memory of one router.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use inferyard_proto::outbox::{self, Entry};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::clock::{Clock, month};
 #[cfg(test)]
-use super::meters::whole;
-use super::meters::{Meters, Now, all, number};
+use super::levels::whole;
+use super::levels::{Levels, Now, number};
 use super::store::{
-    Admission, Decision, Lease, Meter, Progressed, Reading, Settled, Store, StoreError, Used,
+    Admission, AdmissionDecision, Lease, LimitStatus, Progressed, Settled, Store, StoreError, Used,
 };
+use crate::kind::{LimitKind, by_kind};
 
 mod record;
 mod shard;
 
 use shard::{Moment, Shard, Swept};
 
-/// So many leases of a shard end in one sweep.
+/// Leases that one sweep of a shard ends at most.
 const SWEPT: usize = 256;
 
-/// Meters and leases of one router. It does what the store in Redis does.
+/// Levels and leases of one router; behaves like the store in Redis.
 pub(crate) struct Memory {
     outbox: Option<mpsc::Sender<Entry>>,
     clock: Clock,
@@ -34,7 +36,7 @@ pub(crate) struct Memory {
 // === impl Memory ===
 
 impl Memory {
-    /// Events go into `outbox`; without one they are dropped. From half of its capacity on no request
+    /// Sends usage events to `outbox`; `None`: drops them. While half of its capacity or more is in use, no request
     /// is admitted.
     pub(crate) fn new(outbox: Option<mpsc::Sender<Entry>>) -> Self {
         let shards = (0..outbox::BUCKETS).map(|_| Mutex::default());
@@ -47,34 +49,33 @@ impl Memory {
         }
     }
 
-    /// Sets the first levels of the scopes of an account that have none: so much of what `readings`
-    /// say that is used.
-    pub(crate) fn seed(&self, lease: &Lease, readings: &[Reading], share: f64) {
+    /// Sets the initial levels of scopes that have none yet: `share` of what `statuses` report as used.
+    pub(crate) fn seed(&self, lease: &Lease, statuses: &[LimitStatus], share: f64) {
         let Moment { now, steady_us } = self.now();
         let mut account_shard = self.shard(&lease.account);
         let account = account_shard
             .accounts
-            .entry(Arc::clone(&lease.account))
+            .entry(lease.account.clone())
             .or_default();
         account.touched_us = steady_us;
-        let mut readings = readings.iter().peekable();
+        let mut statuses = statuses.iter().peekable();
         for scope in &lease.scopes {
             let is_known = account.scopes.contains_key(&scope.name);
-            let mut meters = Meters::at(now);
-            for (meter, limit) in all(&scope.limits) {
-                let reading = readings.next_if(|reading| limit.is_some() && reading.meter == meter);
-                if let Some(reading) = reading {
-                    set(&mut meters, meter, number(reading.used) * share);
+            let mut levels = Levels::at(now);
+            for (kind, limit) in by_kind(&scope.limits) {
+                let status = statuses.next_if(|status| limit.is_some() && status.kind == kind);
+                if let Some(status) = status {
+                    set(&mut levels, kind, number(status.used) * share);
                 }
             }
             if !is_known {
-                account.scopes.insert(Arc::clone(&scope.name), meters);
+                account.scopes.insert(Arc::clone(&scope.name), levels);
             }
         }
     }
 
-    /// When it is. Where the system's clock was set back, meters go on as if it had not been: the month is
-    /// moved to where it lies in their time.
+    /// The current time. If the system clock was set back, levels continue on their own time, and the month is moved
+    /// to match.
     fn now(&self) -> Moment {
         let (now, steady_us) = (self.clock.now_us(), self.clock.elapsed_us());
         #[cfg(test)]
@@ -95,7 +96,7 @@ impl Memory {
         }
     }
 
-    /// Turns the clock; wraps, so that it can go back.
+    /// Shifts the clock; wraps around, so that it can go back.
     #[cfg(test)]
     pub(super) fn shift(&self, us: u64) {
         let ahead = &self.ahead_us;
@@ -108,13 +109,13 @@ impl Memory {
         (whole(month.0), whole(month.1))
     }
 
-    /// What a scope of an account counts.
+    /// The levels of a scope of an account.
     #[cfg(test)]
-    pub(super) fn meters(&self, account: &str, scope: &str) -> Meters {
+    pub(super) fn levels(&self, account: &str, scope: &str) -> Levels {
         let shard = self.shard(account);
         let account = shard.accounts.get(account);
-        let meters = account.and_then(|account| account.scopes.get(scope));
-        meters.copied().unwrap_or_default()
+        let levels = account.and_then(|account| account.scopes.get(scope));
+        levels.copied().unwrap_or_default()
     }
 
     fn shard(&self, account: &str) -> MutexGuard<'_, Shard> {
@@ -127,15 +128,15 @@ impl Memory {
         outbox.map_or(0, |outbox| outbox.max_capacity() - outbox.capacity())
     }
 
-    /// Whether half of the outbox is in use. The other half is for the ends of requests that run, which
-    /// never wait for the ledger.
+    /// Whether half of the outbox is in use. The other half is for the ends of running requests, which never wait for
+    /// the ledger.
     pub(super) fn is_full(&self) -> bool {
         let outbox = self.outbox.as_ref();
         outbox.is_some_and(|outbox| outbox.capacity() <= outbox.max_capacity() / 2)
     }
 
-    /// Room for one event, so that none is made that would be lost. It never waits: the
-    /// database of the ledger may be locked for ever.
+    /// Reserves space for one event before it is made, so that none is lost. Never waits, because the ledger's
+    /// database may be locked for an unlimited time.
     fn room(&self) -> Result<Option<mpsc::Permit<'_, Entry>>, StoreError> {
         let Some(outbox) = &self.outbox else {
             return Ok(None);
@@ -163,17 +164,17 @@ impl Memory {
 }
 
 impl Store for Memory {
-    async fn admit(&self, admission: &Admission) -> Result<Decision, StoreError> {
+    async fn admit(&self, admission: &Admission) -> Result<AdmissionDecision, StoreError> {
         let now = self.now();
         Ok(self.shard(&admission.lease.account).admit(admission, now))
     }
 
-    async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, StoreError> {
+    async fn raise(&self, admission: &Admission) -> Result<Option<AdmissionDecision>, StoreError> {
         let now = self.now();
         Ok(self.shard(&admission.lease.account).raise(admission, now))
     }
 
-    async fn refuse(&self, admission: &Admission) -> Result<Decision, StoreError> {
+    async fn refuse(&self, admission: &Admission) -> Result<AdmissionDecision, StoreError> {
         let now = self.now();
         Ok(self.shard(&admission.lease.account).refuse(admission, now))
     }
@@ -214,18 +215,18 @@ impl Store for Memory {
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+    shard.lock()
 }
 
-fn set(meters: &mut Meters, meter: Meter, level: f64) {
-    match meter {
-        Meter::RequestsPerMinute => meters.requests_minute = level,
-        Meter::RequestsPerDay => meters.requests_day = level,
-        Meter::RequestsTotal => meters.requests_total = level,
-        Meter::TokensPerMinute => meters.tokens_minute = level,
-        Meter::TokensPerDay => meters.tokens_day = level,
-        // Whoever runs elsewhere ends elsewhere: nothing would ever give it back here.
-        Meter::ConcurrentRequests => {}
-        Meter::BudgetPerMonth => meters.money_month = level,
+fn set(levels: &mut Levels, kind: LimitKind, level: f64) {
+    match kind {
+        LimitKind::RequestsPerMinute => levels.requests_minute = level,
+        LimitKind::RequestsPerDay => levels.requests_day = level,
+        LimitKind::RequestsTotal => levels.requests_total = level,
+        LimitKind::TokensPerMinute => levels.tokens_minute = level,
+        LimitKind::TokensPerDay => levels.tokens_day = level,
+        // Requests admitted elsewhere end elsewhere, so this count would never be released here.
+        LimitKind::ConcurrentRequests => {}
+        LimitKind::BudgetPerMonth => levels.money_month = level,
     }
 }

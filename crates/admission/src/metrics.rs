@@ -1,4 +1,4 @@
-//! What is counted about limits. No label names an account or a key.
+//! Prometheus metrics of limits. No label contains an account or a key.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -7,13 +7,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::store::{Meter, Reading};
+use crate::kind::LimitKind;
+use crate::store::LimitStatus;
 
+/// Bucket bounds in seconds.
 const CALL_SECONDS: [f64; 12] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
 ];
 
-/// The counters of a limiter; they are registered with the metrics of its router.
+/// Metrics of a limiter, registered with those of its router.
 #[derive(Debug)]
 pub struct Metrics {
     calls: Family<CallLabels, Counter>,
@@ -43,7 +45,7 @@ struct CallLabel {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MeterLabel {
-    meter: &'static str,
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,7 +56,7 @@ struct OutcomeLabel {
 // === impl Metrics ===
 
 impl Metrics {
-    /// Registers them.
+    /// Creates and registers the metrics.
     pub fn new(registry: &mut Registry) -> Self {
         let seconds: fn() -> Histogram = || Histogram::new(CALL_SECONDS);
         let metrics = Self {
@@ -71,31 +73,31 @@ impl Metrics {
             refused: Counter::default(),
             swept: Counter::default(),
         };
-        let help = "Calls to the store of limits, by what became of them";
+        let help = "Calls to the store of limits, by outcome";
         registry.register("limit_calls", help, metrics.calls.clone());
-        let help = "How long the store of limits took to answer";
+        let help = "Latency of calls to the store of limits";
         let seconds = metrics.call_seconds.clone();
         registry.register_with_unit("limit_call", help, Unit::Seconds, seconds);
         let help = "Requests that a limit denied";
         registry.register("limit_denials", help, metrics.denials.clone());
-        let help = "Requests that this router decided by itself while the store was lost";
+        let help = "Requests that this router decided by itself without the store";
         registry.register("limit_local_decisions", help, metrics.local.clone());
-        let help = "1 while the store of limits does not answer and is not asked";
+        let help = "1 while the store of limits does not answer and requests do not call it";
         registry.register("limit_store_lost", help, metrics.store_lost.clone());
-        let help = "What was used and is not in the store yet";
+        let help = "Usage that waits for the store";
         let bytes = metrics.backlog_bytes.clone();
         registry.register_with_unit("limit_backlog", help, Unit::Bytes, bytes);
         let help = "Usage events that the ledger of this process has not taken yet";
         registry.register("limit_events_waiting", help, metrics.events_waiting.clone());
-        let help = "Ends of requests that had to wait for the store";
+        let help = "Ends of requests that were kept because the store could not be reached";
         registry.register("limit_ends_kept", help, metrics.kept.clone());
-        let help = "Ends of requests that had waited and are in the store now";
+        let help = "Kept ends of requests that were replayed to the store";
         registry.register("limit_ends_replayed", help, metrics.replayed.clone());
         let help = "Entries of the spool that could not be read";
         registry.register("limit_ends_unreadable", help, metrics.unreadable.clone());
         let help = "Ends of requests that the store of limits refused and that were set aside";
         registry.register("limit_ends_refused", help, metrics.refused.clone());
-        let help = "Leases of dead routers that this router ended";
+        let help = "Expired leases that this router ended";
         registry.register("limit_leases_swept", help, metrics.swept.clone());
         metrics
     }
@@ -116,18 +118,18 @@ impl Metrics {
     }
 
     /// Counts the limits that deny a request.
-    pub(crate) fn denied(&self, readings: &[Reading]) {
-        for reading in readings.iter().filter(|reading| reading.denial.is_some()) {
-            let meter = match reading.meter {
-                Meter::RequestsPerMinute => "requests_per_minute",
-                Meter::RequestsPerDay => "requests_per_day",
-                Meter::RequestsTotal => "requests_total",
-                Meter::TokensPerMinute => "tokens_per_minute",
-                Meter::TokensPerDay => "tokens_per_day",
-                Meter::ConcurrentRequests => "concurrent_requests",
-                Meter::BudgetPerMonth => "budget_per_month",
+    pub(crate) fn denied(&self, statuses: &[LimitStatus]) {
+        for status in statuses.iter().filter(|status| status.denial.is_some()) {
+            let kind = match status.kind {
+                LimitKind::RequestsPerMinute => "requests_per_minute",
+                LimitKind::RequestsPerDay => "requests_per_day",
+                LimitKind::RequestsTotal => "requests_total",
+                LimitKind::TokensPerMinute => "tokens_per_minute",
+                LimitKind::TokensPerDay => "tokens_per_day",
+                LimitKind::ConcurrentRequests => "concurrent_requests",
+                LimitKind::BudgetPerMonth => "budget_per_month",
             };
-            self.denials.get_or_create(&MeterLabel { meter }).inc();
+            self.denials.get_or_create(&MeterLabel { kind }).inc();
         }
     }
 

@@ -1,4 +1,4 @@
-//! What routers tell each other through Redis beside the limits: that they live, and what a pool has used.
+//! What routers exchange through Redis besides limits: that they are alive, and how much of a pool is used.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -6,16 +6,15 @@ use std::time::Duration;
 use inferyard_redis_link::{Client, Script};
 use redis::{RedisResult, cmd};
 
-/// A router that was not heard of for so long is taken for dead.
+/// Milliseconds after its last beat after which a router counts as dead.
 pub(super) const LIFE_MS: u64 = 5_000;
-/// The set of all routers that live.
+/// The sorted set of live routers.
 pub(super) const ROUTERS: &str = "{iy:routers}";
 
-/// No request waits for these answers.
+/// Timeout of these calls, which no request waits for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// KEYS: the set of routers. ARGV: a name, and how long it lives in milliseconds. Returns the names of
-/// all that live.
+/// KEYS: the set of routers. ARGV: a name, and its lifetime in milliseconds. Returns the names of all live routers.
 static BEAT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "\
@@ -27,7 +26,7 @@ return redis.call('ZRANGE', KEYS[1], 0, -1)",
     )
 });
 
-/// KEYS: a pool on a day. ARGV: tokens to add. Returns the sum, which is forgotten after two days.
+/// KEYS: a pool on a day. ARGV: tokens to add. Returns the sum; the key expires after two days.
 static ADD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "\
@@ -37,8 +36,8 @@ return sum",
     )
 });
 
-/// Tells that a router lives, and returns the names of all that do, in order. It is how a router learns
-/// that Redis is back: it waits for the next try to connect.
+/// Reports that a router is alive, and returns the names of all live routers, sorted. Also detects that Redis is
+/// back: it waits for the next attempt to connect.
 pub(super) async fn beat(client: &Client, router: &str) -> RedisResult<Vec<String>> {
     client.live_after_pause().await?;
     let beat = client.call(PATIENCE, &BEAT, |call| {
@@ -49,7 +48,7 @@ pub(super) async fn beat(client: &Client, router: &str) -> RedisResult<Vec<Strin
     Ok(routers)
 }
 
-/// Tells that a router ends.
+/// Removes a router that shuts down.
 pub(super) async fn leave(client: &Client, router: &str) -> RedisResult<()> {
     let mut leave = cmd("ZREM");
     leave.arg(ROUTERS).arg(router);
@@ -61,7 +60,7 @@ pub(super) fn pool(pool: &str, day: u64) -> String {
     format!("{{iy:pool}}:{pool}:{day}")
 }
 
-/// Adds tokens to a pool, and returns how many all routers have added.
+/// Adds tokens to a pool, and returns the sum over all routers.
 pub(super) async fn add(client: &Client, pool: &str, day: u64, tokens: u64) -> RedisResult<u64> {
     let add = client.call(PATIENCE, &ADD, |call| {
         call.arg(1).arg(self::pool(pool, day)).arg(tokens);
@@ -69,7 +68,7 @@ pub(super) async fn add(client: &Client, pool: &str, day: u64, tokens: u64) -> R
     add.await
 }
 
-/// What Redis throws away when its memory is full. An access list may keep that secret.
+/// The `maxmemory-policy` of Redis. An ACL may forbid the call.
 pub(super) async fn eviction(client: &Client) -> RedisResult<String> {
     let mut get = cmd("CONFIG");
     get.arg("GET").arg("maxmemory-policy");

@@ -1,26 +1,28 @@
-//! Tokens per day that all callers of a preview share, counted approximately: routers add up once a second.
+//! Tokens per day that all callers of a preview share. Approximate: routers exchange their sums once a second.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex};
+
+use inferyard_domain::PlanName;
+use parking_lot::Mutex;
 
 /// The pools, by the names of their plans.
 #[derive(Debug, Default)]
-pub(super) struct Pools(Mutex<HashMap<Arc<str>, Pool>>);
+pub(super) struct Pools(Mutex<HashMap<PlanName, Pool>>);
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Pool {
     day: u64,
-    /// What all routers had told when this one last asked.
+    /// The sum over all routers at the last exchange.
     told: u64,
-    /// What this router has used since.
+    /// Tokens that this router has used since.
     untold: u64,
 }
 
-/// What a router has to tell about a pool.
+/// Usage of a pool that other routers do not know yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Untold {
-    pub(super) name: Arc<str>,
+    pub(super) name: PlanName,
     pub(super) day: u64,
     pub(super) tokens: u64,
 }
@@ -28,26 +30,26 @@ pub(super) struct Untold {
 // === impl Pools ===
 
 impl Pools {
-    pub(super) fn has_left(&self, name: &Arc<str>, limit: NonZeroU64, day: u64) -> bool {
+    pub(super) fn has_left(&self, name: &PlanName, limit: NonZeroU64, day: u64) -> bool {
         self.of(name, day, |pool| pool.told + pool.untold < limit.get())
     }
 
-    pub(super) fn add(&self, name: &Arc<str>, tokens: u64, day: u64) {
+    pub(super) fn add(&self, name: &PlanName, tokens: u64, day: u64) {
         self.of(name, day, |pool| pool.untold += tokens);
     }
 
-    /// What there is to tell, also where it is nothing: the answer says what others used.
+    /// The usage to report for every pool, even if 0: the answer contains what other routers used.
     pub(super) fn untold(&self) -> Vec<Untold> {
         let pools = self.lock();
         let untold = pools.iter().map(|(name, pool)| Untold {
-            name: Arc::clone(name),
+            name: name.clone(),
             day: pool.day,
             tokens: pool.untold,
         });
         untold.collect()
     }
 
-    /// The store has it; `total` is what all routers have told.
+    /// Records that the store has counted `what`; `total` is the sum over all routers.
     pub(super) fn told(&self, what: &Untold, total: u64) {
         self.of(&what.name, what.day, |pool| {
             pool.told = total;
@@ -55,10 +57,11 @@ impl Pools {
         });
     }
 
-    /// A pool of an earlier day is empty again; what belongs to one is no longer of interest.
-    fn of<T: Default>(&self, name: &Arc<str>, day: u64, act: impl FnOnce(&mut Pool) -> T) -> T {
+    /// Applies `act` to the pool of `day`. A pool of an earlier day is reset first; for a day that has passed, `act`
+    /// is skipped.
+    fn of<T: Default>(&self, name: &PlanName, day: u64, act: impl FnOnce(&mut Pool) -> T) -> T {
         let mut pools = self.lock();
-        let pool = pools.entry(Arc::clone(name)).or_default();
+        let pool = pools.entry(name.clone()).or_default();
         if pool.day < day {
             *pool = Pool {
                 day,
@@ -72,9 +75,8 @@ impl Pools {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Pool>> {
-        let pools = self.0.lock();
-        pools.unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<PlanName, Pool>> {
+        self.0.lock()
     }
 }
 
@@ -84,13 +86,13 @@ mod tests {
 
     #[test]
     fn a_pool_counts_what_all_routers_use_until_the_day_ends() {
-        let (pools, name) = (Pools::default(), Arc::from("preview"));
+        let (pools, name) = (Pools::default(), PlanName::from("preview"));
         let limit = NonZeroU64::new(100).unwrap();
         assert!(pools.has_left(&name, limit, 7));
         pools.add(&name, 60, 7);
         let untold = pools.untold();
         let expected = Untold {
-            name: Arc::clone(&name),
+            name: name.clone(),
             day: 7,
             tokens: 60,
         };

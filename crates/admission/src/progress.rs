@@ -1,8 +1,9 @@
-//! Tells the store how far requests are, beside them, and renews the leases of those that wait.
+//! Background task that reports the progress of requests to the store and renews the leases of silent ones.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -12,14 +13,14 @@ use super::Shared;
 use super::reservation::{Home, Running};
 use super::store::Progressed;
 
-/// So many messages are under way at once at most.
+/// Reports in flight at most.
 const AT_ONCE: usize = 256;
 
-/// The requests that run, and those of them of which there is something to say.
+/// The running requests, and those with a report due.
 pub(super) struct Registry {
     running: Mutex<HashMap<[u8; 16], Arc<Running>>>,
     queue: mpsc::UnboundedSender<Arc<Running>>,
-    /// Every request is in it once at most.
+    /// Contains each request at most once.
     inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Arc<Running>>>,
 }
 
@@ -45,12 +46,12 @@ impl Registry {
 
     pub(super) fn queue(&self, shared: &Shared, running: &Arc<Running>) {
         if running.enqueue(shared.next_due_ms()) {
-            // The receiver is a field beside this.
+            // Cannot fail: the receiver is a field of this struct.
             let _ = self.queue.send(Arc::clone(running));
         }
     }
 
-    /// Says once more of every request how far it is.
+    /// Queues a report of every running request.
     pub(super) fn queue_all(&self, shared: &Shared) {
         let all: Vec<_> = self.lock().values().cloned().collect();
         for running in all {
@@ -58,14 +59,14 @@ impl Registry {
         }
     }
 
-    /// Those that were let in without the store, and that it knows nothing of.
+    /// Running requests that were admitted without the store and have no lease there.
     pub(super) fn outside_the_store(&self) -> Vec<Arc<Running>> {
         let running = self.lock();
         let outside = running.values().filter(|one| !one.is_in_store());
         outside.cloned().collect()
     }
 
-    /// The same of those that are silent: they wait for a worker, or for a slow one.
+    /// Queues a report of every request without a recent one: it waits in a queue, or for a slow worker.
     fn queue_silent(&self, shared: &Shared) {
         let now_ms = shared.clock.elapsed_ms();
         let patience_ms = shared.interval_ms / 2;
@@ -81,13 +82,12 @@ impl Registry {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 16], Arc<Running>>> {
-        let running = self.running.lock();
-        running.unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<[u8; 16], Arc<Running>>> {
+        self.running.lock()
     }
 }
 
-/// Sends what is queued, until `shutdown`: what is under way then, `settle` says better.
+/// Sends queued reports until `shutdown`; reports still in flight are dropped, because `settle` includes them.
 pub(super) async fn run(shared: &Arc<Shared>, shutdown: &CancellationToken) {
     let mut inbox = shared.registry.inbox.lock().await;
     let mut sending = JoinSet::new();
@@ -97,7 +97,7 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             Some(running) = inbox.recv(), if sending.len() < AT_ONCE => {
-                // Most answers of a token or two: their end says it all.
+                // Usual for short answers: the end of the request includes the report.
                 if running.has_ended() {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! The store of limits in Redis, which all routers share: one script per call.
+//! The store of limits in Redis, shared by all routers: one script per call.
 
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use inferyard_redis_link::{
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult, cmd};
 
 use super::clock::{Clock, month};
-use super::store::{Admission, Decision, Lease, Progressed, Settled, Store, StoreError, Used};
+use super::store::{
+    Admission, AdmissionDecision, Lease, Progressed, Settled, Store, StoreError, Used,
+};
 
 mod script;
 mod wire;
@@ -17,19 +19,19 @@ mod wire;
 use script::{ADMIT, PROGRESS, RAISE, REFUSE, SETTLE, SWEEP};
 use wire::Numbers;
 
-/// A connection takes more round trips than a call, and more still with TLS.
+/// Timeout of connecting, which takes more round trips than a call, and even more with TLS.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// In one sweep of a bucket so many leases end, and so many fields are looked at.
+/// Leases that one sweep of a bucket ends at most, and fields that it reads at most.
 const SWEPT: (u32, u32) = (256, 2_048);
 
-/// No request waits for a sweep.
+/// Timeout of a sweep, which no request waits for.
 const SWEEP_LIMIT: Duration = Duration::from_secs(3);
 
-/// A plan's and a key's: the scripts have no loop for more.
+/// Scopes of a request at most (plan and key): the scripts have no loop over scopes.
 const MOST_SCOPES: usize = 2;
 
-/// Meters and leases in Redis. It connects when it is first needed, and again after a loss.
+/// Levels and leases in Redis. Connects on first use, and again after a failure.
 pub(crate) struct Redis {
     client: Client,
     timeout: Duration,
@@ -41,12 +43,11 @@ pub(crate) struct Redis {
 // === impl Redis ===
 
 impl Redis {
-    /// A store at `url` (`redis://…`, `rediss://…`, `redis+unix://…`), which must answer within
-    /// `timeout`.
+    /// A store at `address`; calls must be answered within `timeout`.
     pub(crate) fn new(address: Address, timeout: Duration) -> Self {
         let timeouts = Timeouts {
             connect: CONNECT,
-            // Every call has a limit of its own.
+            // Every call has its own timeout.
             response: None,
         };
         Self {
@@ -58,12 +59,12 @@ impl Redis {
         }
     }
 
-    /// The client that all calls share, for what is not a limit.
+    /// The shared client, for calls that are not about limits.
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Why a call that concerns this key failed.
+    /// Converts the error of a call that concerns this key.
     pub(super) fn failed(&self, key: &str, error: &RedisError) -> StoreError {
         let message = explain(error);
         if concerns_keys(error) {
@@ -79,7 +80,7 @@ impl Redis {
         }
     }
 
-    /// Tests live faster. It is 0 elsewhere.
+    /// Microseconds that tests add to the clock.
     #[cfg(test)]
     fn ahead_us(&self) -> u64 {
         self.ahead_us.load(std::sync::atomic::Ordering::Relaxed)
@@ -91,7 +92,7 @@ impl Redis {
         0
     }
 
-    /// Turns the clock; wraps, so that it can go back.
+    /// Shifts the clock; wraps around, so that it can go back.
     #[cfg(test)]
     pub(super) fn shift(&self, us: u64) {
         let ahead = &self.ahead_us;
@@ -103,7 +104,8 @@ impl Redis {
         month(self.clock.now_us() + self.ahead_us())
     }
 
-    /// First moment of this month. It is the router's; Redis takes it once its own clock is there.
+    /// Start of this month by the router's clock, in microseconds. The scripts reset the month once the clock of
+    /// Redis has reached it.
     fn month(&self) -> u64 {
         month(self.clock.now_us() + self.ahead_us()).0
     }
@@ -158,7 +160,7 @@ impl Redis {
         .await
     }
 
-    /// Sweeps all buckets in one message, where one server has them all.
+    /// Sweeps all buckets in one pipeline; `None`: a cluster, where the buckets are on several servers.
     async fn sweep_at_once(
         &self,
         buckets: &[u16],
@@ -180,7 +182,7 @@ impl Redis {
         answer.await.map(Some)
     }
 
-    /// Puts the whole usage event of a request into the outbox, and charges nothing.
+    /// Writes the complete usage event of a request to the outbox without charging it.
     pub(super) async fn publish(&self, account: &str, event: &[u8]) -> Result<(), StoreError> {
         let outbox = outbox::stream(outbox::bucket(account));
         let mut add = cmd("XADD");
@@ -191,7 +193,7 @@ impl Redis {
 }
 
 impl Store for Redis {
-    async fn admit(&self, admission: &Admission) -> Result<Decision, StoreError> {
+    async fn admit(&self, admission: &Admission) -> Result<AdmissionDecision, StoreError> {
         let lease = &admission.lease;
         if lease.scopes.len() > MOST_SCOPES {
             return Err(StoreError::Failed {
@@ -224,7 +226,7 @@ impl Store for Redis {
             .ok_or_else(|| nonsense(&keys.account, "a decision of another length"))
     }
 
-    async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, StoreError> {
+    async fn raise(&self, admission: &Admission) -> Result<Option<AdmissionDecision>, StoreError> {
         let lease = &admission.lease;
         let keys = wire::Keys::of(&lease.account);
         let numbers = Numbers::new(
@@ -250,7 +252,7 @@ impl Store for Redis {
             .ok_or_else(|| nonsense(&keys.account, "a decision of another length"))
     }
 
-    async fn refuse(&self, admission: &Admission) -> Result<Decision, StoreError> {
+    async fn refuse(&self, admission: &Admission) -> Result<AdmissionDecision, StoreError> {
         let lease = &admission.lease;
         let keys = wire::Keys::of(&lease.account);
         let shadow = u64::from(admission.shadow);
@@ -329,7 +331,7 @@ impl Store for Redis {
     }
 }
 
-/// The sum over all buckets. One that is refused does not end the sweep of the others.
+/// The result over all buckets. A refused bucket does not end the sweep of the others.
 #[derive(Default)]
 struct Swept {
     ended: usize,
@@ -350,7 +352,7 @@ impl Swept {
 
     fn result(self) -> Result<usize, StoreError> {
         match self.refused {
-            // As long as something ends there is more to do; then it is said.
+            // While leases end, the sweep goes on; the refusal is reported once none do.
             Some(refused) if self.ended == 0 => Err(refused),
             _ => Ok(self.ended),
         }
@@ -367,10 +369,11 @@ fn sweep_arguments(call: &mut Cmd, keys: &wire::Keys, offset: u64) {
         .arg(SWEPT.1);
 }
 
-/// So that routers do not all sweep the same bucket: any start, and any odd step, meet all of them.
+/// All buckets in random order, so that routers do not all sweep the same one. An odd step visits every bucket,
+/// because their number is a power of two.
 fn in_random_order() -> Vec<u16> {
     let mut random = [0; 4];
-    // Without randomness any order will do.
+    // If there is no randomness, any order works.
     let _ = getrandom::fill(&mut random);
     let start = u16::from_le_bytes([random[0], random[1]]) % outbox::BUCKETS;
     let step = u16::from(random[2]) | 1;

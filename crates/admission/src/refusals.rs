@@ -1,25 +1,29 @@
-//! Requests that are refused for their own fault: what they count, and how many a caller without a key may have.
+//! Requests that are refused as invalid: how they count, and how many a caller without a key may have.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+
 use std::time::Duration;
 
+use inferyard_domain::Account;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::reserve::admission;
-use super::store::{Meter, Reading};
-use super::{ReserveError, Shared, Wanted};
+use super::store::LimitStatus;
+use super::{AdmissionRequest, LimitError, Shared};
+use crate::kind::LimitKind;
 use lru::LruCache;
 
-/// Refused requests of a caller without a key in one window. At this number its further requests are refused
-/// before they are read.
-pub const MOST: u32 = 20;
+/// Refused requests of a caller without a key in one window. From this number on, its requests are refused before
+/// they are read.
+pub(crate) const MOST: u32 = 20;
+/// Length of a window, which starts with the first refused request.
 const WINDOW: Duration = Duration::from_hours(1);
-/// Callers without a key that are remembered, about 150 bytes each.
+/// Bounds the callers without a key that are remembered, about 150 bytes each.
 const MOST_CALLERS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
-/// Refused requests of callers without a key, counted by this router.
-pub(super) struct Refusals(Mutex<LruCache<Arc<str>, Count>>);
+/// Refused requests of callers without a key, as counted by this router.
+pub(super) struct Refusals(Mutex<LruCache<Account, Count>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Count {
@@ -27,11 +31,11 @@ struct Count {
     refused: u32,
 }
 
-/// A caller has had too many requests refused.
+/// Too many requests of a caller were refused.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TurnedAway {
-    /// When it may come back.
-    pub retry_after: Duration,
+pub(crate) struct TurnedAway {
+    /// When its requests are read again.
+    pub(crate) retry_after: Duration,
 }
 
 // === impl Refusals ===
@@ -41,15 +45,15 @@ impl Refusals {
         Self(Mutex::new(LruCache::new(MOST_CALLERS)))
     }
 
-    /// Whether another request of this account is looked at.
-    pub(super) fn check(&self, account: &Arc<str>) -> Result<(), TurnedAway> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Checks that another request of this account may be read.
+    pub(super) fn check(&self, account: &Account) -> Result<(), TurnedAway> {
+        let mut counts = self.0.lock();
         counts.get(account).map_or(Ok(()), |count| count.check())
     }
 
-    /// One more request of this account is refused, or it has had too many.
-    pub(super) fn count(&self, account: &Arc<str>) -> Result<(), TurnedAway> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Counts a refused request of this account, or returns that there were too many.
+    pub(super) fn count(&self, account: &Account) -> Result<(), TurnedAway> {
+        let mut counts = self.0.lock();
         if let Some(count) = counts.get_mut(account)
             && count.since.elapsed() < WINDOW
         {
@@ -61,7 +65,7 @@ impl Refusals {
             since: Instant::now(),
             refused: 1,
         };
-        counts.put(Arc::clone(account), first);
+        counts.put(account.clone(), first);
         Ok(())
     }
 }
@@ -78,9 +82,9 @@ impl Count {
     }
 }
 
-/// Counts a request that was refused before anything was held for it. Where the store is lost, it is not counted
-/// per minute: the refusal itself has cost nothing.
-pub(super) async fn refuse(shared: &Shared, wanted: &Wanted) -> Result<(), ReserveError> {
+/// Counts a request that was refused before anything was held for it. While the store cannot be reached, it is not
+/// counted per minute: the refusal itself costs almost nothing.
+pub(super) async fn refuse(shared: &Shared, wanted: &AdmissionRequest) -> Result<(), LimitError> {
     if wanted.visitor {
         shared.refusals.count(&wanted.account)?;
     }
@@ -95,16 +99,16 @@ pub(super) async fn refuse(shared: &Shared, wanted: &Wanted) -> Result<(), Reser
     if decision.admitted {
         return Ok(());
     }
-    let counts = |reading: &Reading| {
+    let counts = |status: &LimitStatus| {
         matches!(
-            reading.meter,
-            Meter::RequestsPerMinute | Meter::ConcurrentRequests
+            status.kind,
+            LimitKind::RequestsPerMinute | LimitKind::ConcurrentRequests
         )
     };
-    decision.readings.retain(counts);
-    shared.metrics.denied(&decision.readings);
-    Err(ReserveError::Denied {
-        readings: decision.readings.into(),
+    decision.statuses.retain(counts);
+    shared.metrics.denied(&decision.statuses);
+    Err(LimitError::Denied {
+        statuses: decision.statuses.into(),
     })
 }
 
@@ -115,7 +119,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn twenty_in_an_hour_are_refused_and_then_the_caller_is_turned_away() {
         let refusals = Refusals::new();
-        let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
+        let (one, other): (Account, Account) = ("one".into(), "other".into());
         for _ in 0..20 {
             assert_eq!(refusals.check(&one), Ok(()));
             assert_eq!(refusals.count(&one), Ok(()));

@@ -1,4 +1,4 @@
-//! Requests that were let in without the store are counted by it from when it is back.
+//! Registers requests that were admitted without the store, once the store is back.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use super::clock::month;
 use super::reservation::{Running, release};
 use super::store::{Admission, Used};
 
-/// So many are under way at once.
+/// Admissions in flight at most.
 const AT_ONCE: usize = 256;
 
-/// Tells the store of all of them. Those that it does not hear of are charged at their end.
+/// Admits all of them to the store. Those that fail are charged at their end.
 pub(super) async fn rejoin(shared: &Arc<Shared>) {
     let outside = shared.registry.outside_the_store();
     for some in outside.chunks(AT_ONCE) {
@@ -45,7 +45,7 @@ async fn join(shared: &Arc<Shared>, running: &Arc<Running>) {
         tokens: tokens.saturating_add(held_tokens),
         money: money.saturating_add(held_money),
         least_money: 0,
-        // It is in already.
+        // Already running, so it must not be denied.
         shadow: true,
         month: month(now_us),
         event: running.first.clone(),
@@ -56,14 +56,14 @@ async fn join(shared: &Arc<Shared>, running: &Arc<Running>) {
     entered(shared, running).await;
 }
 
-/// The store has admitted it now, while it runs or after its end.
+/// The store has admitted the request now, while it runs or after its end.
 pub(super) async fn entered(shared: &Arc<Shared>, running: &Arc<Running>) {
     running.enter_store();
     if !running.has_ended() {
         shared.registry.queue(shared, running);
     } else if running.is_charged() {
-        // Its charge came before its admission, and has not ended the lease.
+        // The charge came before this admission and did not end the lease.
         release(shared, running).await;
     }
-    // Else its charge is under way or waits, and ends the lease.
+    // Otherwise the charge is in progress or queued, and ends the lease.
 }

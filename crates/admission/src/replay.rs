@@ -1,4 +1,4 @@
-//! Brings to the store what had to wait for it, in the order in which it was kept.
+//! Replays to the store what could not be stored earlier, in the order in which it was kept.
 
 use std::io;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use super::calls::CallError;
 use super::end::End;
 use super::spool::{Entry, Segment, Spool};
 
+/// Interval between two looks for ends to replay.
 const EVERY: Duration = Duration::from_secs(1);
-/// Ends that are sent at once. A process that is killed leaves at most this number of entries that the store
-/// has and the spool still lists.
+/// Ends sent at once. Bounds the entries that the store has but the spool still lists after a crash.
 const AT_ONCE: usize = 64;
 
-/// Looks once a second whether there is something to bring and somebody to take it, until `shutdown`.
-/// It is only heard between two batches: what a batch has brought is marked.
+/// Once a second, replays what waits if the store answers, until `shutdown`. Stops only between two batches, so that
+/// every finished batch is marked.
 pub(super) async fn run(shared: &Arc<Shared>, shutdown: &CancellationToken) {
     let mut look = interval(EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -40,7 +40,7 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &CancellationToken) {
     }
 }
 
-/// Brings what waits in memory. What the store does not take stays there, behind what came later.
+/// Replays what waits in memory. Ends that the store does not take are appended again after the later ones.
 pub(super) async fn bring_memory(shared: &Arc<Shared>, shutdown: &CancellationToken) {
     let backlog = &shared.backlog;
     let mut left = backlog.count_in_memory();
@@ -57,7 +57,7 @@ fn goes_on(shared: &Shared, shutdown: &CancellationToken) -> bool {
     !shared.calls.breaker.is_open() && !shutdown.is_cancelled()
 }
 
-/// Brings the segments, one after the other.
+/// Replays the segments in order.
 async fn bring_spool(shared: &Arc<Shared>, spool: &Spool, shutdown: &CancellationToken) {
     if !goes_on(shared, shutdown) {
         return;
@@ -72,7 +72,7 @@ async fn bring_spool(shared: &Arc<Shared>, spool: &Spool, shutdown: &Cancellatio
     }
 }
 
-/// Brings the entries of a segment that still wait. It is deleted when none does.
+/// Replays the waiting entries of a segment, and deletes it if none is left.
 async fn bring_segment(
     shared: &Arc<Shared>,
     spool: &Spool,
@@ -82,7 +82,7 @@ async fn bring_segment(
     let contents = match spool.read(segment).await {
         Ok(contents) => contents,
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            tracing::error!(%error, "a segment of the spool cannot be read, and is put aside");
+            tracing::error!(%error, "a segment of the spool cannot be read and is set aside");
             shared.metrics.unreadable.inc();
             return spool.put_aside(segment).await;
         }
@@ -95,7 +95,7 @@ async fn bring_segment(
         if !done.is_empty()
             && let Err(error) = spool.mark(segment, done).await
         {
-            tracing::error!(%error, "cannot write to the spool what the store has of it");
+            tracing::error!(%error, "cannot mark entries of the spool as done");
         }
         if !goes_on(shared, shutdown) {
             return Ok(());
@@ -112,7 +112,7 @@ async fn bring_segment(
     spool.remove(segment).await
 }
 
-/// Brings entries of a segment. Returns where those are that need not be brought again.
+/// Replays entries of a segment. Returns the offsets of those that are done.
 async fn bring_entries(shared: &Arc<Shared>, entries: &[Entry]) -> Vec<u32> {
     let mut done = Vec::with_capacity(entries.len());
     let (mut ends, mut places) = (Vec::new(), Vec::new());
@@ -123,7 +123,7 @@ async fn bring_entries(shared: &Arc<Shared>, entries: &[Entry]) -> Vec<u32> {
                 places.push(entry.at);
             }
             Err(error) => {
-                tracing::error!(%error, "an entry of the spool is no end of a request; it is set aside");
+                tracing::error!(%error, "an entry of the spool cannot be decoded and is set aside");
                 shared.metrics.unreadable.inc();
                 if set_aside(shared, std::slice::from_ref(&entry.bytes)).await {
                     done.push(entry.at);
@@ -140,8 +140,8 @@ async fn bring_entries(shared: &Arc<Shared>, entries: &[Entry]) -> Vec<u32> {
     done
 }
 
-/// Brings all of them at once, and returns the places of those that have to be brought again. What the
-/// store refuses is set aside, and is not among them.
+/// Replays all ends concurrently, and returns the indices of those to replay again. Ends that the store refuses are
+/// set aside, and are not among them.
 async fn bring(shared: &Arc<Shared>, ends: &[Arc<End>]) -> Vec<usize> {
     let mut bringing = JoinSet::new();
     for (index, end) in ends.iter().enumerate() {
@@ -165,8 +165,7 @@ async fn bring(shared: &Arc<Shared>, ends: &[Arc<End>]) -> Vec<usize> {
     lost
 }
 
-/// Sets ends aside that the store refuses, and says so. `false`: they are not on disk, and have to be
-/// brought again.
+/// Sets ends aside that the store refuses. `false`: they are not on disk, and must be replayed again.
 pub(super) async fn refuse(shared: &Shared, ends: impl Iterator<Item = &End>) -> bool {
     let entries: Vec<Bytes> = ends.map(|end| end.encode().into()).collect();
     if !set_aside(shared, &entries).await {
@@ -179,7 +178,7 @@ pub(super) async fn refuse(shared: &Shared, ends: impl Iterator<Item = &End>) ->
 async fn set_aside(shared: &Shared, entries: &[Bytes]) -> bool {
     let result = shared.backlog.set_aside(entries).await;
     if let Err(error) = &result {
-        tracing::error!(%error, "cannot write what the store of limits refused; it stays in the spool");
+        tracing::error!(%error, "cannot set aside what the store of limits refused; it stays in the spool");
     }
     result.is_ok()
 }

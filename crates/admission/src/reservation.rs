@@ -1,12 +1,14 @@
-//! What a request holds while it runs, and the guard that gives it back.
+//! A reservation: what a running request holds, and the guard that releases it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use inferyard_domain::{NanoDollars, PlanName};
 use inferyard_proto::usage::v1::UsageEvent;
+use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -16,72 +18,71 @@ use super::clock::{day, month};
 use super::end::{Admitted, End, join};
 use super::local::Held;
 use super::replay::refuse;
-use super::store::{Admission, Lease, Meter, Reading, Used};
-use super::{RETRY_AFTER, ReserveError, Shared, Wanted};
+use super::store::{Admission, Lease, LimitStatus, Used};
+use super::{AdmissionRequest, LimitError, RETRY_AFTER, Shared};
+use crate::kind::LimitKind;
 
-/// The code of a request of which nobody told the end: its future was dropped, as hyper does when the
-/// client leaves.
+/// The code of a request that was dropped without an end, as hyper does on a client disconnect.
 pub(super) const LEFT: &str = "client_left";
 pub(super) const LEFT_STATUS: u32 = 499;
-/// After so many tokens it is time to say how far a request is.
+/// Tokens after which a report is due.
 const TOKENS_DUE: u64 = 512;
 
-/// What a request holds until it ends. Dropped without `settle`, it is settled with what the last
-/// `progress` said, as that of a client that left.
-pub struct Reservation {
+/// What a request holds until it ends. If dropped without `settle`, it is settled with its last `progress`, as a
+/// client disconnect.
+pub(crate) struct Reservation {
     shared: Arc<Shared>,
     running: Arc<Running>,
-    readings: Arc<[Reading]>,
+    statuses: Arc<[LimitStatus]>,
     money: u64,
-    /// The plan whose callers share a pool of tokens that this is taken from.
-    pool: Option<Arc<str>>,
-    /// The caller has no key: only a few of its requests may be refused per hour.
+    /// The plan with the shared preview pool that these tokens count against.
+    pool: Option<PlanName>,
+    /// The caller has no key, so its refused requests are limited per hour.
     visitor: bool,
     settled: bool,
 }
 
-/// The money that a request holds while it runs.
-pub struct Hold {
+/// Changes the money that a running request holds.
+pub(crate) struct Hold {
     shared: Arc<Shared>,
     running: Arc<Running>,
 }
 
-/// Resolves when the end of a request is safe: the store has it, or the disk. It becomes safe without
-/// being awaited, too.
+/// Resolves when the end of a request is safe: in the store or on disk. It completes even if not awaited.
 #[derive(Debug)]
 pub enum Settling {
-    /// A store in memory has it at once.
+    /// Completed at once, as with a store in memory.
     Safe,
-    /// A task settles it.
+    /// Completed by a task.
     Task(JoinHandle<()>),
 }
 
-/// A request that runs, as its reservation and those who renew its lease see it.
+/// A running request, shared by its reservation and the tasks that renew its lease.
 pub(super) struct Running {
     pub(super) lease: Lease,
     pub(super) home: Home,
-    /// Whether the store counts it: from the beginning, or since it was back.
+    /// Whether the store has its lease: since its admission, or since the store came back.
     in_store: AtomicBool,
     /// The first piece of its usage event.
     pub(super) first: Bytes,
     latest: Mutex<Used>,
-    /// From so many tokens on there is something to say.
+    /// Tokens from which a report is due.
     due_tokens: AtomicU64,
-    /// From then on there is, in milliseconds of the limiter's clock.
+    /// When a report is due, in milliseconds of the limiter's clock.
     due_ms: AtomicU64,
-    /// It waits to be sent: whoever sends it takes the latest.
+    /// Queued for a report, which sends the latest usage.
     queued: AtomicBool,
     ended: AtomicBool,
-    /// The store has charged it as a request that it had not admitted.
+    /// The store has charged it as a request that it did not admit.
     charged: AtomicBool,
 }
 
-/// Where a request was let in.
+/// Where a request was admitted.
 pub(super) enum Home {
     Store,
-    /// In this router, because the store was lost.
+    /// In this router, because the store could not be reached.
     Local(Held),
-    /// Nowhere, because the store was lost and the plan lets it through.
+    /// Nowhere: the store could not be reached, and the plan then admits every request.
     Nowhere,
 }
 
@@ -90,11 +91,11 @@ pub(super) enum Home {
 impl Reservation {
     pub(super) fn new(
         shared: &Arc<Shared>,
-        wanted: &Wanted,
+        wanted: &AdmissionRequest,
         lease: Lease,
         home: Home,
         money: u64,
-        readings: Arc<[Reading]>,
+        statuses: Arc<[LimitStatus]>,
     ) -> Self {
         let running = Running {
             lease,
@@ -102,7 +103,7 @@ impl Reservation {
             home,
             first: wanted.event.clone(),
             latest: Mutex::new(Used {
-                held_tokens: wanted.tokens,
+                held_tokens: wanted.tokens.get(),
                 held_money: money,
                 ..Used::default()
             }),
@@ -119,54 +120,53 @@ impl Reservation {
         Self {
             shared: Arc::clone(shared),
             running,
-            readings,
+            statuses,
             money,
-            pool: pool.map(|_| Arc::clone(&wanted.plan.name)),
+            pool: pool.map(|_| wanted.plan.name.clone()),
             visitor: wanted.visitor,
             settled: false,
         }
     }
 
-    /// Every limit that binds the request, after it was let in; empty where the plan lets requests
-    /// through without the store.
+    /// Every limit that binds the request, after its admission; empty if the plan admitted it without the store.
     #[must_use]
-    pub fn readings(&self) -> &[Reading] {
-        &self.readings
+    pub(crate) fn statuses(&self) -> &[LimitStatus] {
+        &self.statuses
     }
 
-    /// Nano-dollars that were granted.
+    /// Nano-dollars granted.
     #[must_use]
-    pub fn money(&self) -> u64 {
-        self.money
+    pub(crate) fn money(&self) -> NanoDollars {
+        NanoDollars::new(self.money)
     }
 
-    /// What it takes to change how much money it holds.
+    /// A handle that changes how much money it holds.
     #[must_use]
-    pub fn hold(&self) -> Hold {
+    pub(crate) fn hold(&self) -> Hold {
         Hold {
             shared: Arc::clone(&self.shared),
             running: Arc::clone(&self.running),
         }
     }
 
-    /// Whether it is time to say how far the request is: about every five seconds or 512 tokens.
+    /// Whether a report is due: after about five seconds or 512 tokens.
     #[must_use]
-    pub fn is_due(&self, tokens: u64) -> bool {
+    pub(crate) fn is_due(&self, tokens: u64) -> bool {
         let running = &self.running;
         tokens >= running.due_tokens.load(Ordering::Relaxed)
             || self.shared.clock.elapsed_ms() >= running.due_ms.load(Ordering::Relaxed)
     }
 
-    /// Says how far the request is; it is sent at once, beside the caller.
-    pub fn progress(&self, used: Used) {
+    /// Stores the usage and queues a report; does not wait for it.
+    pub(crate) fn progress(&self, used: Used) {
         let due = used.tokens.saturating_add(TOKENS_DUE);
         self.running.due_tokens.store(due, Ordering::Relaxed);
         *self.running.lock() = used;
         self.shared.registry.queue(&self.shared, &self.running);
     }
 
-    /// Ends it with what was used. `used.event` is the second and the third piece of the usage event.
-    pub fn settle(mut self, used: Used) -> Settling {
+    /// Ends the request with its final usage. `used.event` is the second and third piece of the usage event.
+    pub(crate) fn settle(mut self, used: Used) -> Settling {
         self.end(used, &Handle::current())
     }
 
@@ -180,12 +180,13 @@ impl Reservation {
             shared.pools.add(pool, used.tokens, today);
         }
         if self.visitor && used.refused {
-            // One that comes too late to be turned away is counted all the same.
+            // The request has run already; it is counted even if the caller is over the limit by now.
             let _ = shared.refusals.count(&running.lease.account);
         }
         let tasks = shared.tasks.clone();
         let mut work = Box::pin(async move { settle(&shared, &running, used).await });
-        // Where nothing has to be waited for, a task would only be made to end.
+        // Polled once here: a store in memory is ready at once, and needs no task. The no-op waker is safe, because a
+        // spawned task polls the future again.
         match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(()) => Settling::Safe,
             Poll::Pending => Settling::Task(tasks.spawn_on(work, runtime)),
@@ -193,7 +194,7 @@ impl Reservation {
     }
 }
 
-/// Without a runtime the process is about to end; another router will sweep the lease.
+/// Without a runtime the process is shutting down; another router sweeps the lease when it expires.
 impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.settled
@@ -207,7 +208,7 @@ impl Drop for Reservation {
     }
 }
 
-/// The second and third piece of the event of a request that ended without an answer.
+/// The second and third piece of the usage event of a request without a complete answer.
 pub(super) fn ended(progress: &Bytes, status: u32, code: &str, now_us: u64) -> Bytes {
     let end = UsageEvent {
         status,
@@ -239,16 +240,15 @@ async fn settle(shared: &Shared, running: &Running, used: Used) {
     let admitted = end.admitted;
     if finish(shared, end).await && admitted == Admitted::No {
         running.charge();
-        // `rejoin` may have had it admitted after the charge. Whichever of the two comes second sees that
-        // the other has been, and releases the lease.
+        // `rejoin` may have re-admitted the lease concurrently. Both sides set their own flag before they read the
+        // other's, with SeqCst, so at least one of them sees both flags and releases the lease.
         if running.is_in_store() {
             release(shared, running).await;
         }
     }
 }
 
-/// Tells the store the end of a request, or keeps it until the store takes it. Says whether the store has
-/// it.
+/// Sends the end of a request to the store, or keeps it for replay. Returns whether the store has it.
 pub(super) async fn finish(shared: &Shared, end: End) -> bool {
     match shared.calls.end(&end).await {
         Ok(()) => return true,
@@ -260,7 +260,7 @@ pub(super) async fn finish(shared: &Shared, end: End) -> bool {
     false
 }
 
-/// Ends the lease of a request that is charged already. The ledger has its event and drops this one.
+/// Ends the lease of a request that is charged already. The ledger drops its event as a duplicate.
 pub(super) async fn release(shared: &Shared, running: &Running) {
     let now_us = shared.clock.now_us();
     let end = End {
@@ -278,19 +278,26 @@ pub(super) async fn release(shared: &Shared, running: &Running) {
 // === impl Hold ===
 
 impl Hold {
-    /// Holds `money` nano-dollars from now on, or what is left if that is less but at least
-    /// `least_money`; returns how many. Where less is left, what was held stays held until the request
-    /// ends.
-    pub async fn change(&self, money: u64, least_money: u64) -> Result<u64, ReserveError> {
+    /// Changes the held money to `money` nano-dollars, or to the rest of the budget if that is less but at least
+    /// `least_money`; returns the amount.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitError`] if less is left or the store cannot be reached; the old amount then stays held.
+    pub(crate) async fn change(
+        &self,
+        money: NanoDollars,
+        least_money: NanoDollars,
+    ) -> Result<NanoDollars, LimitError> {
         let (shared, running) = (&self.shared, &self.running);
-        let unavailable = || ReserveError::Unavailable {
+        let unavailable = || LimitError::Unavailable {
             retry_after: RETRY_AFTER,
         };
         let admission = Admission {
             lease: running.lease.clone(),
             tokens: 0,
-            money,
-            least_money,
+            money: money.get(),
+            least_money: least_money.get(),
             shadow: false,
             month: month(shared.clock.now_us()),
             event: Bytes::new(),
@@ -299,24 +306,24 @@ impl Hold {
             _ if running.is_in_store() => {
                 let raised = shared.calls.raise(&admission).await;
                 raised.map_err(|error| match error {
-                    CallError::Refused => ReserveError::Refused,
+                    CallError::Refused => LimitError::Refused,
                     CallError::NotAsked | CallError::Unanswered => unavailable(),
                 })?
             }
             Home::Local(held) => held.raise(&admission).await,
             Home::Store | Home::Nowhere => return Ok(money),
         };
-        // A lease that has expired meanwhile, or that the store has lost, holds nothing.
+        // The lease has expired, or the store has lost it.
         let mut decision = decision.ok_or_else(unavailable)?;
         if decision.admitted {
             running.lock().held_money = decision.money;
-            return Ok(decision.money);
+            return Ok(NanoDollars::new(decision.money));
         }
-        let of_budgets = |reading: &Reading| reading.meter == Meter::BudgetPerMonth;
-        decision.readings.retain(of_budgets);
-        shared.metrics.denied(&decision.readings);
-        Err(ReserveError::Denied {
-            readings: decision.readings.into(),
+        let of_budgets = |status: &LimitStatus| status.kind == LimitKind::BudgetPerMonth;
+        decision.statuses.retain(of_budgets);
+        shared.metrics.denied(&decision.statuses);
+        Err(LimitError::Denied {
+            statuses: decision.statuses.into(),
         })
     }
 }
@@ -348,7 +355,7 @@ impl Running {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing was said of it for so long that its lease must be renewed.
+    /// Whether no report was made for so long that its lease must be renewed.
     pub(super) fn is_silent(&self, now_ms: u64, patience_ms: u64) -> bool {
         now_ms
             >= self
@@ -357,21 +364,20 @@ impl Running {
                 .saturating_add(patience_ms)
     }
 
-    /// Says that it will be sent; `false` where that was said before.
+    /// Marks it as queued; `false`: it was queued already.
     pub(super) fn enqueue(&self, next_due_ms: u64) -> bool {
         self.due_ms.store(next_due_ms, Ordering::Relaxed);
         !self.queued.swap(true, Ordering::AcqRel)
     }
 
-    /// What is said after this is sent once more.
+    /// Takes it from the queue. The flag is cleared before the usage is read, so a later report queues it again.
     pub(super) fn dequeue(&self) -> Used {
         self.queued.store(false, Ordering::Release);
         self.latest()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Used> {
-        let latest = self.latest.lock();
-        latest.unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Used> {
+        self.latest.lock()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Lets a request in, by the store, or by what its plan says while there is none.
+//! Admits a request: by the store, or as its plan says while the store cannot be reached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use super::clock::month;
 use super::end::{Admitted, End};
 use super::local::UnknownShare;
 use super::reservation::{Home, LEFT, LEFT_STATUS, Reservation, ended, finish};
-use super::store::{Admission, Decision, Lease, Reading, Scope};
-use super::{NoRoom, RETRY_AFTER, ReserveError, Shared, Wanted};
+use super::store::{Admission, AdmissionDecision, Lease, LimitStatus, Scope};
+use super::{AdmissionRequest, LimitError, NoRoom, RETRY_AFTER, Shared};
 
-/// When to try again while the ledger stores nothing: it tries every five seconds.
+/// `Retry-After` while the ledger cannot store events; it retries every five seconds.
 const LEDGER_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) async fn reserve(
     shared: &Arc<Shared>,
-    wanted: Wanted,
-) -> Result<Reservation, ReserveError> {
-    let unavailable = ReserveError::Unavailable {
+    wanted: AdmissionRequest,
+) -> Result<Reservation, LimitError> {
+    let unavailable = LimitError::Unavailable {
         retry_after: RETRY_AFTER,
     };
-    shared.room().map_err(|why| ReserveError::NoRoom {
+    shared.room().map_err(|why| LimitError::NoRoom {
         why,
         retry_after: match why {
             NoRoom::Ledger => LEDGER_RETRY_AFTER,
@@ -38,8 +38,8 @@ pub(super) async fn reserve(
     asking.is_open = matches!(asked, Err(CallError::Unanswered));
     let (home, decision) = match asked {
         Ok(decision) => (Home::Store, decision),
-        // Whatever its plan says: that is for the loss of the store.
-        Err(CallError::Refused) => return Err(ReserveError::Refused),
+        // `on_loss` of the plan does not apply: the store is reachable, but this account's data is damaged.
+        Err(CallError::Refused) => return Err(LimitError::Refused),
         Err(CallError::NotAsked | CallError::Unanswered) => {
             asking.end = REFUSED;
             match without_store(shared, &wanted, &admission).await {
@@ -48,28 +48,28 @@ pub(super) async fn reserve(
             }
         }
     };
-    let readings: Arc<[Reading]> = decision.readings.into();
+    let statuses: Arc<[LimitStatus]> = decision.statuses.into();
     if matches!(home, Home::Store) && wanted.plan.on_loss == OnLoss::Local {
         let now_us = shared.clock.now_us();
         shared
             .local
             .seen
-            .remember(&admission.lease, &readings, now_us);
+            .remember(&admission.lease, &statuses, now_us);
     }
     if !decision.admitted {
-        shared.metrics.denied(&readings);
-        return Err(ReserveError::Denied { readings });
+        shared.metrics.denied(&statuses);
+        return Err(LimitError::Denied { statuses });
     }
-    // Where the store may have admitted it too, its end is told to the store like any other.
+    // If an unanswered call took effect after all, the end of the request releases that too.
     asking.is_open = false;
     drop(asking);
     let (lease, money) = (admission.lease, decision.money);
     Ok(Reservation::new(
-        shared, &wanted, lease, home, money, readings,
+        shared, &wanted, lease, home, money, statuses,
     ))
 }
 
-pub(super) fn admission(wanted: &Wanted, lifetime: Duration, now_us: u64) -> Admission {
+pub(super) fn admission(wanted: &AdmissionRequest, lifetime: Duration, now_us: u64) -> Admission {
     let plan = &wanted.plan;
     let mut scopes = Vec::with_capacity(2);
     scopes.push(Scope {
@@ -84,26 +84,26 @@ pub(super) fn admission(wanted: &Wanted, lifetime: Duration, now_us: u64) -> Adm
     }
     Admission {
         lease: Lease {
-            id: wanted.id,
-            account: Arc::clone(&wanted.account),
+            id: wanted.id.bits(),
+            account: wanted.account.clone(),
             scopes,
             lifetime,
         },
-        tokens: wanted.tokens,
-        money: wanted.money,
-        least_money: wanted.least_money,
+        tokens: wanted.tokens.get(),
+        money: wanted.money.get(),
+        least_money: wanted.least_money.get(),
         shadow: plan.shadow,
         month: month(now_us),
         event: wanted.event.clone(),
     }
 }
 
-/// What the plan says for the time without the store; `None`: to wait for it.
+/// Decides as the plan says while the store cannot be reached; `None`: the request is refused.
 async fn without_store(
     shared: &Shared,
-    wanted: &Wanted,
+    wanted: &AdmissionRequest,
     admission: &Admission,
-) -> Option<(Home, Decision)> {
+) -> Option<(Home, AdmissionDecision)> {
     let metrics = &shared.metrics;
     match wanted.plan.on_loss {
         OnLoss::Closed => {
@@ -112,10 +112,10 @@ async fn without_store(
         }
         OnLoss::Open => {
             metrics.decided_locally("let_through");
-            let decision = Decision {
+            let decision = AdmissionDecision {
                 admitted: true,
-                money: wanted.money,
-                readings: Vec::new(),
+                money: wanted.money.get(),
+                statuses: Vec::new(),
             };
             Some((Home::Nowhere, decision))
         }
@@ -133,22 +133,22 @@ async fn without_store(
     }
 }
 
-/// A question to the store that may have no answer: the client leaves before it comes, or the store is
-/// lost. Dropped while it is open, it gives back what the store may hold for the request, which would
-/// otherwise be held until the lease expires.
+/// A call to the store without an answer: the client may disconnect before it, or the connection may break. If
+/// dropped while open, it releases what the store may have admitted, which otherwise stays held until the lease
+/// expires.
 struct Asking<'a> {
     shared: &'a Arc<Shared>,
     admission: &'a Admission,
     is_open: bool,
-    /// How the request ends if it is dropped now.
+    /// The end of the request if dropped now.
     end: Ending,
 }
 
-/// Status and code of a request that ends unanswered.
+/// Status and code of a request that ends without an answer.
 struct Ending {
     status: u32,
     code: &'static str,
-    /// It was refused, so that it is given back per day and in total.
+    /// It was refused, so it is given back per day and in total.
     refused: bool,
 }
 

@@ -1,23 +1,27 @@
-//! What the store last said of accounts, so that a router that loses it does not begin from nothing.
+//! The last statuses that the store reported, so that a router does not start from zero when it loses the store.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::clock::{micros, month};
-use super::share::limits;
-use super::store::{Lease, Meter, Reading, Scope};
+use inferyard_domain::Account;
+use parking_lot::Mutex;
 
-/// The scopes of so many accounts at most are remembered, and of the last half of them for sure.
+use super::clock::{micros, month};
+use super::store::{Lease, LimitStatus, Scope};
+use crate::kind::LimitKind;
+use crate::kind::by_kind;
+
+/// Scopes of accounts that are remembered at most; the most recent half of them is always kept.
 const SCOPES: usize = 10_000;
 const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// The last readings by account and scope, those that were not heard of for long forgotten.
+/// The last statuses by account and scope, in two generations; the older one is dropped as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Seen(Mutex<Generations>);
 
-type ByScope = HashMap<(Arc<str>, Arc<str>), Sight>;
+type ByScope = HashMap<(Account, Arc<str>), Sight>;
 
 #[derive(Debug, Default)]
 struct Generations {
@@ -28,9 +32,9 @@ struct Generations {
 #[derive(Debug, Clone)]
 struct Sight {
     at_us: u64,
-    /// Of all scopes of the request.
-    readings: Arc<[Reading]>,
-    /// Which of them are this scope's.
+    /// The statuses of all scopes of the request.
+    statuses: Arc<[LimitStatus]>,
+    /// The range of this scope within them.
     from: usize,
     to: usize,
 }
@@ -38,59 +42,58 @@ struct Sight {
 // === impl Seen ===
 
 impl Seen {
-    /// Remembers what was said to a request.
-    pub(super) fn remember(&self, lease: &Lease, readings: &Arc<[Reading]>, now_us: u64) {
+    /// Remembers the statuses of a request.
+    pub(super) fn remember(&self, lease: &Lease, statuses: &Arc<[LimitStatus]>, now_us: u64) {
         let mut from = 0;
         let mut generations = self.lock();
         for scope in &lease.scopes {
-            let exist = limits(&scope.limits).into_iter();
+            let exist = by_kind(&scope.limits).into_iter();
             let to = from + exist.filter(|(_, limit)| limit.is_some()).count();
-            if to > readings.len() {
+            if to > statuses.len() {
                 return;
             }
             let sight = Sight {
                 at_us: now_us,
-                readings: Arc::clone(readings),
+                statuses: Arc::clone(statuses),
                 from,
                 to,
             };
             if from < to {
-                let key = (Arc::clone(&lease.account), Arc::clone(&scope.name));
+                let key = (lease.account.clone(), Arc::clone(&scope.name));
                 generations.insert(key, sight);
             }
             from = to;
         }
     }
 
-    /// What is probably used now of the limits of a request, in the order in which a store tells it.
-    /// Requests that run elsewhere end unseen, so that none are counted as running.
-    pub(super) fn recall(&self, lease: &Lease, now_us: u64) -> Vec<Reading> {
+    /// The estimated usage of a request's limits now, in the order in which a store reports them. Concurrent requests
+    /// are taken as 0, because the ends of those admitted elsewhere are not reported here.
+    pub(super) fn recall(&self, lease: &Lease, now_us: u64) -> Vec<LimitStatus> {
         let generations = self.lock();
         let scopes = lease.scopes.iter();
-        let readings = scopes.flat_map(|scope| {
-            let key = (Arc::clone(&lease.account), Arc::clone(&scope.name));
+        let statuses = scopes.flat_map(|scope| {
+            let key = (lease.account.clone(), Arc::clone(&scope.name));
             recall(generations.get(&key), scope, now_us)
         });
-        readings.collect()
+        statuses.collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Generations> {
-        let generations = self.0.lock();
-        generations.unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Generations> {
+        self.0.lock()
     }
 }
 
-fn recall(sight: Option<&Sight>, scope: &Scope, now_us: u64) -> Vec<Reading> {
-    let exist = limits(&scope.limits).into_iter();
-    let exist = exist.filter_map(|(meter, limit)| Some((meter, limit?.get())));
-    let recalled = exist.map(|(meter, limit)| {
+fn recall(sight: Option<&Sight>, scope: &Scope, now_us: u64) -> Vec<LimitStatus> {
+    let exist = by_kind(&scope.limits).into_iter();
+    let exist = exist.filter_map(|(kind, limit)| Some((kind, limit?.get())));
+    let recalled = exist.map(|(kind, limit)| {
         let known = sight.and_then(|sight| {
-            let mut readings = sight.readings[sight.from..sight.to].iter();
-            let reading = readings.find(|reading| reading.meter == meter)?;
-            Some(leaked(reading, sight.at_us, now_us))
+            let mut statuses = sight.statuses[sight.from..sight.to].iter();
+            let status = statuses.find(|status| status.kind == kind)?;
+            Some(leaked(status, sight.at_us, now_us))
         });
-        Reading {
-            meter,
+        LimitStatus {
+            kind,
             limit,
             used: known.unwrap_or(0),
             requested: 0,
@@ -101,32 +104,32 @@ fn recall(sight: Option<&Sight>, scope: &Scope, now_us: u64) -> Vec<Reading> {
     recalled.collect()
 }
 
-/// What is left of a level after some time.
-fn leaked(reading: &Reading, then_us: u64, now_us: u64) -> u64 {
-    let window = match reading.meter {
-        Meter::RequestsPerMinute | Meter::TokensPerMinute => MINUTE,
-        Meter::RequestsPerDay | Meter::TokensPerDay => DAY,
-        Meter::RequestsTotal => return reading.used,
-        Meter::BudgetPerMonth if month(then_us) == month(now_us) => return reading.used,
-        Meter::BudgetPerMonth | Meter::ConcurrentRequests => return 0,
+/// The usage left after the time that has passed.
+fn leaked(status: &LimitStatus, then_us: u64, now_us: u64) -> u64 {
+    let window = match status.kind {
+        LimitKind::RequestsPerMinute | LimitKind::TokensPerMinute => MINUTE,
+        LimitKind::RequestsPerDay | LimitKind::TokensPerDay => DAY,
+        LimitKind::RequestsTotal => return status.used,
+        LimitKind::BudgetPerMonth if month(then_us) == month(now_us) => return status.used,
+        LimitKind::BudgetPerMonth | LimitKind::ConcurrentRequests => return 0,
     };
     let passed = u128::from(now_us.saturating_sub(then_us));
-    let gone = passed * u128::from(reading.limit) / u128::from(micros(window));
+    let gone = passed * u128::from(status.limit) / u128::from(micros(window));
     let gone = u64::try_from(gone).unwrap_or(u64::MAX);
-    reading.used.saturating_sub(gone)
+    status.used.saturating_sub(gone)
 }
 
 // === impl Generations ===
 
 impl Generations {
-    fn insert(&mut self, key: (Arc<str>, Arc<str>), sight: Sight) {
+    fn insert(&mut self, key: (Account, Arc<str>), sight: Sight) {
         self.young.insert(key, sight);
         if self.young.len() >= SCOPES / 2 {
             self.old = std::mem::take(&mut self.young);
         }
     }
 
-    fn get(&self, key: &(Arc<str>, Arc<str>)) -> Option<&Sight> {
+    fn get(&self, key: &(Account, Arc<str>)) -> Option<&Sight> {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 }
@@ -165,29 +168,29 @@ mod tests {
         }
     }
 
-    fn readings(lease: &Lease, used: &[u64]) -> Arc<[Reading]> {
-        let meters = lease.scopes.iter().flat_map(|scope| limits(&scope.limits));
-        let meters = meters.filter_map(|(meter, limit)| Some((meter, limit?.get())));
-        let readings = meters.zip(used).map(|((meter, limit), used)| Reading {
-            meter,
+    fn statuses(lease: &Lease, used: &[u64]) -> Arc<[LimitStatus]> {
+        let levels = lease.scopes.iter().flat_map(|scope| by_kind(&scope.limits));
+        let levels = levels.filter_map(|(kind, limit)| Some((kind, limit?.get())));
+        let statuses = levels.zip(used).map(|((kind, limit), used)| LimitStatus {
+            kind,
             limit,
             used: *used,
             requested: 1,
             reset: Duration::ZERO,
             denial: None,
         });
-        readings.collect()
+        statuses.collect()
     }
 
     fn used(seen: &Seen, lease: &Lease, now_us: u64) -> Vec<u64> {
-        let readings = seen.recall(lease, now_us);
-        readings.iter().map(|reading| reading.used).collect()
+        let statuses = seen.recall(lease, now_us);
+        statuses.iter().map(|status| status.used).collect()
     }
 
     #[test]
     fn levels_leak_while_nobody_looks_and_totals_stay() {
         let (seen, lease) = (Seen::default(), lease("acme"));
-        seen.remember(&lease, &readings(&lease, &[30, 7, 3, 600]), SECOND);
+        seen.remember(&lease, &statuses(&lease, &[30, 7, 3, 600]), SECOND);
         assert_eq!(used(&seen, &lease, SECOND), [30, 7, 0, 600]);
         assert_eq!(used(&seen, &lease, 11 * SECOND), [20, 7, 0, 500]);
         assert_eq!(used(&seen, &lease, 99 * SECOND), [0, 7, 0, 0]);
@@ -197,8 +200,8 @@ mod tests {
     fn the_last_word_counts_and_strangers_begin_at_nothing() {
         let (seen, lease) = (Seen::default(), lease("acme"));
         assert_eq!(used(&seen, &lease, 0), [0, 0, 0, 0]);
-        seen.remember(&lease, &readings(&lease, &[30, 7, 3, 600]), 0);
-        seen.remember(&lease, &readings(&lease, &[1, 8, 1, 2]), 0);
+        seen.remember(&lease, &statuses(&lease, &[30, 7, 3, 600]), 0);
+        seen.remember(&lease, &statuses(&lease, &[1, 8, 1, 2]), 0);
         assert_eq!(used(&seen, &lease, 0), [1, 8, 0, 2]);
     }
 
@@ -207,7 +210,7 @@ mod tests {
         let seen = Seen::default();
         for number in 0..3 * SCOPES {
             let lease = lease(&number.to_string());
-            seen.remember(&lease, &readings(&lease, &[0, 7, 0, 0]), 0);
+            seen.remember(&lease, &statuses(&lease, &[0, 7, 0, 0]), 0);
         }
         let generations = seen.lock();
         assert!(generations.young.len() + generations.old.len() <= SCOPES);

@@ -1,43 +1,43 @@
-//! What of a limit is one router's, while routers cannot ask each other.
+//! One router's share of a limit, while routers cannot coordinate through the store.
 
 use std::num::NonZeroU64;
 
 use inferyard_catalog::Limits;
 
-use super::store::{Meter, Scope};
+use super::store::Scope;
+use crate::kind::{LimitKind, by_kind, by_kind_mut};
 
-/// Which part of every limit this router may use up by itself.
+/// The part of every limit that this router may use by itself.
 ///
-/// A limit that does not divide is not rounded for each router alike: of a limit of 10 three routers
-/// have 4, 3 and 3, and of a limit of 2 they have 1, 1 and none. Their sum is the limit, exactly.
+/// The remainder of the division is distributed, not rounded: of a limit of 10, three routers get 4, 3 and 3; of a
+/// limit of 2 they get 1, 1 and 0. The sum is exactly the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Share {
-    /// How many routers there are, at least one.
+    /// Number of routers, at least 1.
     pub(super) routers: u64,
-    /// The place of this one among them; unknown where it never heard of them: then it leaves what
-    /// does not divide to the others.
+    /// The index of this router among them; `None`: unknown, and then it gets nothing of the remainder.
     pub(super) place: Option<u64>,
 }
 
-/// The limits of a scope as this router alone enforces them.
+/// The limits of a scope that this router enforces alone.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) limits: Limits,
-    /// Meters of which nothing is this router's.
-    pub(super) nothing: Vec<Meter>,
+    /// Limits of which this router has nothing.
+    pub(super) nothing: Vec<LimitKind>,
 }
 
 // === impl Share ===
 
 impl Share {
-    /// As a factor, for what was used before.
+    /// The share as a factor, for usage from before the outage.
     #[expect(clippy::cast_precision_loss, reason = "there are not 2^52 routers")]
     pub(super) fn factor(self) -> f64 {
         1.0 / self.routers as f64
     }
 
-    /// This router's part of a limit. Which routers have the remainder depends on `salt`, so that it
-    /// is not the same ones for all.
+    /// This router's part of a limit. `salt` selects the routers that get the remainder, so that it is not always the
+    /// same ones.
     fn of(self, limit: u64, salt: u64) -> u64 {
         let rest = limit % self.routers;
         let place = self.place.map(|place| {
@@ -47,52 +47,27 @@ impl Share {
         limit / self.routers + u64::from(place.is_some_and(|place| place < rest))
     }
 
-    /// This router's part of a scope's limits.
+    /// This router's part of the limits of a scope.
     pub(super) fn part(self, account: &str, scope: &Scope) -> Part {
         let mut part = Part {
             limits: Limits::default(),
             nothing: Vec::new(),
         };
-        for (index, (meter, limit)) in limits(&scope.limits).into_iter().enumerate() {
+        for (index, (kind, limit)) in by_kind(&scope.limits).into_iter().enumerate() {
             let Some(limit) = limit else { continue };
             let salt = salt(account, &scope.name, index);
             match NonZeroU64::new(self.of(limit.get(), salt)) {
-                Some(own) => *limit_mut(&mut part.limits, meter) = Some(own),
-                None => part.nothing.push(meter),
+                Some(own) => *by_kind_mut(&mut part.limits, kind) = Some(own),
+                None => part.nothing.push(kind),
             }
         }
         part
     }
 }
 
-/// The limits by meter, in the order in which stores report them.
-pub(super) fn limits(limits: &Limits) -> [(Meter, Option<NonZeroU64>); 7] {
-    [
-        (Meter::RequestsPerMinute, limits.requests_per_minute),
-        (Meter::RequestsPerDay, limits.requests_per_day),
-        (Meter::RequestsTotal, limits.requests_total),
-        (Meter::TokensPerMinute, limits.tokens_per_minute),
-        (Meter::TokensPerDay, limits.tokens_per_day),
-        (Meter::ConcurrentRequests, limits.concurrent_requests),
-        (Meter::BudgetPerMonth, limits.budget_per_month),
-    ]
-}
-
-pub(super) fn limit_mut(limits: &mut Limits, meter: Meter) -> &mut Option<NonZeroU64> {
-    match meter {
-        Meter::RequestsPerMinute => &mut limits.requests_per_minute,
-        Meter::RequestsPerDay => &mut limits.requests_per_day,
-        Meter::RequestsTotal => &mut limits.requests_total,
-        Meter::TokensPerMinute => &mut limits.tokens_per_minute,
-        Meter::TokensPerDay => &mut limits.tokens_per_day,
-        Meter::ConcurrentRequests => &mut limits.concurrent_requests,
-        Meter::BudgetPerMonth => &mut limits.budget_per_month,
-    }
-}
-
-/// FNV-1a: it must be the same in all routers.
-fn salt(account: &str, scope: &str, meter: usize) -> u64 {
-    let index = u8::try_from(meter).expect("there should be fewer than 256 meters");
+/// FNV-1a: all routers must compute the same value.
+fn salt(account: &str, scope: &str, kind: usize) -> u64 {
+    let index = u8::try_from(kind).expect("there should be fewer than 256 levels");
     let bytes = account.bytes().chain(scope.bytes()).chain([index]);
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -118,7 +93,7 @@ mod tests {
     fn own(share: Share, account: &str, limit: u64) -> u64 {
         let part = share.part(account, &scope(limit));
         let own = part.limits.requests_per_minute.map_or(0, NonZeroU64::get);
-        assert_eq!(own == 0, part.nothing == [Meter::RequestsPerMinute]);
+        assert_eq!(own == 0, part.nothing == [LimitKind::RequestsPerMinute]);
         own
     }
 

@@ -1,14 +1,15 @@
-//! A folder in which what was used waits on disk until the store has it.
+//! A folder that keeps ends of requests on disk until the store has them.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::mem;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
@@ -21,15 +22,15 @@ pub(super) use segment::{Contents, Entry};
 
 const LOCK: &str = "lock";
 
-/// The folder, which belongs to this process alone for as long as this lives.
+/// The folder, locked for this process while this value exists.
 #[derive(Debug)]
 pub(super) struct Spool {
-    /// Entries that wait for their turn to be written, all of them with one sync.
+    /// Entries to be written together with one sync.
     waiting: Mutex<Vec<Waiting>>,
-    /// Whoever has it writes for all who wait.
+    /// The holder writes the entries of all callers that wait for it.
     turn: tokio::sync::Mutex<()>,
     files: Arc<Mutex<Files>>,
-    /// Of all segments; beside `files`, which is locked while the disk works.
+    /// Bytes of all segments. Outside of `files`, because that lock is held during disk writes.
     bytes: Arc<AtomicU64>,
     _lock: File,
 }
@@ -43,15 +44,15 @@ struct Waiting {
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// It cannot be made or read.
+    /// It cannot be created or read.
     #[error("cannot make or read the folder {folder} of the spool")]
     Folder {
         /// The folder.
         folder: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Another process has it.
+    /// Another process uses it.
     #[error("another router uses {folder} for its spool: give every router a folder of its own")]
     InUse {
         /// The folder.
@@ -62,7 +63,7 @@ pub enum SpoolError {
 // === impl Spool ===
 
 impl Spool {
-    /// Takes the folder, and finds what was left in it.
+    /// Locks the folder, and finds the segments left in it.
     pub(super) fn open(folder: &Path) -> Result<Self, SpoolError> {
         let failed = |source| SpoolError::Folder {
             folder: folder.to_owned(),
@@ -93,11 +94,11 @@ impl Spool {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Writes an entry; returns when it is on disk, or `false` where that failed. Entries that come
-    /// while others are being written share one sync.
+    /// Writes an entry; returns `true` once it is on disk, `false` after an error. Entries that arrive during a write
+    /// share the next sync.
     pub(super) async fn append(&self, entry: Vec<u8>) -> bool {
         if entry.len() > segment::LONGEST_ENTRY {
-            tracing::error!(bytes = entry.len(), "too long for the spool");
+            tracing::error!(bytes = entry.len(), "an entry is too long for the spool");
             return false;
         }
         let (written, is_written) = oneshot::channel();
@@ -111,7 +112,7 @@ impl Spool {
         is_written.await.unwrap_or(false)
     }
 
-    /// Writes entries with one sync of their own, or none of them: then the error was logged.
+    /// Writes all entries with one sync, or none of them; logs an error.
     pub(super) async fn append_all(&self, entries: Vec<Bytes>) -> bool {
         let mut framed = Vec::new();
         for entry in &entries {
@@ -134,18 +135,18 @@ impl Spool {
             .unzip();
         let is_written = self.append_all(entries).await;
         for written in written {
-            // Who no longer waits has ended with the process.
+            // If the receiver is gone, its caller was cancelled; the entry is on disk anyway.
             let _ = written.send(is_written);
         }
     }
 
-    /// Segments as they are now, the oldest first; what comes later goes into further ones.
+    /// Closes the open segment, and returns all segments, oldest first. Later entries go into new ones.
     pub(super) async fn segments(&self) -> Vec<Segment> {
         let segments = self.on_disk(|files| Ok(files.close()));
         segments.await.unwrap_or_default()
     }
 
-    /// Reads what still waits in a segment. The error `InvalidData` says that it is of another version.
+    /// Reads the waiting entries of a segment. `InvalidData`: it has another version.
     pub(super) async fn read(&self, segment: &Segment) -> io::Result<Contents> {
         let path = segment.path.clone();
         let (bytes, done) = self
@@ -158,28 +159,28 @@ impl Spool {
         Ok(contents)
     }
 
-    /// Marks entries of a segment as done, so that neither this process nor a later one sends them
-    /// again. After an error this process still knows it.
+    /// Marks entries of a segment as done, so that no process sends them again. After a disk error, this process
+    /// still treats them as done.
     pub(super) async fn mark(&self, segment: &Segment, done: Vec<u32>) -> io::Result<()> {
         let path = segment.path.clone();
         self.on_disk(move |files| files.mark(&path, &done)).await
     }
 
-    /// Deletes a segment: nothing in it waits.
+    /// Deletes a segment in which no entry waits.
     pub(super) async fn remove(&self, segment: &Segment) -> io::Result<()> {
         let path = segment.path.clone();
         self.on_disk(move |files| files.remove(&path)).await
     }
 
-    /// Leaves a segment that cannot be read to somebody who looks at it, under another name.
+    /// Renames a segment that cannot be read, so that it is kept for inspection.
     pub(super) async fn put_aside(&self, segment: &Segment) -> io::Result<()> {
         let path = segment.path.clone();
         let rename = move |files: &mut Files| files.rename(&path, "unreadable");
         self.on_disk(rename).await
     }
 
-    /// Keeps entries that the store refuses in a file of their own, until the next process with this
-    /// folder tries them again. The file is bounded: the oldest go first.
+    /// Keeps entries that the store refuses in a separate file; the next process with this folder tries them again.
+    /// The file is bounded: the oldest entries are dropped first.
     pub(super) async fn set_aside(&self, entries: &[Bytes]) -> io::Result<()> {
         let mut framed = Vec::new();
         for entry in entries {
@@ -188,7 +189,7 @@ impl Spool {
         let dropped = self.on_disk(move |files| files.set_aside(&framed)).await?;
         if dropped {
             tracing::error!(
-                "too much was refused by the store of limits; the oldest of it is dropped"
+                "the store of limits refused more than the spool can set aside; the oldest is dropped"
             );
         }
         Ok(())
@@ -216,10 +217,8 @@ async fn blocking<T: Send + 'static>(
     result.unwrap_or_else(|_| Err(io::Error::other("the work on the spool has died")))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
+    mutex.lock()
 }
 
 #[cfg(test)]

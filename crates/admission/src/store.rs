@@ -1,5 +1,8 @@
-//! What a store of limits does: every decision of a request is one atomic call.
+//! The interface of a store of limits: every operation on a request is one atomic call.
 
+use inferyard_domain::Account;
+
+use crate::kind::LimitKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,73 +10,72 @@ use bytes::Bytes;
 
 use inferyard_catalog::Limits;
 
-/// Where meters and leases are. Two stores do exactly the same: one in Redis, one in memory.
+/// A store of levels and leases. There are two with the same behaviour: in Redis and in memory.
 ///
-/// Every call may be repeated after a failure that left its outcome open: a repeated one changes
-/// nothing and says the same.
+/// Every call is idempotent: after a failure with unknown effect it may be repeated, and then changes nothing and
+/// returns the same.
 pub(crate) trait Store: Send + Sync + 'static {
-    /// Admits a request against all meters of its scopes, or touches none. Requests are charged;
-    /// tokens, money and concurrency are held under the lease.
+    /// Admits a request against all levels of its scopes, or changes none. Charges the request; holds tokens, money
+    /// and concurrency under the lease.
     fn admit(
         &self,
         admission: &Admission,
-    ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+    ) -> impl Future<Output = Result<AdmissionDecision, StoreError>> + Send;
 
-    /// Changes how much money a lease holds to `money`, or to what is left of the budgets where that is less
-    /// but at least `least_money`; else nothing is changed. Only what the readings say of budgets counts:
-    /// they leave out what the lease holds where it is not admitted. `None`: there is no such lease.
+    /// Changes the money that a lease holds to `money`, or to the rest of the budgets if that is less but at least
+    /// `least_money`; otherwise changes nothing. Of the statuses only those of budgets are valid; if not admitted,
+    /// they exclude what the lease holds. `None`: the lease does not exist.
     fn raise(
         &self,
         admission: &Admission,
-    ) -> impl Future<Output = Result<Option<Decision>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<AdmissionDecision>, StoreError>> + Send;
 
-    /// Counts a request that was refused before anything was held for it: per minute, and nowhere else. Denies it
-    /// where it has no place in that minute or beside the requests that run; only what the readings say of
-    /// these two counts.
+    /// Counts a request that was refused before anything was held: per minute only. Denies it if it exceeds the
+    /// requests of that minute or the concurrent requests; of the statuses only these two are valid.
     fn refuse(
         &self,
         admission: &Admission,
-    ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+    ) -> impl Future<Output = Result<AdmissionDecision, StoreError>> + Send;
 
-    /// Moves what was used from held to charged, sets what stays held, and renews the lease. A lease
-    /// that had expired gets back what it needs (`Progressed::Revived`).
+    /// Moves used amounts from held to charged, sets what stays held, and renews the lease. An expired lease holds
+    /// again what it needs ([`Progressed::Revived`]).
     fn progress(
         &self,
         lease: &Lease,
         used: &Used,
     ) -> impl Future<Output = Result<Progressed, StoreError>> + Send;
 
-    /// Ends a lease: what it holds is free, what was used is charged, and its usage event is in the
-    /// outbox. `used.held_*` are ignored.
+    /// Ends a lease: releases what it holds, charges what was used, and writes its usage event to the outbox. Ignores
+    /// `used.held_*`.
     fn settle(
         &self,
         lease: &Lease,
         used: &Used,
     ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
 
-    /// Charges a request that this store never admitted, and puts its whole usage event (`used.event`
-    /// is the complete one) into the outbox.
+    /// Charges a request that this store did not admit, and writes its usage event to the outbox. `used.event` is the
+    /// complete event.
     fn charge(
         &self,
         lease: &Lease,
         used: &Used,
     ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
 
-    /// Ends leases that have expired, as far as one bounded call goes: what they hold is free, and
-    /// their usage events are written from what they last told. Returns how many ended.
+    /// Ends expired leases, within the bounds of one call: releases what they hold, and writes their usage events
+    /// from the last report. Returns how many ended.
     fn sweep(&self) -> impl Future<Output = Result<usize, StoreError>> + Send;
 }
 
-/// Which request holds what.
+/// Identifies a request and its scopes.
 #[derive(Debug, Clone)]
 pub(crate) struct Lease {
     /// The 128 random bits of the request id.
     pub(crate) id: [u8; 16],
-    /// Whose meters they are. All of them are in one slot of a cluster.
-    pub(crate) account: Arc<str>,
-    /// The sets of limits that bind it: the plan's, and the key's where it has its own.
+    /// The account of the levels. All its keys are in one hash slot of a Redis Cluster.
+    pub(crate) account: Account,
+    /// The scopes that bind the request: the plan's, and the key's if it has its own limits.
     pub(crate) scopes: Vec<Scope>,
-    /// It expires so long after its last sign of life.
+    /// How long after its last renewal it expires.
     pub(crate) lifetime: Duration,
 }
 
@@ -86,7 +88,7 @@ pub(crate) struct Scope {
     pub(crate) limits: Limits,
 }
 
-/// A request that wants in.
+/// A request to admit.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
     pub(crate) lease: Lease,
@@ -94,119 +96,100 @@ pub(crate) struct Admission {
     pub(crate) tokens: u64,
     /// Nano-dollars to hold.
     pub(crate) money: u64,
-    /// The fewest nano-dollars that are of use: where less than `money` is left of a budget, but at
-    /// least this much, all that is left is held.
+    /// Nano-dollars below which the request is denied. If less than `money` is left of a budget, but at least this
+    /// much, the rest is held.
     pub(crate) least_money: u64,
-    /// Count, but deny nothing.
+    /// Shadow mode: count, but deny nothing.
     pub(crate) shadow: bool,
-    /// First and last moment of the calendar month, in microseconds since the Unix epoch.
+    /// Start of the calendar month and of the next one, in microseconds since the Unix epoch.
     pub(crate) month: (u64, u64),
     /// The first piece of the usage event.
     pub(crate) event: Bytes,
 }
 
-/// How far a request is. Totals since its beginning, so that a repeated or late message does no harm.
+/// The usage of a request so far. Totals, so that repeated or reordered reports do no harm.
 #[derive(Debug, Clone, Default)]
 pub struct Used {
     /// Tokens of prompt and answer.
     pub tokens: u64,
     /// Nano-dollars.
     pub money: u64,
-    /// Tokens that may still come, to be held.
+    /// Tokens that may still be used, to be held.
     pub held_tokens: u64,
-    /// Nano-dollars that may still come, to be held.
+    /// Nano-dollars that may still be used, to be held.
     pub held_money: u64,
-    /// `settle` and `charge`: it was refused, so that it counts per minute and is given back per day and in
-    /// total, with all that was charged.
+    /// `settle` and `charge`: the request was refused, so it counts per minute only; all other charges are given
+    /// back.
     pub refused: bool,
-    /// `progress`: the second piece of the usage event. `settle` and `charge`: all three.
+    /// `progress`: the second piece of the usage event. `settle` and `charge`: the complete event.
     pub event: Bytes,
 }
 
-/// What the meters say to a request.
+/// The decision of the store about a request.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Decision {
-    /// Whether it is in. In shadow mode it is, whatever the readings say.
+pub(crate) struct AdmissionDecision {
+    /// Whether it is admitted. In shadow mode always, whatever the statuses say.
     pub(crate) admitted: bool,
-    /// Nano-dollars that were held for it.
+    /// Nano-dollars that are held for it.
     pub(crate) money: u64,
-    /// Every limit that exists, in the order of the scopes; after the charge where it was admitted.
-    pub(crate) readings: Vec<Reading>,
+    /// Every limit that is set, in the order of the scopes; if admitted, after the charge.
+    pub(crate) statuses: Vec<LimitStatus>,
 }
 
-/// A meter, beside its limit.
+/// A limit and its usage.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reading {
-    /// Which meter.
-    pub meter: Meter,
-    /// Its limit.
+pub struct LimitStatus {
+    /// The kind of the limit.
+    pub kind: LimitKind,
+    /// The limit itself.
     pub limit: u64,
-    /// Charged and held, rounded up; above the limit where estimates fell short.
+    /// Charged and held, rounded up; above the limit if estimates were too low.
     pub used: u64,
-    /// What the request asked of it.
+    /// The amount that the request asked for.
     pub requested: u64,
-    /// How long until nothing of it is used, other requests' holds aside.
+    /// Time until it is unused, apart from what other requests hold.
     pub reset: Duration,
-    /// Whether it denies the request, and for how long.
+    /// Set if it denies the request: how long to wait.
     pub denial: Option<Wait>,
-}
-
-/// The meters of a scope.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Meter {
-    /// Requests per minute.
-    RequestsPerMinute,
-    /// Requests per day.
-    RequestsPerDay,
-    /// Requests at all.
-    RequestsTotal,
-    /// Tokens, prompt and answer together, per minute.
-    TokensPerMinute,
-    /// Tokens, prompt and answer together, per day.
-    TokensPerDay,
-    /// Requests at the same time.
-    ConcurrentRequests,
-    /// Nano-dollars per calendar month, UTC.
-    BudgetPerMonth,
 }
 
 /// How long a denial lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// Then the same request is admitted, if no other comes between.
+    /// After this time the same request is admitted, unless others come first.
     Exactly(Duration),
     /// Until other requests end.
     ForOthers,
-    /// Waiting is useless: the request is larger than the limit, or the total is used up.
+    /// Never: the request exceeds the limit, or the total is used up.
     ForEver,
 }
 
-/// What became of a `progress`.
+/// The result of `progress`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progressed {
-    /// It counts.
+    /// The lease is renewed.
     Renewed,
-    /// The lease had expired and was billed so far; it holds again what it needs.
+    /// The lease had expired and was billed; it is held again.
     Revived,
-    /// It has ended already.
+    /// The request has ended already.
     Ended,
-    /// The store has never heard of it, or has lost it.
+    /// The store does not know the lease, or has lost it.
     Unknown,
 }
 
-/// What became of a `settle` or `charge`.
+/// The result of `settle` or `charge`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// Charged, and the event written.
+    /// Charged, and the event is written.
     Done,
-    /// It had been before; nothing was charged.
+    /// Charged before; nothing was changed.
     Already,
-    /// `settle` only: the store has never heard of the lease, or has lost it. Nothing was charged:
-    /// `charge` does it.
+    /// `settle` only: the store does not know the lease, or has lost it. Nothing was charged: use
+    /// `charge`.
     Unknown,
 }
 
-/// The store did not answer.
+/// The store gave no valid answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// No connection, or it broke; the call may or may not have taken effect.
@@ -215,23 +198,22 @@ pub(crate) enum StoreError {
         /// For the log.
         message: String,
     },
-    /// It did not answer in time; the call may or may not have taken effect.
+    /// Timeout; the call may or may not have taken effect.
     #[error("the store of limits did not answer within {after:?}")]
     TooSlow {
-        /// The time.
+        /// The timeout.
         after: Duration,
     },
-    /// It answers that it cannot serve any request now: out of memory, no permission, still loading.
+    /// The store cannot serve any request now: out of memory, no permission, still loading.
     #[error("the store of limits failed: {message}")]
     Failed {
         /// For the log.
         message: String,
     },
-    /// It refuses one account, or answers nonsense about it: what it keeps of the account has the wrong
-    /// type or form. Other accounts are served.
+    /// The data of one account has a wrong type or form. Other accounts are served.
     #[error("the store of limits refuses an account: {message} (key {key})")]
     Refused {
-        /// The key that is to be looked at.
+        /// The Redis key to inspect.
         key: String,
         /// For the log.
         message: String,

@@ -1,6 +1,6 @@
-//! The limiter around a store that fails on demand, and around a Redis that is killed.
+//! Tests of the limiter with a store that fails on demand, and with a Redis that is killed.
 //!
-//! Around the store in memory the clock is paused: it moves on when nothing else can, so no test takes time.
+//! With the store in memory the clock is paused: it advances when all tasks wait, so tests take no real time.
 
 use std::num::NonZeroU64;
 use std::path::Path;
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::memory::Memory;
-use super::store::{Admission, Decision, Lease, Progressed, Settled, Store, StoreError};
+use super::store::{Admission, AdmissionDecision, Lease, Progressed, Settled, Store, StoreError};
 use super::*;
 use inferyard_catalog::OnLoss;
 
@@ -29,9 +29,9 @@ mod refused;
 mod disk;
 mod server;
 
-/// What the tests wait for comes within milliseconds; a busy machine has this long.
+/// Bound on waits for events that usually come within milliseconds, for a busy machine.
 const BOUND: Duration = Duration::from_mins(5);
-/// Of a call to the store.
+/// Timeout of a call to the store.
 const TIMEOUT: Duration = Duration::from_millis(250);
 
 fn metrics() -> Arc<Metrics> {
@@ -45,25 +45,25 @@ pub(super) struct Flaky {
     memory: Mutex<Arc<Memory>>,
     fault: AtomicU8,
     pub(super) calls: AtomicUsize,
-    /// The number of further calls after which none arrives any more; 0: all arrive.
+    /// Calls that still arrive before the fault begins; 0: all arrive.
     pub(super) answers_left: AtomicUsize,
-    /// Names of other routers that live.
+    /// Names of other live routers.
     pub(super) others: Mutex<Vec<String>>,
 }
 
-/// What happens to calls.
+/// The fault of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Fault {
-    /// They are answered.
+    /// Calls are answered.
     None,
-    /// They do not arrive.
+    /// Calls do not arrive, with an error.
     Away,
-    /// They do not arrive, and nobody says so.
+    /// Calls do not arrive, without an error.
     Silent,
-    /// They arrive, and their answers do not.
+    /// Calls arrive, but their answers do not, with an error.
     NoAnswers,
-    /// The same, and nobody says so.
+    /// Calls arrive, but their answers do not, without an error.
     SilentAnswers,
 }
 
@@ -84,7 +84,7 @@ impl Flaky {
         self.fault.store(fault as u8, Ordering::SeqCst);
     }
 
-    /// Its data are gone.
+    /// The store loses its data.
     pub(super) fn lose_data(&self, outbox: Option<mpsc::Sender<Entry>>) {
         *self.memory.lock().unwrap() = Arc::new(Memory::new(outbox));
     }
@@ -139,17 +139,17 @@ impl Flaky {
 }
 
 impl Store for Flaky {
-    async fn admit(&self, admission: &Admission) -> Result<Decision, StoreError> {
+    async fn admit(&self, admission: &Admission) -> Result<AdmissionDecision, StoreError> {
         let memory = self.memory();
         self.gate(memory.admit(admission)).await
     }
 
-    async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, StoreError> {
+    async fn raise(&self, admission: &Admission) -> Result<Option<AdmissionDecision>, StoreError> {
         let memory = self.memory();
         self.gate(memory.raise(admission)).await
     }
 
-    async fn refuse(&self, admission: &Admission) -> Result<Decision, StoreError> {
+    async fn refuse(&self, admission: &Admission) -> Result<AdmissionDecision, StoreError> {
         let memory = self.memory();
         self.gate(memory.refuse(admission)).await
     }
@@ -175,7 +175,7 @@ impl Store for Flaky {
     }
 }
 
-/// A limiter with its store, and what came out of it.
+/// A limiter with its store and outbox.
 pub(super) struct Bench {
     pub(super) limiter: Arc<Limiter>,
     pub(super) flaky: Arc<Flaky>,
@@ -206,7 +206,7 @@ impl Default for Setting<'_> {
 }
 
 impl Bench {
-    /// With the router's first beat behind it.
+    /// Creates it, and waits for the router's first beat.
     pub(super) async fn new(setting: Setting<'_>) -> Self {
         let bench = Self::with(setting, |_| {});
         bench
@@ -257,7 +257,7 @@ impl Bench {
         timeout(BOUND, wait).await.expect("it should come");
     }
 
-    /// Lets calls fail until none is made any more.
+    /// Makes calls fail until the breaker opens.
     pub(super) async fn lose(&self, fault: Fault) {
         self.flaky.set(fault);
         let calls = &self.limiter.shared.calls;
@@ -278,7 +278,7 @@ impl Bench {
         (UsageEvent::decode(entry.event).unwrap(), entry.part)
     }
 
-    /// Ends the router in order, and returns the events that nobody took.
+    /// Shuts the router down, and returns the events left in the outbox.
     pub(super) async fn end(mut self) -> Vec<UsageEvent> {
         self.shutdown.cancel();
         timeout(BOUND, self.running).await.unwrap().unwrap();
@@ -305,7 +305,7 @@ pub(super) fn requests_total(limit: u64) -> Limits {
     }
 }
 
-pub(super) fn wanted(plan: &Arc<Plan>, account: &str) -> Wanted {
+pub(super) fn wanted(plan: &Arc<Plan>, account: &str) -> AdmissionRequest {
     let mut id = [0; 16];
     getrandom::fill(&mut id).unwrap();
     let event = UsageEvent {
@@ -314,20 +314,20 @@ pub(super) fn wanted(plan: &Arc<Plan>, account: &str) -> Wanted {
         code: "router_lost".to_owned(),
         ..UsageEvent::default()
     };
-    Wanted {
+    AdmissionRequest {
         visitor: false,
-        id,
+        id: RequestId::of(id),
         account: account.into(),
         plan: Arc::clone(plan),
         key: None,
-        tokens: 100,
-        money: 0,
-        least_money: 0,
+        tokens: Tokens::new(100),
+        money: NanoDollars::ZERO,
+        least_money: NanoDollars::ZERO,
         event: event.encode_to_vec().into(),
     }
 }
 
-/// So many tokens, and a code where it is the end.
+/// Usage of `tokens` tokens, with a code if it is the end.
 pub(super) fn used(tokens: u64, code: &str) -> Used {
     let event = UsageEvent {
         completion_tokens: tokens,
@@ -341,10 +341,10 @@ pub(super) fn used(tokens: u64, code: &str) -> Used {
     }
 }
 
-pub(super) fn is_denied<T>(result: &Result<T, ReserveError>) -> bool {
-    matches!(result, Err(ReserveError::Denied { .. }))
+pub(super) fn is_denied<T>(result: &Result<T, LimitError>) -> bool {
+    matches!(result, Err(LimitError::Denied { .. }))
 }
 
-pub(super) fn is_unavailable<T>(result: &Result<T, ReserveError>) -> bool {
-    matches!(result, Err(ReserveError::Unavailable { .. }))
+pub(super) fn is_unavailable<T>(result: &Result<T, LimitError>) -> bool {
+    matches!(result, Err(LimitError::Unavailable { .. }))
 }

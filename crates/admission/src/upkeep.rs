@@ -1,4 +1,4 @@
-//! What a router does for the limits once a second: tell that it lives, count the pools, end the leases of the dead.
+//! Periodic work of a router for the limits: reports that it is alive, exchanges pools, and sweeps expired leases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use super::Shared;
 use super::rejoin::rejoin;
 use super::store::Store as _;
 
+/// Interval of the periodic work.
 const EVERY: Duration = Duration::from_secs(1);
-/// Leases are swept from the third beat in a row on: after a loss, routers that live renew theirs first.
+/// Successful beats in a row before leases are swept: after an outage, live routers renew their leases first.
 const STEADY: u32 = 3;
-/// A sweep is one bounded call; so many in a row, where there is that much to do.
+/// Sweeps per second at most; each is one bounded call.
 const SWEEPS: u32 = 16;
 
-/// Does it until `shutdown`.
+/// Runs the work once a second until `shutdown`.
 pub(super) async fn run(shared: &Arc<Shared>, shutdown: &CancellationToken) {
     let mut second = interval(EVERY);
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -31,7 +32,7 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &CancellationToken) {
         if let Err(why) = room
             && had_room
         {
-            tracing::error!(%why, "what was used cannot be kept until it is stored; no request is let in");
+            tracing::error!(%why, "usage cannot be kept until it is stored; no request is admitted");
         }
         had_room = room.is_ok();
         let work = Box::pin(once(shared, &mut steady));
@@ -44,7 +45,7 @@ async fn once(shared: &Arc<Shared>, steady: &mut u32) {
     shared.metrics.backlog_bytes.set(bytes);
     let waiting = i64::try_from(shared.calls.backing.waiting()).unwrap_or(i64::MAX);
     shared.metrics.events_waiting.set(waiting);
-    // The requests that this router decides by itself have leases in its memory.
+    // Sweeps the leases of requests that this router admitted by itself.
     let _ = shared.local.memory().sweep().await;
     let Ok((routers, again)) = shared.calls.beat(&shared.router).await else {
         *steady = 0;
@@ -73,7 +74,7 @@ async fn once(shared: &Arc<Shared>, steady: &mut u32) {
 async fn sweep(shared: &Shared) {
     for _ in 0..SWEEPS {
         match shared.calls.sweep().await {
-            Ok(swept) if swept > 0 => tracing::debug!(swept, "ended leases that had expired"),
+            Ok(swept) if swept > 0 => tracing::debug!(swept, "ended expired leases"),
             _ => return,
         }
     }

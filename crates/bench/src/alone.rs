@@ -1,4 +1,4 @@
-//! The engine alone: in a process of its own, asked without gRPC, HTTP or a router.
+//! The engine alone: it runs in a process of its own and is called without gRPC, HTTP or a router.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -20,27 +20,27 @@ use crate::process::{self, Process};
 use crate::system::{KV_TOKENS, MAX_RUNNING};
 use crate::way::{Answer, Way};
 
-/// The process with the engine, as the benchmark sees it.
+/// The process of the engine, from the benchmark's side.
 pub(crate) struct Alone {
     process: Process,
     _model: tempfile::TempDir,
 }
 
-/// One measurement to be made.
+/// One measurement, sent to the process.
 #[derive(Serialize, Deserialize)]
 struct Task {
     streams: usize,
     length: Duration,
 }
 
-/// The service of a worker, called as a function.
+/// The worker's service, called as a function.
 #[derive(Clone)]
 struct Direct<S>(S);
 
 // === impl Alone ===
 
 impl Alone {
-    /// Starts the engine on this core, and waits until it has loaded the model.
+    /// Starts the engine on this core, and waits until the model is loaded.
     pub(crate) async fn start(core: usize) -> Result<Self> {
         let model = tempfile::tempdir()?;
         let gguf = model.path().join("demo.gguf");
@@ -55,7 +55,7 @@ impl Alone {
         })
     }
 
-    /// Drives this many streams inside the process of the engine.
+    /// Drives this number of streams within the engine's process.
     pub(crate) async fn measure(
         &mut self,
         streams: usize,
@@ -76,7 +76,8 @@ impl<S: worker_server::Worker + Clone> Way for Direct<S> {
     }
 }
 
-/// The other side: loads the model, says `ready`, and makes every measurement that it is told to.
+/// The main function of the engine's process: loads the model, prints `ready`, and performs the measurements
+/// that it reads from standard input.
 pub(crate) async fn serve(gguf: PathBuf) -> Result<()> {
     let listen = Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let engine = embedded::Config {

@@ -1,4 +1,4 @@
-//! `make bench-cores`: the embedded engine on quiet, shared and limited cores, beside llama.cpp itself.
+//! `make bench-cores`: the embedded engine on quiet, shared and limited cores, compared with llama.cpp itself.
 
 mod condition;
 mod engine;
@@ -18,7 +18,7 @@ use condition::Condition;
 use engine::Engine;
 use stretch::Stretch;
 
-/// What is measured.
+/// Options of the benchmark.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// Numbers of concurrent streams
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', value_enum,
           default_values_t = [Condition::Quiet, Condition::Burnt, Condition::Half])]
     conditions: Vec<Condition>,
-    /// How often everything is measured
+    /// Number of repetitions of everything
     #[arg(long, default_value_t = 1)]
     repetitions: usize,
     /// Seconds of each measurement
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// The model [default: Gemma 3 270M, a package of PyPI that is kept in ~/.cache/inferyard]
     #[arg(long)]
     gguf: Option<PathBuf>,
-    /// Leave llama.cpp itself out
+    /// Do not measure llama.cpp itself
     #[arg(long)]
     alone: bool,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Row {
     tokens_per_second: BTreeMap<Condition, Vec<f64>>,
 }
 
-/// Measures everything; the report, and its table.
+/// Measures everything; returns the rows and their table.
 pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> Result<(Vec<Row>, String)> {
     let gguf = match &arguments.gguf {
         Some(gguf) => gguf.clone(),
@@ -82,7 +82,7 @@ pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> Result<(Vec
             let ground = match condition.make() {
                 Ok(ground) => ground,
                 Err(error) => {
-                    eprintln!("it is not shown: {error:#}");
+                    eprintln!("skipped: {error:#}");
                     continue;
                 }
             };
@@ -105,7 +105,7 @@ pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> Result<(Vec
     Ok((rows, table))
 }
 
-/// The engines that are measured.
+/// The engines to measure.
 async fn engines(binary: &Path, gguf: &Path, arguments: &Arguments) -> Vec<Engine> {
     let mut engines = vec![Engine::worker(binary, gguf, None)];
     for count in &arguments.spin_counts {
@@ -114,7 +114,7 @@ async fn engines(binary: &Path, gguf: &Path, arguments: &Arguments) -> Vec<Engin
     if !arguments.alone {
         match install::node().await {
             Ok(folder) => engines.push(Engine::llama_cpp(&folder, gguf)),
-            Err(error) => eprintln!("llama.cpp itself is not shown: {error:#}"),
+            Err(error) => eprintln!("llama.cpp is skipped: {error:#}"),
         }
     }
     engines

@@ -1,10 +1,10 @@
-//! Puts the tables into a page that people have written around them.
+//! Writes tables into a hand-written page.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Replaces what stands between the two marks of this name in a file.
+/// Replaces the text between the two marks of this name in a file.
 pub(crate) fn update(path: &Path, mark: &str, tables: &str) -> Result<()> {
     let page =
         std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;

@@ -1,4 +1,4 @@
-//! `make bench-fairness`: what a flood of one plan does to the answers of another one.
+//! `make bench-fairness`: how a flood of requests on one plan affects the answers of another plan.
 
 mod caller;
 
@@ -14,7 +14,7 @@ use crate::peers::engines::{Engines, Pace};
 use crate::system::{hash, random_key};
 use caller::{Caller, Times};
 
-/// How hard.
+/// Options of the benchmark.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// Clients of the flood, each with one request at a time
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     length: u64,
 }
 
-/// The answers of one plan.
+/// The answers of the watched plan.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     what: &'static str,
@@ -35,11 +35,11 @@ pub(crate) struct Row {
     flood: f64,
 }
 
-/// Two workers that run eight answers each; the plan that is watched never fills them.
+/// Two workers with eight concurrent answers each; the watched plan alone never fills them.
 const WORKERS: usize = 2;
 const WATCHED: usize = 4;
 
-/// Measures everything; the report, and its table.
+/// Measures everything; returns the rows and their table.
 pub(crate) async fn measure(
     binary: &Path,
     arguments: &Arguments,

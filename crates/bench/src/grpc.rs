@@ -1,4 +1,4 @@
-//! The way over gRPC alone, without a router; and how its events are read, also in-process.
+//! Requests over gRPC without a router, and the reading of their events, which the in-process engine shares.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! The way over HTTP, as a client of the OpenAI API sees it: one connection, one stream at a time.
+//! Requests over HTTP as a client of the OpenAI API sends them: one connection, one stream at a time.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use crate::prompt;
 use crate::way::{Answer, Way};
 
-/// Where the API is, and the key to it.
+/// Address of the API, and its key.
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     /// `host:port`.
@@ -33,7 +33,7 @@ pub(crate) struct Http {
     requests: SendRequest<Full<Bytes>>,
 }
 
-/// The last chunk of an answer, as far as it is read.
+/// The fields of the last chunk that are used.
 #[derive(Deserialize)]
 struct LastChunk {
     usage: Usage,
@@ -54,7 +54,7 @@ impl Http {
             .with_context(|| format!("connecting to the router at {}", api.address))?;
         connection.set_nodelay(true)?;
         let (requests, connection) = http1::handshake(TokioIo::new(connection)).await?;
-        // Ends when `requests` is dropped.
+        // The task ends when `requests` is dropped.
         tokio::spawn(connection);
         Ok(Self {
             api: api.clone(),
@@ -107,7 +107,7 @@ impl Way for Http {
     }
 }
 
-/// Some chunk carries text that is not empty.
+/// Whether a chunk contains a non-empty text.
 fn has_content(sse: &[u8]) -> bool {
     const CONTENT: &[u8] = br#""content":""#;
     memmem::find_iter(sse, CONTENT).any(|at| {
@@ -116,7 +116,7 @@ fn has_content(sse: &[u8]) -> bool {
     })
 }
 
-/// What the last chunk before `[DONE]` says.
+/// The token count in the last chunk before `[DONE]`.
 fn completion_tokens(sse: &[u8]) -> Result<u32> {
     let text = std::str::from_utf8(sse)?;
     let mut chunks = text

@@ -1,7 +1,7 @@
-//! `inferyard-bench limits`: what a decision about limits costs Redis, beside a script that does nothing,
-//! and how much later an answer comes for it.
+//! `inferyard-bench limits`: the cost of a limit decision in Redis, compared with an empty script, and the
+//! latency that limits add to an answer.
 //!
-//! The scripts are the router's own files. What they are told is laid out in their first comments.
+//! The scripts are the router's own files. Their first comments describe their arguments.
 
 mod calls;
 mod instant;
@@ -22,13 +22,13 @@ use self::latency::{Bed, Latency};
 pub(crate) use self::latency::LIMITED;
 pub(crate) use self::redis::Redis;
 
-/// What is asked of `inferyard-bench limits`.
+/// Options of `inferyard-bench limits`.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// How often everything is measured.
+    /// Number of rounds.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
-    /// Requests that are in flight at the same time.
+    /// Number of concurrent requests.
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
     /// Seconds under full load.
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     redis_core: usize,
 }
 
-/// Everything that was measured.
+/// All results.
 #[derive(Serialize)]
 pub(crate) struct Report {
     pub(crate) redis: String,
@@ -50,21 +50,21 @@ pub(crate) struct Report {
     pub(crate) latency: Vec<Latency>,
 }
 
-/// One script, round by round, in microseconds of the server's time per call.
+/// One script; times per round, in microseconds of server time per call.
 #[derive(Serialize)]
 pub(crate) struct Row {
     pub(crate) call: &'static str,
-    /// Commands that the router sends and awaits.
+    /// Number of round trips to Redis.
     pub(crate) round_trips: u32,
     pub(crate) server: Vec<f64>,
     /// An empty script with the same keys and arguments.
     pub(crate) empty: Vec<f64>,
 }
 
-/// Batches of a round: enough that a call's microseconds are not rounded away.
+/// Batches per round: enough that the microseconds of a call are not lost in rounding.
 const BATCHES: usize = 30;
 
-/// Measures, and returns the report and its tables.
+/// Measures everything; returns the report and its tables.
 pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> Result<(Report, String)> {
     let mut redis = Redis::start(arguments.redis_core).await?;
     let calls = Calls::load(&mut redis)?;
@@ -101,7 +101,7 @@ pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> Result<(Rep
     Ok((report, table))
 }
 
-/// One request at a time, and many.
+/// Latency with one request at a time, and with many.
 async fn latency(binary: &Path, arguments: &Arguments) -> Result<Vec<Latency>> {
     let bed = Bed::start(binary, arguments.redis_core).await?;
     let mut all = [1, 16].map(|in_flight| Latency {
@@ -118,8 +118,8 @@ async fn latency(binary: &Path, arguments: &Arguments) -> Result<Vec<Latency>> {
     Ok(all.into())
 }
 
-/// Every script and its empty twin, in turns, so that a machine that slows down slows both: requests
-/// are admitted, tell how far they are, and end, as in everyday use.
+/// Runs every script and its empty counterpart alternately, so that a slowdown of the machine affects both.
+/// Requests are admitted, report progress and end, as in normal operation.
 fn round(redis: &mut Redis, calls: &Calls, in_flight: usize) -> Result<[(f64, f64); 4]> {
     let mut times = [(0.0, 0.0); Call::ALL.len()];
     for _ in 0..BATCHES {
@@ -139,7 +139,7 @@ fn round(redis: &mut Redis, calls: &Calls, in_flight: usize) -> Result<[(f64, f6
     Ok(times.map(|(server, empty)| (server / batches, empty / batches)))
 }
 
-/// Requests per second, admitted and settled, with many in flight on one connection.
+/// Requests per second that are admitted and settled, with `in_flight` of them pipelined on one connection.
 fn load(redis: &mut Redis, calls: &Calls, in_flight: usize, time: Duration) -> Result<f64> {
     let mut batches = Vec::new();
     for _ in 0..200 {
@@ -149,7 +149,7 @@ fn load(redis: &mut Redis, calls: &Calls, in_flight: usize, time: Duration) -> R
     }
     let start = Instant::now();
     let mut requests = 0_u32;
-    // The ids come round again: what is remembered of them is forgotten between.
+    // The ids repeat, so the records of settled ones are deleted in between.
     while start.elapsed() < time {
         for (admit, settle) in &batches {
             redis.send_all(admit, in_flight)?;

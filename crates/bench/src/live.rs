@@ -1,10 +1,10 @@
-//! `make bench-live`: recorded traffic in real time, on real routers before simulated workers.
+//! `make bench-live`: recorded traffic in real time, on real routers and simulated workers.
 //!
 //! ```text
-//!  fleet     simulated workers of the virtual fleet's timing model, and routers before them
+//!  fleet     simulated workers with the timing model of the virtual fleet, and routers in front of them
 //!  prompt    a request of the trace → text with the same prefixes
 //!  play      sends each request when it is due, and reads its answer
-//!  cpu       who used the processor meanwhile
+//!  cpu       measures processor use during a run
 //! ```
 
 mod fleet;
@@ -29,7 +29,7 @@ use crate::traces::{lru, trace, world};
 use cpu::Cpu;
 use fleet::Fleet;
 
-/// What is played on what.
+/// Options of the benchmark.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// A trace: `.jsonl` as Mooncake publishes it, or `.csv` as Azure does
@@ -38,10 +38,10 @@ pub(crate) struct Arguments {
     /// Sizes of the fleet
     #[arg(long, value_delimiter = ',', default_values_t = [4, 16])]
     workers: Vec<usize>,
-    /// Numbers of routers; requests go to one after the other
+    /// Numbers of routers; requests go to them in turn
     #[arg(long, value_delimiter = ',', default_values_t = [1])]
     routers: Vec<usize>,
-    /// Whose routers
+    /// The routers to compare
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Peer::Inferyard, Peer::SmgCacheAware, Peer::Haproxy])]
     peers: Vec<Peer>,
     /// Requests from the beginning of each trace
@@ -70,7 +70,7 @@ pub(crate) struct Played {
     requests: usize,
     workers: usize,
     faster: u32,
-    /// Of one cache as large as all.
+    /// The hit rate of a single cache as large as all workers' caches together.
     best_hits: f64,
     rows: Vec<Row>,
 }
@@ -79,27 +79,27 @@ pub(crate) struct Played {
 pub(crate) struct Row {
     router: &'static str,
     routers: usize,
-    /// Answers that were complete.
+    /// Number of complete answers.
     answered: usize,
     hits: f64,
     spread: f64,
-    /// Seconds to the first token: p50, p95, p99; as if nothing had been made faster.
+    /// Seconds to the first token: p50, p95, p99; scaled back to real speed.
     first_token: [f64; 3],
-    /// `None`: in virtual time.
+    /// `None`: the row is from virtual time.
     live: Option<Live>,
 }
 
-/// What only real processes have.
+/// Results that only real processes have.
 #[derive(Debug, Serialize)]
 pub(crate) struct Live {
-    /// Why requests failed, and how many.
+    /// Reasons of failures, and their numbers.
     failures: Vec<(String, usize)>,
-    /// How much too late requests were sent, in seconds of the wall clock: p50, p95, p99.
+    /// Delay between the due time and the sending of requests, in seconds of wall time: p50, p95, p99.
     late: [f64; 3],
     cpu: Cpu,
 }
 
-/// Plays everything; the report, and its table.
+/// Plays everything; returns the results and their table.
 pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> Result<(Vec<Played>, String)> {
     let venv = crate::peers::packages(arguments.venv.as_deref())?;
     let mut all = Vec::new();
@@ -143,7 +143,7 @@ pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> Result<(Vec
 // === impl Arguments ===
 
 impl Arguments {
-    /// The same fleet twice: of processes, and in virtual time.
+    /// The same fleet as processes and in virtual time.
     fn fleet<'a>(
         &self,
         binary: &'a Path,

@@ -1,4 +1,4 @@
-//! Drives a number of streams for a while and says what came of it.
+//! Drives a number of streams for a while, and measures them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,22 +9,22 @@ use tokio::task::JoinSet;
 
 use crate::way::Way;
 
-/// What a number of streams got in one stretch of time.
+/// The result of a number of streams in one interval.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Measurement {
     /// Tokens of all answers.
     pub(crate) tokens: u64,
     /// From the first request to the end of the last answer.
     pub(crate) seconds: f64,
-    /// Of each request, in milliseconds.
+    /// Time to the first token of each request, in milliseconds.
     pub(crate) first_token_ms: Vec<f64>,
     /// CPU time of the process with the engine, per token, in microseconds.
     pub(crate) engine_us_per_token: f64,
-    /// CPU time of the router per token, in microseconds; 0 where there is none.
+    /// CPU time of the router per token, in microseconds; 0 without a router.
     pub(crate) router_us_per_token: f64,
 }
 
-/// What one stream saw.
+/// The results of one stream.
 #[derive(Default)]
 struct Seen {
     tokens: u64,
@@ -38,7 +38,7 @@ impl Measurement {
         to_f64(self.tokens) / self.seconds
     }
 
-    /// This CPU time, for each token, in microseconds.
+    /// CPU time per token, in microseconds.
     pub(crate) fn us_per_token(&self, cpu: Duration) -> f64 {
         cpu.as_secs_f64() * 1e6 / to_f64(self.tokens)
     }
@@ -46,7 +46,7 @@ impl Measurement {
 
 /// Starts requests on every stream until `length` has passed, and waits for the last answer.
 pub(crate) async fn drive<W: Way>(ways: Vec<W>, length: Duration) -> Result<Measurement> {
-    // No number comes twice in the life of this process: see `prompt::messages`.
+    // Numbers are unique within this process, so that no prompt repeats: see `prompt::messages`.
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let begin = Instant::now();
     let mut streams = JoinSet::new();

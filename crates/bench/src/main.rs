@@ -1,8 +1,8 @@
-//! `make bench`: what the way from HTTP to the engine costs, against the engine alone; and `make
-//! bench-limits`: what a decision about limits costs Redis.
+//! `make bench`: the cost of the path from HTTP to the engine, compared with the engine alone; and other
+//! benchmarks as subcommands.
 //!
-//! The engine runs on one core in both, the router and the load on another. Each round measures
-//! every way one after the other, so that a machine that slows down slows all of them.
+//! The engine always runs on one core, the router and the load on another. Each round measures every way once,
+//! so that a slowdown of the machine affects all of them.
 
 mod prompt;
 mod way;
@@ -47,7 +47,7 @@ struct Arguments {
     /// Numbers of concurrent streams.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16, 64])]
     streams: Vec<usize>,
-    /// How often everything is measured.
+    /// Number of rounds.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Seconds during which new requests are started.
@@ -62,8 +62,8 @@ struct Arguments {
     /// Also write the figures to this file, as JSON.
     #[arg(long, global = true)]
     json: Option<PathBuf>,
-    /// Also put the tables between the two marks of this Markdown file: `bench`, or `bench-` and the
-    /// name of the subcommand.
+    /// Also put the tables between the two marks of this Markdown file: `bench`, or `bench-` and the name of
+    /// the subcommand.
     #[arg(long, global = true)]
     update: Option<PathBuf>,
     #[command(subcommand)]
@@ -72,7 +72,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Drives the engine inside this process, as told on standard input; the benchmark starts it.
+    /// Drives the engine inside this process, controlled by standard input; the benchmark starts it.
     #[command(hide = true)]
     Engine {
         /// The file of the model.
@@ -80,25 +80,25 @@ enum Command {
     },
     /// Measures the scripts of the limits in Redis.
     Limits(limits::Arguments),
-    /// Measures the CPU of routers beside each other.
+    /// Compares the CPU use of routers.
     Peers(peers::Arguments),
-    /// Measures what routers take while little happens: latency at half load, idle, open streams.
+    /// Measures routers under little load: latency at half load, idle, open streams.
     Standing(standing::Arguments),
-    /// Measures what a flood of one plan does to another one.
+    /// Measures how a flood on one plan affects another plan.
     Fairness(fairness::Arguments),
     /// Plays recorded traffic over simulated fleets, in virtual time.
     Traces(traces::Arguments),
-    /// Plays recorded traffic in real time, on real routers before simulated workers.
+    /// Plays recorded traffic in real time, on real routers and simulated workers.
     Live(live::Arguments),
-    /// Measures the embedded engine on quiet, shared and limited cores, beside llama.cpp.
+    /// Measures the embedded engine on quiet, shared and limited cores, compared with llama.cpp.
     Cores(cores::Arguments),
 }
 
-/// What was measured, and where it belongs.
+/// Results, and the mark of their place in a page.
 struct Figures {
     json: Vec<u8>,
     tables: String,
-    /// Of the marks in a Markdown file.
+    /// Name of the marks in a Markdown file.
     mark: &'static str,
 }
 
@@ -142,7 +142,7 @@ impl Command {
             return Figures::new(&report, tables, "bench-traces");
         }
         let binary = process::binary(arguments.binary.as_deref())?;
-        // The engines share a core with the load, and no router has it.
+        // The engines share a core with the load; the router has a core of its own.
         let (load, router) = (arguments.engine_core, arguments.router_core);
         match self {
             Self::Engine { .. } | Self::Traces(_) => unreachable!("it measures no binary"),
@@ -206,7 +206,7 @@ async fn measure(arguments: &Arguments) -> Result<Report> {
     })
 }
 
-/// Fills both caches: an engine whose cache is still empty is faster than it will ever be again.
+/// Fills both KV caches: an engine with an empty cache is faster than in normal operation.
 async fn warm_up(
     alone: &mut Alone,
     system: &System,

@@ -1,4 +1,5 @@
-//! `make bench-peers`: the CPU that a router takes, beside its peers, on the same engines in the same run.
+//! `make bench-peers`: the CPU use of our router compared with other routers, on the same engines in the same
+//! run.
 
 pub(crate) mod client;
 pub(crate) mod contestant;
@@ -18,25 +19,25 @@ use engines::Engines;
 use table::Row;
 use work::Work;
 
-/// How many engines a router has.
+/// Number of engines behind a router.
 const ENGINES: usize = 4;
 
-/// Who is measured at what.
+/// Options of the benchmark.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// Who takes part beside HAProxy [default: all]
+    /// Routers to compare with HAProxy [default: all]
     #[arg(long, value_delimiter = ',', value_enum)]
     peers: Vec<Peer>,
-    /// What they do [default: everything]
+    /// Kinds of work [default: all]
     #[arg(long, value_delimiter = ',', value_enum)]
     work: Vec<Work>,
-    /// How often
+    /// Number of repetitions
     #[arg(long, default_value_t = 3)]
     repetitions: usize,
     /// Seconds of each measurement
     #[arg(long, default_value_t = 3)]
     length: u64,
-    /// Another build of this program: its router is measured too
+    /// Another build of this program, to measure its router too
     #[arg(long)]
     before: Option<PathBuf>,
     /// Where the peers' Python packages are [default: ~/.cache/inferyard/venv-peers]
@@ -47,7 +48,7 @@ pub(crate) struct Arguments {
 // === impl Arguments ===
 
 impl Arguments {
-    /// The routers that are measured. "All" includes the other build only where one is named.
+    /// The routers to measure. "All" includes the other build only if one is named.
     fn peers(&self) -> Vec<Peer> {
         let mut peers = or_all(&self.peers);
         if self.before.is_none() && self.peers.is_empty() {
@@ -59,7 +60,7 @@ impl Arguments {
     }
 }
 
-/// Measures everything; the report, and its table.
+/// Measures everything; returns the rows and their table.
 pub(crate) async fn measure(
     binary: &Path,
     arguments: &Arguments,
@@ -88,7 +89,7 @@ pub(crate) async fn measure(
     Ok((rows, table))
 }
 
-/// All routers at one kind of work, one after the other, as often as asked; HAProxy first each time.
+/// Measures all routers with one kind of work, one after the other, in each repetition; HAProxy comes first.
 async fn compare(
     place: &Place<'_>,
     work: Work,
@@ -132,7 +133,7 @@ fn or_all<T: clap::ValueEnum + Clone>(chosen: &[T]) -> Vec<T> {
     }
 }
 
-/// Where the peers' Python packages are.
+/// The folder of the peers' Python packages.
 pub(crate) fn packages(named: Option<&Path>) -> Result<PathBuf> {
     if let Some(venv) = named {
         return Ok(venv.to_owned());

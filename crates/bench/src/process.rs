@@ -1,4 +1,4 @@
-//! Child processes on cores of their own, and what the kernel counts for them.
+//! Child processes on cores of their own, and their use of CPU and memory.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,14 +14,14 @@ use tempfile::TempPath;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-/// A child that ends with this process, at the latest.
+/// A child process, which ends at the latest when this is dropped.
 pub(crate) struct Process {
     child: Child,
     id: u32,
-    /// `None`: nobody listens.
+    /// `None`: its output is discarded.
     lines: Option<Lines<BufReader<ChildStdout>>>,
     log: TempPath,
-    /// What it reads.
+    /// Its standard input.
     pub(crate) input: ChildStdin,
 }
 
@@ -30,27 +30,27 @@ pub(crate) struct Process {
 pub(crate) struct Memory {
     /// Resident now.
     pub(crate) resident: u64,
-    /// Of these, what is not in a file: pages of its binary are, and others may share them.
+    /// The resident part that is not backed by files; pages of the binary are, and processes may share them.
     pub(crate) own: u64,
-    /// The most that was ever resident.
+    /// The maximum resident memory so far.
     pub(crate) peak: u64,
 }
 
 // === impl Process ===
 
 impl Process {
-    /// Starts a command, on one core if told so; the child inherits the core from this thread.
+    /// Starts a command, on this core if one is given; the child inherits the affinity of this thread.
     pub(crate) fn start(command: Command, core: Option<usize>) -> Result<Self> {
         Self::spawn(command, core, Stdio::piped())
     }
 
-    /// The same, for programs whose output nobody reads.
+    /// Like [`Self::start`], with the output discarded.
     pub(crate) fn start_unheard(command: Command, core: Option<usize>) -> Result<Self> {
         Self::spawn(command, core, Stdio::null())
     }
 
     fn spawn(mut command: Command, core: Option<usize>, stdout: Stdio) -> Result<Self> {
-        // Logs are written as in everyday use, and shown only if the process breaks.
+        // Logs are written as in normal operation, and shown only if the process fails.
         let (log_file, log) = tempfile::NamedTempFile::new()?.into_parts();
         command
             .stdin(Stdio::piped())
@@ -83,7 +83,7 @@ impl Process {
         self.id
     }
 
-    /// The next line that it prints.
+    /// The next line of its output.
     pub(crate) async fn line(&mut self) -> Result<String> {
         let lines = self.lines.as_mut().context("nobody listens to it")?;
         let line = lines.next_line().await?;
@@ -93,7 +93,7 @@ impl Process {
         })
     }
 
-    /// CPU time that it has used so far, over all its threads.
+    /// CPU time so far, over all its threads.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         cpu(self.id)
     }
@@ -103,7 +103,7 @@ impl Process {
         memory(self.id)
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM, and waits until the process has ended.
     pub(crate) async fn end(mut self) -> Result<()> {
         if let Some(id) = i32::try_from(self.id).ok().and_then(Pid::from_raw) {
             kill_process(id, Signal::TERM)?;
@@ -113,7 +113,7 @@ impl Process {
     }
 }
 
-/// The binary under test: the one that was named, or the one beside this one.
+/// The binary under test: the named one, or the one in the folder of this binary.
 pub(crate) fn binary(named: Option<&Path>) -> Result<PathBuf> {
     let path = match named {
         Some(path) => path.to_owned(),
@@ -127,7 +127,7 @@ pub(crate) fn binary(named: Option<&Path>) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Keeps this thread, and the processes that it starts from now on, on one core.
+/// Pins this thread, and the processes that it starts from now on, to one core.
 pub(crate) fn pin_to(core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     ensure!(core < CpuSet::MAX_CPU, "there is no core {core}");
@@ -166,7 +166,7 @@ pub(crate) fn memory(id: u32) -> Result<Memory> {
     })
 }
 
-/// The processes whose parent this is, with their command lines.
+/// The child processes of a process, with their command lines.
 pub(crate) fn children(parent: u32) -> Result<Vec<(u32, String)>> {
     let mut children = Vec::new();
     for entry in fs::read_dir("/proc")? {
@@ -177,7 +177,7 @@ pub(crate) fn children(parent: u32) -> Result<Vec<(u32, String)>> {
         let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else {
             continue;
         };
-        // The name of the command is in brackets and may contain anything; after it: state, parent.
+        // The command's name is in parentheses and may contain anything; state and parent follow it.
         let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
         if fields.split(' ').nth(1) == Some(&parent.to_string()) {
             let line = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();

@@ -1,13 +1,13 @@
-//! The load: prompts of mixed lengths whose answers do not end by themselves.
+//! The load: prompts of mixed lengths, with answers that always have `MAX_TOKENS` tokens.
 
-/// Tokens of every answer.
+/// Tokens per answer.
 pub(crate) const MAX_TOKENS: u32 = 128;
 
-/// Bytes of the system message, in turn; the model has a token per byte.
+/// Bytes of the system message, in turn; the model has one token per byte.
 const SYSTEM_BYTES: [usize; 4] = [0, 64, 192, 448];
 
-/// The messages of the request with this number, as JSON. No two begin alike, so that no answer
-/// profits from the prompt of another.
+/// The messages of the request with this number, as JSON. No two have a common prefix, so that no answer
+/// profits from a cached prompt.
 pub(crate) fn messages(number: usize) -> String {
     let padding = "all work and no play makes a dull model "
         .chars()

@@ -1,4 +1,4 @@
-//! The figures, as a table for people and as JSON for machines.
+//! The results, as tables and as JSON.
 
 use std::fmt::Write as _;
 
@@ -9,14 +9,14 @@ use crate::process::Memory;
 use crate::start::Start;
 use crate::system::SystemMemory;
 
-/// Everything that was measured.
+/// All results.
 #[derive(Serialize)]
 pub(crate) struct Report {
-    /// Of the start.
+    /// Times and memory of the start.
     pub(crate) start: Start,
-    /// Of the router and the worker after the load.
+    /// Memory of router and worker after the load.
     pub(crate) memory: SystemMemory,
-    /// One for each number of streams.
+    /// One row per number of streams.
     pub(crate) rows: Vec<Row>,
 }
 
@@ -45,7 +45,7 @@ impl Row {
         }
     }
 
-    /// HTTP against the engine alone, round by round.
+    /// Throughput over HTTP divided by that of the engine alone, per round.
     fn ratios(&self) -> Vec<f64> {
         let rounds = self.http.iter().zip(&self.alone);
         rounds
@@ -153,7 +153,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     percentile(values, 0.5)
 }
 
-/// The value below which this share of the values lies, by the nearest rank.
+/// The value at this share of the sorted values, by nearest rank.
 fn percentile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! `make bench-standing`: what routers take while little happens: added latency at half load, idle, open streams.
+//! `make bench-standing`: routers under little load: added latency at half load, idle, open streams.
 
 mod latency;
 
@@ -18,20 +18,20 @@ use crate::peers::packages;
 use crate::peers::work::Work;
 use latency::{Latency, added};
 
-/// Who is measured.
+/// Options of the benchmark.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// Who takes part
+    /// The routers to measure
     #[arg(long, value_delimiter = ',', value_enum,
           default_values_t = [Peer::Haproxy, Peer::Inferyard, Peer::InferyardRedis, Peer::SmgRoundRobin])]
     peers: Vec<Peer>,
-    /// Workers of a router that has nothing to do
+    /// Workers behind the idle router
     #[arg(long, default_value_t = 100)]
     workers: usize,
-    /// Streams that are open at the same time
+    /// Number of concurrently open streams
     #[arg(long, default_value_t = 1000)]
     streams: usize,
-    /// How often latency is measured
+    /// Number of repetitions of the latency measurement
     #[arg(long, default_value_t = 5)]
     repetitions: usize,
     /// Seconds of each measurement
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     venv: Option<PathBuf>,
 }
 
-/// What one router took.
+/// The results of one router.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     peer: &'static str,
@@ -52,17 +52,17 @@ pub(crate) struct Row {
     memory: Memory,
 }
 
-/// In MiB.
+/// Memory in MiB.
 #[derive(Debug, Serialize)]
 struct Memory {
     /// Before any stream.
     idle: f64,
     with_streams: f64,
-    /// Of these, what is not in a file.
+    /// The part of `with_streams` that is not backed by files.
     own: f64,
 }
 
-/// Measures everything; the report, and its table.
+/// Measures everything; returns the rows and their table.
 pub(crate) async fn measure(
     binary: &Path,
     arguments: &Arguments,
@@ -93,7 +93,7 @@ pub(crate) async fn measure(
     Ok((rows, table))
 }
 
-/// One router, and where it is started.
+/// One router, and how it is started.
 struct Bed<'a> {
     peer: Peer,
     binary: &'a Path,
@@ -150,7 +150,7 @@ impl Bed<'_> {
     }
 }
 
-/// CPU seconds per second of a router that is left alone.
+/// CPU seconds per second of an idle router.
 async fn idle(router: &Contestant, length: Duration) -> Result<f64> {
     sleep(length / 2).await;
     let (cpu, begun) = (router.cpu()?, Instant::now());
@@ -159,7 +159,7 @@ async fn idle(router: &Contestant, length: Duration) -> Result<f64> {
     Ok(cpu.as_secs_f64() / begun.elapsed().as_secs_f64())
 }
 
-/// Memory before any stream was open, and while all of them are.
+/// Memory before the first stream, and while all streams are open.
 async fn open(router: &Contestant, streams: usize) -> Result<Memory> {
     let idle = router.resident_mib()?;
     let request = Work::Paced.request(&router.address, &router.key);
@@ -177,7 +177,7 @@ async fn open(router: &Contestant, streams: usize) -> Result<Memory> {
         clients.push(client??);
     }
     let (with_streams, own) = (router.resident_mib()?, router.own_mib()?);
-    // Streams of 100 steps of a quarter of a second: none has ended yet, and each must.
+    // Each stream has 100 steps of 250 ms: none has ended at the measurement, and all must end well.
     for client in &mut clients {
         client.finish().await?;
     }

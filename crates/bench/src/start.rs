@@ -1,4 +1,4 @@
-//! How long `inferyard up` takes from its start to the first token, and what it then holds.
+//! The time from the start of `inferyard up` to the first token, and the memory after it.
 
 use std::path::Path;
 use std::time::Instant;
@@ -15,9 +15,9 @@ use crate::way::Way;
 /// The start of a whole system.
 #[derive(Debug, Serialize)]
 pub(crate) struct Start {
-    /// From the start of `up` until it says that it is ready.
+    /// From the start of `up` until it reports that it is ready.
     pub(crate) ready_ms: f64,
-    /// From the start of `up` until the first token of a request that was sent then.
+    /// From the start of `up` until the first token of a request sent at `ready_ms`.
     pub(crate) first_token_ms: f64,
     /// Memory of each process after that request, by its role.
     pub(crate) memory: Vec<(String, Memory)>,
@@ -31,7 +31,7 @@ struct Ready {
     models: Vec<String>,
 }
 
-/// Starts `up` on the quickstart, asks once, and ends it.
+/// Starts `up` on the quickstart, sends one request, and stops it.
 pub(crate) async fn measure(binary: &Path) -> Result<Start> {
     let state = tempfile::tempdir()?;
     let mut command = Command::new(binary);

@@ -15,14 +15,16 @@ use crate::load::{Measurement, drive};
 use crate::process::{Memory, Process};
 use crate::way::Way;
 
-/// Sequences that the engine runs together: as many as the benchmark has streams.
+/// Number of sequences that the engine runs at once: the benchmark's maximum of streams.
 pub(crate) const MAX_RUNNING: usize = 64;
-/// Cells of the KV cache: enough for as many of the longest requests.
+/// Cells of the KV cache: enough for this number of the longest requests.
 pub(crate) const KV_TOKENS: u64 = 49_152;
 
 /// The manifest that every process under test reads.
-pub(crate) const QUICKSTART: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/quickstart.yaml");
+pub(crate) const QUICKSTART: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../examples/quickstart.yaml"
+);
 
 /// A running router and worker.
 pub(crate) struct System {
@@ -37,9 +39,9 @@ pub(crate) struct System {
 /// Memory of both processes after the load.
 #[derive(Debug, Serialize)]
 pub(crate) struct SystemMemory {
-    /// Of the router.
+    /// Memory of the router.
     pub(crate) router: Memory,
-    /// Of the worker.
+    /// Memory of the worker.
     pub(crate) worker: Memory,
 }
 
@@ -87,7 +89,7 @@ impl System {
         })
     }
 
-    /// Drives these streams, and adds what both processes used.
+    /// Drives these streams, and adds the CPU time of both processes.
     pub(crate) async fn measure<W: Way>(
         &self,
         ways: Vec<W>,
@@ -102,7 +104,7 @@ impl System {
         Ok(measurement)
     }
 
-    /// What both processes hold.
+    /// Current memory of both processes.
     pub(crate) fn memory(&self) -> Result<SystemMemory> {
         Ok(SystemMemory {
             router: self.router.memory()?,
@@ -111,7 +113,7 @@ impl System {
     }
 }
 
-/// `host:port` from the line with which a child says where it listens.
+/// Reads `host:port` from the line in which a child prints its address.
 pub(crate) async fn listening(process: &mut Process) -> Result<String> {
     let line = process.line().await?;
     let address = line
@@ -123,7 +125,7 @@ pub(crate) async fn listening(process: &mut Process) -> Result<String> {
         .to_owned())
 }
 
-/// A key as the project makes them: 43 characters of base64url after `iy-`.
+/// A key in the project's format: `iy-` and 43 characters of base64url.
 pub(crate) fn random_key() -> Result<String> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut random = [0_u8; 43];
@@ -132,7 +134,7 @@ pub(crate) fn random_key() -> Result<String> {
     Ok(format!("iy-{}", String::from_iter(text)))
 }
 
-/// As manifests and the command line have it.
+/// The hash of a key, as in manifests and on the command line.
 pub(crate) fn hash(key: &str) -> String {
     Sha256::digest(key)
         .iter()

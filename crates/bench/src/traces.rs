@@ -1,7 +1,7 @@
 //! `make bench-traces`: recorded traffic on simulated fleets, in virtual time.
 //!
-//! The routers decide with the code that the router decides with; the workers are the timing model of the
-//! `simulated` engine. An hour of 64 workers takes seconds.
+//! The routers place requests with the real router's code; the workers are the timing model of the `simulated`
+//! engine. An hour with 64 workers takes seconds.
 
 pub(crate) mod lru;
 mod machine;
@@ -23,7 +23,7 @@ use policy::Kind;
 use trace::Request;
 use world::Setup;
 
-/// What is played on what.
+/// Options of the benchmark.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// A trace: `.jsonl` as Mooncake publishes it, or `.csv` as Azure does
@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     /// Numbers of routers
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4])]
     routers: Vec<usize>,
-    /// How routers choose
+    /// How routers select workers
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Kind::Inferyard, Kind::RoundRobin, Kind::LeastLoad])]
     policies: Vec<Kind>,
     /// How many times faster than recorded a trace is played, for each worker of the fleet [default: 0.3
@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
 pub(crate) struct Played {
     trace: String,
     workers: usize,
-    /// Of one cache as large as all.
+    /// The hit rate of a single cache as large as all workers' caches together.
     best_hits: f64,
     rows: Vec<Row>,
 }
@@ -70,7 +70,7 @@ pub(crate) struct Row {
     outcome: Outcome,
 }
 
-/// Plays everything; the report, and its tables.
+/// Plays everything; returns the results and their tables.
 pub(crate) fn play(arguments: &Arguments) -> Result<(Vec<Played>, String)> {
     let mut all = Vec::new();
     for path in &arguments.traces {

@@ -1,4 +1,4 @@
-//! What the router serves and to whom: the checked view of what manifests or a cluster declare.
+//! The catalog: which models a router serves, and to whom; validated by what reads manifests or a cluster.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,31 +8,33 @@ use std::time::SystemTime;
 
 pub use inferyard_keys::KeyHash;
 
+use inferyard_domain::{Account, KeyName, ModelId, PlanName};
+
 mod model;
 mod plan;
 
 pub use model::{Model, Stopped};
 pub use plan::{Limits, OnLoss, Plan, Preview, Price, Queue};
 
-/// The scope of names where all models are of one scope: where manifests in files declare them.
+/// The scope of names if all models share one, as with manifests in files.
 pub const ONE_SCOPE: &str = "";
 
-/// Models, plans and keys at one moment. A new one replaces the old one whole.
+/// Models, plans and keys at one moment. A new catalog replaces the old one as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
-    /// Nothing is known yet: nobody is refused for what this catalog lacks, and all are asked to come
-    /// back. Only a router's first catalog may say so.
+    /// Nothing is known yet: requests for what the catalog lacks are not rejected, but asked to retry. Only a
+    /// router's first catalog may set this.
     pub pending: bool,
     /// Declared models, by id.
-    pub models: BTreeMap<Arc<str>, Arc<Model>>,
-    /// The names and aliases by which callers reach models, by scope: ids of models. A plan says in which scopes its
-    /// callers' names are looked up.
-    pub names: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<str>>>,
+    pub models: BTreeMap<ModelId, Arc<Model>>,
+    /// By scope: the names and aliases by which callers reach models, with the ids of these models. A plan lists the
+    /// scopes in which its callers' names are looked up.
+    pub names: BTreeMap<Arc<str>, BTreeMap<Arc<str>, ModelId>>,
     /// Keys, by the SHA-256 of their text.
     pub keys: BTreeMap<KeyHash, Arc<Key>>,
-    /// Keys that are good, but whose plan cannot be used, by the SHA-256 of their text.
+    /// Valid keys whose plan cannot be used, by the SHA-256 of their text.
     pub keys_without_plan: BTreeMap<KeyHash, KeyWithoutPlan>,
-    /// Plans, by every name that keys of a key store may give: for those, and for callers without a key.
+    /// Plans, by every name that keys in a key store may refer to; also used for callers without a key.
     pub plans: BTreeMap<Arc<str>, Arc<Plan>>,
     /// Namespaces that cannot be read, with the reason, for the readiness details.
     pub unread: BTreeMap<Arc<str>, Arc<str>>,
@@ -47,40 +49,40 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
-/// An API key, known by its hash alone.
+/// An API key, identified only by its hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// Name of the key, for logs and metering.
-    pub name: Arc<str>,
-    /// Account that pays and whose cached prefixes it shares.
-    pub account: Arc<str>,
-    /// The plan it is on.
+    /// Name of the key, for logs and metering; `None`: a caller of the preview, without a key.
+    pub name: Option<KeyName>,
+    /// The account that pays, and within which cached prefixes are shared.
+    pub account: Account,
+    /// Its plan.
     pub plan: Arc<Plan>,
-    /// From then on it is refused.
+    /// When it expires.
     pub expires: Option<SystemTime>,
-    /// Refused at once.
+    /// Whether it is refused.
     pub disabled: bool,
-    /// Limits of this key alone, below those of its plan.
+    /// Limits of this key alone, in addition to those of its plan.
     pub limits: Option<Limits>,
 }
 
-/// What is known of a key whose plan cannot be used.
+/// A key whose plan cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyWithoutPlan {
     /// Name of the plan.
-    pub plan: Arc<str>,
-    /// Whether the plan is there, and is refused because it grants what only the platform's plans may.
+    pub plan: PlanName,
+    /// Whether the plan exists but is refused, because it grants what only the platform's plans may grant.
     pub is_refused: bool,
-    /// From then on the key is refused anyway.
+    /// When the key expires.
     pub expires: Option<SystemTime>,
-    /// The key is refused anyway.
+    /// Whether the key is refused.
     pub disabled: bool,
 }
 
 // === impl Catalog ===
 
 impl Catalog {
-    /// What a router has before it knows anything.
+    /// The catalog of a router before discovery has finished.
     #[must_use]
     pub fn pending() -> Self {
         Self {
@@ -89,7 +91,7 @@ impl Catalog {
         }
     }
 
-    /// Adds a model, and the names by which it is reached in a scope. Its own name is one only if it is listed.
+    /// Adds a model with the names by which it is reached in a scope. Its own name must be listed too.
     pub fn add(
         &mut self,
         scope: &Arc<str>,
@@ -97,12 +99,12 @@ impl Catalog {
         names: impl IntoIterator<Item = Arc<str>>,
     ) {
         let scope = self.names.entry(Arc::clone(scope)).or_default();
-        scope.extend(names.into_iter().map(|name| (name, Arc::clone(&model.id))));
-        self.models.insert(Arc::clone(&model.id), Arc::new(model));
+        scope.extend(names.into_iter().map(|name| (name, model.id.clone())));
+        self.models.insert(model.id.clone(), Arc::new(model));
     }
 
-    /// The model that a caller on this plan reaches by a name or alias. What the plan does not allow is as unknown as
-    /// what does not exist.
+    /// The model that a caller on this plan reaches by a name or alias. A model that the plan does not allow is
+    /// treated as unknown.
     #[must_use]
     pub fn model(&self, plan: &Plan, name: &str) -> Option<&Arc<Model>> {
         let mut scopes = plan.scopes.iter();
@@ -116,7 +118,7 @@ impl Catalog {
         let scopes = plan.scopes.iter().filter_map(|scope| self.names.get(scope));
         let mut ids = BTreeMap::new();
         for (name, id) in scopes.flatten() {
-            // The first scope that has a name decides, also where the plan does not allow what it finds.
+            // The first scope that has the name decides, even if the plan does not allow its model.
             ids.entry(name).or_insert(id);
         }
         let models = ids
@@ -129,10 +131,10 @@ impl Catalog {
 // === impl Key ===
 
 impl Key {
-    /// Whether it stands for a caller of the preview, which has no key.
+    /// Whether it stands for a caller of the preview, without a key.
     #[must_use]
     pub fn is_visitor(&self) -> bool {
-        self.name.is_empty()
+        self.name.is_none()
     }
 }
 
@@ -147,7 +149,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Why a text is not an [`Endpoint`].
+/// The text is not an [`Endpoint`].
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not an address of a worker: expected `host:port` or `unix:/path`")]
 pub struct EndpointError(String);

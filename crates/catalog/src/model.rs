@@ -1,19 +1,21 @@
-//! A model: what it is called, and where it runs.
+//! A model: its names, and its workers.
 
 use std::sync::Arc;
 
+use inferyard_domain::ModelId;
+
 use super::Endpoint;
 
-/// A model and where it runs.
+/// A model and its workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
-    /// What it is called in usage, metrics and plans: no two models of a catalog have the same id.
-    pub id: Arc<str>,
-    /// Canonical name: what its workers call it. Models of different scopes may have the same name.
+    /// Unique id within a catalog, used in usage, metrics and plans.
+    pub id: ModelId,
+    /// Canonical name, used by its workers. Models of different scopes may have the same name.
     pub name: Arc<str>,
     /// When it was declared, in seconds since the Unix epoch (OpenAI's `created`).
     pub created: u64,
-    /// Its workers, ready or not; their own state says which.
+    /// Its workers, whether ready or not.
     pub workers: Vec<Endpoint>,
     /// Why it gets no workers until its declaration changes.
     pub stopped: Option<Stopped>,
@@ -22,11 +24,11 @@ pub struct Model {
 /// Why a model gets no workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
-    /// None is wanted.
+    /// No replicas are wanted.
     ScaledToZero,
-    /// What is declared cannot be carried out.
+    /// The declaration cannot be applied.
     Refused {
-        /// Why, in one word, such as `NameTaken`.
+        /// The reason in one word, for example `NameTaken`.
         reason: Arc<str>,
     },
 }
@@ -47,7 +49,7 @@ impl Model {
     }
 
     /// Why no worker will answer until the declaration changes; `None`: a worker answers, or may soon. Workers from
-    /// before a change that was refused go on serving.
+    /// before a refused change keep serving.
     #[must_use]
     pub fn halt(&self) -> Option<&Stopped> {
         self.stopped.as_ref().filter(|_| self.workers.is_empty())

@@ -1,85 +1,87 @@
-//! A plan: what the keys on it may do, and what it costs.
+//! A plan: what its keys may use, and prices.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use inferyard_domain::{ModelId, NanoDollars, PlanName, TokenPrice, Tokens};
+
 use super::{Model, ONE_SCOPE};
 
-/// What the keys of a plan may do. Its limits bind an account, over all its keys on this plan.
+/// What the keys of a plan may use. Its limits apply to an account, over all of its keys on this plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Name of the plan.
-    pub name: Arc<str>,
-    /// The scopes in which names of models are looked up, one after the other.
+    pub name: PlanName,
+    /// The scopes in which names of models are looked up, in this order.
     pub scopes: Vec<Arc<str>>,
-    /// Ids of the models it may use; `None`: all in its scopes.
-    pub models: Option<Vec<Arc<str>>>,
-    /// Whose requests wait less, in the router and in a worker: the higher goes first.
+    /// Ids of the allowed models; `None`: all in its scopes.
+    pub models: Option<Vec<ModelId>>,
+    /// Priority in the queues of routers and workers: higher goes first.
     pub priority: i32,
-    /// Share of a saturated fleet of each account, relative to other accounts of its priority.
+    /// Share of each account in a saturated fleet, relative to other accounts of the same priority.
     pub weight: u32,
-    /// How its requests wait where all workers are full.
+    /// Limits of the queue while all workers are full.
     pub queue: Queue,
-    /// What an account may use.
+    /// The limits of an account.
     pub limits: Limits,
-    /// What tokens cost.
+    /// The price of tokens.
     pub price: Price,
-    /// Tokens reserved for an answer whose request sets no maximum.
+    /// Tokens reserved for an answer if the request sets no maximum.
     pub output_reserve: u32,
-    /// What happens while the limits' store cannot be reached.
+    /// What happens while the store of limits cannot be reached.
     pub on_loss: OnLoss,
-    /// Limits are counted and reported, and deny nothing.
+    /// Shadow mode: limits are counted and reported, but deny nothing.
     pub shadow: bool,
-    /// Open to callers without a key.
+    /// Set if the plan is open to callers without a key.
     pub preview: Option<Preview>,
 }
 
-/// How requests of a plan wait.
+/// Limits of the queue for a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
-    /// So many at the same time, for one model in one router.
+    /// Requests that may wait at the same time, per model and router.
     pub max_requests: usize,
-    /// So long.
+    /// Longest time that a request may wait.
     pub max_wait: Duration,
 }
 
-/// Limits of an account or of a key; an absent one does not exist.
+/// Limits of an account or a key; `None`: no limit.
 ///
-/// Those per minute and per day are leaking buckets, as OpenAI's: what was used comes back evenly, and
-/// a burst may use all of it.
+/// Limits per minute and per day are leaky buckets, as at OpenAI: usage leaks evenly, and a burst may use the whole
+/// bucket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Requests per minute.
     pub requests_per_minute: Option<NonZeroU64>,
     /// Requests per day.
     pub requests_per_day: Option<NonZeroU64>,
-    /// Requests at all.
+    /// Requests in total, without a time window.
     pub requests_total: Option<NonZeroU64>,
     /// Tokens, prompt and answer together, per minute.
     pub tokens_per_minute: Option<NonZeroU64>,
     /// Tokens, prompt and answer together, per day.
     pub tokens_per_day: Option<NonZeroU64>,
-    /// Requests at the same time.
+    /// Concurrent requests.
     pub concurrent_requests: Option<NonZeroU64>,
     /// Nano-dollars per calendar month, UTC.
     pub budget_per_month: Option<NonZeroU64>,
 }
 
-/// What tokens cost, in nano-dollars per token (one US dollar per million tokens is 1,000).
+/// Prices of tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Price {
-    /// Derived from plan and prices, the same everywhere: eight hexadecimal digits.
+    /// Derived from plan and prices, so it is the same in all routers: eight hexadecimal digits.
     pub version: Arc<str>,
-    /// For a prompt token that is computed.
-    pub input: u64,
-    /// For a prompt token that the KV cache holds.
-    pub cached_input: u64,
-    /// For a produced token.
-    pub output: u64,
+    /// Price of a prompt token that is computed.
+    pub input: TokenPrice,
+    /// Price of a prompt token from the KV cache.
+    pub cached_input: TokenPrice,
+    /// Price of an answer token.
+    pub output: TokenPrice,
 }
 
-/// What a plan does while the store of its limits cannot be reached.
+/// What a plan does while the store of limits cannot be reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnLoss {
     /// Every router enforces its share of the limits by itself.
@@ -87,50 +89,45 @@ pub enum OnLoss {
     Local,
     /// Requests are refused with 503.
     Closed,
-    /// Requests are let through, and metered afterwards.
+    /// Requests are admitted without limits, and charged afterwards.
     Open,
 }
 
 /// How a plan serves callers without a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
-    /// Where a caller gets a key, for the error that ends the preview.
+    /// Where to get a key, for the error that ends the preview.
     pub sign_up: Option<Arc<str>>,
-    /// Tokens that all of them together may use per day (UTC), counted approximately.
+    /// Tokens that all these callers together may use per day (UTC), approximately.
     pub tokens_per_day: Option<NonZeroU64>,
 }
 
 // === impl Price ===
 
 impl Price {
-    /// Nano-dollars per token of $5 per million tokens, of which kind ever.
+    /// Nano-dollars per token of any kind: $5 per million tokens.
     pub const DEFAULT: u64 = 5_000;
 
-    /// Prices of a plan, in nano-dollars per token.
+    /// The prices of a plan, in nano-dollars per token.
     #[must_use]
     pub fn new(plan: &str, input: u64, cached_input: u64, output: u64) -> Self {
         use sha2::{Digest, Sha256};
         let text = format!("{plan}\0{input}\0{cached_input}\0{output}");
         let digest = Sha256::digest(text);
-        let version = format!(
-            "{:02x}{:02x}{:02x}{:02x}",
-            digest[0], digest[1], digest[2], digest[3]
-        );
+        let version = hex::encode(&digest[..4]);
         Self {
             version: version.into(),
-            input,
-            cached_input,
-            output,
+            input: TokenPrice::new(input),
+            cached_input: TokenPrice::new(cached_input),
+            output: TokenPrice::new(output),
         }
     }
 
-    /// What so many tokens cost. `prompt` includes `cached`.
+    /// The cost of a request. `prompt` includes `cached`.
     #[must_use]
-    pub fn cost(&self, prompt: u64, cached: u64, completion: u64) -> u64 {
-        let computed = prompt.saturating_sub(cached).saturating_mul(self.input);
-        let kept = cached.saturating_mul(self.cached_input);
-        let produced = completion.saturating_mul(self.output);
-        computed.saturating_add(kept).saturating_add(produced)
+    pub fn cost(&self, prompt: Tokens, cached: Tokens, completion: Tokens) -> NanoDollars {
+        let computed = self.input * prompt.saturating_sub(cached);
+        computed + self.cached_input * cached + self.output * completion
     }
 }
 
@@ -168,7 +165,7 @@ impl Plan {
         }
     }
 
-    /// Whether a model in its scopes may be used.
+    /// Whether the plan allows a model that is in its scopes.
     #[must_use]
     pub fn allows(&self, model: &Model) -> bool {
         let allowed = self.models.as_ref();
@@ -183,7 +180,13 @@ mod tests {
     #[test]
     fn a_million_tokens_cost_five_dollars_by_default() {
         let price = Plan::unrestricted("p").price;
-        assert_eq!(price.cost(600_000, 100_000, 400_000), 5_000_000_000);
+        let (prompt, cached, completion) = (600_000, 100_000, 400_000);
+        let cost = price.cost(
+            Tokens::new(prompt),
+            Tokens::new(cached),
+            Tokens::new(completion),
+        );
+        assert_eq!(cost, NanoDollars::new(5_000_000_000));
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Which model a name means to whom.
+//! Tests of which model a name refers to, depending on the plan.
 
 use super::*;
 
-/// `qwen` of the platform and of two others, each with an alias; `b` has an alias that `a` gave to a model later.
+/// `qwen` in the scopes of the platform (`home`) and of `a`, each with an alias; `b` has aliases that are names of
+/// models in `a`.
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
     let mut add = |scope: &str, name: &str, names: &[&str]| {
@@ -21,10 +22,9 @@ fn catalog() -> Catalog {
 }
 
 fn plan(scopes: &[&str], models: Option<&[&str]>) -> Plan {
-    let owned = |names: &[&str]| names.iter().map(|&name| name.into()).collect();
     Plan {
-        scopes: owned(scopes),
-        models: models.map(owned),
+        scopes: scopes.iter().map(|&scope| scope.into()).collect(),
+        models: models.map(|ids| ids.iter().map(|&id| id.into()).collect()),
         ..Plan::unrestricted("p")
     }
 }

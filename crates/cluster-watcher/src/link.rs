@@ -5,6 +5,7 @@ mod keys;
 mod models;
 mod plans;
 
+use inferyard_domain::ModelId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ pub(crate) struct Linked {
     pub(crate) catalog: Catalog,
     pub(crate) warnings: BTreeSet<String>,
     /// Ids that a plan treats as one model: after a rename, the ids of the former and of the declared name.
-    equivalent: HashMap<Arc<str>, Vec<Arc<str>>>,
+    equivalent: HashMap<ModelId, Vec<ModelId>>,
     /// Former names that still have workers, with their namespaces.
     former: Vec<(Arc<str>, Arc<str>)>,
 }

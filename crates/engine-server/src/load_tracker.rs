@@ -1,9 +1,10 @@
 //! The load of the engine, reported to `state` whenever it changes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use inferyard_engine::state::{Load, PrefixChange, State};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::engine_metrics::EngineMetrics;
 use crate::prefix_estimate::{Prediction, PrefixCacheEstimate};
@@ -152,7 +153,7 @@ impl LoadTracker {
 
     fn lock(&self) -> MutexGuard<'_, Numbers> {
         // Only numbers are written under the lock.
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.numbers.lock()
     }
 }
 

@@ -153,7 +153,7 @@ impl Server {
         let events = self.engine.generate(request)?;
         let number = self.answers.fetch_add(1, Ordering::Relaxed);
         let head = Head {
-            id: format!("{:016x}{number:016x}", self.state.boot_id()),
+            id: format!("{:016x}{number:016x}", self.state.instance_id()),
             created: now(),
             model,
         };

@@ -2,8 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -155,22 +156,16 @@ impl<J: Job> Queue<J> {
     pub fn wait(&self, until: Option<Instant>) -> RunState {
         let mut inner = self.lock();
         while !inner.woken {
-            inner = match until {
-                None => self
-                    .wake
-                    .wait(inner)
-                    .unwrap_or_else(PoisonError::into_inner),
+            match until {
+                None => self.wake.wait(&mut inner),
                 Some(until) => {
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         break;
                     }
-                    self.wake
-                        .wait_timeout(inner, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    self.wake.wait_for(&mut inner, left);
                 }
-            };
+            }
         }
         inner.woken = false;
         inner.run_state
@@ -259,8 +254,7 @@ impl<J: Job> Queue<J> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<J>> {
-        // No code panics while it holds the lock; if it ever did, the queue would still be consistent.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ const CHANGES_KEPT: usize = 16_384;
 /// The state of a worker.
 #[derive(Debug)]
 pub struct State {
-    boot_id: u64,
+    instance_id: u64,
     model: String,
     inner: Mutex<Inner>,
     changed: watch::Sender<()>,
@@ -68,7 +68,7 @@ struct Inner {
 impl State {
     /// The state of a worker that begins to load its model.
     #[must_use]
-    pub fn new(model: String, boot_id: u64) -> Self {
+    pub fn new(model: String, instance_id: u64) -> Self {
         let inner = Inner {
             snapshot: Snapshot {
                 phase: Phase::Loading,
@@ -88,7 +88,7 @@ impl State {
             first_change: 0,
         };
         Self {
-            boot_id,
+            instance_id,
             model,
             inner: Mutex::new(inner),
             changed: watch::Sender::new(()),
@@ -97,8 +97,8 @@ impl State {
     }
 
     /// A random number drawn when the worker started.
-    pub fn boot_id(&self) -> u64 {
-        self.boot_id
+    pub fn instance_id(&self) -> u64 {
+        self.instance_id
     }
 
     /// The canonical name of the model.
@@ -245,7 +245,7 @@ impl State {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Only numbers are written under the lock: a panic elsewhere leaves nothing half done.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

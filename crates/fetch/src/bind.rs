@@ -59,7 +59,7 @@ impl Fetch {
         let server = self.listener.map(|listener| {
             let service = Service {
                 // It only has to differ from that of an earlier process.
-                boot_id: getrandom::u64().unwrap_or_default(),
+                instance_id: getrandom::u64().unwrap_or_default(),
                 progress: progress.subscribe(),
             };
             tokio::spawn(serve(listener, service, end.clone().cancelled_owned()))

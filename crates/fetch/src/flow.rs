@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::download::{self, DownloadError};
-use crate::folder::{Folder, FolderError, Here, Record};
+use crate::folder::{FetchRecord, Folder, FolderError, Here};
 use crate::http::{Context, Http};
 use crate::list::{self, ListError};
 use crate::plan::{self, PlanError};
@@ -118,7 +118,7 @@ pub(crate) async fn run(
 }
 
 /// Resolves the source to a list of files: the recorded one if it is of the same source, else the source's present one.
-async fn resolve(context: &Arc<Context>, folder: &Folder) -> Result<Record, FetchError> {
+async fn resolve(context: &Arc<Context>, folder: &Folder) -> Result<FetchRecord, FetchError> {
     let identity = context.source.identity();
     let before = folder.record()?;
     if let Some(record) = before.clone().filter(|record| record.source == identity) {
@@ -132,7 +132,7 @@ async fn resolve(context: &Arc<Context>, folder: &Folder) -> Result<Record, Fetc
     let files = plan::choose(listing.files, include)?;
     let commit = listing.commit.as_deref().unwrap_or("none");
     tracing::info!(source = %context.source, commit, files = files.len(), "listed");
-    let record = Record::new(identity, listing.commit, files, before);
+    let record = FetchRecord::new(identity, listing.commit, files, before);
     folder.write(&record)?;
     Ok(record)
 }
@@ -141,8 +141,8 @@ async fn resolve(context: &Arc<Context>, folder: &Folder) -> Result<Record, Fetc
 async fn inspect(
     context: &Context,
     folder: Arc<Folder>,
-    mut record: Record,
-) -> Result<(Record, Arc<Folder>), FetchError> {
+    mut record: FetchRecord,
+) -> Result<(FetchRecord, Arc<Folder>), FetchError> {
     let _note = context
         .progress
         .note("folder", "checking which files are complete".to_owned());
@@ -176,8 +176,8 @@ async fn inspect(
 async fn download_all(
     context: &Arc<Context>,
     folder: &Arc<Folder>,
-    mut record: Record,
-) -> Result<Record, FetchError> {
+    mut record: FetchRecord,
+) -> Result<FetchRecord, FetchError> {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut files = JoinSet::new();
     let mut of = BTreeMap::new();
@@ -219,7 +219,7 @@ async fn download_all(
 }
 
 /// Removes the files of an earlier source, once all files are complete.
-fn finish(folder: &Folder, mut record: Record) -> Result<Done, FetchError> {
+fn finish(folder: &Folder, mut record: FetchRecord) -> Result<Done, FetchError> {
     folder.sweep(&record.left_over);
     folder.remove_parts()?;
     record.left_over.clear();

@@ -57,7 +57,7 @@ pub(crate) struct Folder {
 /// The files of a source, and which of them are complete.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Record {
+pub(crate) struct FetchRecord {
     version: u32,
     pub(crate) source: Identity,
     /// The commit that the revision stood for when it was first resolved.
@@ -147,14 +147,14 @@ impl Folder {
     }
 
     /// The record of an earlier fetch. If it cannot be read, it is ignored, and the files are hashed again.
-    pub(crate) fn record(&self) -> Result<Option<Record>, FolderError> {
+    pub(crate) fn record(&self) -> Result<Option<FetchRecord>, FolderError> {
         let path = self.root.join(OURS).join("record.json");
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(FolderError::Read { path, source }),
         };
-        match serde_json::from_slice::<Record>(&text) {
+        match serde_json::from_slice::<FetchRecord>(&text) {
             Ok(record) if record.version == VERSION => Ok(Some(record)),
             Ok(_) => Ok(None),
             Err(error) => {
@@ -165,7 +165,7 @@ impl Folder {
     }
 
     /// Writes the record durably.
-    pub(crate) fn write(&self, record: &Record) -> Result<(), FolderError> {
+    pub(crate) fn write(&self, record: &FetchRecord) -> Result<(), FolderError> {
         let path = self.root.join(OURS).join("record.json");
         let text = serde_json::to_vec_pretty(record).expect("a record should be JSON");
         replace(&path, &text).map_err(write(&path))
@@ -212,9 +212,9 @@ impl Folder {
     }
 }
 
-// === impl Record ===
+// === impl FetchRecord ===
 
-impl Record {
+impl FetchRecord {
     /// The record of a new list. Files that are complete and still listed stay so.
     pub(crate) fn new(
         source: Identity,

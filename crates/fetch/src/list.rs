@@ -60,7 +60,7 @@ pub(crate) struct Remote {
 
 /// The parts of the hub's response that are used.
 #[derive(Deserialize)]
-struct Answer {
+struct HubResponse {
     sha: String,
     siblings: Vec<Sibling>,
 }
@@ -182,7 +182,8 @@ fn read(url: &Url, body: &[u8]) -> Result<Listing, ListError> {
         url: url.to_string(),
         why,
     };
-    let answer: Answer = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
+    let answer: HubResponse =
+        serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
     let commit = answer.sha;
     if !matches!(commit.len(), 40 | 64) || !commit.chars().all(|c| c.is_ascii_hexdigit()) {
         return Err(wrong(format!("`sha` is no commit: {commit:.100}")));

@@ -13,7 +13,7 @@ use crate::progress::Snapshot;
 
 /// The service `inferyard.worker.v1.Worker`.
 pub(crate) struct Service {
-    pub(crate) boot_id: u64,
+    pub(crate) instance_id: u64,
     pub(crate) progress: watch::Receiver<Snapshot>,
 }
 
@@ -43,10 +43,10 @@ impl wire::worker_server::Worker for Service {
         &self,
         _request: Request<wire::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let (boot_id, mut sequence) = (self.boot_id, 0);
+        let (instance_id, mut sequence) = (self.instance_id, 0);
         let states = WatchStream::new(self.progress.clone()).map(move |snapshot| {
             sequence += 1;
-            Ok(state(boot_id, sequence, snapshot))
+            Ok(state(instance_id, sequence, snapshot))
         });
         Ok(Response::new(Box::pin(states)))
     }
@@ -56,7 +56,7 @@ fn unavailable() -> Status {
     Status::unavailable("the weights are still being fetched")
 }
 
-fn state(boot_id: u64, sequence: u64, snapshot: Snapshot) -> wire::WorkerState {
+fn state(instance_id: u64, sequence: u64, snapshot: Snapshot) -> wire::WorkerState {
     let Snapshot {
         done,
         total,
@@ -64,7 +64,7 @@ fn state(boot_id: u64, sequence: u64, snapshot: Snapshot) -> wire::WorkerState {
         note,
     } = snapshot;
     wire::WorkerState {
-        boot_id,
+        instance_id,
         sequence,
         phase: Phase::Loading.into(),
         load_progress: fraction(done, total),

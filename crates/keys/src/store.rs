@@ -21,7 +21,7 @@ pub use change::{LONGEST_OVERLAP, RotateError};
 pub use listing::{LONGEST_PAGE, Page, ResolveError};
 
 use crate::{KeyHash, KeyText, WantedKey};
-use record::{KeySecret, Record, forget_at};
+use record::{KeyRecord, KeySecret, forget_at};
 
 /// Bound for one attempt to connect, and for one answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -113,7 +113,7 @@ impl KeyStore {
     pub async fn create(&self, wanted: WantedKey) -> Result<Issued, StoreError> {
         let text = KeyText::random();
         let fields = wanted.into_fields();
-        let record = Record {
+        let record = KeyRecord {
             revision: 1,
             key: StoredKey {
                 id: new_id(),
@@ -146,14 +146,14 @@ impl KeyStore {
         Ok(self.record(id).await?.map(|record| record.key))
     }
 
-    async fn record(&self, id: &str) -> Result<Option<Record>, StoreError> {
+    async fn record(&self, id: &str) -> Result<Option<KeyRecord>, StoreError> {
         let mut command = cmd("HMGET");
         command.arg(record_name(id)).arg(&["v", "k", "t"]);
-        Record::read(self.ask(command).await?)
+        KeyRecord::read(self.ask(command).await?)
     }
 
     /// Compare-and-set of a key's record by revision; `false`: another writer got there first.
-    async fn replace(&self, revision: u64, record: &Record) -> Result<bool, StoreError> {
+    async fn replace(&self, revision: u64, record: &KeyRecord) -> Result<bool, StoreError> {
         let now = now();
         let call = self.client.call(TIMEOUT, &REPLACE, |call| {
             call.arg(1)
@@ -168,7 +168,7 @@ impl KeyStore {
     }
 
     /// Writes the entries that routers read, one for each secret of the key.
-    async fn publish(&self, record: &Record) -> Result<(), StoreError> {
+    async fn publish(&self, record: &KeyRecord) -> Result<(), StoreError> {
         let now = now();
         for text in &record.texts {
             let entry = record.entry(text);

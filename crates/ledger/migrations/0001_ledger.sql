@@ -15,7 +15,7 @@ CREATE TABLE events (
     stream BIGINT NOT NULL,
     price_version TEXT NOT NULL,
     -- The life of the worker that produced the tokens, 16 hexadecimal digits; empty: none did.
-    worker_boot TEXT NOT NULL,
+    worker_instance TEXT NOT NULL,
     prompt_tokens BIGINT NOT NULL,
     cached_tokens BIGINT NOT NULL,
     completion_tokens BIGINT NOT NULL,
@@ -60,7 +60,7 @@ CREATE TABLE usage_hours (
 
 -- Sums of events by the life of the worker that produced the tokens.
 CREATE TABLE workers (
-    boot TEXT NOT NULL PRIMARY KEY,
+    instance TEXT NOT NULL PRIMARY KEY,
     model TEXT NOT NULL,
     requests BIGINT NOT NULL,
     prompt_tokens BIGINT NOT NULL,

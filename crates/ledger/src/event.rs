@@ -27,7 +27,7 @@ pub(crate) struct Event {
     pub(crate) stream: bool,
     pub(crate) price: Price,
     /// Boot ID of the worker, 16 hexadecimal digits; empty: no worker produced tokens.
-    pub(crate) worker_boot: String,
+    pub(crate) worker_instance: String,
     /// The amounts of this part alone.
     pub(crate) amounts: Amounts,
     pub(crate) status: i64,
@@ -120,9 +120,9 @@ fn parse(entry: &Entry) -> Result<Event, ReadError> {
             cached_input: number("price.cached_input", price.cached_input, HIGHEST_COST)?,
             output: number("price.output", price.output, HIGHEST_COST)?,
         },
-        worker_boot: match wire.worker_boot {
+        worker_instance: match wire.worker_instance {
             0 => String::new(),
-            boot => boot_text(boot),
+            instance => instance_text(instance),
         },
         amounts,
         status: wire.status.into(),
@@ -134,9 +134,9 @@ fn parse(entry: &Entry) -> Result<Event, ReadError> {
     })
 }
 
-/// A worker's boot ID as the ledger writes it.
-pub(crate) fn boot_text(boot: u64) -> String {
-    format!("{boot:016x}")
+/// A worker's instance ID as the ledger writes it.
+pub(crate) fn instance_text(instance: u64) -> String {
+    format!("{instance:016x}")
 }
 
 fn amounts(wire: &UsageEvent) -> Result<Amounts, ReadError> {

@@ -82,10 +82,10 @@ pub struct Ledger {
     key_store: Option<KeyStore>,
 }
 
-/// A worker's boot ID as [`WorkerTotals`] has it: 16 hexadecimal digits.
+/// A worker's instance ID as [`WorkerTotals`] has it: 16 hexadecimal digits.
 #[must_use]
-pub fn boot_text(boot: u64) -> String {
-    event::boot_text(boot)
+pub fn instance_text(instance: u64) -> String {
+    event::instance_text(instance)
 }
 
 // === impl Ledger ===

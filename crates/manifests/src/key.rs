@@ -41,7 +41,7 @@ pub fn convert(
     let limits = spec.limits.as_ref();
     let limits = limits.map(|limits| plan::limits(limits, report));
     let key = Key {
-        name: name.into(),
+        name: Some(name.into()),
         account: spec.account.as_deref().unwrap_or(name).into(),
         plan: Arc::clone(plan),
         expires: moment(spec.expires_at.as_ref()),

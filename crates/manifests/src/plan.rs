@@ -10,6 +10,7 @@ use inferyard_crds::{
     Preview as PreviewResource, Price as PriceResource, Queue as QueueResource, TWO_PRICES,
     WAIT_RANGE, WhenRedisIsLost, seconds,
 };
+use inferyard_domain::ModelId;
 
 use crate::mistake::Report;
 
@@ -30,7 +31,7 @@ const IN_RANGE: &str = "should be in the range of the schema";
 pub fn convert(
     name: &str,
     spec: &PlanSpec,
-    models: Option<Vec<Arc<str>>>,
+    models: Option<Vec<ModelId>>,
     report: Report<'_>,
 ) -> Plan {
     let default_price = Price::new(name, Price::DEFAULT, Price::DEFAULT, Price::DEFAULT);

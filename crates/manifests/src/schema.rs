@@ -2,12 +2,13 @@
 //! the author of the manifest.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use inferyard_crds::{exactly_one_of, nearest};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
+use parking_lot::Mutex;
 use regex::Regex;
 
 use crate::yaml::{Node, Value};
@@ -202,7 +203,7 @@ fn length(length: usize) -> i64 {
 /// ours, and a test compiles every pattern in them.
 fn matches(pattern: &str, text: &str) -> bool {
     static COMPILED: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
-    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut compiled = COMPILED.lock();
     if !compiled.contains_key(pattern) {
         let regex = Regex::new(pattern);
         let regex = regex.expect("the patterns of a schema should be regular expressions");

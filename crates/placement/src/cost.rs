@@ -1,40 +1,42 @@
-//! What a request would wait for on a worker, term by term.
+//! The expected wait of a request on a worker, term by term.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Work;
-use crate::view::{Load, REMAINING_ANSWER};
+use crate::snapshot::{Load, REMAINING_ANSWER};
 
-/// Assumed where no worker has measured itself yet.
+/// Prompt tokens per second, assumed until any worker reports a measured rate.
 const PREFILL_PER_SECOND: f64 = 1000.0;
-/// Assumed where no worker has measured itself yet.
+/// Tokens per second and sequence, assumed until any worker reports a measured rate.
 const DECODE_PER_SECOND: f64 = 50.0;
 
-/// How much the terms count against each other.
+/// Weights of the cost terms.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Weights {
-    /// Of computing what of the prompt is not held. Above 1, since whoever comes later waits for it too,
-    /// and since it drives other prefixes out of the cache.
+    /// Weight of computing the uncached part of the prompt. Above 1, because later requests wait for this work too,
+    /// and because it evicts other prefixes from the cache.
     pub prompt: f64,
-    /// Of the work that a worker did lately beyond the least one: where nobody waits, caches fill evenly.
+    /// Weight of a worker's recent work in excess of the least loaded worker's: it fills caches evenly while no
+    /// request waits.
     pub balance: f64,
 }
 
-/// Seconds to the first token on one worker, and what they consist of.
+/// The expected time to the first token on one worker, in seconds, split into its terms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Until the prompts before it are computed.
+    /// Seconds until the prompts ahead of this one are computed.
     pub queue: f64,
-    /// To compute what of its own prompt is not held.
+    /// Seconds to compute the uncached part of the prompt.
     pub prompt: f64,
-    /// That the running answers take, and that some of them need to end where places or cells run out.
+    /// Seconds that running answers add: shared decode steps, and answers that must end first where places or KV
+    /// cells run out.
     pub decode: f64,
-    /// Not waited for: how far the worker is ahead of the others in work of the last minutes and of the answers
-    /// that run.
+    /// Not a wait: seconds of prefill by which the worker's recent and running work exceeds that of the least loaded
+    /// worker.
     pub balance: f64,
-    /// Blocks of the prompt that the worker holds or is about to.
-    pub covered_blocks: usize,
+    /// Blocks of the prompt that the worker holds, or will hold once requests that were sent are computed.
+    pub cached_blocks: usize,
 }
 
 // === impl Weights ===
@@ -51,16 +53,16 @@ impl Default for Weights {
 // === impl Cost ===
 
 impl Cost {
-    /// What a request would cost on a worker that is ahead of the others by so many tokens of work.
-    pub(crate) fn of(work: &Work, covered_blocks: usize, load: &Load, ahead_tokens: f64) -> Self {
-        let own = work.uncached_tokens(covered_blocks);
+    /// The cost on a worker that is `ahead_tokens` of work ahead of the least loaded worker.
+    pub(crate) fn of(work: &Work, cached_blocks: usize, load: &Load, ahead_tokens: f64) -> Self {
+        let own = work.uncached_tokens(cached_blocks);
         let prefill = or_default(load.prefill_rate, PREFILL_PER_SECOND);
         Self {
             queue: tokens(load.prefill_tokens) / prefill,
             prompt: tokens(own) / prefill,
             decode: decode(load, work.sequences, own),
             balance: ahead_tokens / prefill,
-            covered_blocks,
+            cached_blocks,
         }
     }
 
@@ -70,7 +72,7 @@ impl Cost {
         self.queue + self.prompt + self.decode
     }
 
-    /// What is compared: the least one wins.
+    /// The value that is compared; the lowest wins.
     #[must_use]
     pub fn weighed(&self, weights: &Weights) -> f64 {
         let prompt = weights.prompt * self.prompt;
@@ -78,8 +80,8 @@ impl Cost {
     }
 }
 
-/// A step of decoding is shared with the running answers, and where the batch or the KV cache is full,
-/// some of them must end first.
+/// Seconds for the first decode step. Running answers share the step; where the batch or the KV cache is full, some
+/// must end first.
 fn decode(load: &Load, sequences: u32, new_tokens: u64) -> f64 {
     let step = 1.0 / or_default(load.decode_rate, DECODE_PER_SECOND);
     let places = f64::from(load.places.max(1));

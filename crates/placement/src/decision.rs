@@ -1,4 +1,4 @@
-//! What was considered in a decision: for people.
+//! The workers that a decision considered, with their costs, for explanations.
 
 use std::sync::Arc;
 
@@ -6,30 +6,30 @@ use serde::{Serialize, Serializer};
 
 use crate::Cost;
 
-/// One worker, and what was thought of it.
+/// A worker and its verdict.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Considered {
-    /// Its address.
+pub struct Candidate {
+    /// The worker's address.
     #[serde(serialize_with = "text")]
     pub worker: Arc<str>,
-    /// What was thought of it.
+    /// The verdict on it.
     #[serde(flatten)]
     pub verdict: Verdict,
 }
 
-/// What was thought of a worker.
+/// Why a worker was or was not eligible.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
-    /// It could take the request at this cost.
+    /// It can take the request at this cost.
     Able(Cost),
-    /// It serves, and would have cost this, but has no room.
+    /// It is ready, but has no room; the cost if it had.
     Full(Cost),
-    /// It failed at this request before, or is kept for one that was overtaken too often.
+    /// It failed this request before, or is reserved for a request that was skipped too often.
     Tried,
-    /// It failed requests in a row, or says that its engine does, and others take this one.
+    /// It failed several requests in a row, or reports a failing engine, and other workers are available.
     Ejected,
-    /// It is loading, draining, unreachable, or serves something else.
+    /// It is loading, draining or unreachable, or serves another model.
     Unready,
 }
 

@@ -1,43 +1,45 @@
-//! Which worker takes a request: pure, without a clock and without a network.
+//! Chooses the worker of each request; pure code, without a clock and without I/O.
 //!
-//! A [`Pool`] is what one router knows of the workers of one model. It is told what happens (a worker
-//! said how it is, a request was sent, has begun, has ended) and when, and answers where the next
-//! request goes. Everything that decides is in here, so that a decision can be explained, and a
-//! recording of what happened gives the same decisions again.
+//! A [`Pool`] holds what one router knows of the workers of one model. The caller reports events with their time (a
+//! worker sent a state; a request was sent, has its first token, has ended), and asks where the next request goes.
+//! All inputs of a decision pass through the pool, so a decision can be explained, and replaying a recording of the
+//! events gives the same decisions.
 //!
 //! ```text
-//!  state     what a worker says
-//!  view      one worker: its last state, the prefixes it holds, what was sent since
-//!  cost      what a request would wait for there, term by term
-//!  outcome   how a request ended; a worker that fails several in a row is ejected
-//!  pool      all workers; the least cost wins
-//!  line      who waits until there is room, and whose turn it is
-//!  decision  what was considered, for people
-//!  recording what happened, for files; replay decides it again
+//!  state     what a worker reports
+//!  snapshot  one worker: its last state, its prefixes, and requests not yet in that state
+//!  cost      the expected wait of a request on a worker, term by term
+//!  outcome   how a request ended; several failures in a row eject the worker
+//!  pool      all workers; the lowest cost wins
+//!  queue     requests that wait for room, and which one is next
+//!  decision  the workers that were considered, for explanations
+//!  recording the events as JSON lines; replay decides them again
 //! ```
 //!
-//! Times are [`Moment`]s: since any one beginning that the caller keeps to.
+//! Times are [`Moment`]s: durations since one origin that the caller chooses.
 
 mod cost;
 mod decision;
-mod line;
+mod lengths;
+mod queue;
 mod outcome;
 mod pool;
 pub mod recording;
 mod replay;
 mod state;
-mod view;
+mod snapshot;
 mod work;
 
 pub use cost::{Cost, Weights};
-pub use decision::{Considered, Verdict};
-pub use line::{Called, Charge, Claim, Full, Joined, Line, Waiter, WaiterId};
+pub use decision::{Candidate, Verdict};
+pub use lengths::PromptLengths;
 pub use outcome::Outcome;
-pub use pool::{Choice, Pool, Ticket, WorkerId};
+pub use pool::{Pool, Selection, Ticket, WorkerId};
+pub use queue::{Charge, Dequeued, Joined, Queue, QueueFull, QueuePolicy, Waiter, WaiterId};
 pub use replay::{Differing, Replay, ReplayError, Report};
+pub use snapshot::{EndpointState, Gap, WorkerSnapshot};
 pub use state::{Phase, Prefixes, State};
-pub use view::{Gap, Standing, View};
 pub use work::{BLOCK_BYTES, Work};
 
-/// A time: how long after a beginning that the caller chose once.
+/// A time, as the duration since an origin that the caller chose once.
 pub type Moment = std::time::Duration;

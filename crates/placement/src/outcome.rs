@@ -1,27 +1,29 @@
-//! How a request ended, as far as that tells something of the worker that had it.
+//! How a request ended, as evidence of the worker's health.
 
+use inferyard_domain::InstanceId;
 use serde::{Deserialize, Serialize};
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// In a way that tells nothing: its client left, its deadline passed, or it was refused for a fault of its
-    /// own or for want of room.
+    /// No evidence: the client disconnected, the deadline passed, or the request was refused as invalid or for want
+    /// of room.
     #[default]
     Untold,
     /// It was answered completely.
     Succeeded,
     /// The worker or its engine failed it.
     Failed,
-    /// The worker broke off, and this was its life. All requests that it had at that moment are one failure.
-    Died(u64),
+    /// The connection to this instance of the worker broke. All requests on it at that moment count as one failure;
+    /// `None`: the instance is unknown.
+    Died(Option<InstanceId>),
 }
 
 // === impl Outcome ===
 
 impl Outcome {
-    /// For recordings, in which it is left out.
+    /// Recordings omit this outcome.
     pub(crate) fn is_untold(&self) -> bool {
         *self == Self::Untold
     }

@@ -1,34 +1,36 @@
-//! All workers of one model, as one router knows them; the least cost wins.
+//! All workers of one model, as one router knows them; the lowest cost wins.
 
+use inferyard_domain::InstanceId;
 use std::sync::Arc;
 
+use crate::snapshot::{Gap, WorkerSnapshot};
 use crate::state::Phase;
-use crate::view::{Gap, View};
-use crate::{Considered, Cost, Moment, Outcome, Standing, State, Verdict, Weights, Work};
+use crate::{Candidate, Cost, EndpointState, Moment, Outcome, State, Verdict, Weights, Work};
 
 mod able;
 mod health;
-mod lately;
+mod recent_work;
 mod ticket;
 
 use able::Able;
 use health::{Health, Trust};
-use lately::Lately;
+use recent_work::RecentWork;
 pub use ticket::{Ticket, WorkerId};
 
-/// Seconds of cost that nobody can foretell: workers that differ by less are equally good.
+/// Cost difference in seconds below which workers count as equally good, because costs are not predictable to this
+/// precision.
 const AS_GOOD: f64 = 0.005;
 
-/// Where a request should go.
+/// Where a request goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Choice {
-    /// To whom.
+pub struct Selection {
+    /// The chosen worker.
     pub worker: WorkerId,
-    /// Which of those that were considered.
+    /// Its index among the candidates.
     pub row: usize,
-    /// What it will probably cost.
+    /// Its expected cost.
     pub cost: Cost,
-    /// Whether anybody has room for it now.
+    /// Whether any worker has room for the request now.
     pub room: bool,
 }
 
@@ -40,9 +42,9 @@ pub struct Pool {
     members: Vec<Option<Member>>,
     joined: u64,
     next_serial: u64,
-    /// Where the choice among equally good workers begins.
+    /// Spreads the choice among equally good workers.
     seed: u64,
-    /// Kept for its room.
+    /// Kept between calls to reuse its allocation.
     able: Vec<Able>,
 }
 
@@ -50,19 +52,19 @@ pub struct Pool {
 struct Member {
     id: WorkerId,
     name: Arc<str>,
-    view: View,
-    lately: Lately,
+    snapshot: WorkerSnapshot,
+    lately: RecentWork,
     health: Health,
 }
 
 // === impl Pool ===
 
 impl Pool {
-    /// No workers yet.
-    #[must_use]
+    /// An empty pool.
     ///
-    /// Routers with different seeds choose differently among workers that are equally good, so that they
-    /// do not all run to the same one before it can say so.
+    /// Different seeds choose differently among equally good workers, so that routers do not all choose the same
+    /// worker before its state reflects it.
+    #[must_use]
     pub fn new(model: Arc<str>, weights: Weights, seed: u64) -> Self {
         Self {
             model,
@@ -75,13 +77,13 @@ impl Pool {
         }
     }
 
-    /// What it weighs with.
+    /// The weights of the cost terms.
     #[must_use]
     pub fn weights(&self) -> Weights {
         self.weights
     }
 
-    /// A worker that has not spoken yet.
+    /// Adds a worker that has not sent a state yet.
     pub fn join(&mut self, name: Arc<str>) -> WorkerId {
         let free = self.members.iter().position(Option::is_none);
         let index = free.unwrap_or_else(|| {
@@ -96,37 +98,37 @@ impl Pool {
         self.members[index] = Some(Member {
             id,
             name,
-            view: View::default(),
-            lately: Lately::default(),
+            snapshot: WorkerSnapshot::default(),
+            lately: RecentWork::default(),
             health: Health::default(),
         });
         id
     }
 
-    /// A worker is no longer one of this model; what runs there goes on.
+    /// Removes a worker from the pool; its running requests go on.
     pub fn leave(&mut self, worker: WorkerId) {
         if self.member(worker).is_some() {
             self.members[worker.index] = None;
         }
     }
 
-    /// A worker said how it is.
+    /// Takes a state that a worker sent.
     ///
     /// # Errors
     ///
-    /// A message before it is missing; the stream must be opened anew.
+    /// [`Gap`] if a message before it is missing; the stream must be opened again.
     pub fn state(&mut self, worker: WorkerId, state: State, now: Moment) -> Result<(), Gap> {
         let served = self.serves(worker);
         let Some(member) = self.member(worker) else {
             return Ok(());
         };
-        let comes_back = state.phase == Phase::Ready && member.view.was_away(state.boot_id);
-        member.view.update(state, now)?;
+        let comes_back = state.phase == Phase::Ready && member.snapshot.was_away(state.instance);
+        member.snapshot.update(state, now)?;
         if comes_back {
-            // It knows more of its engine than its answers tell.
+            // The worker's own report overrides the failures counted from its answers.
             member.health.recovered();
         }
-        let total = member.view.load().worked_tokens;
+        let total = member.snapshot.load().worked_tokens;
         member.lately.total(total, now);
         if !served && self.serves(worker) {
             self.catch_up(worker, now);
@@ -134,12 +136,14 @@ impl Pool {
         Ok(())
     }
 
-    /// Called when a worker begins to take requests, or takes them again: its work counts as at least that of the
-    /// least busy other worker. Otherwise it would get every request until it had done as much.
+    /// Called when a worker starts or resumes taking requests: raises its recent work to at least that of the least
+    /// busy other worker. Otherwise it would get every request until it had done as much.
     fn catch_up(&mut self, worker: WorkerId, now: Moment) {
         let members = self.members.iter().flatten();
         let others = members.filter(|member| {
-            member.id != worker && member.view.serves(&self.model) && !member.health.is_ejected()
+            member.id != worker
+                && member.snapshot.serves(&self.model)
+                && !member.health.is_ejected()
         });
         let least = others.map(|member| member.lately.tokens(now));
         if let Some(least) = least.min_by(f64::total_cmp)
@@ -149,36 +153,36 @@ impl Pool {
         }
     }
 
-    /// A worker is silent: nothing is known of it until it speaks again.
+    /// The state stream of a worker broke: discards its snapshot until the next state.
     pub fn lost(&mut self, worker: WorkerId) {
         if let Some(member) = self.member(worker) {
-            member.view.forget();
+            member.snapshot.forget();
             member.lately.restarted();
         }
     }
 
-    /// Finds the best worker that has not been tried, those with room before those without; writes down
-    /// what was considered. Workers that failed requests in a row, or say that their engine does, are
-    /// left out while there are others. `None`: no worker serves.
+    /// Chooses the best worker that is not in `tried`, and fills `candidates` with a verdict per worker. A full
+    /// worker is chosen only if all are full. Workers that failed several requests in a row, or report a failing
+    /// engine, are left out while others are available. `None`: no worker can take the request.
     pub fn choose(
         &mut self,
         work: &Work,
         tried: &[WorkerId],
         now: Moment,
-        considered: &mut Vec<Considered>,
-    ) -> Option<Choice> {
-        self.look(tried, now, considered);
+        candidates: &mut Vec<Candidate>,
+    ) -> Option<Selection> {
+        self.look(tried, now, candidates);
         let least = self.able.iter().map(|able| able.work);
         let least = least.fold(f64::INFINITY, f64::min);
         for able in &mut self.able {
             let Some(member) = &self.members[able.index] else {
                 continue;
             };
-            let covered = member.view.covered_blocks(work);
+            let covered = member.snapshot.cached_blocks(work);
             let cost = Cost::of(work, covered, &able.load, able.work - least);
             able.room = able.load.has_room(work, covered);
             able.full = able.load.is_full(work, covered);
-            considered[able.row].verdict = if able.full {
+            candidates[able.row].verdict = if able.full {
                 Verdict::Full(cost)
             } else {
                 Verdict::Able(cost)
@@ -189,9 +193,9 @@ impl Pool {
         self.best()
     }
 
-    /// One of those that are as good as the best; who is full is worse than all others. While anybody has room, a
-    /// request may go to where prompts wait: it costs less there, since that worker holds its prefix.
-    fn best(&self) -> Option<Choice> {
+    /// One of the workers that are as good as the best. Workers that are not full come before full ones. A worker
+    /// with a backlog of prompts can win over one with room, because its cached prefix makes it cheaper.
+    fn best(&self) -> Option<Selection> {
         let room = self.able.iter().any(|able| able.room);
         let full = self.able.iter().all(|able| able.full);
         let equals = || self.able.iter().filter(|able| able.full == full);
@@ -199,12 +203,12 @@ impl Pool {
         let best = best.fold(f64::INFINITY, f64::min);
         let as_good = || equals().filter(|able| able.weighed <= best + AS_GOOD);
         let count = as_good().count().max(1) as u64;
-        // By what was sent, not by what was asked: a recording holds the requests that were sent, and not how often
-        // one that waited was looked at before.
+        // Derived from the count of sent requests: a recording holds those, but not how often a queued request was
+        // tried before.
         let turn = self.seed.wrapping_add(self.next_serial);
         let number = usize::try_from(spread(turn) % count).unwrap_or(0);
         let able = as_good().nth(number)?;
-        Some(Choice {
+        Some(Selection {
             worker: self.members[able.index].as_ref()?.id,
             row: able.row,
             cost: able.cost,
@@ -212,90 +216,90 @@ impl Pool {
         })
     }
 
-    /// Whether a worker could take a request now.
+    /// Whether a worker has room for a request now.
     #[must_use]
     pub fn has_room(&self, worker: WorkerId, work: &Work) -> bool {
         self.seen(worker).is_some_and(|member| {
-            let covered = member.view.covered_blocks(work);
-            member.view.takes(&self.model) && member.view.load().has_room(work, covered)
+            let covered = member.snapshot.cached_blocks(work);
+            member.snapshot.takes(&self.model) && member.snapshot.load().has_room(work, covered)
         })
     }
 
-    /// A request is about to be sent to a worker, where so many blocks of its prompt are covered.
+    /// Records that a request is about to be sent to a worker that holds `cached_blocks` blocks of its prompt.
     pub fn send(
         &mut self,
         work: &Work,
         worker: WorkerId,
-        covered_blocks: usize,
+        cached_blocks: usize,
         now: Moment,
     ) -> Ticket {
         let serial = self.next_serial;
         self.next_serial += 1;
         if let Some(member) = self.member(worker) {
-            member.view.send(serial, work, covered_blocks, now);
+            member.snapshot.send(serial, work, cached_blocks, now);
             member.health.send(serial, now);
         }
         Ticket { worker, serial }
     }
 
-    /// The worker's life; 0: it has not spoken.
+    /// The worker's instance; `None`: not reported.
     #[must_use]
-    pub fn boot_id(&self, worker: WorkerId) -> u64 {
-        self.seen(worker).map_or(0, |member| member.view.boot_id())
+    pub fn instance(&self, worker: WorkerId) -> Option<InstanceId> {
+        self.seen(worker)?.snapshot.instance()
     }
 
-    /// Finds those who could take a request, and writes down all.
-    fn look(&mut self, tried: &[WorkerId], now: Moment, considered: &mut Vec<Considered>) {
-        considered.clear();
+    /// Fills `self.able` with the workers that can take a request, and `candidates` with all workers.
+    fn look(&mut self, tried: &[WorkerId], now: Moment, candidates: &mut Vec<Candidate>) {
+        candidates.clear();
         self.able.clear();
         for (index, member) in self.members.iter().enumerate() {
             let Some(member) = member else { continue };
-            let verdict = if !member.view.takes(&self.model) {
+            let verdict = if !member.snapshot.takes(&self.model) {
                 Verdict::Unready
             } else if tried.contains(&member.id) {
                 Verdict::Tried
             } else {
-                let load = member.view.load();
+                let load = member.snapshot.load();
                 self.able.push(Able {
                     index,
-                    row: considered.len(),
+                    row: candidates.len(),
                     load,
                     work: member.lately.tokens(now) + load.coming_tokens(),
                     cost: Cost::default(),
                     weighed: 0.0,
                     room: true,
                     full: false,
-                    trusted: member.view.serves(&self.model)
+                    trusted: member.snapshot.serves(&self.model)
                         && match member.health.trust(now) {
                             Trust::Full => true,
-                            // A second failure of one request would be its client's.
+                            // A request that already failed elsewhere may itself be at fault, so it is no probe.
                             Trust::Probe => tried.is_empty(),
                             Trust::None => false,
                         },
                 });
                 Verdict::Able(Cost::default())
             };
-            considered.push(Considered {
+            candidates.push(Candidate {
                 worker: Arc::clone(&member.name),
                 verdict,
             });
         }
-        able::leave_out_untrusted(&mut self.able, considered);
+        able::leave_out_untrusted(&mut self.able, candidates);
         able::assume_rates(&mut self.able);
     }
 
-    /// The first token of a request is there.
+    /// Records that the first token of a request has arrived.
     pub fn begun(&mut self, ticket: Ticket) {
         if let Some(member) = self.member(ticket.worker) {
-            member.view.begun(ticket.serial);
+            member.snapshot.begun(ticket.serial);
         }
     }
 
-    /// A request has ended.
+    /// Records how a request ended.
     pub fn ended(&mut self, ticket: Ticket, outcome: Outcome, now: Moment) {
         let chance = spread(self.seed ^ ticket.serial);
         if let Some(member) = self.member(ticket.worker) {
-            member.view.ended(ticket.serial);
+            member.snapshot.ended(ticket.serial);
             let was_ejected = member.health.is_ejected();
             member.health.ended(ticket.serial, outcome, now, chance);
             if was_ejected && !member.health.is_ejected() {
@@ -304,46 +308,47 @@ impl Pool {
         }
     }
 
-    /// A worker had no room for a request: it gets none until it has spoken again.
+    /// Records that a worker refused a request for want of room: it has no room until its next state.
     pub fn refused(&mut self, ticket: Ticket, now: Moment) {
         if let Some(member) = self.member(ticket.worker) {
-            member.view.refused(now);
+            member.snapshot.refused(now);
         }
     }
 
-    /// Whether requests can be placed on a worker.
+    /// Whether requests can be placed on a worker, and why not.
     #[must_use]
-    pub fn standing(&self, worker: WorkerId) -> Standing {
-        self.seen(worker).map_or(Standing::Unreachable, |member| {
-            match member.view.standing(&self.model) {
-                Standing::Ready if member.health.is_ejected() => Standing::Ejected,
-                standing => standing,
-            }
-        })
+    pub fn endpoint_state(&self, worker: WorkerId) -> EndpointState {
+        self.seen(worker)
+            .map_or(EndpointState::Unreachable, |member| {
+                match member.snapshot.endpoint_state(&self.model) {
+                    EndpointState::Ready if member.health.is_ejected() => EndpointState::Ejected,
+                    endpoint_state => endpoint_state,
+                }
+            })
     }
 
-    /// Tokens of prompt and answer together that some worker takes; `None`: none has said so yet.
+    /// The longest context of any worker in tokens, prompt and answer together; `None`: none reported yet.
     #[must_use]
     pub fn context_length(&self) -> Option<u64> {
         let members = self.members.iter().flatten();
         members
-            .filter_map(|member| member.view.context_length())
+            .filter_map(|member| member.snapshot.context_length())
             .max()
     }
 
-    /// Tokens that the chat template adds to a conversation; `None`: some worker does not tell, or there is
-    /// none.
+    /// The most tokens that the chat template of any worker adds to a conversation; `None`: a worker does not report
+    /// it, or none has loaded its model.
     #[must_use]
     pub fn template_tokens(&self) -> Option<u64> {
         let members = self.members.iter().flatten();
-        let mut told = members.filter_map(|member| member.view.template_tokens());
+        let mut told = members.filter_map(|member| member.snapshot.template_tokens());
         let most = told.try_fold(0, |most, tokens| (tokens > 0).then(|| tokens.max(most)));
         most.filter(|most| *most > 0)
     }
 
     fn serves(&self, worker: WorkerId) -> bool {
         let member = self.seen(worker);
-        member.is_some_and(|member| member.view.serves(&self.model))
+        member.is_some_and(|member| member.snapshot.serves(&self.model))
     }
 
     fn seen(&self, worker: WorkerId) -> Option<&Member> {
@@ -357,7 +362,7 @@ impl Pool {
     }
 }
 
-/// The finalizer of `SplitMix64`: neighbouring turns lead to numbers that have nothing in common.
+/// The finalizer of `SplitMix64`: consecutive inputs give unrelated numbers.
 fn spread(turn: u64) -> u64 {
     let x = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,14 +1,14 @@
-//! What happened in a pool, as lines of JSON without content: enough to decide everything again.
+//! The events of a pool as JSON lines without content: enough to repeat every decision.
 //!
-//! The first line is a [`Head`], every further one an [`Entry`]. Prefix blocks are blinded with a key that
-//! is drawn for each recording and written nowhere: equal blocks stay equal, and no text can be tried
-//! against them.
+//! The first line is a [`Head`], all others are [`Entry`] lines. Prefix blocks are blinded with a random key that
+//! each recording draws and no file contains: equal blocks stay equal, but their hashes cannot be compared with those
+//! of guessed text.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Moment, Outcome, Prefixes, State, Weights, Work};
 
-/// The version of this format.
+/// The version of the format.
 pub const VERSION: u32 = 1;
 
 /// The first line.
@@ -16,9 +16,9 @@ pub const VERSION: u32 = 1;
 pub struct Head {
     /// [`VERSION`].
     pub inferyard_recording: u32,
-    /// What the router weighed with.
+    /// The router's weights.
     pub weights: Weights,
-    /// With which it chose among equally good workers.
+    /// The router's seed for the choice among equally good workers.
     pub seed: u64,
 }
 
@@ -27,61 +27,61 @@ pub struct Head {
 pub struct Entry {
     /// Microseconds since the router's start.
     pub at_us: u64,
-    /// The model whose pool it is.
+    /// The model of the pool.
     pub model: String,
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// What happened. Workers are numbered as they join a pool, requests as they are sent.
+/// An event. Workers are numbered as they join a pool, requests as they are sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A worker is named.
+    /// A worker joined the pool.
     Joined {
         /// Its number.
         worker: u64,
         /// Its address.
         name: String,
     },
-    /// A worker is not named any longer.
+    /// A worker left the pool.
     Left {
         /// Its number.
         worker: u64,
     },
-    /// A worker said how it is.
+    /// A worker sent a state.
     State {
         /// Its number.
         worker: u64,
-        /// What it said.
+        /// The state.
         state: State,
     },
-    /// A worker is silent.
+    /// A worker's stream broke.
     Lost {
         /// Its number.
         worker: u64,
     },
-    /// A request was given to a worker.
+    /// A request was sent to a worker.
     Placed {
         /// The request's id.
         request: String,
         /// What it asks for.
         #[serde(flatten)]
         work: RecordedWork,
-        /// The workers that could not be chosen: they failed at it before, or were kept for another.
+        /// The workers that were not eligible: they failed it before, or were reserved for another request.
         tried: Vec<u64>,
-        /// Who got it.
+        /// The worker that got it.
         worker: u64,
         /// Its number.
         serial: u64,
     },
-    /// The worker had no room for a request after all.
+    /// The worker refused a request for want of room.
     Refused {
         /// Its number.
         serial: u64,
     },
-    /// The first token of a request is there.
+    /// The first token of a request arrived.
     Begun {
         /// Its number.
         serial: u64,
@@ -90,33 +90,33 @@ pub enum Event {
     Ended {
         /// Its number.
         serial: u64,
-        /// How.
+        /// The outcome.
         #[serde(default, skip_serializing_if = "Outcome::is_untold")]
         outcome: Outcome,
     },
 }
 
-/// What a request asks for.
+/// The work of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordedWork {
     /// Bytes of its prompt.
     pub prompt_bytes: u64,
-    /// About how many tokens these are.
+    /// Estimated tokens of its prompt.
     pub prompt_tokens: u64,
-    /// The chain of its prefix blocks.
+    /// Hashes of the chain of its prefix blocks, blinded.
     pub blocks: Vec<u64>,
-    /// How many answers it wants.
+    /// How many answers it asks for.
     pub sequences: u32,
 }
 
-/// Hides what prefix blocks are the hashes of.
+/// A keyed mapping that hides the hashes of prefix blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Blinding(u64);
 
 // === impl Entry ===
 
 impl Entry {
-    /// What happened in a model's pool at a moment.
+    /// An event of a model's pool at a moment.
     #[must_use]
     pub fn new(at: Moment, model: &str, event: Event) -> Self {
         Self {
@@ -151,7 +151,7 @@ impl RecordedWork {
         }
     }
 
-    /// The work again.
+    /// The work, with its blocks still blinded.
     #[must_use]
     pub fn work(&self) -> Work {
         Work {
@@ -166,16 +166,16 @@ impl RecordedWork {
 // === impl Blinding ===
 
 impl Blinding {
-    /// With a random key.
+    /// A blinding with this key, which must be random.
     #[must_use]
     pub fn new(key: u64) -> Self {
         Self(key)
     }
 
-    /// Another number, the same for the same block.
+    /// Maps a block to another number; equal blocks get equal numbers.
     #[must_use]
     pub fn hide(self, block: u64) -> u64 {
-        // The finalizer of SplitMix64, which maps one to one, keyed before and after.
+        // The finalizer of SplitMix64, which is a bijection, keyed before and after.
         let mut x = block ^ self.0;
         x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

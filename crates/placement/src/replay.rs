@@ -1,60 +1,60 @@
-//! Decides a recording again, with the same code: as it was, or as it would be with other weights.
+//! Repeats the decisions of a recording with the same code, with the recorded or with other weights.
 
 use std::collections::HashMap;
 
 use crate::recording::{Entry, Event, RecordedWork};
-use crate::{Considered, Gap, Moment, Pool, State, Ticket, Verdict, Weights, WorkerId};
+use crate::{Candidate, Gap, Moment, Pool, State, Ticket, Verdict, Weights, WorkerId};
 
-/// A recording that is being decided again.
+/// A replay in progress.
 pub struct Replay {
     weights: Weights,
     seed: u64,
     pools: HashMap<String, Replayed>,
-    considered: Vec<Considered>,
+    candidates: Vec<Candidate>,
     report: Report,
 }
 
-/// What came of it.
+/// The result of a replay.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Requests that were placed.
     pub decisions: u64,
-    /// Those that go to another worker now.
+    /// Requests that go to another worker in the replay.
     pub differing: Vec<Differing>,
-    /// Expected seconds to the first token, over all decisions: as they were, and as they are now.
+    /// Sum of expected seconds to the first token over all decisions: recorded, replayed.
     pub seconds: (f64, f64),
-    /// Prompt blocks that were held where the requests went, and where they go now.
-    pub covered_blocks: (u64, u64),
+    /// Sum of cached prompt blocks where the requests went: recorded, replayed.
+    pub cached_blocks: (u64, u64),
     /// Prompt blocks in all.
     pub blocks: u64,
 }
 
-/// A request that goes to another worker now.
+/// A request that goes to another worker in the replay.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Differing {
     /// The request's id.
     pub request: String,
     /// The address of the worker that got it.
     pub was: String,
-    /// The address of the one that would get it.
+    /// The address of the worker that the replay chose.
     pub is: String,
 }
 
-/// Why a recording cannot be decided again.
+/// Why a recording cannot be replayed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
-    /// It speaks of a worker that has not joined.
+    /// It names a worker that has not joined.
     #[error("worker {0} is not known: the recording is not whole")]
     UnknownWorker(u64),
-    /// A state is missing.
+    /// A state message is missing.
     #[error("a message of worker {worker} is missing: {gap}")]
     Gap {
-        /// Whose.
+        /// The number of the worker.
         worker: u64,
-        /// Which.
+        /// The gap in its messages.
         gap: Gap,
     },
-    /// A request went to a worker that could not take it.
+    /// The recorded worker was not able to take the request.
     #[error("request {0} went to a worker that was not ready")]
     Unready(String),
 }
@@ -68,14 +68,14 @@ struct Replayed {
 // === impl Replay ===
 
 impl Replay {
-    /// Decides with these weights, and the recorded seed.
+    /// A replay with these weights and the recorded seed.
     #[must_use]
     pub fn new(weights: Weights, seed: u64) -> Self {
         Self {
             weights,
             seed,
             pools: HashMap::new(),
-            considered: Vec::new(),
+            candidates: Vec::new(),
             report: Report::default(),
         }
     }
@@ -84,7 +84,7 @@ impl Replay {
     ///
     /// # Errors
     ///
-    /// The recording is not whole.
+    /// [`ReplayError`] if the recording is incomplete.
     pub fn take(&mut self, entry: Entry) -> Result<(), ReplayError> {
         let at = entry.at();
         let (weights, seed) = (self.weights, self.seed);
@@ -117,7 +117,7 @@ impl Replay {
                     worker,
                     serial,
                 };
-                replayed.place(placed, at, &mut self.considered, &mut self.report)?;
+                replayed.place(placed, at, &mut self.candidates, &mut self.report)?;
             }
             Event::Refused { serial } => {
                 if let Some(ticket) = replayed.open.get(&serial) {
@@ -138,7 +138,7 @@ impl Replay {
         Ok(())
     }
 
-    /// What came of all that was taken.
+    /// The result of all entries so far.
     #[must_use]
     pub fn report(self) -> Report {
         self.report
@@ -181,24 +181,24 @@ impl Replayed {
         taken.map_err(|gap| ReplayError::Gap { worker, gap })
     }
 
-    /// Decides once more, and goes on as it was.
+    /// Repeats the decision, then sends the request where it went in the recording, so that later states still match.
     fn place(
         &mut self,
         placed: Placed,
         at: Moment,
-        considered: &mut Vec<Considered>,
+        candidates: &mut Vec<Candidate>,
         report: &mut Report,
     ) -> Result<(), ReplayError> {
         let work = placed.work.work();
         let tried = placed.tried.iter();
-        // One that has left since it failed is not there to be chosen.
+        // A worker that has left since it failed the request cannot be chosen anyway.
         let tried: Vec<WorkerId> = tried
             .filter_map(|worker| self.worker(*worker).ok())
             .collect();
         let was = self.worker(placed.worker)?;
         let was_name = self.workers[&placed.worker].1.clone();
-        let choice = self.pool.choose(&work, &tried, at, considered);
-        let then = considered.iter().find(|row| *row.worker == *was_name);
+        let choice = self.pool.choose(&work, &tried, at, candidates);
+        let then = candidates.iter().find(|row| *row.worker == *was_name);
         let then = then.map(|row| row.verdict);
         let (Some(choice), Some(Verdict::Able(then) | Verdict::Full(then))) = (choice, then) else {
             return Err(ReplayError::Unready(placed.request));
@@ -207,16 +207,16 @@ impl Replayed {
         report.blocks += work.blocks.len() as u64;
         report.seconds.0 += then.seconds();
         report.seconds.1 += choice.cost.seconds();
-        report.covered_blocks.0 += then.covered_blocks as u64;
-        report.covered_blocks.1 += choice.cost.covered_blocks as u64;
+        report.cached_blocks.0 += then.cached_blocks as u64;
+        report.cached_blocks.1 += choice.cost.cached_blocks as u64;
         if choice.worker != was {
             report.differing.push(Differing {
                 request: placed.request,
                 was: was_name,
-                is: considered[choice.row].worker.to_string(),
+                is: candidates[choice.row].worker.to_string(),
             });
         }
-        let ticket = self.pool.send(&work, was, then.covered_blocks, at);
+        let ticket = self.pool.send(&work, was, then.cached_blocks, at);
         self.open.insert(placed.serial, ticket);
         Ok(())
     }

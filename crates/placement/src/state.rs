@@ -1,46 +1,47 @@
-//! What a worker says of itself, as far as it matters for placement.
+//! A worker's state message, as far as placement needs it.
 
+use inferyard_domain::InstanceId;
 use inferyard_proto::worker::v1::worker_state::Phase as WirePhase;
 use inferyard_proto::worker::v1::{PrefixChange, WorkerState};
 use serde::{Deserialize, Serialize};
 
-/// One message of a worker.
+/// One state message of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// Another value means another life, and all that was known is void.
-    pub boot_id: u64,
-    /// Counts the messages of a stream from 1.
+    /// The worker's instance; a new one voids all earlier knowledge. `None`: not reported.
+    pub instance: Option<InstanceId>,
+    /// The message's number in its stream, from 1.
     pub sequence: u64,
     /// What the worker is doing.
     pub phase: Phase,
     /// The model that it serves.
     pub model: String,
-    /// Answers that can run together; 0: it does not say.
+    /// Answers that can run together; 0: not reported.
     pub max_running: u32,
-    /// Requests that can wait for that.
+    /// Requests that can wait in the worker for a place.
     pub max_queued: u32,
-    /// Cells of its KV cache; 0: it does not say.
+    /// Cells of its KV cache; 0: not reported.
     pub kv_tokens: u64,
-    /// Tokens of one sequence; 0: it does not say.
+    /// The longest sequence in tokens; 0: not reported.
     pub context_length: u32,
-    /// Tokens that the chat template adds to a conversation; 0: it does not say.
+    /// Tokens that the chat template adds to a conversation; 0: not reported.
     #[serde(default)]
     pub template_tokens: u32,
     /// Answers in the running batch.
     pub running: u32,
-    /// Requests that wait in it.
+    /// Requests that wait in the worker.
     pub queued: u32,
-    /// Prompt tokens still to be computed.
+    /// Prompt tokens of waiting requests, still to be computed.
     pub queued_prefill_tokens: u64,
-    /// KV cells that cannot be had for new work.
+    /// KV cells that are not available for new work.
     pub kv_busy_tokens: u64,
     /// Prompt tokens per second; 0: not measured yet.
     pub prefill_rate: f32,
     /// Tokens per second and sequence; 0: not measured yet.
     pub decode_rate: f32,
-    /// Tokens computed since its start, of prompts and of answers.
+    /// Tokens computed since the worker started, prompts and answers.
     pub worked_tokens: u64,
-    /// What changed in the prefixes that it holds.
+    /// Changes of its cached prefixes.
     pub prefixes: Prefixes,
 }
 
@@ -48,27 +49,27 @@ pub struct State {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// It does not say.
+    /// Not reported.
     #[default]
     Unknown,
-    /// It reads the model; how far, 0 to 1.
+    /// It loads the model; progress, 0 to 1.
     Loading(f32),
-    /// It serves.
+    /// It takes requests.
     Ready,
-    /// It finishes what runs.
+    /// It completes running requests and takes no new ones.
     Draining,
-    /// It takes requests, and its engine fails them.
+    /// It takes requests, but its engine fails them.
     Unhealthy,
 }
 
 /// A change of the prefix blocks that a worker holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prefixes {
-    /// Forget all of its blocks first.
+    /// Whether all earlier blocks are forgotten first.
     pub reset: bool,
-    /// Held now.
+    /// Blocks that it holds now.
     pub added: Vec<u64>,
-    /// Held no longer.
+    /// Blocks that it no longer holds.
     pub removed: Vec<u64>,
 }
 
@@ -79,7 +80,7 @@ impl From<WorkerState> for State {
         let phase = state.phase();
         let capacity = state.capacity.unwrap_or_default();
         Self {
-            boot_id: state.boot_id,
+            instance: InstanceId::new(state.instance_id),
             sequence: state.sequence,
             phase: Phase::of(phase, state.load_progress),
             model: state.model,

@@ -128,8 +128,7 @@ mod tests {
     #[test]
     fn a_field_that_kubernetes_does_not_have_is_reported_by_its_path() {
         let typo = json!({ "spec": { "nodeSelectr": { "a": "b" } } });
-        let object =
-            "failed to create typed patch object (crates/demo-model-worker; apps/v1, Kind=Deployment): ";
+        let object = "failed to create typed patch object (crates/demo-model-worker; apps/v1, Kind=Deployment): ";
         check(
             &typo,
             500,

@@ -32,9 +32,9 @@ pub struct UsageEvent {
     /// When it was admitted, in microseconds since the Unix epoch.
     #[prost(uint64, tag = "9")]
     pub admitted_us: u64,
-    /// The worker's life (`WorkerState.boot_id`) that produced the tokens; 0: none did.
+    /// The instance of the worker (`WorkerState.instance_id`) that produced the tokens; 0 if none did.
     #[prost(fixed64, tag = "20")]
-    pub worker_boot: u64,
+    pub worker_instance: u64,
     /// Tokens of the rendered prompt, cached ones included.
     #[prost(uint64, tag = "21")]
     pub prompt_tokens: u64,

@@ -514,10 +514,10 @@ pub struct WatchRequest {}
 /// The whole truth of a worker about itself, except `prefixes`, which are changes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkerState {
-    /// Random, drawn when the worker starts: another value means another life, and all that was known
+    /// Random, drawn when the worker starts: another value means another instance, and all that was known
     /// of it is void.
     #[prost(fixed64, tag = "1")]
-    pub boot_id: u64,
+    pub instance_id: u64,
     /// Counts the messages of this stream from 1. The first message of a stream, and one after the
     /// worker had to skip messages for a slow reader, carries all prefixes anew (`prefixes.reset`).
     #[prost(uint64, tag = "2")]

@@ -1,8 +1,8 @@
-//! Why a head leads nowhere.
+//! Why the head of a request is rejected.
 
 use http::Method;
 
-/// The head of the request leads nowhere.
+/// The head of a request is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AcceptError {
     /// No endpoint has this path.
@@ -13,49 +13,49 @@ pub(crate) enum AcceptError {
         /// The path.
         path: String,
     },
-    /// HTTP wants exactly one valid `Host`, and only HTTP/1.0 may be without.
+    /// HTTP requires exactly one valid `Host`; only HTTP/1.0 may omit it.
     #[error("not one valid Host")]
     Host,
-    /// Two `Authorization` headers: readers differ in which one they take.
+    /// Two `Authorization` headers: implementations differ in which one they use.
     #[error("several Authorization headers")]
     SeveralKeys,
-    /// The body has another coding than `chunked`.
+    /// `Transfer-Encoding` is not exactly `chunked`.
     #[error("a transfer coding that is not known")]
     TransferCoding,
-    /// No request could be read from the first line and the headers.
+    /// hyper could not parse the request line or the headers.
     #[error("no request: {0:?}")]
     Unreadable(Unreadable),
-    /// The endpoint has other methods.
+    /// The endpoint does not support this method.
     #[error("{path} does not take {method}")]
     WrongMethod {
         /// The method.
         method: Method,
         /// The path.
         path: String,
-        /// The value of the `Allow` header: `GET, HEAD`.
+        /// The value of the `Allow` header, for example `GET, HEAD`.
         allow: &'static str,
     },
-    /// `GET /v1/organization/placements/{id}` of a request that this router does not remember.
+    /// `GET /v1/organization/placements/{id}` of a request that is not in this router's decision log.
     #[error("no placement of {id}")]
     UnknownRequest {
-        /// As the client named it.
+        /// The id from the path.
         id: String,
     },
-    /// `GET /v1/models/{id}` of a model that is not there.
+    /// `GET /v1/models/{id}` of a model that is not in the catalog.
     #[error("no model {id}")]
     UnknownModel {
-        /// As the client named it.
+        /// The id from the path.
         id: String,
     },
 }
 
-/// Why no request could be read.
+/// Why a request could not be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unreadable {
-    /// It is not HTTP.
+    /// The bytes are not HTTP.
     Malformed,
-    /// The path and query are too long.
+    /// The request target is too long.
     LongUri,
-    /// The headers are too many or too large.
+    /// There are too many headers, or they are too large.
     LargeHead,
 }

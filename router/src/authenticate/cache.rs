@@ -1,4 +1,4 @@
-//! What the router remembers of the key store, and for how long it may.
+//! Caches answers of the key store, and defines how long each may be used.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,24 +10,25 @@ use super::known::Known;
 use inferyard_catalog::KeyHash;
 use lru::LruCache;
 
-/// Keys that exist.
+/// Maximum number of cached keys.
 const MOST_KNOWN: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
-/// Guesses and typing errors: they have a room of their own, so that they push no key out.
+/// Maximum number of cached hashes that are no key. They have a cache of their own, so that guesses evict no
+/// key.
 const MOST_UNKNOWN: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
-/// So long a key is served without a question.
+/// Age up to which a cached key is served without asking the store.
 const FRESH: Duration = Duration::from_secs(2);
-/// So long it is served while somebody asks. Together with an answer's time this bounds how long a
-/// revoked key works: 5 s.
+/// Age up to which a cached key is served while a look-up refreshes it. Together with the time of a look-up
+/// this bounds how long a revoked key works to 5 s.
 const USABLE: Duration = Duration::from_secs(4);
-/// So long it is served while the store cannot be reached.
+/// Age up to which a cached key is served while the store cannot be reached.
 const TRUSTED: Duration = Duration::from_mins(10);
-/// So long a text that is no key is refused without a question.
+/// Age up to which an unknown hash is refused without asking the store.
 const REFUSED: Duration = Duration::from_secs(1);
-/// So long nobody asks again about a key after a question has failed.
+/// Time after a failed look-up during which no other look-up of the same key starts.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Keys by hash, with their age.
+/// Keys by hash, with their ages.
 pub(super) struct Cache {
     known: LruCache<KeyHash, Entry>,
     unknown: LruCache<KeyHash, Instant>,
@@ -35,20 +36,20 @@ pub(super) struct Cache {
 
 struct Entry {
     known: Arc<Known>,
-    /// When the question was asked that this answers.
+    /// When the look-up started that returned this entry.
     asked: Instant,
-    /// The last question has failed: when the next one may be asked.
+    /// Set if the last look-up failed: when the next one may start.
     failed: Option<Instant>,
 }
 
-/// What to do about a key.
+/// How to answer a request for a key.
 #[derive(Debug, PartialEq)]
 pub(super) enum Look {
-    /// This is the answer; `None`: there is no such key.
+    /// Use this answer; `None`: the key does not exist.
     Fresh(Option<Arc<Known>>),
-    /// This is the answer, and the store is to be asked meanwhile.
+    /// Use this answer, and start a look-up in the background.
     Aging(Arc<Known>),
-    /// The store must be asked first. Where it cannot be reached, this is the answer.
+    /// Wait for a look-up. If it fails, use this answer.
     Ask(Option<Arc<Known>>),
 }
 
@@ -62,8 +63,8 @@ impl Cache {
         }
     }
 
-    /// The map's comparison may end early and so tell how a guess differs from a hash that is stored; that
-    /// leads to no key, since no text is found for a hash.
+    /// The map compares hashes in variable time. That can reveal how the hash of a guess differs from a stored
+    /// hash, but does not help to find a key, because SHA-256 cannot be inverted.
     pub(super) fn look(&mut self, hash: &KeyHash, now: Instant) -> Look {
         if let Some(entry) = self.known.get_mut(hash) {
             return entry.look(now);
@@ -74,7 +75,7 @@ impl Cache {
         }
     }
 
-    /// Takes the answer to a question that was asked at this moment.
+    /// Stores the answer of a look-up that started at `asked`.
     pub(super) fn learn(&mut self, hash: KeyHash, found: Option<Arc<Known>>, asked: Instant) {
         if let Some(known) = found {
             let entry = Entry {
@@ -90,7 +91,7 @@ impl Cache {
         }
     }
 
-    /// The store did not answer.
+    /// Notes that a look-up failed.
     pub(super) fn failed(&mut self, hash: &KeyHash, now: Instant) {
         if let Some(entry) = self.known.get_mut(hash) {
             entry.failed = Some(now + PAUSE);
@@ -107,7 +108,7 @@ impl Entry {
         match self.failed {
             _ if age >= TRUSTED => Look::Ask(None),
             _ if age < FRESH => Look::Fresh(Some(known)),
-            // Nobody waits for a store that has just not answered.
+            // The store has just failed: no request waits for it.
             Some(next) if now < next => Look::Fresh(Some(known)),
             Some(_) => Look::Aging(known),
             None if age < USABLE => Look::Aging(known),

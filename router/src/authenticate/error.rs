@@ -1,4 +1,4 @@
-//! Why a caller is not known.
+//! Why a caller is not authenticated.
 
 /// The caller cannot be authenticated.
 #[derive(Debug, thiserror::Error)]
@@ -9,34 +9,34 @@ pub(crate) enum AuthenticateError {
     /// `Authorization` is not `Bearer …`.
     #[error("not a bearer key")]
     NotBearer,
-    /// No such key; holds what may be shown of it, see [`super::masked`].
+    /// The key does not exist; contains its masked form, see [`super::masked`].
     #[error("unknown key")]
     UnknownKey {
-        /// First and last characters only.
+        /// The first and last characters, or `***`.
         masked: String,
     },
-    /// The key is past its date.
+    /// The key has expired.
     #[error("expired key")]
     Expired,
     /// The key is disabled.
     #[error("disabled key")]
     Disabled,
-    /// The key is good, but its plan is not declared any more.
+    /// The key is valid, but its plan is not declared any more.
     #[error("a key on the plan {plan}, which does not exist")]
     NoPlan {
-        /// Its name.
+        /// Name of the plan.
         plan: String,
     },
-    /// The key is good, but its plan grants what only the platform's plans may.
+    /// The key is valid, but its plan sets fields that only plans of the platform may set.
     #[error("a key on the plan {plan}, which is refused")]
     PlanRefused {
-        /// Its name.
+        /// Name of the plan.
         plan: String,
     },
-    /// Whether there is such a key cannot be found out at the moment.
+    /// The key store did not answer, and no cached answer can be used.
     #[error("the key store cannot be reached")]
     StoreAway,
-    /// The router has just started and knows of no key.
+    /// The router has just started and has no catalog yet.
     #[error("nothing is known yet of what is declared")]
     Pending,
 }

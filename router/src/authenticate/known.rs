@@ -1,17 +1,18 @@
-//! A key of the key store, as it is remembered.
+//! A key of the key store, as it is cached.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use inferyard_catalog::{Catalog, Key, Limits};
+use inferyard_domain::{Account, KeyName};
 use inferyard_keys::{KeyLimits, StoredKey};
 
-/// A stored key, ready to become a [`Key`] of the catalog in force.
+/// A stored key, which becomes a [`Key`] with the plan from the current catalog.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Known {
-    id: Arc<str>,
-    account: Arc<str>,
+    id: KeyName,
+    account: Account,
     plan: Arc<str>,
     expires: Option<SystemTime>,
     disabled: bool,
@@ -23,7 +24,7 @@ pub(crate) struct Known {
 impl Known {
     pub(crate) fn of(key: StoredKey) -> Self {
         Self {
-            // Names need not be unique in a store.
+            // Names need not be unique in a store; ids are.
             id: key.id.into(),
             account: key.account.into(),
             plan: key.plan.into(),
@@ -37,8 +38,8 @@ impl Known {
     pub(crate) fn on(&self, catalog: &Catalog) -> Option<Key> {
         let plan = catalog.plans.get(&self.plan)?;
         Some(Key {
-            name: Arc::clone(&self.id),
-            account: Arc::clone(&self.account),
+            name: Some(self.id.clone()),
+            account: self.account.clone(),
             plan: Arc::clone(plan),
             expires: self.expires,
             disabled: self.disabled,
@@ -51,7 +52,7 @@ impl Known {
     }
 }
 
-/// A limit of zero, which no writer of ours lets through, forbids as much as a limit can.
+/// Converts limits of a key. Our writers reject a limit of zero; the strictest limit, 1, replaces it.
 fn limits(limits: &KeyLimits) -> Limits {
     let limit = |number: Option<u64>| {
         number.map(|number| NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN))
@@ -91,7 +92,7 @@ mod tests {
         let plan = Arc::new(Plan::unrestricted("team"));
         catalog.plans.insert("team".into(), Arc::clone(&plan));
         let expected = Key {
-            name: "key_1".into(),
+            name: Some("key_1".into()),
             account: "acme".into(),
             plan,
             expires: Some(UNIX_EPOCH + Duration::from_secs(100)),

@@ -1,9 +1,10 @@
-//! Keys of the key store: remembered for seconds, looked up once at a time.
+//! Keys of the key store: cached for seconds, with one look-up per key at a time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use inferyard_keys::{KeyStore, StoreError, StoredKey};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -12,10 +13,11 @@ use super::cache::{Cache, Look};
 use super::known::Known;
 use inferyard_catalog::KeyHash;
 
-/// The keys of a key store, as a router sees them.
+/// The keys of a key store, behind a cache.
 pub(crate) struct StoredKeys {
     shared: Arc<Shared>,
-    /// Look-ups outlive the client that was the first to wait for them; each is bounded in time.
+    /// Look-ups run as tasks, so that they finish even if the client that started one disconnects. Each has a
+    /// timeout.
     lookups: TaskTracker,
 }
 
@@ -26,16 +28,16 @@ struct Shared {
 
 struct Memory {
     cache: Cache,
-    /// Questions on their way; whoever wants the same answer waits for it.
+    /// Running look-ups by hash; requests for the same key wait for the same look-up.
     flights: HashMap<KeyHash, Flight>,
-    /// The last question has failed. Its log line is not written again and again.
+    /// Whether the last look-up failed. Only a change writes a log line.
     away: bool,
 }
 
 type Flight = watch::Receiver<Option<Answer>>;
 type Answer = Result<Option<Arc<Known>>, Away>;
 
-/// The key store did not answer, and nothing is remembered that would do.
+/// The key store did not answer, and no cached answer can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Away;
 
@@ -55,7 +57,7 @@ impl StoredKeys {
         }
     }
 
-    /// The key of this hash, no older than a few seconds where the store answers.
+    /// Finds the key with this hash. While the store answers, the result is at most a few seconds old.
     pub(crate) async fn find(&self, hash: KeyHash) -> Answer {
         let now = Instant::now();
         let (remembered, mut flight) = {
@@ -77,7 +79,7 @@ impl StoredKeys {
         }
     }
 
-    /// Joins the question about this key, or asks it.
+    /// Joins the running look-up of this key, or starts one.
     fn ask(&self, memory: &mut Memory, hash: KeyHash, now: Instant) -> Flight {
         if let Some(flight) = memory.flights.get(&hash) {
             return flight.clone();
@@ -87,13 +89,13 @@ impl StoredKeys {
         let shared = Arc::clone(&self.shared);
         self.lookups.spawn(async move {
             let found = shared.store.find(&hash).await;
-            // Nobody may be waiting any more.
+            // Every receiver may have gone: then the answer is only cached.
             let _nobody = answer.send(Some(shared.learn(hash, found, now)));
         });
         flight
     }
 
-    /// Waits for the questions that are on their way.
+    /// Waits for running look-ups to end.
     pub(crate) async fn stop(&self) {
         self.lookups.close();
         self.lookups.wait().await;
@@ -103,9 +105,9 @@ impl StoredKeys {
 // === impl Shared ===
 
 impl Shared {
-    /// A holder cannot panic half-way through a change, so that a poisoned memory is as good.
+    /// No code that holds the lock can panic halfway through a change, so a poisoned lock is used as it is.
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock()
     }
 
     fn learn(
@@ -116,7 +118,7 @@ impl Shared {
     ) -> Answer {
         let mut memory = self.memory();
         memory.flights.remove(&hash);
-        // One entry that cannot be read says nothing of the others.
+        // An entry that cannot be decoded does not mean that the store is away.
         let is_away = !matches!(found, Ok(_) | Err(StoreError::Damaged));
         let was_away = std::mem::replace(&mut memory.away, is_away);
         match found {

@@ -1,4 +1,4 @@
-//! The errors of heads: those that lead nowhere, and those that are none.
+//! Rows of the error table for rejected heads.
 
 use http::StatusCode;
 use http::header::{ALLOW, CONNECTION};
@@ -49,7 +49,8 @@ pub(super) fn row(error: &AcceptError) -> Row<'_> {
     }
 }
 
-/// A head that means different things to different readers. Its connection ends: so may what follows on it.
+/// A head that implementations interpret differently. The connection is closed, because the bytes after the
+/// head are ambiguous too.
 fn head(error: &AcceptError) -> Row<'static> {
     let (status, label, message) = match error {
         AcceptError::TransferCoding => (

@@ -1,4 +1,4 @@
-//! Why a caller is not known, as rows of the error table.
+//! Rows of the error table for callers that are not authenticated.
 
 use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
@@ -6,11 +6,11 @@ use http::header::WWW_AUTHENTICATE;
 use super::row::Row;
 use crate::authenticate::AuthenticateError;
 
-/// What the key page of the documentation says to everybody without a key.
+/// The hint that all responses about missing or unknown keys share.
 const SET_THE_KEY: &str = "Check that your API key is set and sent as a Bearer token, in the header \
                            `Authorization: Bearer YOUR_KEY`.";
 
-/// The row of a caller who is not known.
+/// The row of an authentication error.
 pub(super) fn row(error: &AuthenticateError) -> Row<'_> {
     match error {
         AuthenticateError::NoKey => unauthorized(
@@ -63,7 +63,7 @@ pub(super) fn row(error: &AuthenticateError) -> Row<'_> {
     }
 }
 
-/// There is a key, and it opens nothing.
+/// A key was sent, but it is not accepted.
 fn wrong(label: &'static str, message: String) -> Row<'static> {
     Row {
         code: Some("invalid_api_key"),

@@ -1,4 +1,4 @@
-//! The rows of limits: what is told to who has reached one.
+//! Rows of the error table for limits.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use http::header::WWW_AUTHENTICATE;
 
 use super::row::{Retry, Row};
 use crate::limits::{OTHERS, clock, dollars, wait};
-use crate::reserve::ReserveError;
-use inferyard_admission::{Meter, NoRoom, Reading, Wait};
+use inferyard_admission::ReserveError;
+use inferyard_admission::{LimitKind, LimitStatus, NoRoom, Wait};
 
-/// A client that waits longer than this for an answer had better ask its user.
+/// Maximum wait for which a client should retry by itself instead of reporting the error to its user.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// Somebody has to repair it first.
+/// Suggested wait if stored limits are damaged: an administrator must repair them first.
 const DAMAGED: Duration = Duration::from_mins(1);
 
 pub(super) fn reserve(error: &ReserveError) -> Row<'_> {
@@ -21,8 +21,8 @@ pub(super) fn reserve(error: &ReserveError) -> Row<'_> {
         ReserveError::Denied {
             model,
             account,
-            readings,
-        } => denied(model, account, readings),
+            statuses,
+        } => denied(model, account, statuses),
         ReserveError::PreviewExhausted { limit, sign_up, .. } => Row {
             header: Some((WWW_AUTHENTICATE, "Bearer")),
             ..Row::invalid(
@@ -138,17 +138,17 @@ fn get_a_key(sign_up: Option<&str>) -> String {
     }
 }
 
-/// The message is of the limit that denies for longest; `Retry-After` is its wait.
-fn denied<'a>(model: &str, account: &str, readings: &[Reading]) -> Row<'a> {
-    let (reading, longest) = wait(readings).expect("a limit should deny what is denied");
-    let row = match reading.meter {
-        Meter::BudgetPerMonth => budget(account, reading, longest),
-        Meter::RequestsPerMinute
-        | Meter::RequestsPerDay
-        | Meter::RequestsTotal
-        | Meter::ConcurrentRequests
-        | Meter::TokensPerMinute
-        | Meter::TokensPerDay => rate(model, account, reading, longest),
+/// The message names the limit that denies for the longest time; `Retry-After` is its wait.
+fn denied<'a>(model: &str, account: &str, statuses: &[LimitStatus]) -> Row<'a> {
+    let (status, longest) = wait(statuses).expect("a limit should deny what is denied");
+    let row = match status.kind {
+        LimitKind::BudgetPerMonth => budget(account, status, longest),
+        LimitKind::RequestsPerMinute
+        | LimitKind::RequestsPerDay
+        | LimitKind::RequestsTotal
+        | LimitKind::ConcurrentRequests
+        | LimitKind::TokensPerMinute
+        | LimitKind::TokensPerDay => rate(model, account, status, longest),
     };
     let after = match longest {
         Wait::Exactly(time) => Some(time),
@@ -158,43 +158,43 @@ fn denied<'a>(model: &str, account: &str, readings: &[Reading]) -> Row<'a> {
     Row {
         retry: Some(Retry {
             after,
-            by_itself: readings.iter().all(passes_soon),
+            by_itself: statuses.iter().all(passes_soon),
         }),
         ..row
     }
 }
 
-/// Whether a client that waits by itself does what its user wants.
-fn passes_soon(reading: &Reading) -> bool {
-    match reading.denial {
+/// Whether the client should wait and retry by itself.
+fn passes_soon(status: &LimitStatus) -> bool {
+    match status.denial {
         None | Some(Wait::ForOthers) => true,
         Some(Wait::ForEver) => false,
         Some(Wait::Exactly(time)) => {
             time <= LONGEST_WAIT
                 && !matches!(
-                    reading.meter,
-                    Meter::RequestsPerDay | Meter::TokensPerDay | Meter::BudgetPerMonth
+                    status.kind,
+                    LimitKind::RequestsPerDay | LimitKind::TokensPerDay | LimitKind::BudgetPerMonth
                 )
         }
     }
 }
 
-fn rate<'a>(model: &str, account: &str, reading: &Reading, longest: Wait) -> Row<'a> {
-    let Reading {
-        meter,
+fn rate<'a>(model: &str, account: &str, status: &LimitStatus, longest: Wait) -> Row<'a> {
+    let LimitStatus {
+        kind,
         limit,
         used,
         requested,
         ..
-    } = reading;
-    let (kind, name) = match meter {
-        Meter::RequestsPerMinute => ("requests", "requests per min (RPM)"),
-        Meter::RequestsPerDay => ("requests", "requests per day (RPD)"),
-        Meter::RequestsTotal => ("requests", "requests in total"),
-        Meter::ConcurrentRequests => ("requests", "requests at the same time"),
-        Meter::TokensPerMinute => ("tokens", "tokens per min (TPM)"),
-        Meter::TokensPerDay => ("tokens", "tokens per day (TPD)"),
-        Meter::BudgetPerMonth => ("insufficient_quota", "dollars per month"),
+    } = status;
+    let (openai_type, name) = match kind {
+        LimitKind::RequestsPerMinute => ("requests", "requests per min (RPM)"),
+        LimitKind::RequestsPerDay => ("requests", "requests per day (RPD)"),
+        LimitKind::RequestsTotal => ("requests", "requests in total"),
+        LimitKind::ConcurrentRequests => ("requests", "requests at the same time"),
+        LimitKind::TokensPerMinute => ("tokens", "tokens per min (TPM)"),
+        LimitKind::TokensPerDay => ("tokens", "tokens per day (TPD)"),
+        LimitKind::BudgetPerMonth => ("insufficient_quota", "dollars per month"),
     };
     let too_large = requested > limit;
     let begin = if too_large {
@@ -202,7 +202,7 @@ fn rate<'a>(model: &str, account: &str, reading: &Reading, longest: Wait) -> Row
     } else {
         "Rate limit reached"
     };
-    let rest = match (longest, meter) {
+    let rest = match (longest, kind) {
         _ if too_large => {
             "The input or output tokens must be reduced in order to run successfully.".to_owned()
         }
@@ -210,7 +210,7 @@ fn rate<'a>(model: &str, account: &str, reading: &Reading, longest: Wait) -> Row
             let time = clock(time.max(Duration::from_millis(1)));
             format!("Please try again in {time}.")
         }
-        (Wait::ForOthers, Meter::ConcurrentRequests) => {
+        (Wait::ForOthers, LimitKind::ConcurrentRequests) => {
             "Please try again when one of your requests has ended.".to_owned()
         }
         (Wait::ForOthers, _) => "A part of it is held by requests that are still running. Please \
@@ -229,10 +229,10 @@ fn rate<'a>(model: &str, account: &str, reading: &Reading, longest: Wait) -> Row
         "{begin} for {model} in organization {account} on {name}: Limit {limit},{used} Requested \
          {requested}. {rest}"
     );
-    too_many(kind, "rate_limit_exceeded", message)
+    too_many(openai_type, "rate_limit_exceeded", message)
 }
 
-fn budget<'a>(account: &str, reading: &Reading, longest: Wait) -> Row<'a> {
+fn budget<'a>(account: &str, status: &LimitStatus, longest: Wait) -> Row<'a> {
     let rest = match longest {
         Wait::Exactly(_) => "",
         Wait::ForOthers => {
@@ -245,16 +245,17 @@ fn budget<'a>(account: &str, reading: &Reading, longest: Wait) -> Row<'a> {
         "You exceeded your current quota, please check your plan and billing details. The budget \
          of organization {account} for this month: Limit ${}, Used ${}, Left ${}; this request \
          needs at least ${}. The budget begins anew in {}.{rest}",
-        dollars(reading.limit),
-        dollars(reading.used),
-        dollars(reading.limit.saturating_sub(reading.used)),
-        dollars(reading.requested),
-        clock(reading.reset),
+        dollars(status.limit),
+        dollars(status.used),
+        dollars(status.limit.saturating_sub(status.used)),
+        dollars(status.requested),
+        clock(status.reset),
     );
     too_many("insufficient_quota", "insufficient_quota", message)
 }
 
-/// A worker counted another number of tokens than the one before, and that cannot be paid either.
+/// A second worker counted the prompt differently from the first one, and the budget is too small for its
+/// count.
 pub(super) fn too_expensive<'a>(prompt_tokens: u64) -> Row<'a> {
     let message = format!(
         "You exceeded your current quota, please check your plan and billing details. The prompt \

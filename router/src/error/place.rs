@@ -1,11 +1,11 @@
-//! Why no worker could take a request, as rows of the error table.
+//! Rows of the error table for requests that no worker takes.
 
 use std::time::Duration;
 
 use super::row::{Retry, Row};
-use crate::place::PlaceError;
+use inferyard_upstream::PlaceError;
 
-/// The row of a request for which there is no worker.
+/// The row of a placement error.
 pub(super) fn row(error: &PlaceError) -> Row<'_> {
     match error {
         PlaceError::Loading { progress } => Row::unavailable(
@@ -52,7 +52,7 @@ pub(super) fn row(error: &PlaceError) -> Row<'_> {
     }
 }
 
-/// The line is honest about when it is worth while to come back.
+/// The row of a full queue or a wait that is over; `retry_after` comes from the rate at which the queue moves.
 fn overloaded(label: &'static str, retry_after: Duration, why: &str) -> Row<'static> {
     let seconds = retry_after.as_millis().div_ceil(1_000);
     Row {

@@ -1,18 +1,17 @@
-//! One row of the error table, and how it is written.
+//! One row of the error table, and its response.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http::header::{HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::wire;
+use inferyard_wire::ErrorObject;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// One row of the table.
+/// One row of the error table.
 #[derive(Debug)]
 pub(super) struct Row<'a> {
     pub(super) status: StatusCode,
@@ -22,25 +21,25 @@ pub(super) struct Row<'a> {
     pub(super) param: Option<&'a str>,
     pub(super) message: Cow<'a, str>,
     pub(super) header: Option<(HeaderName, &'static str)>,
-    /// When the same request may be made again, where a limit says so.
+    /// `Some`: whether and when the same request may be sent again.
     pub(super) retry: Option<Retry>,
-    /// For metrics and logs.
+    /// The label for metrics and logs.
     pub(super) label: &'static str,
 }
 
-/// What the SDKs are told about another try.
+/// What SDKs are told about retries.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retry {
-    /// After this time; `None`: waiting does not help.
+    /// Wait before a retry; `None`: waiting does not help.
     pub(super) after: Option<Duration>,
-    /// Whether they shall try again by themselves.
+    /// Whether SDKs should retry by themselves.
     pub(super) by_itself: bool,
 }
 
 // === impl Row ===
 
 impl<'a> Row<'a> {
-    /// The caller's mistake.
+    /// An error in the request.
     pub(super) fn invalid(
         status: StatusCode,
         code: &'static str,
@@ -58,7 +57,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Nobody's mistake; it passes by itself.
+    /// A temporary state without an error on either side.
     pub(super) fn unavailable(
         code: &'static str,
         retry_after: &'static str,
@@ -70,7 +69,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The same; when it passes stands in `retry`.
+    /// Like [`Self::unavailable`], with the wait in `retry` instead of a fixed header.
     pub(super) fn refused(code: &'static str, message: impl Into<Cow<'a, str>>) -> Self {
         Self {
             kind: "service_unavailable_error",
@@ -78,7 +77,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Our mistake.
+    /// An error of the server.
     pub(super) fn server(
         status: StatusCode,
         code: &'static str,
@@ -90,7 +89,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Our mistake, of which the caller needs to know no more.
+    /// An error of the server, without details for the caller.
     pub(super) fn broken(label: &'static str) -> Self {
         let message = "The server had an error while processing your request. Sorry about that! You \
                        can retry your request.";
@@ -100,7 +99,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Adds the headers that belong to the failure.
+    /// Adds the headers of the error.
     pub(super) fn head(&self, headers: &mut HeaderMap) {
         if let Some((name, value)) = &self.header {
             headers.insert(name, HeaderValue::from_static(value));
@@ -110,25 +109,15 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Appends the error object. All four keys are always there.
-    pub(super) fn write(&self, request_id: &str, out: &mut BytesMut) {
-        out.extend_from_slice(b"{\"error\":{\"message\":\"");
-        wire::escape(&self.message, out);
-        if self.status.is_server_error() {
-            out.extend_from_slice(b" (request id: ");
-            wire::escape(request_id, out);
-            out.extend_from_slice(b")");
+    /// The error object of a body or of the last frame of a stream.
+    pub(super) fn object(&self) -> ErrorObject<'_> {
+        ErrorObject {
+            message: &self.message,
+            names_request: self.status.is_server_error(),
+            kind: self.kind,
+            param: self.param,
+            code: self.code,
         }
-        out.extend_from_slice(b"\",\"type\":");
-        wire::quote(self.kind, out);
-        for (key, value) in [(",\"param\":", self.param), (",\"code\":", self.code)] {
-            out.extend_from_slice(key.as_bytes());
-            match value {
-                Some(value) => wire::quote(value, out),
-                None => out.extend_from_slice(b"null"),
-            }
-        }
-        out.extend_from_slice(b"}}");
     }
 }
 
@@ -141,7 +130,8 @@ impl Retry {
         by_itself: false,
     };
 
-    /// `Retry-After` has whole seconds; clients that know `retry-after-ms` wait no longer than needed.
+    /// `Retry-After` has whole seconds; clients that support `retry-after-ms` need not wait longer than
+    /// necessary.
     fn head(self, headers: &mut HeaderMap) {
         if let Some(after) = self.after {
             let milliseconds = after.as_micros().div_ceil(1_000);

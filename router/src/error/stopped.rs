@@ -1,11 +1,11 @@
-//! The errors of models that get no workers.
+//! Rows of the error table for models that get no workers.
 
 use inferyard_catalog::Stopped;
 
 use super::row::{Retry, Row};
 use crate::stopped::StoppedError;
 
-/// Waiting does not help: somebody has to change what is declared.
+/// Retries do not help until the model's manifest changes.
 pub(super) fn row(error: &StoppedError) -> Row<'static> {
     let StoppedError { model, why } = error;
     let (label, message) = match why {

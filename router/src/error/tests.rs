@@ -1,4 +1,4 @@
-//! The table, row by row.
+//! Tests of the error table, row by row.
 #![expect(clippy::too_many_lines, reason = "tables of cases")]
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use inferyard_catalog::{Model, Stopped};
 
 const ID: &str = "req_0123456789abcdef0123456789abcdef";
 
-/// Status, type, code, param and one header of the answer; the message must hold `text`.
+/// Expects this status, type, code, param and header; the message must contain `text`.
 fn check(
     error: impl Into<Error>,
     expected: (u16, &str, Option<&str>, Option<&str>),
@@ -313,7 +313,7 @@ fn what_a_worker_says_of_itself_stays_inside() {
     assert!(Error::from(long).response(ID).body().len() < 2_200);
 }
 
-/// What is counted as the reason of another attempt is what the last attempt's answer is counted as.
+/// The label of a failed attempt is also the label of the final error.
 #[test]
 fn a_worker_s_failure_has_one_label() {
     let (message, param) = (String::new, String::new);

@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn reading(meter: Meter, limit: u64, used: u64, reset: Duration) -> Reading {
-    Reading {
-        meter,
+fn status(kind: LimitKind, limit: u64, used: u64, reset: Duration) -> LimitStatus {
+    LimitStatus {
+        kind,
         limit,
         used,
         requested: 1,
@@ -13,8 +13,8 @@ fn reading(meter: Meter, limit: u64, used: u64, reset: Duration) -> Reading {
     }
 }
 
-fn shown(readings: &[Reading]) -> Vec<String> {
-    let headers = headers(readings);
+fn shown(statuses: &[LimitStatus]) -> Vec<String> {
+    let headers = headers(statuses);
     let lines = headers.map(|(name, value)| {
         let name = name
             .as_str()
@@ -29,16 +29,16 @@ fn shown(readings: &[Reading]) -> Vec<String> {
 const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// As a bucket is read: what was used comes back evenly over the window.
-fn bucket(meter: Meter, limit: u32, used: u32, window: Duration) -> Reading {
+/// The status of a bucket that refills evenly over its window.
+fn bucket(kind: LimitKind, limit: u32, used: u32, window: Duration) -> LimitStatus {
     let reset = window * used / limit;
-    reading(meter, limit.into(), used.into(), reset)
+    status(kind, limit.into(), used.into(), reset)
 }
 
 #[test]
 fn resets_are_those_of_recorded_answers() {
-    use Meter::{RequestsPerDay, RequestsPerMinute, TokensPerMinute};
-    for (meter, limit, used, window, recorded) in [
+    use LimitKind::{RequestsPerDay, RequestsPerMinute, TokensPerMinute};
+    for (kind, limit, used, window, recorded) in [
         (RequestsPerMinute, 500, 1, MINUTE, "120ms"),
         (RequestsPerMinute, 3_000, 1, MINUTE, "20ms"),
         (RequestsPerMinute, 3_500, 1, MINUTE, "17ms"),
@@ -47,7 +47,7 @@ fn resets_are_those_of_recorded_answers() {
         (TokensPerMinute, 1_000_000, 1_875, MINUTE, "112ms"),
         (TokensPerMinute, 200_000, 4, MINUTE, "1ms"),
     ] {
-        let lines = shown(&[bucket(meter, limit, used, window)]);
+        let lines = shown(&[bucket(kind, limit, used, window)]);
         assert!(lines[2].ends_with(&format!(": {recorded}")), "{lines:?}");
         let left = format!(": {}", limit - used);
         assert!(lines[1].ends_with(&left), "{lines:?}");
@@ -93,8 +93,8 @@ fn dollars_have_cents_and_what_is_below() {
 #[test]
 fn limits_that_do_not_exist_have_no_headers() {
     assert_eq!(shown(&[]), Vec::<String>::new());
-    let total = reading(Meter::RequestsTotal, 5, 1, Duration::ZERO);
-    // What never comes back has no time at which it is back.
+    let total = status(LimitKind::RequestsTotal, 5, 1, Duration::ZERO);
+    // A total never refills, so it has no reset header.
     assert_eq!(
         shown(&[total]),
         ["limit-requests: 5", "remaining-requests: 4"]
@@ -103,15 +103,15 @@ fn limits_that_do_not_exist_have_no_headers() {
 
 #[test]
 fn every_kind_has_its_own_headers() {
-    let readings = [
-        reading(Meter::ConcurrentRequests, 4, 1, Duration::ZERO),
-        reading(Meter::BudgetPerMonth, 5_000_000_000, 1_000, DAY),
-        bucket(Meter::TokensPerDay, 1_000, 500, DAY),
-        bucket(Meter::TokensPerMinute, 100, 50, MINUTE),
-        bucket(Meter::RequestsPerMinute, 10, 1, MINUTE),
+    let statuses = [
+        status(LimitKind::ConcurrentRequests, 4, 1, Duration::ZERO),
+        status(LimitKind::BudgetPerMonth, 5_000_000_000, 1_000, DAY),
+        bucket(LimitKind::TokensPerDay, 1_000, 500, DAY),
+        bucket(LimitKind::TokensPerMinute, 100, 50, MINUTE),
+        bucket(LimitKind::RequestsPerMinute, 10, 1, MINUTE),
     ];
     assert_eq!(
-        shown(&readings),
+        shown(&statuses),
         [
             "limit-requests: 10",
             "remaining-requests: 9",
@@ -133,9 +133,9 @@ fn every_kind_has_its_own_headers() {
 
 #[test]
 fn the_tightest_limit_of_a_kind_is_told_and_first_the_one_that_denies() {
-    let minute = bucket(Meter::RequestsPerMinute, 10, 5, MINUTE);
-    let day = bucket(Meter::RequestsPerDay, 1_000, 900, DAY);
-    let key = bucket(Meter::RequestsPerMinute, 4, 2, MINUTE);
+    let minute = bucket(LimitKind::RequestsPerMinute, 10, 5, MINUTE);
+    let day = bucket(LimitKind::RequestsPerDay, 1_000, 900, DAY);
+    let key = bucket(LimitKind::RequestsPerMinute, 4, 2, MINUTE);
     assert_eq!(
         shown(&[minute.clone(), day.clone()])[0],
         "limit-requests: 1000"
@@ -144,7 +144,7 @@ fn the_tightest_limit_of_a_kind_is_told_and_first_the_one_that_denies() {
         shown(&[minute.clone(), key.clone()])[0],
         "limit-requests: 10"
     );
-    let denying = Reading {
+    let denying = LimitStatus {
         denial: Some(Wait::Exactly(MINUTE)),
         ..key
     };
@@ -155,7 +155,7 @@ fn the_tightest_limit_of_a_kind_is_told_and_first_the_one_that_denies() {
 
 #[test]
 fn more_used_than_the_limit_leaves_nothing() {
-    let debt = bucket(Meter::TokensPerMinute, 100, 250, MINUTE);
+    let debt = bucket(LimitKind::TokensPerMinute, 100, 250, MINUTE);
     assert_eq!(
         shown(&[debt]),
         [

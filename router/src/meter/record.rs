@@ -1,4 +1,4 @@
-//! What there is to say about a request once it is over: a line of log, its metrics, its span.
+//! The record of a finished request: its log line, metrics and span.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::accept::Accepted;
-use crate::request_id::RequestId;
-use crate::reserve::{Bill, End};
 use crate::telemetry::Telemetry;
-use crate::upstream::FinalUsage;
 use inferyard_admission::Settling;
+use inferyard_admission::{Bill, RequestEnd};
 use inferyard_catalog::Key;
+use inferyard_domain::{InstanceId, ModelId, RequestId};
+use inferyard_upstream::FinalUsage;
 
-/// The status of a request whose client left before there was one (nginx's convention).
+/// The status of a request if the client disconnects before there is one (nginx's convention).
 const CLIENT_LEFT: u16 = 499;
 
 /// The record of one request.
 #[derive(Clone)]
-pub(super) struct Record {
+pub(super) struct RequestRecord {
     telemetry: Arc<Telemetry>,
     pub(super) span: Span,
     pub(super) id: RequestId,
@@ -31,22 +31,49 @@ pub(super) struct Record {
     route: &'static str,
     pub(super) arrived: Instant,
     pub(super) key: Option<Arc<Key>>,
-    pub(super) model: Option<Arc<str>>,
+    pub(super) model: Option<ModelId>,
     pub(super) denied_by: Option<&'static str>,
-    /// The worker's life that `usage` is of; 0: none.
-    pub(super) boot_id: u64,
+    /// The worker instance that `usage` belongs to; `None`: no worker was asked.
+    pub(super) instance: Option<InstanceId>,
     pub(super) usage: Usage,
     pub(super) first_token: Option<Duration>,
     pub(super) status: u16,
-    pub(super) code: &'static str,
-    /// It failed because the request itself was at fault.
-    pub(super) refused: bool,
+    pub(super) outcome: Outcome,
 }
 
-// === impl Record ===
+/// How a request ended, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The initial value: the client disconnected before the end of its answer.
+    ClientLeft,
+    /// It was answered completely.
+    Answered,
+    /// It failed.
+    Failed {
+        /// The label of the error, from a closed set.
+        code: &'static str,
+        /// Whether the request itself was at fault.
+        refused: bool,
+    },
+}
 
-impl Record {
-    /// That of a request whose client has left, until something else is known.
+// === impl Outcome ===
+
+impl Outcome {
+    /// The label for metrics, logs and usage events.
+    fn code(self) -> &'static str {
+        match self {
+            Self::ClientLeft => "client_left",
+            Self::Answered => "ok",
+            Self::Failed { code, .. } => code,
+        }
+    }
+}
+
+// === impl RequestRecord ===
+
+impl RequestRecord {
+    /// A new record, with the outcome `ClientLeft` until another one is known.
     pub(super) fn new(telemetry: &Arc<Telemetry>, accepted: &Accepted) -> Self {
         Self {
             telemetry: Arc::clone(telemetry),
@@ -58,12 +85,11 @@ impl Record {
             key: None,
             model: None,
             denied_by: None,
-            boot_id: 0,
+            instance: None,
             usage: Usage::default(),
             first_token: None,
             status: CLIENT_LEFT,
-            code: "client_left",
-            refused: false,
+            outcome: Outcome::ClientLeft,
         }
     }
 
@@ -78,7 +104,7 @@ impl Record {
         }
     }
 
-    /// What the worker said after its request was cancelled.
+    /// Adds the final usage that a worker reports after a cancellation.
     pub(super) fn ended_with(&mut self, last: FinalUsage) {
         if let Some(admitted) = last.admitted {
             self.admitted(admitted);
@@ -88,22 +114,23 @@ impl Record {
     }
 
     pub(super) fn settle(&self, bill: Bill) -> Settling {
-        let end = End {
+        let is_refusal = matches!(self.outcome, Outcome::Failed { refused: true, .. });
+        let end = RequestEnd {
             status: self.status,
-            code: self.code,
+            code: self.outcome.code(),
             first_token: self.first_token,
-            // Tokens that were produced before the refusal are paid.
-            refused: self.refused && self.first_token.is_none(),
+            // Tokens that were produced before the refusal are charged.
+            refused: is_refusal && self.first_token.is_none(),
         };
-        bill.settle(&self.usage, self.boot_id, end)
+        bill.settle(&self.usage, self.instance, end)
     }
 
-    /// Counts the request and writes its line.
+    /// Updates the metrics and writes the log line.
     pub(super) fn write(&self) {
         let seconds = self.arrived.elapsed().as_secs_f64();
         self.telemetry.in_flight.dec();
         self.telemetry
-            .answered(self.route, self.status, self.code, seconds);
+            .answered(self.route, self.status, self.outcome.code(), seconds);
         if let Some(model) = &self.model {
             let first = self.first_token.map(|time| time.as_secs_f64());
             self.telemetry.generated(model, &self.usage, first);
@@ -114,24 +141,24 @@ impl Record {
     fn log(&self, seconds: f64) {
         self.span
             .record("http.response.status_code", i64::from(self.status))
-            .record("code", self.code);
-        // Probes come every few seconds; they are counted, and would hide everything else.
+            .record("code", self.outcome.code());
+        // Probes come every few seconds and would hide other lines; metrics count them.
         if matches!(self.route, "/healthz" | "/readyz") {
             return;
         }
         let Some(suppressed) = self.admit_line() else {
             return;
         };
-        // Without its span, which says most of this once more.
+        // Without its span, which contains the same fields.
         tracing::info!(
             parent: None,
             request_id = %self.id,
             method = %self.method,
             route = self.route,
             status = self.status,
-            code = self.code,
+            code = self.outcome.code(),
             model = self.model.as_deref(),
-            key = self.key.as_ref().map(|key| &*key.name),
+            key = self.key.as_ref().and_then(|key| key.name.as_deref()),
             account = self.key.as_ref().map(|key| &*key.account),
             plan = self.key.as_ref().map(|key| &*key.plan.name),
             denied_by = self.denied_by,
@@ -145,19 +172,21 @@ impl Record {
         );
     }
 
-    /// Whether the request gets its line, and how many of its kind got none since the last one. What a worker
-    /// did is always told; what was refused, or cost nothing, is cheap to cause without end.
+    /// Whether the request gets a log line, and how many lines of its kind were suppressed since the last one.
+    /// A request that reached a worker is always logged unless it was refused; other requests cost a client
+    /// nothing, so their lines are limited.
     fn admit_line(&self) -> Option<u64> {
         let refused = (400..CLIENT_LEFT).contains(&self.status);
-        if self.boot_id != 0 && !refused {
+        if self.instance.is_some() && !refused {
             return Some(0);
         }
-        self.telemetry.lines.admit(self.route, self.code)
+        let code = self.outcome.code();
+        self.telemetry.lines.admit(self.route, code)
     }
 }
 
-/// The span of a request; fields that only its end knows are empty. It is for traces: its line in the log says
-/// the same, and a span that is logged costs every request a tenth of its time.
+/// The span of a request; fields that are known only at the end are empty. It is for traces and has the level
+/// debug: the log line contains the same fields, and a logged span costs each request 10 % of its time.
 fn span(accepted: &Accepted) -> Span {
     let head = &accepted.head;
     let span = tracing::debug_span!(
@@ -174,13 +203,13 @@ fn span(accepted: &Accepted) -> Span {
         let parent = opentelemetry::global::get_text_map_propagator(|propagator| {
             propagator.extract(&Headers(&head.headers))
         });
-        // Without a layer that exports traces there is nobody to tell.
+        // Fails if no layer exports traces, which is fine.
         let _ = span.set_parent(parent);
     }
     span
 }
 
-/// HTTP headers as what a trace context is read from.
+/// HTTP headers as a carrier of the trace context.
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {

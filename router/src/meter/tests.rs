@@ -1,4 +1,4 @@
-//! A settle that never ends holds no answer up for ever.
+//! The end of an answer waits for its settlement only for a bounded time.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -6,7 +6,7 @@ use http::Request;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::request_id::RequestId;
+use inferyard_domain::RequestId;
 
 #[tokio::test]
 async fn the_end_of_an_answer_does_not_wait_for_ever() {
@@ -21,7 +21,7 @@ async fn the_end_of_an_answer_does_not_wait_for_ever() {
         deadline: now + Duration::from_mins(10),
     };
     let mut meter = Meter::new(&Arc::new(Telemetry::new()), &accepted);
-    // A disk that never says that it has written.
+    // A disk that never confirms a write.
     let task = tokio::spawn(std::future::pending());
     let settles = task.abort_handle();
     meter.settling = Some(Settling::Task(task));

@@ -1,4 +1,4 @@
-//! The cookie by which a visitor is known again: `account.expiry.signature`.
+//! The cookie that identifies a returning visitor: `account.expiry.signature`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,12 +11,12 @@ use http::{HeaderMap, HeaderValue};
 use super::mac;
 
 const NAME: &str = "inferyard_preview";
-/// As long as browsers keep any.
+/// The longest lifetime that browsers accept.
 const LIFETIME: Duration = Duration::from_hours(40 * 24);
-/// No cookie of ours is longer.
+/// Maximum length of a cookie's value, in bytes; longer ones are not ours.
 const LONGEST: usize = 256;
 
-/// A cookie of this account.
+/// A signed cookie for this account.
 pub(super) fn new(secret: &[u8; 32], account: &str, secure: bool) -> HeaderValue {
     let expiry = now() + LIFETIME.as_secs();
     let text = format!("{account}.{expiry}");
@@ -29,7 +29,7 @@ pub(super) fn new(secret: &[u8; 32], account: &str, secure: bool) -> HeaderValue
     HeaderValue::from_str(&cookie).expect("an account should be a header value")
 }
 
-/// The account of a cookie that is ours and good.
+/// The account of a cookie that has a valid signature and has not expired.
 pub(super) fn account(secret: &[u8; 32], headers: &HeaderMap) -> Option<String> {
     let lines = headers.get_all(COOKIE).iter();
     let mut cookies = lines

@@ -1,4 +1,4 @@
-//! Where a request comes from, as far as trusted proxies say so.
+//! The client's address and scheme, as far as trusted proxies report them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,8 +9,8 @@ use crate::config::Network;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The peer's address, or what stands behind it: every proxy appends whom it was asked by, so the
-/// list is believed from its right end on, for as long as it names trusted proxies.
+/// The client's address. Every proxy appends its peer's address to `X-Forwarded-For`, so the list is read from
+/// right to left while the address before is a trusted proxy.
 pub(super) fn address(trusted: &[Network], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let mut address = peer;
     let lines = headers.get_all(FORWARDED_FOR).iter();
@@ -26,7 +26,7 @@ pub(super) fn address(trusted: &[Network], peer: IpAddr, headers: &HeaderMap) ->
     address
 }
 
-/// Whether a trusted proxy says that the caller speaks HTTPS to it.
+/// Whether a trusted proxy reports that the client uses HTTPS.
 pub(super) fn is_https(trusted: &[Network], peer: IpAddr, headers: &HeaderMap) -> bool {
     let proto = headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes);
     is_trusted(trusted, peer) && proto.is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"))
@@ -36,7 +36,7 @@ fn is_trusted(trusted: &[Network], address: IpAddr) -> bool {
     trusted.iter().any(|network| network.contains(address))
 }
 
-/// Some proxies add the port.
+/// Parses an address; some proxies append the port.
 fn parse(hop: &str) -> Option<IpAddr> {
     let hop = hop.trim();
     let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']'));
@@ -68,7 +68,7 @@ mod tests {
             ("203.0.113.7", &["198.51.100.1"], "203.0.113.7"),
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
-            // What the caller wrote itself stands to the left.
+            // The client can write anything to the left of what the proxies append.
             ("10.0.0.1", &["192.0.2.1, 198.51.100.1"], "198.51.100.1"),
             ("10.0.0.1", &["198.51.100.1, 10.0.0.2"], "198.51.100.1"),
             (
@@ -81,7 +81,7 @@ mod tests {
             ("10.0.0.1", &["198.51.100.1:4711"], "198.51.100.1"),
             ("10.0.0.1", &["[2001:db8::1]:4711"], "2001:db8::1"),
             ("10.0.0.1", &["[2001:db8::1]"], "2001:db8::1"),
-            // Behind nonsense nothing is believed.
+            // Reading stops at an invalid entry.
             ("10.0.0.1", &["198.51.100.1, unknown"], "10.0.0.1"),
             ("10.0.0.1", &["198.51.100.1, "], "10.0.0.1"),
         ] {

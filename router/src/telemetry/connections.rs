@@ -1,4 +1,4 @@
-//! The metrics of clients' connections.
+//! Metrics of client connections.
 
 use inferyard_listen::Counts;
 use prometheus_client::registry::Registry;
@@ -11,22 +11,22 @@ pub(super) fn register(registry: &mut Registry, counts: &Counts) {
     );
     registry.register(
         "connections_full",
-        "1 while no further connection is accepted until one ends",
+        "1 while the connection limit is reached and no connection is accepted",
         counts.full.clone(),
     );
     registry.register(
         "connections_over_share",
-        "Connections that were closed at once, because their client had as many as it may",
+        "Connections closed at once because their client had reached its share",
         counts.over_share.clone(),
     );
     registry.register(
         "connections_without_request",
-        "Connections that were closed, because the head of their first request did not come in time",
+        "Connections closed because the head of their first request did not arrive in time",
         counts.no_request.clone(),
     );
     registry.register(
         "connections_stalled",
-        "Connections that were closed, because the client took none of the bytes that waited for it",
+        "Connections closed because the client read none of the pending bytes for too long",
         counts.stalled.clone(),
     );
 }

@@ -1,4 +1,4 @@
-//! Requests that go well.
+//! Successful requests.
 
 use inferyard_proto::worker::v1::generate_request::Prompt;
 
@@ -23,7 +23,7 @@ async fn tokens_arrive_one_by_one_and_the_stream_ends_with_done() {
     );
     assert_eq!(head.header("cache-control"), Some("no-cache"));
     assert_eq!(head.header("x-accel-buffering"), Some("no"));
-    // The second token is not yet said when the first one has arrived.
+    // The worker has not sent the second token yet when the first one arrives.
     let first = client.piece().await.unwrap();
     assert!(first.contains(r#""content":"Hello""#), "{first}");
     call.say(delta(" world")).await;
@@ -81,7 +81,7 @@ async fn the_worker_gets_what_the_contract_promises() {
     let Some(Prompt::Chat(chat)) = sent.prompt else {
         panic!("a chat is a chat");
     };
-    // The client's own bytes, its spaces included.
+    // The client's own bytes, including spaces.
     assert_eq!(chat.messages_json, messages);
     assert_eq!(sent.prefix_blocks.len(), messages.len() / 1024);
     assert!(!sent.cache_salt.is_empty());
@@ -163,14 +163,14 @@ async fn idle_workers_take_turns_and_a_held_prefix_attracts() {
     };
     let body = prompt("x");
 
-    // Two requests at once: the second goes where the first did not.
+    // Two concurrent requests: the second goes to the other worker.
     let mut first = router.chat(&prompt("y")).await;
     let mut second = router.chat(&body).await;
     let (first_call, second_call) = (one.call().await, two.call().await);
     let chains = [&first_call, &second_call].map(|call| call.request.prefix_blocks.clone());
     assert_ne!(chains[0], chains[1]);
     assert!(chains.iter().all(|chain| chain.len() == 48));
-    // Where the first did go, its prompt is being computed: one that is equal waits for that.
+    // The prompt is already being computed on the second request's worker, so an equal prompt goes there too.
     let mut third = router.chat(&body).await;
     let (third_call, holder) = tokio::select! {
         call = one.call() => (call, 0),
@@ -185,7 +185,7 @@ async fn idle_workers_take_turns_and_a_held_prefix_attracts() {
     first.answer().await;
     second.answer().await;
 
-    // The second worker says that it holds the prompt: it gets it even with other work ahead.
+    // The second worker reports that it has the prompt cached, so it gets the request despite its queue.
     two.becomes(|state| {
         state.prefixes = Some(inferyard_proto::worker::v1::PrefixChange {
             reset: true,
@@ -203,7 +203,7 @@ async fn idle_workers_take_turns_and_a_held_prefix_attracts() {
             };
             call.0.say_hello().await;
             client.answer().await;
-            // Until the change has arrived, either may be chosen.
+            // Until the report has arrived, either worker may be chosen.
             let metrics = router.scrape().await;
             if metrics.contains(r#"placements_total{model="m",prefix="held"} 2"#) {
                 assert!(call.1, "the holder should have been chosen");

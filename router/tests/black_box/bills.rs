@@ -1,4 +1,4 @@
-//! What requests are billed: each once, whatever its end.
+//! Bills: each request is billed once, however it ends.
 
 use inferyard_admission::LimitStore;
 use inferyard_catalog::Price;
@@ -13,7 +13,7 @@ use crate::support::{
     failed, finished, request, usage, within,
 };
 
-/// Prompt, cached and completion tokens, and the cost at $1, $0.50 and $2 per million.
+/// Prompt, cached and completion tokens, and the cost at $1, $0.50 and $2 per million tokens.
 fn tokens(event: &UsageEvent) -> [u64; 4] {
     [
         event.prompt_tokens,
@@ -43,7 +43,7 @@ async fn an_answer_is_billed_with_all_that_is_known_of_it() {
         let mut client = router.chat(body).await;
         worker.call().await.say_hello().await;
         let answer = client.answer().await;
-        // Whoever has the end of an answer finds it billed.
+        // The bill is written before the client gets the end of its answer.
         assert!(!bills.is_empty());
         let event = bills.next().await;
         assert_eq!(tokens(&event), [10, 4, 2, 6 * 1_000 + 4 * 500 + 2 * 2_000]);
@@ -55,7 +55,7 @@ async fn an_answer_is_billed_with_all_that_is_known_of_it() {
         );
         assert_eq!(event.endpoint, "/v1/chat/completions");
         assert_eq!(event.stream, body == STREAMED);
-        assert_eq!(event.worker_boot, 1);
+        assert_eq!(event.worker_instance, 1);
         let price = event.price.unwrap();
         assert_eq!(
             [price.input, price.cached_input, price.output],
@@ -80,7 +80,7 @@ async fn what_was_produced_before_a_failure_is_billed() {
         let call = worker.call().await;
         call.say(admitted(10, 0)).await;
         call.say(delta("Hello")).await;
-        // It has produced more than it could send.
+        // The worker has produced more than it sent.
         let used = Usage {
             prompt_tokens: 10,
             cached_tokens: 0,
@@ -114,7 +114,7 @@ async fn a_client_that_leaves_pays_what_was_produced() {
     client.piece().await;
     drop(client);
     call.cancelled().await;
-    // On its way already.
+    // This token was already on its way when the request was cancelled.
     call.say(delta(" world")).await;
     assert!(bills.is_empty(), "the worker has not said all of it");
     call.ends_when_cancelled(usage(10, 4, 8)).await;
@@ -122,7 +122,7 @@ async fn a_client_that_leaves_pays_what_was_produced() {
     assert_eq!(tokens(&event), [10, 4, 8, 6 * 1_000 + 4 * 500 + 8 * 2_000]);
     assert_eq!(end(&event), (200, "client_left"));
 
-    // One that waits for a whole answer leaves before the prompt is counted.
+    // A client of a non-streamed answer disconnects before the prompt is counted.
     let client = router.chat(WHOLE).await;
     let call = worker.call().await;
     drop(client);
@@ -131,14 +131,14 @@ async fn a_client_that_leaves_pays_what_was_produced() {
     assert_eq!(tokens(&event), [10, 0, 3, 16_000]);
     assert_eq!(end(&event), (499, "client_left"));
 
-    // One still waited for its place.
+    // A client disconnects while its request waits in the worker's queue.
     let client = router.chat(WHOLE).await;
     let call = worker.call().await;
     drop(client);
     call.ends_when_cancelled(usage(0, 0, 0)).await;
     assert_eq!(tokens(&bills.next().await), [0; 4]);
 
-    // One leaves an answer that is complete by then.
+    // A client disconnects from an answer that completes before the cancellation takes effect.
     let mut client = router.chat(STREAMED).await;
     let call = worker.call().await;
     call.say(delta("Hello")).await;
@@ -155,7 +155,7 @@ async fn a_client_that_leaves_pays_what_was_produced() {
 #[tokio::test]
 async fn what_a_worker_does_not_tell_of_a_leaver_is_billed_as_far_as_it_was_seen() {
     let (mut worker, router, mut bills) = one_worker().await;
-    // It goes on, and never says the last word.
+    // The worker continues and never reports its final usage.
     let mut client = router.chat(STREAMED).await;
     let call = worker.call().await;
     call.say(admitted(10, 0)).await;
@@ -168,7 +168,7 @@ async fn what_a_worker_does_not_tell_of_a_leaver_is_billed_as_far_as_it_was_seen
     call.dropped().await;
     assert_eq!(tokens(&bills.next().await), [10, 0, 2, 14_000]);
 
-    // It dies over it; the leaver had not even its first token.
+    // The worker dies after the cancellation; the client had not received a token.
     let client = router.chat(STREAMED).await;
     let call = worker.call().await;
     drop(client);
@@ -218,7 +218,7 @@ async fn what_the_router_breaks_off_is_billed_to_the_token() {
 async fn a_request_that_was_tried_again_is_billed_once_by_who_answered() {
     let workers = [ScriptedWorker::start().await, ScriptedWorker::start().await];
     for (index, worker) in workers.iter().enumerate() {
-        worker.becomes(|state| state.boot_id = 100 + index as u64);
+        worker.becomes(|state| state.instance_id = 100 + index as u64);
     }
     let (router, mut bills) = TestRouter::planned(&[&workers[0], &workers[1]], |plan| {
         plan.price = Price::new("plan", 1_000, 500, 2_000);
@@ -236,7 +236,7 @@ async fn a_request_that_was_tried_again_is_billed_once_by_who_answered() {
     assert_eq!(client.answer().await.head.status, 200);
     let event = bills.next().await;
     assert_eq!(tokens(&event), [10, 4, 2, 12_000]);
-    assert_eq!(event.worker_boot, boot);
+    assert_eq!(event.worker_instance, boot);
     router.end().await;
     assert_eq!(bills.rest().await, []);
 }
@@ -252,7 +252,7 @@ async fn what_nothing_came_of_costs_nothing_and_is_on_record() {
     let event = bills.next().await;
     assert_eq!(tokens(&event), [0; 4]);
     assert_eq!(end(&event), (400, "context_length_exceeded"));
-    // Nor does a prompt of which the worker only ends the stream.
+    // The prompt is not billed either if the worker ends the stream without a result.
     let mut client = router.chat(STREAMED).await;
     let call = worker.call().await;
     call.say(admitted(10, 0)).await;
@@ -354,7 +354,7 @@ async fn a_ledger_that_takes_nothing_holds_up_no_answer_and_nobody_new_is_let_in
     let message = ready.json()["message"].to_string();
     assert!(message.contains("the ledger's database"), "{message}");
 
-    // It takes them: all is well again.
+    // The ledger accepts entries again, so the router serves again.
     for _ in 0..3 {
         within(entries.recv()).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Budgets: all of one can be spent, and never more.
+//! Budgets can be spent completely but never exceeded.
 
 use std::num::NonZeroU64;
 
@@ -12,18 +12,18 @@ use crate::support::{
     finished,
 };
 
-/// Nano-dollars of a token: $5 per million.
+/// Price of a token in nano-dollars: $5 per million tokens.
 const TOKEN: u64 = 5_000;
-/// A chat with an answer of at most ten tokens.
+/// A chat request with at most ten completion tokens.
 const CHAT: &str =
     r#"{"model":"m","messages":[{"role":"user","content":"Say hello."}],"max_tokens":10}"#;
 
-/// A worker that tells what its template adds and so counts prompts first, and a router with a budget.
+/// A worker that reports the tokens of its template and so counts prompts first, and a router with a budget.
 async fn with_budget(nanodollars: u64) -> (ScriptedWorker, TestRouter, Bills) {
     with_template(9, nanodollars).await
 }
 
-/// A worker that tells so, and a router with a budget.
+/// A worker that reports this number of template tokens, and a router with a budget.
 async fn with_template(
     template_tokens: u32,
     nanodollars: u64,
@@ -46,8 +46,8 @@ fn too_expensive(prompt_tokens: u32) -> Event {
     })
 }
 
-/// Does what a worker does that counts so many tokens of the prompt: refuses it, or answers at full length;
-/// returns that.
+/// Answers a call like a worker that counts this number of prompt tokens: refuses it (returns `None`), or
+/// produces all tokens and returns their number.
 async fn work(call: Call, prompt_tokens: u32) -> Option<u32> {
     if call.request.max_prompt_tokens.unwrap() < prompt_tokens {
         call.say(too_expensive(prompt_tokens)).await;
@@ -63,7 +63,7 @@ async fn work(call: Call, prompt_tokens: u32) -> Option<u32> {
     Some(answer)
 }
 
-/// Answers whatever calls there are until the client has its answer.
+/// Answers all calls until the client has its answer.
 async fn answered(worker: &mut ScriptedWorker, mut client: Connection, prompt: u32) -> Answer {
     let mut answer = std::pin::pin!(client.answer());
     loop {
@@ -77,7 +77,7 @@ async fn answered(worker: &mut ScriptedWorker, mut client: Connection, prompt: u
     }
 }
 
-/// Tokens that were produced, or the message of the error.
+/// The number of completion tokens, or the message of the error.
 fn outcome(answer: &Answer) -> Result<u64, String> {
     let json = answer.json();
     if answer.head.status == 200 {
@@ -91,7 +91,7 @@ fn outcome(answer: &Answer) -> Result<u64, String> {
 
 #[tokio::test]
 async fn all_of_a_budget_can_be_spent_and_not_more() {
-    // Each request has 11 tokens of prompt and 10 of answer: $0.000105.
+    // Each request has 11 prompt tokens and 10 completion tokens: $0.000105.
     for (budget, whole, last) in [
         (10_000_000, 95, None),
         (5_000_000, 47, Some(2)),
@@ -148,7 +148,7 @@ async fn a_prompt_that_costs_more_than_the_budget_is_counted_and_not_computed() 
         "{missing}"
     );
     assert_eq!(bills.next().await.cost_nanodollars, 0);
-    // Nothing is held any more.
+    // No reservation is left.
     let client = router.chat(CHAT).await;
     assert_eq!(outcome(&answered(&mut worker, client, 11).await), Ok(10));
     router.end().await;
@@ -157,7 +157,7 @@ async fn a_prompt_that_costs_more_than_the_budget_is_counted_and_not_computed() 
 #[tokio::test]
 async fn a_counted_prompt_holds_what_it_needs_and_no_more() {
     let (mut worker, router, _bills) = with_budget(50 * TOKEN).await;
-    // By its bytes it probably costs more than there is.
+    // Estimated from its bytes, the prompt costs more than the budget.
     let mut first = router
         .chat(&CHAT.replace("hello", &"hello".repeat(40)))
         .await;
@@ -169,7 +169,7 @@ async fn a_counted_prompt_holds_what_it_needs_and_no_more() {
         (request.max_prompt_tokens, request.max_tokens),
         (Some(31), Some(10))
     );
-    // The second one is let in beside it, with what the first one leaves.
+    // The second request is admitted beside it, with the rest of the budget.
     let mut second = router.chat(CHAT).await;
     let other = worker.call().await;
     assert_eq!(work(other, 5).await, None);

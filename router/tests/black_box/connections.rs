@@ -1,4 +1,5 @@
-//! Clients that hold a connection without using it: none of them shuts out others, or keeps what a request holds.
+//! Clients that hold a connection without using it neither lock out others nor keep what their request
+//! reserved.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -12,10 +13,10 @@ use crate::support::{
 };
 
 const CHAT: &str = "/v1/chat/completions";
-/// Far longer than a test takes.
+/// Far longer than any test runs.
 const LONG: Duration = Duration::from_hours(1);
 
-/// A connection from this address of the loopback, with a small buffer for what it receives.
+/// Connects from this loopback address, with a small receive buffer.
 async fn connect_from(source: [u8; 4], router: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
@@ -27,7 +28,7 @@ async fn connect(router: &TestRouter) -> TcpStream {
     connect_from([127, 0, 0, 1], router.address).await.unwrap()
 }
 
-/// A request for a stream of which nothing is read.
+/// A request for a stream, without reading the answer.
 async fn unread(router: &TestRouter) -> TcpStream {
     let mut stream = connect(router).await;
     stream
@@ -39,7 +40,7 @@ async fn unread(router: &TestRouter) -> TcpStream {
 
 async fn rest(stream: &mut TcpStream) -> String {
     let mut rest = Vec::new();
-    // A connection that is reset has nothing more to say either.
+    // A reset connection has no more bytes either.
     let _ = within(stream.read_to_end(&mut rest)).await;
     String::from_utf8_lossy(&rest).into_owned()
 }
@@ -48,7 +49,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
     matches!(within(stream.read(&mut [0; 64])).await, Ok(0) | Err(_))
 }
 
-/// Waits until the metrics have all of these lines.
+/// Waits until the metrics contain all of these lines.
 async fn shows(router: &TestRouter, lines: &[&str]) {
     eventually(async || {
         let metrics = router.scrape().await;
@@ -72,7 +73,7 @@ async fn a_client_that_does_not_read_gives_everything_back_at_the_deadline() {
     .await;
     let mut stalled = unread(&router).await;
     let pump = tokio::spawn(worker.call().await.pump(usize::MAX));
-    // The worker is told to end, although the client has room for nothing.
+    // The worker is cancelled although the client reads nothing.
     within(pump).await.unwrap();
     shows(
         &router,
@@ -80,7 +81,7 @@ async fn a_client_that_does_not_read_gives_everything_back_at_the_deadline() {
     )
     .await;
     bills.next().await;
-    // The one concurrent request of the plan is free again; on a busy machine its time may be over, too.
+    // The plan's single concurrent request is free again. On a busy machine the deadline may also be over.
     let other = router.ask("POST", CHAT, WHOLE);
     let answering = async {
         loop {
@@ -92,7 +93,7 @@ async fn a_client_that_does_not_read_gives_everything_back_at_the_deadline() {
         () = answering => unreachable!("it answers until it is dropped"),
     };
     assert_ne!(status, 429);
-    // A client that reads after all gets the end of its stream.
+    // A client that starts to read gets the end of its stream.
     let mut text = String::new();
     let mut bytes = [0; 4096];
     while !text.ends_with("data: [DONE]\n\n\r\n0\r\n\r\n") {
@@ -139,7 +140,7 @@ async fn requests_without_a_key_whose_answers_nobody_reads_hold_no_connection() 
     .await;
     let mut stream = connect(&router).await;
     let requests = "GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n".repeat(4_000);
-    // The router stops reading when its own buffers are full, and closes in the end.
+    // The router stops reading when its own buffers are full, and then closes the connection.
     let written = within(stream.write_all(requests.as_bytes())).await;
     shows(&router, &["connections 0", "connections_stalled_total 1"]).await;
     drop(written);
@@ -172,7 +173,7 @@ async fn one_address_cannot_take_all_connections() {
     )
     .await;
 
-    // The share is free again as soon as its connection is.
+    // The share is free again as soon as the connection is closed.
     drop(own.pop());
     shows(&router, &["connections 1"]).await;
     assert_eq!(router.ask("GET", "/healthz", "").await.head.status, 200);
@@ -212,7 +213,7 @@ async fn a_connection_without_a_request_is_closed() {
         &["connections 0", "connections_without_request_total 2"],
     )
     .await;
-    // One that has asked is kept.
+    // A connection that has sent a request stays open.
     let mut connection = Connection::open(router.address).await;
     connection.send(&request("GET", "/healthz", "")).await;
     assert_eq!(connection.answer().await.head.status, 200);

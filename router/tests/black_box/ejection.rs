@@ -1,4 +1,4 @@
-//! Workers that fail requests in a row get no more of them while others answer.
+//! Workers that fail several requests in a row are ejected while others answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::support::{
 const REQUESTS: usize = 200;
 const CLIENTS: usize = 8;
 
-/// How a worker answers all of its calls.
+/// How a worker answers all its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Answers,
@@ -38,7 +38,7 @@ async fn answer(call: Call, way: Way) {
     }
 }
 
-/// A worker that answers by itself, and how many calls it got.
+/// Runs a worker, and returns the counter of its calls.
 fn serve(mut worker: ScriptedWorker, way: Way, serving: &mut JoinSet<()>) -> Arc<AtomicUsize> {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -52,7 +52,7 @@ fn serve(mut worker: ScriptedWorker, way: Way, serving: &mut JoinSet<()>) -> Arc
     calls
 }
 
-/// How many of the requests failed, and how many calls each worker got.
+/// Returns how many requests failed, and how many calls each worker got.
 async fn crowd(ways: &[Way]) -> (usize, Vec<usize>) {
     let mut workers = Vec::new();
     for _ in ways {
@@ -93,7 +93,7 @@ async fn workers_that_fail_everything_cost_few_requests() {
         (&[Answers, Answers, Fails], 0),
         (&[Answers, Fails, Fails], 6),
         (&[Answers, Answers, Fails, Fails], 6),
-        // Three in a row, and those that ran beside them.
+        // Three failures in a row, and the requests that ran at the same time.
         (&[Answers, Answers, BreaksOff], 2 + CLIENTS),
     ] {
         let (failures, calls) = crowd(ways).await;
@@ -132,7 +132,7 @@ async fn where_all_fail_all_are_tried_and_the_first_that_answers_is_used() {
     }
     let state = |state| format!("inferyard_router_workers{{model=\"m\",state=\"{state}\"}} 1\n");
     assert!(router.scrape().await.contains(&state("ejected")));
-    // It is no reason to take the router away.
+    // An ejected worker does not make the router unready.
     assert_eq!(router.ask("GET", "/readyz", "").await.head.status, 200);
     let mut client = router.chat(WHOLE).await;
     worker.call().await.say_hello().await;

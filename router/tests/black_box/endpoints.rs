@@ -1,4 +1,4 @@
-//! Everything but tokens: models, probes, CORS, common headers.
+//! Everything except generation: models, probes, CORS, common headers.
 
 use crate::support::{NARROW_KEY, ScriptedWorker, TestRouter, eventually, request, two_models};
 
@@ -81,7 +81,7 @@ async fn strangers_learn_no_names_from_probes() {
             assert!(!strangers.iter().any(|name| text.contains(name)), "{text}");
         }
     }
-    // Clients of the metrics port are told.
+    // The metrics port reports the details.
     let details = router.probe("/readyz").await.text();
     assert!(details.contains("\"org/other\""), "{details}");
     drop(worker);
@@ -119,7 +119,7 @@ async fn head_is_get_without_its_body() {
         assert_eq!(head.status, 200);
         assert_ne!(head.header("content-length"), Some("0"));
     }
-    // No body came in between, or this head would not parse.
+    // A body before this head would make it unparsable.
     client.send(&request("GET", "/healthz", "")).await;
     assert_eq!(client.answer().await.text(), r#"{"status":"ok"}"#);
     router.end().await;

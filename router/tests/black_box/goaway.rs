@@ -1,10 +1,10 @@
-//! A request that the other end of a connection did not process is sent again; one that it may have is not.
+//! A request that the peer did not process is sent again; one that it may have processed is not.
 
 use std::sync::atomic::Ordering;
 
 use crate::support::{Call, Proxy, Refusal, ScriptedWorker, TestRouter, WHOLE, catalog, request};
 
-/// The worker behind a proxy, after a first request over a connection that is kept.
+/// A worker behind a proxy, after a first request over a connection that stays open.
 async fn warm(refusal: Refusal) -> (ScriptedWorker, Proxy, TestRouter) {
     let mut worker = ScriptedWorker::start().await;
     let proxy = Proxy::start(&worker.endpoint, refusal).await;
@@ -27,7 +27,7 @@ async fn answered(worker: &mut ScriptedWorker, router: &TestRouter) {
 async fn an_unseen_request_is_sent_again_to_the_same_worker() {
     for refusal in [Refusal::GoAway, Refusal::RefusedStream] {
         let (mut worker, proxy, router) = warm(refusal).await;
-        // The kept connection, and then the new one as well.
+        // Refuses on the kept connection, and then on the new one too.
         for refused in [1, 2] {
             proxy.refuses.store(refused, Ordering::Release);
             answered(&mut worker, &router).await;

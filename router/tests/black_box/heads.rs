@@ -1,11 +1,11 @@
-//! Heads of requests that are none, or that could mean different things to different readers.
+//! Heads that are not valid HTTP, or that implementations could interpret differently.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::{TestRouter, WHOLE, catalog, eventually, within};
 
-/// Status and body of every answer until the connection ends.
+/// Status and body of each response until the connection ends.
 async fn answers(router: &TestRouter, request: &[u8]) -> Vec<(u16, serde_json::Value)> {
     let mut stream = TcpStream::connect(router.address).await.unwrap();
     stream.write_all(request).await.unwrap();
@@ -31,7 +31,7 @@ async fn answers(router: &TestRouter, request: &[u8]) -> Vec<(u16, serde_json::V
     answers
 }
 
-/// The one error, with all four keys.
+/// Expects exactly one error, with all four keys.
 async fn error(router: &TestRouter, request: &[u8]) -> (u16, String) {
     let mut answers = answers(router, request).await;
     let (status, body) = answers.pop().expect("an answer");
@@ -91,7 +91,7 @@ async fn codings_that_are_not_undone_are_refused() {
     ] {
         let mut request = chat(&format!("host: x\r\n{codings}"));
         request.extend_from_slice(format!("{length:x}\r\n{WHOLE}\r\n0\r\n\r\n").as_bytes());
-        // What follows on such a connection is not looked at.
+        // The bytes after this request on the connection are not read.
         request.extend_from_slice(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
         assert_eq!(error(&router, &request).await.0, 501, "{codings}");
     }
@@ -137,7 +137,7 @@ async fn what_is_no_request_gets_an_error_with_a_body() {
     for (request, status) in cases {
         assert_eq!(error(&router, request).await.0, status);
     }
-    // An answer before it is left as it is.
+    // The response before it is unchanged.
     let both = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nhello\r\n\r\n";
     let statuses: Vec<u16> = answers(&router, both)
         .await

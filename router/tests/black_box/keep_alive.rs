@@ -1,4 +1,4 @@
-//! Streams whose first token takes long: their head and comments come before it.
+//! Streams whose first token takes long send their head and comments before it.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::support::{
 };
 
 const COMMENT: &str = ": waiting\n\n";
-/// The head and three comments come 20 ms after each other; on a busy machine they have as long as this before the
-/// limit under test ends the stream. A test of such a limit takes so long.
+/// The head and three comments arrive at intervals of 20 ms. On a busy machine they have this time before the
+/// limit under test ends the stream, so a test of that limit takes this long.
 const LONG_ENOUGH: Duration = Duration::from_secs(2);
 
-/// A worker without room, and a router whose clients hear something every 20 ms.
+/// A worker without capacity, and a router that sends a comment every 20 ms.
 async fn full(change: impl FnOnce(&mut Plan)) -> (ScriptedWorker, TestRouter, Bills) {
     let worker = ScriptedWorker::start().await;
     worker.becomes(|state| {
@@ -26,7 +26,7 @@ async fn full(change: impl FnOnce(&mut Plan)) -> (ScriptedWorker, TestRouter, Bi
     router_of(worker, change).await
 }
 
-/// The same with room.
+/// A worker with capacity, and the same router.
 async fn idle() -> (ScriptedWorker, TestRouter, Bills) {
     router_of(ScriptedWorker::start().await, |_| ()).await
 }
@@ -47,7 +47,7 @@ async fn waiting(router: &TestRouter, count: usize) {
     eventually(async || router.scrape().await.contains(&line)).await;
 }
 
-/// The head, and some comments.
+/// Expects the head and three comments.
 async fn stays_alive(client: &mut Connection) {
     let head = client.head().await;
     assert_eq!(head.status, 200);
@@ -59,12 +59,12 @@ async fn stays_alive(client: &mut Connection) {
     }
 }
 
-/// The rest of a stream without its comments.
+/// The rest of a stream without comments.
 async fn frames(client: &mut Connection) -> String {
     client.rest().await.replace(COMMENT, "")
 }
 
-/// An error frame with this code, and nothing else.
+/// Expects an error frame with this code and nothing else, and returns its message.
 async fn ends_with(client: &mut Connection, code: &str) -> String {
     let frames = frames(client).await;
     let frame = frames.strip_suffix("\n\ndata: [DONE]\n\n").unwrap();
@@ -109,7 +109,7 @@ async fn a_stream_whose_prompt_takes_long_stays_alive_until_its_first_token() {
         piece = client.piece().await.unwrap();
     }
     assert!(piece.contains("Hel"), "{piece}");
-    // From here on silence is the model's.
+    // After the first token no comments are sent.
     call.say_hello().await;
     let rest = client.rest().await;
     assert!(
@@ -129,7 +129,7 @@ async fn a_wait_that_is_over_after_the_head_is_told_in_the_stream() {
     let event = bills.next().await;
     assert_eq!((event.status, &*event.code), (200, "wait_over"));
     assert_eq!((event.prompt_tokens, event.completion_tokens), (0, 0));
-    // An answer that is no stream has its status, however long that takes.
+    // A non-streamed response has the status of the error, however late it comes.
     let answer = router.ask("POST", "/v1/chat/completions", WHOLE).await;
     assert_eq!(answer.error().0, 503);
     drop(worker);
@@ -142,7 +142,7 @@ async fn a_failure_after_the_head_is_told_in_the_stream_and_a_retry_is_not() {
     let mut client = router.chat(STREAMED).await;
     let call = worker.call().await;
     stays_alive(&mut client).await;
-    // It waits until the worker has room again, and the client need not know.
+    // The request waits until the worker has capacity again, and the client is not informed.
     call.say(failed(Kind::Overloaded, "for the log", "")).await;
     let call = worker.call().await;
     call.say(failed(

@@ -1,4 +1,4 @@
-//! Clients that leave or stop reading.
+//! Clients that disconnect or stop reading.
 
 use crate::support::{
     Connection, STREAMED, ScriptedWorker, TestRouter, WHOLE, admitted, delta, nothing_is_left,
@@ -37,7 +37,7 @@ async fn leaving_after_the_first_token_cancels_the_worker() {
     call.cancelled().await;
     nothing_is_left(&router).await;
     let metrics = router.scrape().await;
-    // What was produced until then is counted.
+    // What was produced before the disconnect is counted.
     let tokens = r#"tokens_total{model="m",kind="completion"} 1"#;
     assert!(metrics.contains(tokens), "{metrics}");
     router.end().await;
@@ -82,10 +82,10 @@ async fn clients_that_stop_reading_slow_down_nobody_else() {
     let mut pumps = Vec::new();
     for _ in 0..STALLED {
         clients.push(router.chat(STREAMED).await);
-        // Far more than all buffers on the way can hold.
+        // Far more than all buffers between worker and client can hold.
         pumps.push(tokio::spawn(worker.call().await.pump(20_000_000)));
     }
-    // All share one HTTP/2 connection with these, which are served to their end.
+    // The stalled streams share one HTTP/2 connection with these requests, which complete.
     for _ in 0..50 {
         let mut client = router.chat(STREAMED).await;
         worker.call().await.say_hello().await;

@@ -1,4 +1,4 @@
-//! Limits, as clients meet them.
+//! Limits, from the client's side.
 
 use std::num::NonZeroU64;
 
@@ -32,7 +32,7 @@ fn limit(value: u64) -> Option<NonZeroU64> {
     NonZeroU64::new(value)
 }
 
-/// An answer that is served.
+/// Sends a request and answers it.
 async fn served(router: &TestRouter, worker: &mut ScriptedWorker, body: &str) -> Answer {
     let mut client = router.chat(body).await;
     worker.call().await.say_hello().await;
@@ -71,12 +71,12 @@ async fn answers_tell_how_much_is_left() {
         .unwrap();
     assert_eq!(used, "9997");
     let reset = answer.head.header("x-ratelimit-reset-requests").unwrap();
-    // Three requests, 8.64 s each, less what came back meanwhile.
+    // Three requests at 8.64 s each, minus what has refilled since.
     assert!(
         reset.starts_with("25.") || reset.starts_with("24."),
         "{reset}"
     );
-    // An error after the reservation tells it too, one before does not.
+    // An error after the reservation has the headers too, one before it does not.
     worker.kill();
     eventually(async || router.ask("GET", "/readyz", "").await.head.status == 503).await;
     let late = router.ask("POST", CHAT, WHOLE).await;
@@ -99,7 +99,7 @@ async fn a_plan_without_limits_has_no_headers_of_them() {
     router.end().await;
 }
 
-/// A limit, type and code, the message, `x-should-retry`.
+/// A limit, type and code, message, and `x-should-retry`.
 type Case = (
     fn(&mut Limits),
     &'static str,
@@ -219,7 +219,7 @@ async fn of_a_hundred_at_once_exactly_ten_are_let_in_by_a_total_of_ten() {
     router.end().await;
 }
 
-/// One streamed answer that has begun.
+/// A streamed answer that has begun.
 async fn begun(
     router: &TestRouter,
     worker: &mut ScriptedWorker,
@@ -253,7 +253,7 @@ async fn a_place_is_free_again_when_its_client_has_left() {
     );
     drop(client);
     call.cancelled().await;
-    // What is no use to ask does no harm: it never reaches the worker.
+    // Denied requests have no effect: they never reach the worker.
     eventually(async || {
         let mut client = router.chat(STREAMED).await;
         tokio::select! {
@@ -289,7 +289,7 @@ async fn who_has_the_end_of_an_answer_has_its_place_back() {
 
 #[tokio::test]
 async fn a_small_budget_makes_answers_short_and_is_never_exceeded() {
-    // The prompt costs at most (its bytes + 1,024) * $0.01, a token of the answer $1.
+    // The prompt costs at most (its bytes + 1,024) × $0.01, a completion token $1.
     let cent = 10_000_000;
     let prompt = (44 + 1_024) * cent;
     let (mut worker, router) = planned(|plan| {
@@ -300,7 +300,7 @@ async fn a_small_budget_makes_answers_short_and_is_never_exceeded() {
     let mut client = router.chat(WHOLE).await;
     let call = worker.call().await;
     let most = call.request.max_tokens.unwrap();
-    // 2.50 dollars and what the bound has over the prompt's true bytes.
+    // $2.50, plus the difference between the bound of the prompt and its true bytes.
     assert!((2..=3).contains(&most), "{most}");
     call.say(admitted(1_000, 0)).await;
     call.say(delta("Hello")).await;
@@ -309,12 +309,12 @@ async fn a_small_budget_makes_answers_short_and_is_never_exceeded() {
     drop(call);
     let answer = client.answer().await;
     assert_eq!(answer.head.status, 200);
-    // All was held that there was.
+    // The whole budget was reserved.
     assert_eq!(
         answer.head.header("x-ratelimit-remaining-spend"),
         Some("0.00")
     );
-    // 11 dollars are spent; the rest is less than a prompt and a token cost at most.
+    // $11 are spent; the rest is less than the maximum price of a prompt and a token.
     let denied = router.ask("POST", CHAT, WHOLE).await;
     let quota = "insufficient_quota".to_owned();
     assert_eq!(kind(&denied), (429, quota.clone(), quota));
@@ -360,7 +360,7 @@ async fn a_key_may_be_narrower_than_its_plan() {
         }
         *catalog = std::sync::Arc::new(next);
     });
-    // The catalog is followed beside requests: the worker sees when.
+    // Catalogs are applied concurrently with requests; the priority that the worker gets shows when.
     let mut narrow = 0;
     while narrow < 2 {
         let mut client = router.chat(WHOLE).await;
@@ -378,7 +378,7 @@ async fn a_key_may_be_narrower_than_its_plan() {
     router.end().await;
 }
 
-/// Tokens of the limit of 100,000 that are left while this request's prompt has not been counted.
+/// Remaining tokens of the limit of 100,000 while the prompt of this request is not counted yet.
 async fn left_of_a_prompt(
     router: &TestRouter,
     worker: &mut ScriptedWorker,
@@ -402,7 +402,7 @@ async fn left_of_a_prompt(
     left.unwrap().parse().unwrap()
 }
 
-/// Two accounts, each with 100,000 tokens per minute, and a model whose template adds 30 tokens.
+/// Two accounts with 100,000 tokens per minute each, and a model with a template of 30 tokens.
 async fn two_accounts() -> (ScriptedWorker, TestRouter) {
     let worker = ScriptedWorker::start().await;
     worker.becomes(|state| {
@@ -428,13 +428,13 @@ async fn variables_of_one_account_s_template_do_not_change_what_another_s_prompt
         r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],"max_tokens":1,
             "chat_template_kwargs":{{"date_string":"{variable}"}}}}"#
     );
-    // As many tokens as the variable has bytes by four are more than the limit: the variable counts.
+    // A quarter of the variable's bytes exceeds the limit, so the variable is part of the estimate.
     let mut client = router.connect().await;
     client
         .send(&request_with("mallory", "POST", CHAT, &body))
         .await;
     assert_eq!(client.answer().await.head.status, 429);
-    // Where nothing limits her, her prompt is counted, and an engine may count it as it likes.
+    // An account without limits may send it, and an engine may count it arbitrarily.
     let mut client = router.chat(&body).await;
     let call = worker.call().await;
     call.say(admitted(100_000, 0)).await;
@@ -464,13 +464,13 @@ async fn short_chats_do_not_change_what_a_long_prompt_holds() {
         drop(call);
         assert_eq!(client.answer().await.head.status, 200);
     }
-    // 90,000 bytes; the chats before used 15,600 tokens, of which some came back.
+    // 90,000 bytes; the chats before used 15,600 tokens, some of which have refilled.
     let left = left_of_a_prompt(&router, &mut worker, "victim", 90_000).await;
     assert!((60_000..=78_000).contains(&left), "{left}");
     router.end().await;
 }
 
-/// The bytes of requests with this key that the router refuses by itself, and the statuses.
+/// Requests with this key that the router itself refuses, and their statuses.
 fn faulty(key: &str) -> Vec<(Vec<u8>, u16)> {
     let of = |body: &str| request_with(key, "POST", CHAT, body);
     let change = |from: &str, to: &str| {
@@ -488,7 +488,7 @@ fn faulty(key: &str) -> Vec<(Vec<u8>, u16)> {
     ]
 }
 
-/// A router that takes bodies of 4 KiB, with keys of these plans.
+/// A router with a body limit of 4 KiB, and keys on these plans.
 async fn with_keys(
     worker: &ScriptedWorker,
     keys: &[&str],
@@ -510,7 +510,7 @@ async fn with_keys(
     (router, bills)
 }
 
-/// A worker's refusal, which says that the prompt was computed.
+/// A worker's refusal after the prompt was computed.
 async fn refuse(call: &Call) {
     call.say(admitted(900, 0)).await;
     call.say(Event::Failed(Failed {
@@ -548,7 +548,7 @@ async fn what_is_refused_costs_no_tokens_no_money_and_no_request_of_the_day() {
     let bill = bills.next().await;
     assert_eq!(bill.status, 400);
     assert_eq!((bill.prompt_tokens, bill.cost_nanodollars), (0, 0));
-    // The one request of the day, with nearly all of its tokens.
+    // The only request of the day, with nearly all of the day's tokens.
     let body = WHOLE.replace("}]}", "}],\"max_tokens\":1900}");
     let mut client = send(&router, &request_with("one", "POST", CHAT, &body)).await;
     worker.call().await.say_hello().await;
@@ -579,7 +579,7 @@ async fn what_is_refused_is_a_request_of_the_minute() {
             client.answer().await
         };
         assert!(answer.head.status < 429, "{}", answer.head.status);
-        // The minute is used up, for those that would be refused too.
+        // The minute is used up, also for requests that would be refused anyway.
         for body in [WHOLE, "{}"] {
             let bytes = request_with(name, "POST", CHAT, body);
             let answer = send(&router, &bytes).await.answer().await;

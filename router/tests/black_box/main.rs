@@ -1,4 +1,4 @@
-//! The router from outside: bytes in, bytes out, with workers that say what each test wants.
+//! Black-box tests of the router: bytes in, bytes out, with scripted workers.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,4 +1,4 @@
-//! Models of one name in several scopes, and who reaches which.
+//! Models with the same name in several scopes, and which callers reach which model.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::support::{
 };
 
 const CHAT: &str = "/v1/chat/completions";
-/// Callers without a key.
+/// A caller without a key.
 const NOBODY: &str = "";
 
 fn scopes(scopes: &[&str]) -> Vec<Arc<str>> {
     scopes.iter().map(|&scope| scope.into()).collect()
 }
 
-/// The model `m` of two scopes on a worker each; `squat` of `b` has an older alias of a model of `a`. The key `all`
-/// reaches both, `b` first; the preview reaches `a`.
+/// The model `m` in two scopes with a worker each. `squat` in `b` is also an older alias of a model of `a`. The
+/// key `all` reaches both scopes, `b` first; the preview reaches `a`.
 fn catalog(of_a: &ScriptedWorker, of_b: &ScriptedWorker) -> Catalog {
     let mut catalog = Catalog::default();
     let mut add = |scope: &str, name: &str, id: &str, worker: &ScriptedWorker, names: &[&str]| {
@@ -49,7 +49,7 @@ fn catalog(of_a: &ScriptedWorker, of_b: &ScriptedWorker) -> Catalog {
     catalog
 }
 
-/// Both workers, a router in front of them once both are ready, and its bills.
+/// Both workers, a router whose workers are both ready, and its bills.
 async fn router() -> (ScriptedWorker, ScriptedWorker, TestRouter, Bills) {
     let (of_a, of_b) = (ScriptedWorker::start().await, ScriptedWorker::start().await);
     let (outbox, bills) = Bills::channel();
@@ -83,7 +83,7 @@ async fn ask(router: &TestRouter, key: &str, method: &str, path: &str, body: &st
     client.answer().await
 }
 
-/// A request for this model, which this worker is to get.
+/// Sends a request for this model, which this worker must get.
 async fn served(router: &TestRouter, key: &str, model: &str, worker: &mut ScriptedWorker) {
     let body = WHOLE.replace("\"m\"", &format!("{model:?}"));
     let mut client = router.connect().await;
@@ -124,7 +124,7 @@ async fn what_another_scope_has_is_as_unknown_as_what_does_not_exist() {
         let one = ask(&router, key, "GET", "/v1/models/only-b", "").await;
         assert_eq!(one.error().0, 404);
     }
-    // An id is no name either.
+    // Internal ids cannot be used as names either.
     let one = ask(&router, "b", "GET", "/v1/models/m@b", "").await;
     assert_eq!(one.error().0, 404);
     for (key, expected) in [

@@ -1,4 +1,4 @@
-//! The ledger behind the router, played by the test in bytes.
+//! The ledger behind the router, played by the test.
 
 use inferyard_catalog::Endpoint;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::support::{TestRouter, catalog, request, within};
 
-/// Reads one request up to its end, which `last` is, and answers it.
+/// Reads one request until `last`, and answers it.
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     last: &str,
@@ -92,7 +92,7 @@ async fn an_answer_that_breaks_off_does_not_look_whole() {
     assert_eq!(client.head().await.status, 200);
     assert_eq!(client.piece().await.as_deref(), Some("abc"));
     drop(stream);
-    // Not even the chunk that ends a body.
+    // Not even the chunk that ends a body was sent.
     assert!(client.is_at_end().await);
     router.end().await;
 }

@@ -1,4 +1,4 @@
-//! A router that does not know yet what is declared.
+//! A router that has no catalog yet.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ async fn nobody_is_refused_before_keys_are_known() {
 
     router.catalog.send_replace(Arc::new(catalog(vec![])));
     eventually(async || ready("/readyz?router").await == 200).await;
-    // It still has no workers, and says so.
+    // It still has no workers and is not ready.
     assert_eq!(ready("/readyz").await, 503);
     assert_eq!(router.ask("GET", "/v1/models", "").await.head.status, 200);
     router.end().await;
 }
 
-/// Such as one that was deleted: the others are served, and whoever runs the router learns why this one is not.
+/// For example a deleted namespace: the others are served, and the operator learns why this one is not.
 #[tokio::test]
 async fn a_namespace_that_cannot_be_read_is_named_on_the_metrics_port_alone() {
     let unread = |catalog: Catalog| Catalog {

@@ -1,4 +1,4 @@
-//! A request that ends workers or their engines ends two at most, and is refused after that.
+//! A request that crashes workers or engines crashes at most two, and is refused after that.
 
 use inferyard_proto::worker::v1::failed::Kind;
 
@@ -23,7 +23,7 @@ async fn three_workers() -> (Vec<ScriptedWorker>, TestRouter) {
     (workers, router)
 }
 
-/// The call, whichever of the workers got it, and the index of that worker.
+/// The next call of any worker, and the index of that worker.
 async fn call_of(workers: &mut [ScriptedWorker]) -> (Call, usize) {
     let [one, two, three] = workers else {
         unreachable!("there are three workers");
@@ -50,7 +50,7 @@ async fn answered(mut client: Connection, workers: &mut [ScriptedWorker]) {
 async fn a_request_that_alone_ended_two_workers_is_refused() {
     let (mut workers, router) = three_workers().await;
     let mut client = router.chat(WHOLE).await;
-    // A call that is let go before its worker is gone ends its stream in order.
+    // Kept until the worker is dead: a dropped call would end its stream normally.
     let mut calls = Vec::new();
     for _ in 0..2 {
         let (call, index) = call_of(&mut workers).await;
@@ -58,10 +58,10 @@ async fn a_request_that_alone_ended_two_workers_is_refused() {
         calls.push(call);
     }
     is_refused(&client.answer().await);
-    // And again, without a worker.
+    // The second time it is refused without reaching a worker.
     is_refused(&router.ask("POST", "/v1/chat/completions", WHOLE).await);
     assert!(!workers.iter_mut().any(ScriptedWorker::was_called));
-    // Others are served, and so is the same by another account.
+    // Other requests are served, and so is the same request of another account.
     answered(router.chat(ANOTHER).await, &mut workers).await;
     let mut client = router.connect().await;
     let path = "/v1/chat/completions";
@@ -74,7 +74,7 @@ async fn a_request_that_alone_ended_two_workers_is_refused() {
 
 #[tokio::test]
 async fn a_request_that_alone_ended_two_engines_is_refused() {
-    // At once, and over two requests: as after the first token, when no other worker takes over.
+    // Two crashes in one request, and in two requests: after the first token no other worker takes over.
     for begun in [false, true] {
         let (mut workers, router) = three_workers().await;
         for last in [false, true] {
@@ -110,7 +110,7 @@ async fn a_request_that_alone_ended_two_engines_is_refused() {
 #[tokio::test]
 async fn a_request_among_others_is_not_blamed_and_ends_two_workers_at_most() {
     let (mut workers, router) = three_workers().await;
-    // Each worker has a request that has begun, at least.
+    // Each worker runs at least one other request.
     let mut others = Vec::new();
     let mut busy = [false; 3];
     while busy != [true; 3] {
@@ -123,7 +123,7 @@ async fn a_request_among_others_is_not_blamed_and_ends_two_workers_at_most() {
         others.push((client, call));
     }
     let mut client = router.chat(WHOLE).await;
-    // A call that is let go before its worker is gone ends its stream in order.
+    // Kept until the worker is dead: a dropped call would end its stream normally.
     let mut calls = Vec::new();
     for _ in 0..2 {
         let (call, index) = call_of(&mut workers).await;
@@ -139,7 +139,7 @@ async fn a_request_among_others_is_not_blamed_and_ends_two_workers_at_most() {
         "{text}"
     );
     assert!(!workers.iter_mut().any(ScriptedWorker::was_called));
-    // The last worker takes it when it is asked for again.
+    // The third worker takes the request when it is sent again.
     answered(router.chat(WHOLE).await, &mut workers).await;
     router.end().await;
 }

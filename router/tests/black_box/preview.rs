@@ -25,7 +25,7 @@ async fn previewed(requests: u64) -> (ScriptedWorker, TestRouter, Bills) {
     (worker, router, bills)
 }
 
-/// A request without a key, but with these further lines in its head.
+/// A request without a key, with these additional header lines.
 async fn visit(router: &TestRouter, worker: &mut ScriptedWorker, lines: &[(&str, &str)]) -> Answer {
     let mut client = visitor(router, WHOLE, lines).await;
     let answer = client.answer();
@@ -37,7 +37,7 @@ async fn visit(router: &TestRouter, worker: &mut ScriptedWorker, lines: &[(&str,
     answer.await
 }
 
-/// A request without a key that has been sent.
+/// Sends a request without a key.
 async fn visitor(router: &TestRouter, body: &str, lines: &[(&str, &str)]) -> Connection {
     let text = String::from_utf8(request("POST", CHAT, body)).unwrap();
     let mut added = String::from("host: x\r\n");
@@ -118,7 +118,7 @@ async fn a_visitor_that_moves_keeps_its_count_and_one_that_forges_gets_none() {
     );
     assert_eq!(second.head.header("set-cookie"), None);
     assert_eq!(visit(&router, &mut worker, &moved).await.head.status, 401);
-    // Without its cookie it is whoever its address is; at home all is used up.
+    // Without the cookie, the address determines the account; the one of `HOME` is used up.
     assert_eq!(visit(&router, &mut worker, &[HOME]).await.head.status, 401);
     let forged = cookie.replace("preview-", "preview-0");
     let forged = [HOME, ("cookie", &*forged), ("x-forwarded-proto", "https")];
@@ -146,7 +146,7 @@ async fn a_wrong_key_is_no_visitor() {
     assert_eq!(answer.error().1.as_deref(), Some("invalid_api_key"));
     assert_eq!(answer.head.header("set-cookie"), None);
     assert!(bills.is_empty());
-    // The models of the preview can be listed without a key.
+    // The preview's models can be listed without a key.
     let text = String::from_utf8(request("GET", "/v1/models", "")).unwrap();
     let mut client = router.connect().await;
     client
@@ -202,7 +202,7 @@ async fn the_tokens_of_all_visitors_together_end_too() {
         (429, Some("preview_pool_exhausted"))
     );
     assert_eq!(answer.head.header("x-should-retry"), Some("false"));
-    // Who has a key goes on.
+    // A caller with a key is still served.
     let mut client = router.chat(WHOLE).await;
     worker.call().await.say_hello().await;
     assert_eq!(client.answer().await.head.status, 200);
@@ -253,7 +253,7 @@ async fn a_visitor_has_twenty_requests_refused_in_an_hour_and_is_turned_away_the
             "{message}"
         );
     }
-    // Others are served, and a key is looked at however often its requests are refused.
+    // Others are served, and requests with a key are always read, however many were refused.
     let answer = visit(&router, &mut worker, &[ELSEWHERE]).await;
     assert_eq!(answer.head.status, 200);
     for _ in 0..21 {

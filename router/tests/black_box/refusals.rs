@@ -1,4 +1,4 @@
-//! Requests that are refused, and how.
+//! Refused requests and their errors.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn with_body(body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A name, a request, and the status, code and param of its answer, `-` where any will do here.
+/// A name, a request, and the expected status, code and param; `-` accepts any.
 type Case = (&'static str, Vec<u8>, &'static str);
 
 fn bad_heads() -> Vec<Case> {
@@ -223,7 +223,7 @@ async fn without_a_ready_worker_the_client_is_told_to_come_back() {
     worker.call().await.say_hello().await;
     assert_eq!(client.answer().await.head.status, 200);
 
-    // It dies, and nothing is placed on it any more.
+    // The worker dies, and no requests are placed on it any more.
     worker.kill();
     eventually(async || router.ask("GET", "/readyz", "").await.head.status == 503).await;
     assert_eq!(router.ask("POST", CHAT, WHOLE).await.error().0, 503);
@@ -254,7 +254,7 @@ async fn a_new_catalog_replaces_models_and_keys() {
     router.catalog.send(next.into()).unwrap();
     let unknown = Some("model_not_found".to_owned());
     eventually(async || router.ask("POST", CHAT, WHOLE).await.error().1 == unknown).await;
-    // An answer that runs on a worker that left goes on.
+    // An answer of a removed worker continues.
     call.say_hello().await;
     assert!(streaming.rest().await.ends_with("data: [DONE]\n\n"));
 

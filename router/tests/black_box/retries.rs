@@ -7,7 +7,7 @@ use crate::support::{
     finished,
 };
 
-/// The call, whichever of the two workers got it, and the index of that worker.
+/// The next call of either worker, and the index of that worker.
 async fn call_of(workers: &mut [ScriptedWorker; 2]) -> (Call, usize) {
     let [one, two] = workers;
     tokio::select! {

@@ -1,4 +1,4 @@
-//! The end of a router, and the end of a request's time.
+//! Shutdown of a router, and the deadline of a request.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ async fn what_is_still_running_after_the_drain_time_ends_with_an_error() {
     let body = streaming.rest().await;
     assert!(body.contains("data: {\"error\":{"), "{body}");
     assert!(body.ends_with("data: [DONE]\n\n"), "{body}");
-    // This one's worker never says the last word, and the client has its answer all the same.
+    // This worker never reports its final usage, and the client gets its response anyway.
     assert_eq!(waiting.answer().await.error().0, 503);
     second.dropped().await;
     within(router.run).await.unwrap().unwrap();
@@ -64,7 +64,7 @@ async fn what_is_still_running_after_the_drain_time_ends_with_an_error() {
 #[tokio::test]
 async fn a_deadline_is_a_504_or_an_error_frame() {
     let mut worker = ScriptedWorker::start().await;
-    // Long enough for the first token to come before it on a busy machine. Both answers meet it together.
+    // Long enough for the first token to arrive before it on a busy machine. Both answers share this deadline.
     let time = Duration::from_secs(2);
     let router = TestRouter::configured(&[&worker], |config| config.request_timeout = time).await;
     let mut waiting = router.chat(STREAMED).await;

@@ -1,4 +1,4 @@
-//! Models that get no workers until somebody changes what is declared.
+//! Models that get no workers until their manifest changes.
 
 use inferyard_catalog::{Catalog, Model, ONE_SCOPE, Stopped};
 
@@ -6,7 +6,7 @@ use crate::support::{ScriptedWorker, TestRouter, WHOLE, catalog, eventually, wit
 
 const CHAT: &str = "/v1/chat/completions";
 
-/// The model `m` on this worker, and `s` that is stopped, which may have workers of before.
+/// The model `m` on this worker, and the stopped model `s`, which may still have earlier workers.
 fn with_stopped(worker: &ScriptedWorker, why: Stopped, left: &[&ScriptedWorker]) -> Catalog {
     let mut catalog = catalog(vec![worker.endpoint.clone()]);
     let model = Model {

@@ -1,4 +1,4 @@
-//! Keys that no manifest declares: from the store to the caller's answer.
+//! Keys that no manifest declares, from the store to the response.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,8 @@ use inferyard_keys::{Issued, KeyFields, KeyStore, WantedKey};
 use crate::support::{TestRouter, catalog, eventually, within};
 use inferyard_test_servers::{Redis, needs};
 
-/// Longer than a key is served without a question to the store (2 s). How long exactly, tests of the cache say.
+/// Longer than a cached key is served without asking the store (2 s). The tests of the cache check the exact
+/// time.
 const PAST_FRESH: Duration = Duration::from_secs(3);
 
 /// The key store in this Redis.
@@ -15,7 +16,7 @@ fn key_store(redis: &Redis) -> KeyStore {
     KeyStore::new(redis.url().parse().unwrap())
 }
 
-/// A router whose keys are in this store as well.
+/// A router that also uses the keys of this store.
 async fn router(store: &KeyStore) -> TestRouter {
     let store = store.clone();
     TestRouter::unready(catalog(vec![]), |config| config.key_store = Some(store)).await
@@ -33,7 +34,7 @@ async fn create(store: &KeyStore, plan: &str, expires: Option<u64>) -> Issued {
     store.create(wanted).await.unwrap()
 }
 
-/// Status and code of the answer to a request with this key; a list of models has no code.
+/// Status and code of the response to a request with this key; a list of models has no code.
 async fn ask(router: &TestRouter, key: &str) -> (u16, String) {
     let mut connection = router.connect().await;
     let request =
@@ -54,7 +55,7 @@ async fn a_stored_key_works_from_the_start_and_ends_although_it_is_in_use() {
     assert_eq!(ask(&router, text.reveal()).await.0, 200);
 
     store.revoke(&key.id).await.unwrap();
-    // It is used all the time, so that the router has every reason to remember it.
+    // The key is in constant use, so the router keeps it in its cache.
     eventually(async || ask(&router, text.reveal()).await.0 == 401).await;
     let refused = ask(&router, text.reveal()).await;
     assert_eq!(refused, (401, "invalid_api_key".to_owned()));
@@ -104,10 +105,10 @@ async fn one_question_serves_all_who_wait_for_it() {
     let store = key_store(&redis);
     let router = router(&store).await;
     let issued = create(&store, "plan", None).await;
-    // The store's connection is open from here on, and the making of the key is not counted.
+    // The store's connection is open from here on, and the creation of the key is not counted.
     redis.command(&["CONFIG", "RESETSTAT"]);
-    // The store holds its answers back while the others ask. Far less than the second that a question may take: who
-    // is late on a busy machine finds the answer remembered.
+    // The store delays its answers while the other requests arrive. The pause is far below the timeout of a
+    // look-up (1 s); a request that is late on a busy machine finds the answer in the cache.
     redis.command(&["CLIENT", "PAUSE", "200", "ALL"]);
     let key = issued.text.reveal();
     let asking = std::iter::repeat_with(|| {
@@ -143,7 +144,7 @@ async fn while_redis_is_away_known_keys_work_and_others_are_not_called_wrong() {
     let lost = Instant::now();
     let away = (503, "key_store_unavailable".to_owned());
     assert_eq!(ask(&router, other.text.reveal()).await, away);
-    // Past the time for which it is served without a question.
+    // Until the cached key is too old to be served without asking.
     eventually(async || {
         assert_eq!(ask(&router, known.text.reveal()).await.0, 200);
         lost.elapsed() > PAST_FRESH
@@ -155,7 +156,7 @@ async fn while_redis_is_away_known_keys_work_and_others_are_not_called_wrong() {
         "a manifest's key"
     );
 
-    // The store comes back empty: what it does not know is no key any more.
+    // The store returns empty: unknown keys are refused again.
     redis.restart();
     for issued in [known, other] {
         eventually(async || ask(&router, issued.text.reveal()).await.0 == 401).await;

@@ -1,4 +1,4 @@
-//! A router, scripted workers and a client of bytes.
+//! A router, scripted workers and a client that works on bytes.
 
 mod bills;
 mod client;
@@ -24,14 +24,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// The key of every test; with spaces, as in the suites of the SDKs.
+/// The key of every test; with spaces, as in the test suites of the SDKs.
 pub(crate) const KEY: &str = "My API Key";
-/// May use no model but `other`.
+/// A key that may only use the model `org/other`.
 pub(crate) const NARROW_KEY: &str = "narrow";
 pub(crate) const EXPIRED_KEY: &str = "expired";
 pub(crate) const DISABLED_KEY: &str = "disabled";
 
-/// Longer than anything here takes, on a busy machine too; a test that waits for it has failed.
+/// Longer than any step takes even on a busy machine; a test that waits this long fails.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A running router.
@@ -44,7 +44,7 @@ pub(crate) struct TestRouter {
 }
 
 impl TestRouter {
-    /// A router of the model `m` on these workers, as soon as all of them are ready.
+    /// A router of the model `m` with these workers; returns when all of them are ready.
     pub(crate) async fn start(workers: &[&ScriptedWorker]) -> Self {
         Self::configured(workers, |_| ()).await
     }
@@ -59,13 +59,13 @@ impl TestRouter {
         router
     }
 
-    /// Waits until it has found so many ready workers.
+    /// Waits until the router has this number of ready workers.
     pub(crate) async fn found(&self, workers: usize) {
         let ready = format!("inferyard_router_workers{{model=\"m\",state=\"ready\"}} {workers}\n");
         eventually(async || self.scrape().await.contains(&ready)).await;
     }
 
-    /// A router of the model `m` on these workers, on a plan of its own, as soon as all are ready.
+    /// A router of the model `m` with these workers and a changed plan; returns when all workers are ready.
     pub(crate) async fn planned(
         workers: &[&ScriptedWorker],
         change: impl FnOnce(&mut Plan),
@@ -93,7 +93,7 @@ impl TestRouter {
         (router, bills)
     }
 
-    /// A router that nobody waits for.
+    /// A router, without waiting for its workers.
     pub(crate) async fn unready(catalog: Catalog, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -120,14 +120,14 @@ impl TestRouter {
         Connection::open(self.address).await
     }
 
-    /// The whole answer to a request with the right key.
+    /// Sends a request with the valid key and returns the complete response.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
         let mut connection = self.connect().await;
         connection.send(&request(method, path, body)).await;
         connection.answer().await
     }
 
-    /// A request for tokens that has been sent, and nothing read of its answer.
+    /// Sends a chat request without reading its response.
     pub(crate) async fn chat(&self, body: &str) -> Connection {
         let mut connection = self.connect().await;
         connection
@@ -140,14 +140,14 @@ impl TestRouter {
         self.probe("/metrics").await.text()
     }
 
-    /// What the metrics port says at this path.
+    /// The response of the metrics port at this path.
     pub(crate) async fn probe(&self, path: &str) -> Answer {
         let mut connection = Connection::open(self.metrics).await;
         connection.send(&request("GET", path, "")).await;
         connection.answer().await
     }
 
-    /// Ends the router and sees to it that it ends well.
+    /// Stops the router and expects it to end without an error.
     pub(crate) async fn end(self) {
         self.shutdown.cancel();
         self.run.await.unwrap().unwrap();
@@ -157,16 +157,16 @@ impl TestRouter {
 /// A chat request for a streamed answer.
 pub(crate) const STREAMED: &str =
     r#"{"model":"m","messages":[{"role":"user","content":"Say hello."}],"stream":true}"#;
-/// The same for a whole answer.
+/// The same request without streaming.
 pub(crate) const WHOLE: &str =
     r#"{"model":"m","messages":[{"role":"user","content":"Say hello."}]}"#;
 
-/// The bytes of a request with the right key.
+/// The bytes of a request with the valid key.
 pub(crate) fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
     request_with(KEY, method, path, body)
 }
 
-/// The bytes of a request with some key.
+/// The bytes of a request with this key.
 pub(crate) fn request_with(key: &str, method: &str, path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
@@ -176,7 +176,7 @@ pub(crate) fn request_with(key: &str, method: &str, path: &str, body: &str) -> V
     .into_bytes()
 }
 
-/// The model `m` (alias `alias`) on these workers, and `org/other` on none.
+/// The model `m` (alias `alias`) on these workers, and keys for the tests.
 pub(crate) fn catalog(workers: Vec<Endpoint>) -> Catalog {
     let plan = |models| {
         Arc::new(Plan {
@@ -188,7 +188,7 @@ pub(crate) fn catalog(workers: Vec<Endpoint>) -> Catalog {
     let mut keys = BTreeMap::new();
     let mut key = |text: &str, plan: Arc<Plan>, change: fn(&mut Key)| {
         let mut key = Key {
-            name: text.into(),
+            name: Some(text.into()),
             account: "account".into(),
             plan,
             expires: None,
@@ -217,12 +217,12 @@ pub(crate) fn catalog(workers: Vec<Endpoint>) -> Catalog {
     catalog
 }
 
-/// Adds a key of its own account, on a plan of its own.
+/// Adds a key with an account and a plan of its own.
 pub(crate) fn add_key(catalog: &mut Catalog, text: &str, change: impl FnOnce(&mut Plan)) {
     let mut plan = Plan::unrestricted(text);
     change(&mut plan);
     let key = Key {
-        name: text.into(),
+        name: Some(text.into()),
         account: text.into(),
         plan: Arc::new(plan),
         expires: None,
@@ -234,7 +234,7 @@ pub(crate) fn add_key(catalog: &mut Catalog, text: &str, change: impl FnOnce(&mu
         .insert(KeyHash::of(text.as_bytes()), Arc::new(key));
 }
 
-/// Changes the plan of the key.
+/// Changes the plan of `KEY`.
 fn replan(catalog: &mut Catalog, change: impl FnOnce(&mut Plan)) {
     let key = catalog.keys.get_mut(&KeyHash::of(KEY.as_bytes())).unwrap();
     let mut plan = Plan::clone(&key.plan);
@@ -244,10 +244,10 @@ fn replan(catalog: &mut Catalog, change: impl FnOnce(&mut Plan)) {
         plan: Arc::clone(&plan),
         ..Key::clone(key)
     });
-    catalog.plans.insert(Arc::clone(&plan.name), plan);
+    catalog.plans.insert(plan.name.shared(), plan);
 }
 
-/// The same with a second model that has no workers.
+/// Like [`catalog`], with a second model `org/other` that has no workers.
 pub(crate) fn two_models(workers: Vec<Endpoint>) -> Catalog {
     let mut catalog = catalog(workers);
     let other = Model::new("org/other", 1_700_000_001);
@@ -255,14 +255,14 @@ pub(crate) fn two_models(workers: Vec<Endpoint>) -> Catalog {
     catalog
 }
 
-/// Waits for what must come, and fails where it does not.
+/// Waits for something that must happen, and fails if it takes longer than `PATIENCE`.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("it should have happened long ago")
 }
 
-/// Asks again and again until the answer is yes.
+/// Repeats the condition until it is true.
 pub(crate) async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
     let mut again = tokio::time::interval(Duration::from_millis(5));
     within(async {
@@ -273,7 +273,7 @@ pub(crate) async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
     .await;
 }
 
-/// Waits until no request runs and no worker is held for one.
+/// Waits until no request runs and no worker slot is held.
 pub(crate) async fn nothing_is_left(router: &TestRouter) {
     eventually(async || {
         let metrics = router.scrape().await;

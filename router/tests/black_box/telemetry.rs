@@ -1,4 +1,4 @@
-//! What an operator sees: metrics and traces.
+//! What operators see: metrics and traces.
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -40,8 +40,8 @@ async fn the_trace_of_a_client_goes_on_to_the_worker() {
     let provider = SdkTracerProvider::builder().build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
     let subscriber = tracing_subscriber::registry().with(layer);
-    // For the whole process: with a subscriber of this thread alone, a span that another test meets
-    // first would be switched off for all.
+    // Global, for the whole process: with a thread-local subscriber, a callsite that another test reaches first
+    // would be cached as disabled.
     tracing::subscriber::set_global_default(subscriber).unwrap();
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
 

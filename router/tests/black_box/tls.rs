@@ -1,4 +1,4 @@
-//! HTTPS: clients that check the certificate, and a certificate that is renewed under way.
+//! HTTPS: clients that verify the certificate, and a certificate that is renewed while the router runs.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{STREAMED, ScriptedWorker, TestRouter, catalog, eventually, request, within};
 
-/// A folder as a Secret is mounted: the files are links through a link that is swapped.
+/// A folder like a mounted Secret: the files are links through a link that is swapped atomically.
 struct Mounted {
     folder: TempDir,
     versions: u32,
@@ -70,7 +70,7 @@ fn new_key() -> CertifiedKey<rcgen::KeyPair> {
     generate_simple_self_signed(vec!["router.example".to_owned()]).unwrap()
 }
 
-/// A connection that trusts these certificates alone.
+/// A connection that trusts only these certificates.
 async fn connect(
     address: SocketAddr,
     trusted: &[&CertificateDer<'static>],
@@ -99,7 +99,7 @@ async fn shake(
         .await
 }
 
-/// Reads until the text stands in what came.
+/// Reads until the received text contains `end`.
 async fn read_until(stream: &mut TlsStream<TcpStream>, end: &str) -> String {
     let mut bytes = Vec::new();
     within(async {
@@ -130,7 +130,7 @@ async fn a_renewed_certificate_is_shown_to_new_connections_and_breaks_no_old_one
     let call = worker.call().await;
     assert!(connect(router.address, &[second.cert.der()]).await.is_err());
 
-    // Half of a pair is not used; the whole is, without a restart.
+    // A certificate without its key is not used; the pair is used without a restart.
     mounted.renew(&second.cert.pem(), &first.signing_key.serialize_pem());
     mounted.renew(&second.cert.pem(), &second.signing_key.serialize_pem());
     eventually(async || connect(router.address, &[second.cert.der()]).await.is_ok()).await;
@@ -185,7 +185,7 @@ async fn who_speaks_no_tls_is_let_go() {
     let mut silent = TcpStream::connect(router.address).await.unwrap();
     for stream in [&mut clear, &mut silent] {
         let mut answer = Vec::new();
-        // An end or a reset: nothing that a client of HTTP would understand.
+        // The connection ends or is reset; the client gets no HTTP.
         within(stream.read_to_end(&mut answer)).await.ok();
         assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     }
@@ -236,13 +236,13 @@ async fn files_that_do_not_answer_stop_nobody() {
     };
     let router = Router::bind(config).await.unwrap();
     let address = router.address();
-    // Whoever opens it waits for a writer, and whoever reads it waits for what that writes.
+    // A FIFO: opening it blocks until there is a writer, and reading it blocks until the writer writes.
     fs::remove_file(&files.key).unwrap();
     mknodat(CWD, &files.key, FileType::Fifo, Mode::RWXU, 0).unwrap();
     let (_catalogs, receiver) = watch::channel(Arc::new(catalog(vec![])));
     let shutdown = CancellationToken::new();
     let run = tokio::spawn(router.run(receiver, shutdown.clone()));
-    // Without a reader this fails.
+    // Fails while there is no reader.
     let nobody_reads = || open(&files.key, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
     let mut writer = None;
     eventually(async || {

@@ -1,4 +1,4 @@
-//! Requests that wait until a worker has room.
+//! Requests that wait for worker capacity.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const FREE: &str = "free";
 const OTHER: &str = "other";
 const TEAM: &str = "team";
 
-/// A worker with one place, which is taken.
+/// A worker with capacity for one request, which is taken.
 async fn full_worker() -> ScriptedWorker {
     let worker = ScriptedWorker::start().await;
     worker.becomes(|state| {
@@ -26,7 +26,7 @@ async fn full_worker() -> ScriptedWorker {
     worker
 }
 
-/// A router with two accounts that may wait alike, and one that goes first.
+/// A router with two accounts of the same priority, and one with a higher priority.
 async fn three_accounts(worker: &ScriptedWorker) -> TestRouter {
     let mut catalog = catalog(vec![worker.endpoint.clone()]);
     add_key(&mut catalog, FREE, |plan| plan.priority = -5);
@@ -44,7 +44,7 @@ async fn waiting(router: &TestRouter, priority: i32, count: usize) {
     eventually(async || router.scrape().await.contains(&line)).await;
 }
 
-/// Sends a request that says who sent it, and waits until it waits.
+/// Sends a request that contains its key and number, and waits until the router queues it.
 async fn ask(router: &TestRouter, key: &str, number: usize) -> Connection {
     let body = format!(
         r#"{{"model":"m","messages":[{{"role":"user","content":"{key} {number}"}}],"max_tokens":8}}"#
@@ -55,7 +55,7 @@ async fn ask(router: &TestRouter, key: &str, number: usize) -> Connection {
     client
 }
 
-/// What the call's prompt says.
+/// The text of the call's prompt.
 fn said(call: &Call) -> String {
     let Some(Prompt::Chat(chat)) = &call.request.prompt else {
         return "no chat".to_owned();
@@ -105,7 +105,7 @@ async fn the_plan_that_goes_first_and_the_account_that_had_least_are_served_in_t
     for _ in 0..clients.len() {
         let call = worker.call().await;
         order.push(said(&call));
-        // Nobody else is called before it has ended.
+        // No other request is dequeued before this one has ended.
         assert!(!worker.was_called());
         call.say_hello().await;
     }
@@ -135,7 +135,7 @@ async fn who_finds_the_line_full_is_told_when_to_come_back() {
         (status, code.as_deref()),
         (503, Some("server_is_overloaded"))
     );
-    // Nobody has left the line yet, so that its pace is not known.
+    // No request has left the queue yet, so its rate is unknown.
     assert_eq!(answer.head.header("retry-after"), Some("17"));
     assert_eq!(answer.head.header("retry-after-ms"), Some("17000"));
     let message = answer.json()["error"]["message"].to_string();
@@ -204,7 +204,7 @@ async fn a_hundred_that_leave_the_line_at_once_leave_nothing_behind() {
         clients.push(router.chat(STREAMED).await);
     }
     waiting(&router, 7, 100).await;
-    // Some of them are called while they leave.
+    // Some requests are dequeued while their clients disconnect.
     worker.becomes(|state| {
         state.capacity.as_mut().unwrap().max_running = 1_000;
         state.running = 0;

@@ -1,9 +1,10 @@
 //! The open requests by the id that their router gave them, so that they can be cancelled.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use inferyard_engine::reply::Cancel;
+use parking_lot::{Mutex, MutexGuard};
 
 /// The requests that can be cancelled.
 #[derive(Default)]
@@ -43,7 +44,7 @@ impl Open {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Cancel>>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+        self.requests.lock()
     }
 }
 

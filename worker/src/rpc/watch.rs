@@ -72,7 +72,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         let watch = tokio::spawn(run(Arc::clone(&state), sender, shutdown.clone()));
         let first = next(&mut messages).await;
-        assert_eq!((first.boot_id, first.sequence), (7, 1));
+        assert_eq!((first.instance_id, first.sequence), (7, 1));
         assert!(first.prefixes.unwrap().reset);
 
         // The watching task cannot run before all of these are made.

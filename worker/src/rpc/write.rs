@@ -44,7 +44,7 @@ pub(super) fn state(
     let load = &snapshot.load;
     let waiting = snapshot.queued + load.preempted;
     wire::WorkerState {
-        boot_id: state.boot_id(),
+        instance_id: state.instance_id(),
         sequence,
         phase: phase(snapshot.phase).into(),
         load_progress: snapshot.load_progress,

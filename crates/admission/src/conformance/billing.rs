@@ -1,4 +1,4 @@
-//! What becomes of a request that is in: progress, end, crash, and every message twice.
+//! Cases about an admitted request: progress, end, crash, and repeated messages.
 
 use std::time::Duration;
 
@@ -6,9 +6,10 @@ use super::subject::Subject;
 use super::{
     LIFETIME, again, event, limits, n, on_both, on_plan, piece, request, scope, used, whole,
 };
-use crate::store::{Admission, Meter, Progressed, Settled, Used, Wait};
+use crate::kind::LimitKind;
+use crate::store::{Admission, Progressed, Settled, Used, Wait};
 
-/// What leaks during a test rounds to nothing.
+/// Limits so large that what leaks during a test rounds to nothing.
 fn plenty(account: &str) -> Admission {
     on_plan(account, |it| {
         it.tokens_per_day = n(100);
@@ -27,15 +28,15 @@ fn halfway(tokens: u64, held: u64) -> Used {
 
 /// Tokens charged and held, money charged and held, requests that run.
 fn state(subject: &impl Subject) -> [u64; 5] {
-    let meters = subject.meters("a", "plan:p");
+    let levels = subject.levels("a", "plan:p");
     [
-        meters.tokens_day,
-        meters.held_tokens,
-        meters.money_month,
-        meters.held_money,
-        meters.running,
+        levels.tokens_day,
+        levels.held_tokens,
+        levels.money_month,
+        levels.held_money,
+        levels.running,
     ]
-    .map(crate::meters::whole)
+    .map(crate::levels::whole)
 }
 
 async fn progress_moves_what_is_held(subject: impl Subject) {
@@ -101,7 +102,7 @@ async fn what_was_never_admitted_can_be_charged(subject: impl Subject) {
         assert_eq!(charged, expected);
     }
     assert_eq!(state(&subject), [8, 0, 80, 0, 0]);
-    let requests = subject.meters("a", "plan:p").requests_total;
+    let requests = subject.levels("a", "plan:p").requests_total;
     assert!((requests - 1.0).abs() < 1e-9);
     let settled = subject.settle(&wanted.lease, &all).await.unwrap();
     assert_eq!(settled, Settled::Already);
@@ -117,7 +118,7 @@ async fn to_charge_a_lease_is_to_settle_it(subject: impl Subject) {
     let charged = subject.charge(&wanted.lease, &all).await;
     assert_eq!(charged.unwrap(), Settled::Done);
     assert_eq!(state(&subject), [8, 0, 80, 0, 0]);
-    let requests = subject.meters("a", "plan:p").requests_total;
+    let requests = subject.levels("a", "plan:p").requests_total;
     assert!((requests - 1.0).abs() < 1e-9);
     assert_eq!(event(&subject.entries().await[0].event).account, "a");
 }
@@ -227,7 +228,7 @@ async fn what_a_plan_held_comes_back_on_another(subject: impl Subject) {
     assert_eq!(state(&subject), [0, 6, 0, 60, 1]);
     subject.settle(&moved, &used(5, 50)).await.unwrap();
     assert_eq!(state(&subject), [0, 0, 0, 0, 0]);
-    let other = subject.meters("a", "plan:q");
+    let other = subject.levels("a", "plan:q");
     assert!((other.money_month - 50.0).abs() < 1e-9);
     assert!(other.running.abs() < 1e-9 && other.held_tokens.abs() < 1e-9);
 }
@@ -239,12 +240,12 @@ async fn a_key_counts_beside_its_plan(subject: impl Subject) {
     assert!(subject.is_let_in(&wanted).await);
     subject.settle(&wanted.lease, &used(7, 70)).await.unwrap();
     for name in ["plan:p", "key:k"] {
-        let meters = subject.meters("a", name);
+        let levels = subject.levels("a", name);
         assert!(
-            meters.tokens_day > 6.0 && meters.tokens_day <= 7.0,
+            levels.tokens_day > 6.0 && levels.tokens_day <= 7.0,
             "{name}"
         );
-        assert!(meters.held_tokens.abs() < 1e-9 && meters.running.abs() < 1e-9);
+        assert!(levels.held_tokens.abs() < 1e-9 && levels.running.abs() < 1e-9);
     }
 }
 
@@ -268,18 +269,18 @@ async fn many_leases_end_over_several_calls(subject: impl Subject) {
     assert_eq!(subject.sweep_all().await, 1);
 }
 
-/// Requests of the minute, of the day and in total, tokens charged and held, and requests that run.
+/// Requests per minute, per day and in total, tokens charged and held, and running requests.
 fn counts(subject: &impl Subject) -> [u64; 6] {
-    let meters = subject.meters("a", "plan:p");
+    let levels = subject.levels("a", "plan:p");
     [
-        meters.requests_minute,
-        meters.requests_day,
-        meters.requests_total,
-        meters.tokens_day,
-        meters.held_tokens,
-        meters.running,
+        levels.requests_minute,
+        levels.requests_day,
+        levels.requests_total,
+        levels.tokens_day,
+        levels.held_tokens,
+        levels.running,
     ]
-    .map(crate::meters::whole)
+    .map(crate::levels::whole)
 }
 
 fn few(account: &str) -> Admission {
@@ -308,19 +309,19 @@ async fn what_is_refused_counts_per_minute_alone(subject: impl Subject) {
         assert_eq!(told, settled);
         assert_eq!(counts(&subject), [1, 0, 0, 0, 0, 0]);
     }
-    // One that was let in without the store.
+    // A request that was admitted without the store.
     let elsewhere = again(&wanted);
     let end = whole(&elsewhere, refused);
     subject.charge(&elsewhere.lease, &end).await.unwrap();
     assert_eq!(counts(&subject), [2, 0, 0, 0, 0, 0]);
-    // One for which nothing was held.
+    // A request for which nothing was held.
     assert!(subject.refuses(&again(&wanted)).await.admitted);
     assert_eq!(counts(&subject), [3, 0, 0, 0, 0, 0]);
     assert!(subject.is_let_in(&again(&wanted)).await);
     let denied = subject.refuses(&again(&wanted)).await;
     assert!(!denied.admitted);
-    let minute = denied.readings.iter();
-    let mut minute = minute.filter(|it| it.meter == Meter::RequestsPerMinute);
+    let minute = denied.statuses.iter();
+    let mut minute = minute.filter(|it| it.kind == LimitKind::RequestsPerMinute);
     assert!(matches!(
         minute.next().unwrap().denial,
         Some(Wait::Exactly(_))
@@ -335,8 +336,8 @@ async fn what_is_refused_waits_for_a_place_beside_the_others(subject: impl Subje
     }
     let denied = subject.refuses(&again(&wanted)).await;
     assert!(!denied.admitted);
-    let places = denied.readings.iter();
-    let mut places = places.filter(|it| it.meter == Meter::ConcurrentRequests);
+    let places = denied.statuses.iter();
+    let mut places = places.filter(|it| it.kind == LimitKind::ConcurrentRequests);
     assert_eq!(places.next().unwrap().denial, Some(Wait::ForOthers));
     let shadow = Admission {
         shadow: true,

@@ -1,20 +1,21 @@
-//! What is let in, and what the meters say.
+//! Cases about admission, and about the reported statuses.
 
 use std::time::Duration;
 
 use super::subject::Subject;
 use super::{LIFETIME, again, limits, n, on_both, on_plan, request, scope, used, whole};
-use crate::store::{Admission, Decision, Meter, Reading, Settled, Wait};
+use crate::kind::LimitKind;
+use crate::store::{Admission, AdmissionDecision, LimitStatus, Settled, Wait};
 use inferyard_catalog::Limits;
 
 const DAY: Duration = Duration::from_hours(24);
 
-fn denial(decision: &Decision, meter: Meter) -> Option<Wait> {
-    let reading = decision.readings.iter().find(|it| it.meter == meter);
-    reading.expect("the limit should be read").denial
+fn denial(decision: &AdmissionDecision, kind: LimitKind) -> Option<Wait> {
+    let status = decision.statuses.iter().find(|it| it.kind == kind);
+    status.expect("the limit should be read").denial
 }
 
-/// A name, a limit that two requests reach, and how long the third waits; `None`: exactly so long.
+/// A name, a limit that two requests reach, and how long the third waits; `None`: [`Wait::Exactly`].
 type Case = (&'static str, fn(&mut Limits), Option<Wait>);
 
 async fn every_limit_lets_in_what_fits(subject: impl Subject) {
@@ -46,16 +47,16 @@ async fn every_limit_lets_in_what_fits(subject: impl Subject) {
         }
         let denied = subject.ask(&wanted).await;
         assert!(!denied.admitted, "{account}");
-        let [reading] = &denied.readings[..] else {
+        let [status] = &denied.statuses[..] else {
             panic!("{account}: {denied:?}");
         };
-        match (wait, reading.denial) {
+        match (wait, status.denial) {
             (None, Some(Wait::Exactly(wait))) => {
                 assert!(wait > Duration::from_secs(1), "{account}");
             }
             (expected, wait) => assert_eq!(wait, expected, "{account}"),
         }
-        assert!(reading.used <= reading.limit, "{account}: {reading:?}");
+        assert!(status.used <= status.limit, "{account}: {status:?}");
     }
 }
 
@@ -64,12 +65,15 @@ async fn a_denied_request_touches_no_meter(subject: impl Subject) {
     let key = scope("key:k", limits(|it| it.requests_total = n(1)));
     let wanted = request("a", vec![plan, key]);
     assert!(subject.is_let_in(&wanted).await);
-    let before = (subject.meters("a", "plan:p"), subject.meters("a", "key:k"));
+    let before = (subject.levels("a", "plan:p"), subject.levels("a", "key:k"));
     let denied = subject.ask(&again(&wanted)).await;
     assert!(!denied.admitted);
-    assert_eq!(denial(&denied, Meter::RequestsPerDay), None);
-    assert_eq!(denial(&denied, Meter::RequestsTotal), Some(Wait::ForEver));
-    let after = (subject.meters("a", "plan:p"), subject.meters("a", "key:k"));
+    assert_eq!(denial(&denied, LimitKind::RequestsPerDay), None);
+    assert_eq!(
+        denial(&denied, LimitKind::RequestsTotal),
+        Some(Wait::ForEver)
+    );
+    let after = (subject.levels("a", "plan:p"), subject.levels("a", "key:k"));
     assert_eq!(before, after);
 }
 
@@ -79,8 +83,8 @@ async fn a_repeated_admission_is_one(subject: impl Subject) {
     let second = subject.ask(&wanted).await;
     assert_eq!(first, second);
     assert!(second.admitted);
-    let meters = subject.meters("a", "plan:p");
-    assert_eq!((meters.requests_total, meters.running), (1.0, 1.0));
+    let levels = subject.levels("a", "plan:p");
+    assert_eq!((levels.requests_total, levels.running), (1.0, 1.0));
 }
 
 async fn a_denied_request_is_let_in_after_exactly_its_wait(subject: impl Subject) {
@@ -88,7 +92,7 @@ async fn a_denied_request_is_let_in_after_exactly_its_wait(subject: impl Subject
     for _ in 0..10 {
         assert!(subject.is_let_in(&again(&wanted)).await);
     }
-    let Some(Wait::Exactly(wait)) = denial(&subject.ask(&wanted).await, Meter::RequestsPerDay)
+    let Some(Wait::Exactly(wait)) = denial(&subject.ask(&wanted).await, LimitKind::RequestsPerDay)
     else {
         panic!("it should know how long");
     };
@@ -116,10 +120,10 @@ async fn what_was_used_leaks_and_totals_stay(subject: impl Subject) {
     assert!(!subject.is_let_in(&again(&wanted)).await);
     subject.shift(DAY / 2);
     let decision = subject.ask(&again(&wanted)).await;
-    let tokens = &decision.readings[1];
+    let tokens = &decision.statuses[1];
     assert!(decision.admitted);
     assert!((505..=511).contains(&tokens.used), "{tokens:?}");
-    assert_eq!(decision.readings[0].used, 2);
+    assert_eq!(decision.statuses[0].used, 2);
 }
 
 async fn debt_is_waited_for(subject: impl Subject) {
@@ -128,10 +132,10 @@ async fn debt_is_waited_for(subject: impl Subject) {
     subject.settle(&wanted.lease, &used(250, 0)).await.unwrap();
     let next = again(&wanted);
     let denied = subject.ask(&next).await;
-    let Some(Wait::Exactly(wait)) = denial(&denied, Meter::TokensPerDay) else {
+    let Some(Wait::Exactly(wait)) = denial(&denied, LimitKind::TokensPerDay) else {
         panic!("{denied:?}");
     };
-    assert!(denied.readings[0].used > 240);
+    assert!(denied.statuses[0].used > 240);
     assert!(wait > DAY && wait < DAY * 2, "{wait:?}");
     subject.shift(wait);
     assert!(subject.is_let_in(&next).await);
@@ -144,8 +148,14 @@ async fn what_never_fits_says_so(subject: impl Subject) {
     });
     let denied = subject.ask(&wanted).await;
     assert!(!denied.admitted);
-    assert_eq!(denial(&denied, Meter::TokensPerMinute), Some(Wait::ForEver));
-    assert_eq!(denial(&denied, Meter::BudgetPerMonth), Some(Wait::ForEver));
+    assert_eq!(
+        denial(&denied, LimitKind::TokensPerMinute),
+        Some(Wait::ForEver)
+    );
+    assert_eq!(
+        denial(&denied, LimitKind::BudgetPerMonth),
+        Some(Wait::ForEver)
+    );
 }
 
 async fn the_rest_of_a_budget_is_granted(subject: impl Subject) {
@@ -158,12 +168,15 @@ async fn the_rest_of_a_budget_is_granted(subject: impl Subject) {
     let rest = again(&wanted);
     assert_eq!(subject.ask(&rest).await.money, 50);
     let none = subject.ask(&again(&wanted)).await;
-    assert_eq!(denial(&none, Meter::BudgetPerMonth), Some(Wait::ForOthers));
+    assert_eq!(
+        denial(&none, LimitKind::BudgetPerMonth),
+        Some(Wait::ForOthers)
+    );
     for lease in [&wanted.lease, &rest.lease] {
         subject.settle(lease, &used(1, 70)).await.unwrap();
     }
     let none = subject.ask(&again(&wanted)).await;
-    let Some(Wait::Exactly(wait)) = denial(&none, Meter::BudgetPerMonth) else {
+    let Some(Wait::Exactly(wait)) = denial(&none, LimitKind::BudgetPerMonth) else {
         panic!("{none:?}");
     };
     subject.shift(wait);
@@ -179,7 +192,7 @@ async fn a_new_month_begins_with_its_first_charge(subject: impl Subject) {
         .unwrap();
     subject.shift(DAY * 32);
     subject.settle(&wanted.lease, &used(1, 750)).await.unwrap();
-    let spent = subject.meters("a", "plan:p").money_month;
+    let spent = subject.levels("a", "plan:p").money_month;
     assert!((spent - 50.0).abs() < 1e-9, "{spent}");
 }
 
@@ -192,15 +205,18 @@ async fn shadow_lets_in_and_tells(subject: impl Subject) {
         })
     };
     let first = subject.ask(&wanted).await;
-    assert!(first.readings.iter().all(|it| it.denial.is_none()));
+    assert!(first.statuses.iter().all(|it| it.denial.is_none()));
     let second = subject.ask(&again(&wanted)).await;
     assert_eq!((second.admitted, second.money), (true, 100));
-    assert_eq!(denial(&second, Meter::RequestsTotal), Some(Wait::ForEver));
     assert_eq!(
-        denial(&second, Meter::BudgetPerMonth),
+        denial(&second, LimitKind::RequestsTotal),
+        Some(Wait::ForEver)
+    );
+    assert_eq!(
+        denial(&second, LimitKind::BudgetPerMonth),
         Some(Wait::ForOthers)
     );
-    assert_eq!(second.readings[0].used, 2);
+    assert_eq!(second.statuses[0].used, 2);
 }
 
 async fn a_larger_plan_keeps_what_was_used(subject: impl Subject) {
@@ -222,8 +238,8 @@ async fn a_later_limit_knows_totals_and_money(subject: impl Subject) {
         it.budget_per_month = n(1_000);
     });
     let decision = subject.ask(&bound).await;
-    let readings: Vec<_> = decision.readings.iter().map(|it| it.used).collect();
-    assert_eq!(readings, [2, 160]);
+    let statuses: Vec<_> = decision.statuses.iter().map(|it| it.used).collect();
+    assert_eq!(statuses, [2, 160]);
 }
 
 async fn a_clock_that_goes_back_leaks_nothing_twice(subject: impl Subject) {
@@ -265,18 +281,18 @@ async fn a_request_that_runs_may_hold_as_much_as_others_leave(subject: impl Subj
         let decision = subject.ask_again(&wanted).await.unwrap();
         (decision.admitted, decision.money)
     };
-    let held = || subject.meters("a", "key:k").held_money;
+    let held = || subject.levels("a", "key:k").held_money;
     assert_eq!(raise(300, 300).await, (true, 300));
     assert!((held() - 400.0).abs() < 1e-9);
-    // What it holds itself counts as left.
+    // What the lease holds itself counts as left.
     assert_eq!(raise(900, 700).await, (true, 700));
     assert_eq!(raise(900, 701).await, (false, 0), "and nothing changes");
     assert!((held() - 800.0).abs() < 1e-9);
     assert_eq!(raise(40, 40).await, (true, 40));
     for scope in ["plan:p", "key:k"] {
-        assert!((subject.meters("a", scope).held_money - 140.0).abs() < 1e-9);
+        assert!((subject.levels("a", scope).held_money - 140.0).abs() < 1e-9);
     }
-    // A repeated admission says what it holds now.
+    // A repeated admission returns what it holds now.
     assert_eq!(subject.ask(&wanted).await.money, 40);
     let end = whole(&wanted, used(1, 40));
     subject.settle(&wanted.lease, &end).await.unwrap();
@@ -309,15 +325,15 @@ async fn what_is_missing_of_a_budget_is_told(subject: impl Subject) {
         };
         let decision = subject.ask_again(&wanted).await.unwrap();
         assert!(!decision.admitted);
-        let [reading] = &decision.readings[..] else {
+        let [status] = &decision.statuses[..] else {
             panic!("{decision:?}");
         };
-        let Reading {
+        let LimitStatus {
             used,
             requested,
             denial,
             ..
-        } = reading.clone();
+        } = status.clone();
         (used, requested, denial.unwrap())
     };
     let (spent, needed, wait) = ask(401).await;

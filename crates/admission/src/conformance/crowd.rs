@@ -1,4 +1,4 @@
-//! Many at once, over connections of their own.
+//! Cases with many concurrent requests over separate connections.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::subject::{self, Subject};
 use super::{again, n, on_plan};
 use crate::store::Admission;
 
-/// How many of so many requests, over eight connections, are let in, and the tokens that they hold.
+/// How many requests over eight connections are admitted, and the tokens that they hold.
 async fn rush(wanted: Admission, each: usize, tokens: fn(usize) -> u64) -> (usize, u64) {
     let first = subject::redis();
     let mut routers = JoinSet::new();

@@ -1,4 +1,4 @@
-//! Any sequence of requests, signs of life, ends, crashes and repeated messages, against what must hold.
+//! Property test: sequences of requests, reports, ends, crashes and repeated messages, checked against invariants.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 use super::subject::{self, Subject};
 use super::{LIFETIME, event, limits, n, request, scope, used, whole};
-use crate::store::{Admission, Meter, Progressed, Settled, Used};
+use crate::kind::LimitKind;
+use crate::store::{Admission, Progressed, Settled, Used};
 
 const CAP_TOKENS: u64 = 2_000;
 const CAP_MONEY: u64 = 5_000;
@@ -21,7 +22,7 @@ mod step;
 use request::{Amount, Request};
 use step::{Step, step};
 
-/// What happened, for the comparison of two stores.
+/// The result of a step, for the comparison of two stores.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Decided { admitted: bool, money: u64 },
@@ -35,7 +36,7 @@ struct Run<S> {
     subject: S,
     requests: Vec<Request>,
     outcomes: Vec<Outcome>,
-    /// By account and scope: by how much tokens and money may be above the limits.
+    /// By account and scope: how far tokens and money may exceed the limits.
     short: HashMap<(String, String), Amount>,
 }
 
@@ -88,11 +89,11 @@ impl<S: Subject> Run<S> {
 
     async fn admit(&mut self, admission: Admission, twice: bool) {
         let decision = self.subject.ask(&admission).await;
-        let denies = decision.readings.iter().any(|it| it.denial.is_some());
+        let denies = decision.statuses.iter().any(|it| it.denial.is_some());
         assert_eq!(decision.admitted, !denies, "{decision:?}");
         if decision.admitted {
             assert!(
-                decision.readings.iter().all(|it| it.used <= it.limit),
+                decision.statuses.iter().all(|it| it.used <= it.limit),
                 "{decision:?}"
             );
             if twice {
@@ -118,7 +119,7 @@ impl<S: Subject> Run<S> {
         });
     }
 
-    /// It holds what is wanted or all that is left, or what it held before.
+    /// It then holds the wanted amount, the rest of the budget, or what it held before.
     async fn raise(&mut self, lease: usize, money: u64, twice: bool) {
         let count = self.requests.len();
         let Some(request) = self.requests.get_mut(lease % count.max(1)) else {
@@ -139,8 +140,8 @@ impl<S: Subject> Run<S> {
         }
         assert!(!request.is_over || decision.is_none());
         if let Some(decision) = &decision {
-            let budgets = decision.readings.iter();
-            let mut budgets = budgets.filter(|it| it.meter == Meter::BudgetPerMonth);
+            let budgets = decision.statuses.iter();
+            let mut budgets = budgets.filter(|it| it.kind == LimitKind::BudgetPerMonth);
             assert_eq!(
                 decision.admitted,
                 budgets.all(|it| it.denial.is_none()),
@@ -210,7 +211,7 @@ impl<S: Subject> Run<S> {
         self.outcomes.push(Outcome::Ended(settled));
     }
 
-    /// A request that was let in elsewhere.
+    /// A request that was admitted elsewhere.
     async fn charge(&mut self, account: usize, tokens: u64) {
         let mut admission = wanted(account, 0, None, 0, 0);
         admission.money = 0;
@@ -245,7 +246,8 @@ impl<S: Subject> Run<S> {
         }
     }
 
-    /// Use is above a limit only by what requests spent above what they held, or by what a crash freed too early.
+    /// Usage exceeds a limit only by what requests used beyond what they held. After a sweep this does not hold,
+    /// because a crash releases held amounts too early.
     fn check_caps(&self) {
         if self
             .outcomes
@@ -255,14 +257,14 @@ impl<S: Subject> Run<S> {
             return;
         }
         for ((account, scope), short) in &self.short {
-            let meters = self.subject.meters(account, scope);
-            let most = |cap: u64, short: u64| crate::meters::number(cap + short) + 1e-6;
-            assert!(meters.tokens_day + meters.held_tokens <= most(CAP_TOKENS, short.tokens));
-            assert!(meters.money_month + meters.held_money <= most(CAP_MONEY, short.money));
+            let levels = self.subject.levels(account, scope);
+            let most = |cap: u64, short: u64| crate::levels::number(cap + short) + 1e-6;
+            assert!(levels.tokens_day + levels.held_tokens <= most(CAP_TOKENS, short.tokens));
+            assert!(levels.money_month + levels.held_money <= most(CAP_MONEY, short.money));
         }
     }
 
-    /// Everything ends; then nothing may be held, and every event be there once.
+    /// Ends everything; then nothing may be held, and every event must be written once.
     async fn finish(&mut self) {
         for index in 0..self.requests.len() {
             if !self.requests[index].is_over {
@@ -277,17 +279,17 @@ impl<S: Subject> Run<S> {
             }
         }
         for ((account, scope), money) in money {
-            let meters = self.subject.meters(&account, &scope);
-            let held = [meters.held_tokens, meters.held_money, meters.running];
-            assert!(held.iter().all(|it| it.abs() < 1e-9), "{meters:?}");
-            assert_eq!(crate::meters::whole(meters.money_month), money);
+            let levels = self.subject.levels(&account, &scope);
+            let held = [levels.held_tokens, levels.held_money, levels.running];
+            assert!(held.iter().all(|it| it.abs() < 1e-9), "{levels:?}");
+            assert_eq!(crate::levels::whole(levels.money_month), money);
         }
         let entries = self.subject.entries().await;
         check_bills(&self.requests, &entries);
     }
 }
 
-/// Every request has each part of its event once, and their sum is what it used.
+/// Every request has each part of its event once, and the parts sum up to its usage.
 fn check_bills(requests: &[Request], entries: &[Entry]) {
     let mut bills: HashMap<String, Vec<(u32, u64, u64)>> = HashMap::new();
     for entry in entries {
@@ -315,7 +317,7 @@ fn check_bills(requests: &[Request], entries: &[Entry]) {
     }
 }
 
-/// Windows of a day, so that the time that the test itself takes decides nothing.
+/// Limits per day, so that the duration of the test does not matter.
 fn wanted(account: usize, plan: usize, key: Option<usize>, tokens: u64, money: u64) -> Admission {
     let caps = limits(|it| {
         it.requests_per_day = n(60);

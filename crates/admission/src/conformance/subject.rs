@@ -1,4 +1,4 @@
-//! A store as the suite sees it: with a clock to turn, and its meters and outbox open.
+//! A store with access for tests: its clock can be shifted, and its levels and outbox can be read.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,22 +10,24 @@ use redis::streams::StreamRangeReply;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::clock::micros;
+use crate::levels::Levels;
 use crate::memory::Memory;
-use crate::meters::Meters;
 use crate::redis::Redis;
-use crate::store::{Admission, Decision, Lease, Progressed, Settled, Store, StoreError, Used};
+use crate::store::{
+    Admission, AdmissionDecision, Lease, Progressed, Settled, Store, StoreError, Used,
+};
 
 pub(super) trait Subject: Store {
-    /// Its clock jumps.
+    /// Shifts its clock forward.
     fn shift(&self, by: Duration);
-    /// Its clock goes back.
+    /// Shifts its clock back.
     fn shift_back(&self, by: Duration);
     fn month(&self) -> (u64, u64);
-    fn meters(&self, account: &str, scope: &str) -> Meters;
-    /// Takes what is in the outboxes.
+    fn levels(&self, account: &str, scope: &str) -> Levels;
+    /// Takes all entries from the outboxes.
     async fn entries(&self) -> Vec<Entry>;
 
-    async fn ask(&self, request: &Admission) -> Decision {
+    async fn ask(&self, request: &Admission) -> AdmissionDecision {
         let request = Admission {
             month: self.month(),
             ..request.clone()
@@ -33,7 +35,7 @@ pub(super) trait Subject: Store {
         self.admit(&request).await.unwrap()
     }
 
-    async fn ask_again(&self, request: &Admission) -> Option<Decision> {
+    async fn ask_again(&self, request: &Admission) -> Option<AdmissionDecision> {
         let request = Admission {
             month: self.month(),
             ..request.clone()
@@ -41,7 +43,7 @@ pub(super) trait Subject: Store {
         self.raise(&request).await.unwrap()
     }
 
-    async fn refuses(&self, request: &Admission) -> Decision {
+    async fn refuses(&self, request: &Admission) -> AdmissionDecision {
         let request = Admission {
             month: self.month(),
             ..request.clone()
@@ -115,17 +117,20 @@ impl InRedis {
     }
 }
 
-/// Passes the calls of a store on.
+/// Forwards the calls to the store.
 macro_rules! pass_on {
     ($subject:ty) => {
         impl Store for $subject {
-            async fn admit(&self, admission: &Admission) -> Result<Decision, StoreError> {
+            async fn admit(&self, admission: &Admission) -> Result<AdmissionDecision, StoreError> {
                 self.store.admit(admission).await
             }
-            async fn raise(&self, admission: &Admission) -> Result<Option<Decision>, StoreError> {
+            async fn raise(
+                &self,
+                admission: &Admission,
+            ) -> Result<Option<AdmissionDecision>, StoreError> {
                 self.store.raise(admission).await
             }
-            async fn refuse(&self, admission: &Admission) -> Result<Decision, StoreError> {
+            async fn refuse(&self, admission: &Admission) -> Result<AdmissionDecision, StoreError> {
                 self.store.refuse(admission).await
             }
             async fn progress(&self, lease: &Lease, used: &Used) -> Result<Progressed, StoreError> {
@@ -159,8 +164,8 @@ impl Subject for InMemory {
         self.store.this_month()
     }
 
-    fn meters(&self, account: &str, scope: &str) -> Meters {
-        self.store.meters(account, scope)
+    fn levels(&self, account: &str, scope: &str) -> Levels {
+        self.store.levels(account, scope)
     }
 
     async fn entries(&self) -> Vec<Entry> {
@@ -186,11 +191,11 @@ impl Subject for InRedis {
         self.store.this_month()
     }
 
-    fn meters(&self, account: &str, scope: &str) -> Meters {
+    fn levels(&self, account: &str, scope: &str) -> Levels {
         let tag = outbox::tag(outbox::bucket(account));
         let key = format!("{tag}:a:{account}");
         let state: Option<Vec<u8>> = self.plain().hget(key, scope).unwrap();
-        state.map_or_else(Meters::default, |state| Meters::decode(&state).unwrap())
+        state.map_or_else(Levels::default, |state| Levels::decode(&state).unwrap())
     }
 
     async fn entries(&self) -> Vec<Entry> {

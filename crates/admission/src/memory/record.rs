@@ -1,4 +1,4 @@
-//! A request that is in: what it holds, and how far it is.
+//! The record of a lease: what an admitted request holds, and its usage so far.
 
 use std::sync::Arc;
 
@@ -7,33 +7,33 @@ use inferyard_proto::outbox::Entry;
 
 use crate::clock::micros;
 use crate::end::join;
-use crate::meters::{Change, number};
+use crate::levels::{Change, number};
 use crate::store::{Admission, Used};
 
 /// The record of a lease.
-pub(super) struct Record {
-    /// When it expires; when it is dropped, if it has expired.
+pub(super) struct LeaseRecord {
+    /// When it expires; once expired, when it is dropped. In microseconds of the steady clock.
     pub(super) due_us: u64,
-    /// It holds nothing, and is billed up to what it told.
+    /// Expired: it holds nothing, and is billed up to its last report.
     pub(super) is_expired: bool,
-    /// Names of its scopes: what they hold for it is given back whatever plan there is by then.
+    /// Names of its scopes at admission; these hold its amounts, even if the plan has changed since.
     pub(super) scopes: Vec<Arc<str>>,
     granted: f64,
     tokens: u64,
     money: u64,
     held_tokens: f64,
     held_money: f64,
-    /// Which part of its event comes next.
+    /// The number of the next part of its usage event.
     part: u32,
     first: Bytes,
     last: Bytes,
-    /// The second piece up to which the parts before have billed.
+    /// The second piece of the event up to which earlier parts were billed.
     billed: Bytes,
 }
 
-// === impl Record ===
+// === impl LeaseRecord ===
 
-impl Record {
+impl LeaseRecord {
     pub(super) fn new(wanted: &Admission, money: f64, now_us: u64) -> Self {
         let scopes = wanted.lease.scopes.iter();
         Self {
@@ -56,18 +56,18 @@ impl Record {
         self.granted
     }
 
-    /// Nano-dollars that it holds; `None`: it has expired.
+    /// Nano-dollars that it holds; `None`: expired.
     pub(super) fn held_money(&self) -> Option<f64> {
         (!self.is_expired).then_some(self.held_money)
     }
 
-    /// Holds another amount of money.
+    /// Sets the money that it holds.
     pub(super) fn raise(&mut self, money: f64) {
         self.granted = money;
         self.held_money = money;
     }
 
-    /// Moves it on, and back to life. What is older than what is known changes nothing.
+    /// Applies a report, and revives an expired lease. A report older than the last one changes nothing.
     pub(super) fn progress(&mut self, used: &Used) -> Change {
         let mut change = Change::default();
         if self.is_expired {
@@ -89,7 +89,7 @@ impl Record {
         change
     }
 
-    /// Ends it: what it gives back and is charged, and its event.
+    /// Ends it: returns what it releases and is charged, and its usage event.
     pub(super) fn end(self, used: &Used) -> (Change, Entry) {
         let more = |now: u64, before: u64| {
             let before = if used.refused {
@@ -111,7 +111,7 @@ impl Record {
         (change, self.entry(used.event.clone()))
     }
 
-    /// Its time is over: what it gives back, and its event as far as it told.
+    /// Expires it: returns what it releases, and its usage event from the last report.
     pub(super) fn expire(&mut self) -> (Change, Entry) {
         let change = Change {
             held_tokens: -self.held_tokens,
@@ -141,7 +141,7 @@ impl Record {
     }
 }
 
-/// The charge and the event of a request that was never admitted here.
+/// The charge and the usage event of a request that was not admitted here.
 pub(super) fn unknown(used: &Used) -> (Change, Entry) {
     let change = Change {
         requests: 1.0,

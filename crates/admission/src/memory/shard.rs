@@ -1,76 +1,77 @@
-//! The accounts of some buckets: what a call does to their meters and leases.
+//! The accounts of one shard: what each call does to their levels and leases.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use inferyard_domain::Account;
 use inferyard_proto::outbox::Entry;
 
-use super::record::Record;
+use super::record::LeaseRecord;
 use crate::clock::micros;
-use crate::meters::{Change, Meters, Now, Outcome, least, number, whole};
-use crate::store::{Admission, Decision, Lease, Progressed, Settled, Used};
+use crate::levels::{Change, Levels, Now, Outcome, least, number, whole};
+use crate::store::{Admission, AdmissionDecision, Lease, Progressed, Settled, Used};
 
-/// What is settled is remembered between this long and twice as long.
+/// Microseconds for which the id of a settled request is remembered at least; twice that at most.
 const REMEMBERED_US: u64 = 600_000_000;
-/// A record of a lease that has expired is kept so long, for its late end.
+/// Microseconds for which the record of an expired lease is kept, in case its end arrives late.
 const EXPIRED_KEPT_US: u64 = 3_600_000_000;
-/// Longer than any window: an account that did nothing for so long begins anew.
+/// Microseconds after which an idle account is forgotten; longer than any window.
 const ACCOUNT_KEPT_US: u64 = 40 * 86_400_000_000;
 
-/// When it is: by the time of day, as meters have it, and by the clock that never jumps, as leases have it.
-/// A machine that was suspended has not let its requests down.
+/// The current time of two clocks: wall-clock time for levels, and a steady clock for leases. The steady clock stands
+/// still while the machine is suspended, so suspension expires no lease.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub(super) now: Now,
-    /// Microseconds since the store began.
+    /// Microseconds since the store was created.
     pub(super) steady_us: u64,
 }
 
 #[derive(Default)]
 pub(super) struct Shard {
-    pub(super) accounts: HashMap<Arc<str>, Account>,
-    /// Every record, by the moment at which it is due.
-    due: BTreeSet<(u64, Arc<str>, [u8; 16])>,
-    /// What was settled in this period, and in the one before.
+    pub(super) accounts: HashMap<Account, AccountState>,
+    /// Every record, by its `due_us`.
+    due: BTreeSet<(u64, Account, [u8; 16])>,
+    /// Ids that were settled in this period, and in the previous one.
     settled: [HashSet<[u8; 16]>; 2],
     /// When this period began.
     period_us: Option<u64>,
 }
 
 #[derive(Default)]
-pub(super) struct Account {
-    pub(super) scopes: HashMap<Arc<str>, Meters>,
-    pub(super) leases: HashMap<[u8; 16], Record>,
+pub(super) struct AccountState {
+    pub(super) scopes: HashMap<Arc<str>, Levels>,
+    pub(super) leases: HashMap<[u8; 16], LeaseRecord>,
     pub(super) touched_us: u64,
 }
 
-/// What one step of a sweep found.
+/// The result of one step of a sweep.
 pub(super) enum Swept {
     Nothing,
-    /// A record that nobody asked for any more.
+    /// Dropped the record of a lease that had expired long ago.
     Dropped,
-    /// A lease ended; its event.
+    /// Expired a lease; its usage event.
     Ended(Entry),
 }
 
 // === impl Shard ===
 
 impl Shard {
-    pub(super) fn admit(&mut self, wanted: &Admission, at: Moment) -> Decision {
+    pub(super) fn admit(&mut self, wanted: &Admission, at: Moment) -> AdmissionDecision {
         let Moment { now, steady_us } = at;
         let lease = &wanted.lease;
-        let account = self.accounts.entry(Arc::clone(&lease.account)).or_default();
+        let account = self.accounts.entry(lease.account.clone()).or_default();
         account.touched_us = steady_us;
-        let known = account.leases.get(&lease.id).map(Record::granted);
-        let mut scopes: Vec<Meters> = Vec::with_capacity(lease.scopes.len());
+        let known = account.leases.get(&lease.id).map(LeaseRecord::granted);
+        let mut scopes: Vec<Levels> = Vec::with_capacity(lease.scopes.len());
         let mut granted = Some(number(wanted.money));
         for scope in &lease.scopes {
-            let meters = account.scopes.get(&scope.name).copied();
-            let mut meters = meters.unwrap_or_else(|| Meters::at(now));
-            meters.leak(&scope.limits, now);
-            let grant = meters.grant(&scope.limits, wanted);
+            let levels = account.scopes.get(&scope.name).copied();
+            let mut levels = levels.unwrap_or_else(|| Levels::at(now));
+            levels.leak(&scope.limits, now);
+            let grant = levels.grant(&scope.limits, wanted);
             granted = granted.zip(grant).map(|(all, one)| all.min(one));
-            scopes.push(meters);
+            scopes.push(levels);
         }
         if wanted.shadow {
             granted = Some(number(wanted.money));
@@ -88,28 +89,28 @@ impl Shard {
                 running: 1.0,
                 ..Change::default()
             };
-            for (scope, meters) in lease.scopes.iter().zip(&mut scopes) {
-                meters.charge(&scope.limits, &change);
-                meters.hold(&change);
-                account.scopes.insert(Arc::clone(&scope.name), *meters);
+            for (scope, levels) in lease.scopes.iter().zip(&mut scopes) {
+                levels.charge(&scope.limits, &change);
+                levels.hold(&change);
+                account.scopes.insert(Arc::clone(&scope.name), *levels);
             }
-            let record = Record::new(wanted, outcome.money, steady_us);
-            let due = (record.due_us, Arc::clone(&lease.account), lease.id);
+            let record = LeaseRecord::new(wanted, outcome.money, steady_us);
+            let due = (record.due_us, lease.account.clone(), lease.id);
             self.due.insert(due);
             account.leases.insert(lease.id, record);
         }
-        let mut readings = Vec::new();
-        for (scope, meters) in lease.scopes.iter().zip(&scopes) {
-            meters.readings(&scope.limits, wanted, outcome, now, &mut readings);
+        let mut statuses = Vec::new();
+        for (scope, levels) in lease.scopes.iter().zip(&scopes) {
+            levels.statuses(&scope.limits, wanted, outcome, now, &mut statuses);
         }
-        Decision {
+        AdmissionDecision {
             admitted: outcome.admitted,
             money: whole(outcome.money),
-            readings,
+            statuses,
         }
     }
 
-    pub(super) fn raise(&mut self, wanted: &Admission, at: Moment) -> Option<Decision> {
+    pub(super) fn raise(&mut self, wanted: &Admission, at: Moment) -> Option<AdmissionDecision> {
         let (lease, now) = (&wanted.lease, at.now);
         let account = self.accounts.get_mut(&lease.account)?;
         let record = account.leases.get_mut(&lease.id)?;
@@ -117,15 +118,15 @@ impl Shard {
             held_money: -record.held_money()?,
             ..Change::default()
         };
-        let mut scopes: Vec<Meters> = Vec::with_capacity(lease.scopes.len());
+        let mut scopes: Vec<Levels> = Vec::with_capacity(lease.scopes.len());
         let mut granted = number(wanted.money);
         for scope in &lease.scopes {
-            let meters = account.scopes.get(&scope.name).copied();
-            let mut meters = meters.unwrap_or_else(|| Meters::at(now));
-            meters.leak(&scope.limits, now);
-            meters.hold(&own);
-            granted = granted.min(meters.money_left(&scope.limits));
-            scopes.push(meters);
+            let levels = account.scopes.get(&scope.name).copied();
+            let mut levels = levels.unwrap_or_else(|| Levels::at(now));
+            levels.leak(&scope.limits, now);
+            levels.hold(&own);
+            granted = granted.min(levels.money_left(&scope.limits));
+            scopes.push(levels);
         }
         if wanted.shadow {
             granted = number(wanted.money);
@@ -141,34 +142,34 @@ impl Shard {
                 held_money: granted,
                 ..Change::default()
             };
-            for (scope, meters) in lease.scopes.iter().zip(&mut scopes) {
-                meters.hold(&change);
-                account.scopes.insert(Arc::clone(&scope.name), *meters);
+            for (scope, levels) in lease.scopes.iter().zip(&mut scopes) {
+                levels.hold(&change);
+                account.scopes.insert(Arc::clone(&scope.name), *levels);
             }
         }
-        let mut readings = Vec::new();
-        for (scope, meters) in lease.scopes.iter().zip(&scopes) {
-            meters.readings(&scope.limits, wanted, outcome, now, &mut readings);
+        let mut statuses = Vec::new();
+        for (scope, levels) in lease.scopes.iter().zip(&scopes) {
+            levels.statuses(&scope.limits, wanted, outcome, now, &mut statuses);
         }
-        Some(Decision {
+        Some(AdmissionDecision {
             admitted,
             money: whole(outcome.money),
-            readings,
+            statuses,
         })
     }
 
-    pub(super) fn refuse(&mut self, wanted: &Admission, at: Moment) -> Decision {
+    pub(super) fn refuse(&mut self, wanted: &Admission, at: Moment) -> AdmissionDecision {
         let (lease, now) = (&wanted.lease, at.now);
-        let account = self.accounts.entry(Arc::clone(&lease.account)).or_default();
+        let account = self.accounts.entry(lease.account.clone()).or_default();
         account.touched_us = at.steady_us;
-        let mut scopes: Vec<Meters> = Vec::with_capacity(lease.scopes.len());
+        let mut scopes: Vec<Levels> = Vec::with_capacity(lease.scopes.len());
         let mut admitted = true;
         for scope in &lease.scopes {
-            let meters = account.scopes.get(&scope.name).copied();
-            let mut meters = meters.unwrap_or_else(|| Meters::at(now));
-            meters.leak(&scope.limits, now);
-            admitted = admitted && meters.allows_refusal(&scope.limits);
-            scopes.push(meters);
+            let levels = account.scopes.get(&scope.name).copied();
+            let mut levels = levels.unwrap_or_else(|| Levels::at(now));
+            levels.leak(&scope.limits, now);
+            admitted = admitted && levels.allows_refusal(&scope.limits);
+            scopes.push(levels);
         }
         let admitted = admitted || wanted.shadow;
         if admitted {
@@ -176,23 +177,23 @@ impl Shard {
                 requests: 1.0,
                 ..Change::default()
             };
-            for (scope, meters) in lease.scopes.iter().zip(&mut scopes) {
-                meters.charge(&scope.limits, &change);
-                account.scopes.insert(Arc::clone(&scope.name), *meters);
+            for (scope, levels) in lease.scopes.iter().zip(&mut scopes) {
+                levels.charge(&scope.limits, &change);
+                account.scopes.insert(Arc::clone(&scope.name), *levels);
             }
         }
         let outcome = Outcome {
             admitted,
             money: 0.0,
         };
-        let mut readings = Vec::new();
-        for (scope, meters) in lease.scopes.iter().zip(&scopes) {
-            meters.readings(&scope.limits, wanted, outcome, now, &mut readings);
+        let mut statuses = Vec::new();
+        for (scope, levels) in lease.scopes.iter().zip(&scopes) {
+            levels.statuses(&scope.limits, wanted, outcome, now, &mut statuses);
         }
-        Decision {
+        AdmissionDecision {
             admitted,
             money: 0,
-            readings,
+            statuses,
         }
     }
 
@@ -212,9 +213,8 @@ impl Shard {
         record.due_us = at.steady_us + micros(lease.lifetime);
         let due = record.due_us;
         let holders = record.scopes.clone();
-        self.due
-            .remove(&(before, Arc::clone(&lease.account), lease.id));
-        self.due.insert((due, Arc::clone(&lease.account), lease.id));
+        self.due.remove(&(before, lease.account.clone(), lease.id));
+        self.due.insert((due, lease.account.clone(), lease.id));
         self.apply(lease, &change, at);
         self.hold(&lease.account, &holders, &change);
         if revived {
@@ -224,7 +224,7 @@ impl Shard {
         }
     }
 
-    /// Ends a lease, or charges a request `anyway` that has none.
+    /// Ends a lease; if there is none, charges the request if `anyway`.
     pub(super) fn end(
         &mut self,
         lease: &Lease,
@@ -236,7 +236,7 @@ impl Shard {
         let record = account.and_then(|account| account.leases.remove(&lease.id));
         let (change, entry) = match record {
             Some(record) => {
-                let due = (record.due_us, Arc::clone(&lease.account), lease.id);
+                let due = (record.due_us, lease.account.clone(), lease.id);
                 self.due.remove(&due);
                 let holders = record.scopes.clone();
                 let (change, entry) = record.end(used);
@@ -254,24 +254,25 @@ impl Shard {
 
     fn apply(&mut self, lease: &Lease, change: &Change, at: Moment) {
         let Moment { now, steady_us } = at;
-        let account = self.accounts.entry(Arc::clone(&lease.account)).or_default();
+        let account = self.accounts.entry(lease.account.clone()).or_default();
         account.touched_us = steady_us;
         for scope in &lease.scopes {
-            let meters = account.scopes.entry(Arc::clone(&scope.name));
-            let meters = meters.or_insert_with(|| Meters::at(now));
-            meters.leak(&scope.limits, now);
-            meters.charge(&scope.limits, change);
+            let levels = account.scopes.entry(Arc::clone(&scope.name));
+            let levels = levels.or_insert_with(|| Levels::at(now));
+            levels.leak(&scope.limits, now);
+            levels.charge(&scope.limits, change);
         }
     }
 
-    /// What a lease holds, its own record's scopes hold: another plan may be in force by now.
+    /// Changes what the scopes hold for a lease. Uses the scopes of the record, because the plan may have changed
+    /// since.
     fn hold(&mut self, account: &str, scopes: &[Arc<str>], change: &Change) {
         let Some(account) = self.accounts.get_mut(account) else {
             return;
         };
         for scope in scopes {
-            if let Some(meters) = account.scopes.get_mut(scope) {
-                meters.hold(change);
+            if let Some(levels) = account.scopes.get_mut(scope) {
+                levels.hold(change);
             }
         }
     }
@@ -311,10 +312,10 @@ impl Shard {
         Swept::Ended(entry)
     }
 
-    /// Forgets what nobody can ask for any more.
+    /// Forgets settled ids and idle accounts after a period.
     pub(super) fn forget(&mut self, now_us: u64) {
-        // Since the last turn, not by the clock: what was settled just before a turn is kept for a
-        // whole period after it.
+        // A period is measured from the last turn, so an id settled just before a turn is kept for a whole period
+        // after it.
         let since_us = *self.period_us.get_or_insert(now_us);
         if now_us.abs_diff(since_us) < REMEMBERED_US {
             return;

@@ -1,13 +1,13 @@
--- Admits a request against all meters of its scopes, or touches none.
+-- Admits a request against all levels of its scopes, or changes none.
 --
 -- KEYS: 1 account, 2 due index of its bucket.
--- ARGV: 1 doubles: clock offset, lifetime, tokens, money, least money, shadow, start of the month; then the seven limits
---       of each scope (0: none). 2 the lease after its first three doubles, 3 account, 4 field of the lease, 5 and 6
---       fields of the scopes, of which there are none, one or two.
--- Returns doubles: admitted, now, money granted; then the ten of each scope, after the charge or as they were.
+-- ARGV: 1 doubles: clock offset, lifetime, tokens, money, least money, shadow, start of the month; then the seven
+--       limits of each scope (0: none). 2 the lease without its first three doubles, 3 account, 4 field of the lease,
+--       5 and 6 fields of the scopes (none, one or two).
+-- Returns doubles: admitted, now, money granted; then the ten of each scope, charged if admitted.
 --
--- What there is per scope is written out for both, and functions get all they need as arguments: tables and captured
--- variables cost more than all the arithmetic.
+-- The code for each scope is written out twice, and functions take everything as arguments: tables and captured
+-- variables cost more time than all of the arithmetic.
 local call, pack, read = redis.call, struct.pack, struct.unpack
 local numbers, rest, account, field, one, two = unpack(ARGV)
 local offset, lifetime, tokens, money, least, shadow, month = read('<ddddddd', numbers)
@@ -19,8 +19,8 @@ if two then found = call('HMGET', key, field, 'd', one, two)
 elseif one then found = call('HMGET', key, field, 'd', one)
 else found = call('HMGET', key, field, 'd') end
 
--- Whether the request fits a scope, the money that it may hold, and the scope's state with the request in it, but for
--- that money.
+-- Whether the request fits a scope, the money that it may hold, and the scope's state with the request in it, except
+-- for that money.
 local function decide(state, numbers, from, now, month, tokens, granted, read)
   local rpm, rpd, requests, tpm, tpd, concurrent, budget = read('<ddddddd', numbers, from)
   local at, held, active, minute, day, total, tokens_minute, tokens_day, spent, reserved = now, 0, 0, 0, 0, 0, 0, 0, 0, 0
@@ -95,7 +95,7 @@ local expiry = now + lifetime
 local due, renew, cursor, earliest = 0, 0, 0, 0
 if found[2] then due, renew, cursor, earliest = read('<dddd', found[2]) end
 local lease = pack('<ddd', expiry, granted, granted) .. rest
--- Strings are dear, by their length: each is built in one go.
+-- String operations cost by length, so each string is built at once.
 local state, state_two = '', ''
 if one then
   state = pack('<dddddddddd', at, held, active, minute, day, total, tokens_minute, tokens_day, spent, reserved + granted)
@@ -116,7 +116,7 @@ if due == 0 or due > expiry or renew <= now then
   end
   if renew <= now then
     renew = now + 86400e6
-    -- Longer than any window, so that no meter vanishes while it counts.
+    -- 40 days: longer than any window, so that no level expires while it counts.
     call('EXPIRE', key, 3456000)
   end
   call('HSET', key, 'd', pack('<dddd', due, renew, cursor, earliest))

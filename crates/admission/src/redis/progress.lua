@@ -1,10 +1,10 @@
--- Moves what was used from held to charged, sets what stays held, and renews the lease.
+-- Moves used amounts from held to charged, sets what stays held, and renews the lease.
 --
--- KEYS: 1 account, 2 due index of its bucket, 3 and 4 what was settled in this period and the one before.
+-- KEYS: 1 account, 2 due index of its bucket, 3 and 4 ids settled in this period and in the previous one.
 -- ARGV: 1 doubles: clock offset, lifetime, tokens, money, tokens to hold, money to hold, start of the month; then the
---       seven limits of each scope (0: none). 2 second piece of the event, 3 account, 4 names of the scopes with a
---       zero byte after each, 5 field of the lease, 6 and 7 fields of the scopes, of which there are none, one or two.
--- Returns 0: unknown, 1: renewed, 2: it had ended, 3: it had expired, and lives again.
+--       seven limits of each scope (0: none). 2 second piece of the event, 3 account, 4 names of the scopes, each
+--       followed by a zero byte, 5 field of the lease, 6 and 7 fields of the scopes (none, one or two).
+-- Returns 0: unknown, 1: renewed, 2: ended already, 3: expired and revived.
 local numbers, event, account, own_names, field, one, two = unpack(ARGV)
 local offset, lifetime, tokens, money, hold_tokens, hold_money, month = read('<ddddddd', numbers)
 local time = call('TIME')
@@ -28,7 +28,7 @@ local names = sub(lease, lease_size + 1, from)
 local last = event
 local more_tokens, more_money = tokens - tokens_before, money - money_before
 local more_held_tokens, more_held_money = hold_tokens - held_tokens, hold_money - held_money
--- A message that is older than what is known changes nothing.
+-- A report older than the last one changes nothing.
 if more_tokens < 0 or more_money < 0 then
   last = sub(lease, from + first_size + 1, from + first_size + last_size)
   tokens, money, hold_tokens, hold_money = tokens_before, money_before, held_tokens, held_money

@@ -1,9 +1,9 @@
--- Changes how much money a lease holds to what is wanted, or to what is left of the budgets where that is less.
+-- Changes the money that a lease holds to the wanted amount, or to the rest of the budgets if that is less.
 --
 -- KEYS: 1 account.
 -- ARGV: 1 doubles: clock offset, 0, 0, money, least money, shadow, start of the month; then the seven limits of each
 --       scope (0: none). 2 field of the lease, 3 and 4 fields of the scopes (none, one or two).
--- Returns doubles: 1: changed, 0: too little is left and nothing was changed, -1: there is no such lease; now, money
+-- Returns doubles: 1: changed, 0: too little is left and nothing was changed, -1: the lease does not exist; now, money
 -- granted; then the ten of each scope, after the change, or without what the lease holds.
 local call, pack, read, sub = redis.call, struct.pack, struct.unpack, string.sub
 local numbers, field, one, two = unpack(ARGV)
@@ -16,7 +16,7 @@ if not lease then return pack('<ddd', -1, now, 0) end
 local due, held, _, expired = read('<dddd', lease)
 if expired == 1 then return pack('<ddd', -1, now, 0) end
 
--- A scope's state, what of its money is spent or held by others, and its budget.
+-- A scope's state, its money spent, its money held by others, and its budget.
 local function look(name, from)
   local state = call('HGET', key, name) or string.rep('\0', 80)
   local at = read('<d', state)

@@ -1,9 +1,9 @@
--- Counts a request that was refused before anything was held for it: per minute, and nowhere else; or denies it.
+-- Counts a request that was refused before anything was held for it, per minute only; or denies it.
 --
 -- KEYS: 1 account.
 -- ARGV: 1 doubles: clock offset, 0, 0, 0, 0, shadow, start of the month; then the seven limits of each scope (0: none).
 --       2 and 3 fields of the scopes (one or two).
--- Returns doubles: admitted, now, 0; then the ten of each scope, after the charge or as they were.
+-- Returns doubles: admitted, now, 0; then the ten of each scope, charged if admitted.
 local numbers, one, two = unpack(ARGV)
 local offset, _, _, _, _, shadow, month = read('<ddddddd', numbers)
 local time = call('TIME')
@@ -11,7 +11,7 @@ local now = time[1] * 1000000 + time[2] + offset
 local key = KEYS[1]
 local fits = true
 
--- A scope's state as it is, and with the request.
+-- A scope's state without and with the request.
 local function look(name, from)
   local rpm, _, _, _, _, concurrent = read('<dddddd', numbers, from)
   local before = call('HGET', key, name)

@@ -1,19 +1,19 @@
--- What the scripts that follow share. The arithmetic is that of meters.rs, in the same order.
+-- Shared code of the scripts that follow it. The arithmetic is the same as in levels.rs, in the same order.
 --
--- An account is a hash. Fields: a scope's name -> ten doubles (see `Meters::decode`); `l:<id>` -> a lease;
--- `d` -> four doubles: when the account is due in its bucket's index (0: it is not there), when its expiry is to be
--- renewed, and where an unfinished sweep goes on (cursor, earliest moment found).
--- A lease is eleven doubles: when it is due, money held, money granted, whether it has expired, the next part of its
--- event, tokens and money charged, tokens held, and the lengths of the three strings that follow: the names of its
--- scopes (a zero byte after each), the first piece of its event, the last piece told. The piece that is billed takes
--- the rest.
+-- An account is a hash. Fields: a scope's name -> ten doubles (see `Levels::decode`); `l:<id>` -> a lease;
+-- `d` -> four doubles: when the account is due in its bucket's index (0: not in it), when its expiry is to be renewed,
+-- and where an unfinished sweep continues (cursor, earliest due time found).
+-- A lease is eleven doubles: due time, money held, money granted, whether it has expired, the next part of its event,
+-- tokens and money charged, tokens held, and the lengths of the three strings that follow: the names of its scopes
+-- (each followed by a zero byte), the first piece of its event, the piece of the last report. The rest is the piece up
+-- to which it was billed.
 --
--- Functions get what they need as arguments: captured variables cost more than the arithmetic.
+-- Functions take everything as arguments: captured variables cost more time than the arithmetic.
 local call, pack, read, sub = redis.call, struct.pack, struct.unpack, string.sub
 local lease_format, lease_size = '<ddddddddddd', 88
 
--- A scope's state after a charge; its limits begin at `from`. `requests` are those of the minute, `lasting` those of the
--- day and in total.
+-- A scope's state after a charge; its limits begin at `from`. `requests` count per minute, `lasting` per day and in
+-- total.
 local function charge(state, numbers, from, now, month, requests, lasting, tokens, money, held_tokens, held_money, running,
   read, pack)
   local rpm, rpd, _, tpm, tpd = read('<ddddd', numbers, from)
@@ -51,7 +51,7 @@ local function charge(state, numbers, from, now, month, requests, lasting, token
     tokens_minute, tokens_day, spent, reserved > 0 and reserved or 0)
 end
 
--- Changes what the scopes of a lease hold, by its own record.
+-- Changes what the scopes in a lease's record hold.
 local function hold(key, names, tokens, money, running)
   for name in string.gmatch(names, '[^%z]+') do
     local state = redis.call('HGET', key, name)
@@ -66,7 +66,7 @@ local function hold(key, names, tokens, money, running)
   end
 end
 
--- Puts an event into the outbox; returns the entry's id.
+-- Writes an event to the outbox; returns the id of the entry.
 local function write(outbox, event, part, first, billed)
   if part == 0 then return redis.call('XADD', outbox, '*', 'e', event) end
   return redis.call('XADD', outbox, '*', 'e', event, 'p', part, 'b', first .. billed)

@@ -1,4 +1,4 @@
-//! The scripts, which are the whole store: one per call.
+//! The Lua scripts of the store, one per call.
 
 use std::sync::LazyLock;
 

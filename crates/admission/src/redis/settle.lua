@@ -1,11 +1,11 @@
--- Ends a lease: what it holds is free, what was used is charged, its event is in the outbox, its id is remembered.
+-- Ends a lease: releases what it holds, charges what was used, writes its event to the outbox, and remembers its id.
 --
--- KEYS: 1 account, 2 outbox of its bucket, 3 and 4 what was settled in this period and the one before.
--- ARGV: 1 doubles: clock offset, 1: charge a request that was never admitted, tokens, money, 1: it was refused, so that it is
---       given back per day and in total with what it was charged, 0, start of the month; then the seven limits of each scope (0: none). 2 the event,
---       3 names of the scopes with a zero byte after each, 4 field of the lease, 5 and 6 fields of the scopes, of
---       which there are none, one or two.
--- Returns 0: unknown, 1: done, 2: it had been before.
+-- KEYS: 1 account, 2 outbox of its bucket, 3 and 4 ids settled in this period and in the previous one.
+-- ARGV: 1 doubles: clock offset, 1: charge a request that was not admitted, tokens, money, 1: it was refused, so it is
+--       given back per day and in total with its charges, 0, start of the month; then the seven limits of each scope
+--       (0: none). 2 the event, 3 names of the scopes, each followed by a zero byte, 4 field of the lease, 5 and 6
+--       fields of the scopes (none, one or two).
+-- Returns 0: unknown, 1: done, 2: settled before.
 local numbers, event, own_names, field, one, two = unpack(ARGV)
 local offset, anyway, tokens, money, refused, _, month = read('<ddddddd', numbers)
 local key, id = KEYS[1], sub(field, 3)
@@ -46,7 +46,8 @@ else
   entry = call('XADD', KEYS[2], '*', 'e', event)
 end
 
--- The entry's id begins with the milliseconds of the server's clock (13 digits until 2286), which saves asking for the time.
+-- The entry's id starts with the milliseconds of the server's clock (13 digits until 2286), which saves a call of
+-- TIME.
 local now = sub(entry, 1, 13) * 1000 + offset
 if two then
   call('HSET', key,

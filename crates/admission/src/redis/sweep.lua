@@ -1,15 +1,15 @@
--- Ends the leases of a bucket that have expired, as far as one call goes.
+-- Ends expired leases of a bucket, within the bounds of one call.
 --
--- KEYS: 1 due index, 2 outbox, 3 and 4 what was settled in this period and the one before, 5 when this period began. The accounts
---       that the index names are read and written too: their keys have the same hash tag, and so the same slot.
--- ARGV: 1 prefix of the accounts' keys, 2 clock offset, 3 most leases to end, 4 most fields to look at.
--- Returns how many ended.
+-- KEYS: 1 due index, 2 outbox, 3 and 4 ids settled in this period and in the previous one, 5 start of this period.
+--       The accounts in the index are read and written too: their keys have the same hash tag, so the same slot.
+-- ARGV: 1 prefix of the accounts' keys, 2 clock offset, 3 leases to end at most, 4 fields to read at most.
+-- Returns how many leases ended.
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2] + tonumber(ARGV[2])
 local ends, looks = tonumber(ARGV[3]), tonumber(ARGV[4])
 local ended = 0
 
--- What is settled is remembered for one to two periods of ten minutes.
+-- Ids of settled requests are remembered for one to two periods of ten minutes.
 local since = tonumber(call('GET', KEYS[5]))
 if not since then
   call('SET', KEYS[5], string.format('%.0f', now))
@@ -19,7 +19,7 @@ elseif math.abs(now - since) >= 600e6 then
   if call('EXISTS', KEYS[3]) == 1 then call('RENAME', KEYS[3], KEYS[4]) end
 end
 
--- Ends a lease that has expired, or drops what was kept of one. Returns when it is due next.
+-- Expires a due lease, or drops one that expired long ago. Returns when it is due next.
 local function expire(key, field, lease)
   local due, held_money, granted, expired, part, tokens, money, held_tokens, names_size, first_size, last_size =
     read(lease_format, lease)
@@ -32,7 +32,7 @@ local function expire(key, field, lease)
   hold(key, names, -held_tokens, -held_money, -1)
   local id = sub(field, 3)
   if call('SISMEMBER', KEYS[3], id) == 1 or call('SISMEMBER', KEYS[4], id) == 1 then
-    -- A repeated admission that came after its own end: its event is written.
+    -- A repeated admission that arrived after its own end, which has written the event.
     call('HDEL', key, field)
     return nil
   end
@@ -40,7 +40,7 @@ local function expire(key, field, lease)
   local first = sub(lease, from + 1, from + first_size)
   local last = sub(lease, from + first_size + 1, from + first_size + last_size)
   write(KEYS[2], first .. last, part, first, sub(lease, from + first_size + last_size + 1))
-  -- For an hour, for its late end.
+  -- Kept for an hour, in case its end arrives late.
   due = now + 3600e6
   call('HSET', key, field, pack(lease_format, due, 0, granted, 1, part + 1, tokens, money, 0, #names, #first, #last)
     .. names .. first .. last .. last)
@@ -48,10 +48,10 @@ local function expire(key, field, lease)
   return due
 end
 
--- Looks at the leases of an account, from where the last look ended.
+-- Reads the leases of an account, from where the last visit stopped.
 local function visit(account)
   local key = ARGV[1] .. account
-  -- An account whose key has the wrong type must not hold up the others: it is no longer due.
+  -- A key of the wrong type must not block other accounts: it is removed from the index.
   local meta = redis.pcall('HGET', key, 'd')
   if not meta or type(meta) == 'table' or #meta ~= 32 then return call('ZREM', KEYS[1], account) end
   local _, renew, cursor, earliest = read('<dddd', meta)
@@ -61,7 +61,7 @@ local function visit(account)
     next = page[1]
     looks = looks - 256
     for i = 1, #page[2], 2 do
-      -- Nor must a lease that cannot be read. Whatever it was, memory being full too, it is tried again later.
+      -- Nor must a lease that cannot be read. After any error, including full memory, it is retried a minute later.
       local read_well, due = pcall(expire, key, page[2][i], page[2][i + 1])
       if not read_well then due = now + 60e6 end
       if due and (earliest == 0 or due < earliest) then earliest = due end
@@ -72,7 +72,7 @@ local function visit(account)
     call('HSET', key, 'd', pack('<dddd', now, renew, tonumber(next), earliest))
     return
   end
-  -- Leases that came during a look of several calls may have been missed: look again soon.
+  -- Leases added during a visit of several calls may have been missed: visit again soon.
   if resumed and (earliest == 0 or earliest > now + 30e6) then earliest = now + 30e6 end
   if earliest == 0 then
     call('ZREM', KEYS[1], account)

@@ -1,14 +1,15 @@
-//! What goes to the scripts and comes back: names, and doubles packed into one string.
+//! Encodes the arguments of the scripts and decodes their results: names, and doubles packed into one string.
 
+use crate::kind::by_kind;
 use inferyard_proto::outbox;
 use redis::Cmd;
 
-use crate::meters::{Meters, Now, Outcome, SIZE, all, number, whole};
-use crate::store::{Admission, Decision, Scope};
+use crate::levels::{Levels, Now, Outcome, SIZE, number, whole};
+use crate::store::{Admission, AdmissionDecision, Scope};
 
 /// The keys of an account and of its bucket, all in one slot of a cluster.
 pub(super) struct Keys {
-    /// The account; without one, how its key begins.
+    /// The key of the account; for a bucket, the prefix of these keys.
     pub(super) account: String,
     pub(super) due: String,
     pub(super) outbox: String,
@@ -17,7 +18,7 @@ pub(super) struct Keys {
     pub(super) period: String,
 }
 
-/// The doubles that a script begins with: seven of its own, and seven limits per scope.
+/// The doubles that every script takes first: seven of its own, then seven limits per scope.
 pub(super) struct Numbers(Vec<u8>);
 
 // === impl Keys ===
@@ -47,7 +48,7 @@ impl Keys {
 impl Numbers {
     pub(super) fn new(scopes: &[Scope], own: [u64; 7]) -> Self {
         let mut bytes = Vec::with_capacity(56 * (1 + scopes.len()));
-        let limits = scopes.iter().flat_map(|scope| all(&scope.limits));
+        let limits = scopes.iter().flat_map(|scope| by_kind(&scope.limits));
         let limits = limits.map(|(_, limit)| limit.map_or(0, Into::into));
         for value in own.into_iter().chain(limits) {
             bytes.extend_from_slice(&number(value).to_le_bytes());
@@ -60,7 +61,7 @@ impl Numbers {
     }
 }
 
-/// The field of a lease.
+/// The hash field of a lease.
 pub(super) fn field(id: &[u8; 16]) -> [u8; 18] {
     let mut field = [0; 18];
     field[..2].copy_from_slice(b"l:");
@@ -68,7 +69,7 @@ pub(super) fn field(id: &[u8; 16]) -> [u8; 18] {
     field
 }
 
-/// The names of scopes, a zero byte after each, as a lease keeps them.
+/// The names of scopes, each followed by a zero byte, as leases store them.
 pub(super) fn names(scopes: &[Scope]) -> String {
     let mut names = String::new();
     for scope in scopes {
@@ -78,7 +79,7 @@ pub(super) fn names(scopes: &[Scope]) -> String {
     names
 }
 
-/// A new lease, but for what only the script knows: its first three doubles (see `scopes.lua`).
+/// A new lease without its first three doubles, which the script adds (see `scopes.lua`).
 pub(super) fn lease(wanted: &Admission) -> Vec<u8> {
     let names = names(&wanted.lease.scopes);
     let sizes = [names.len() as u64, wanted.event.len() as u64, 0];
@@ -92,16 +93,16 @@ pub(super) fn lease(wanted: &Admission) -> Vec<u8> {
     lease
 }
 
-/// The scopes' fields end the arguments.
+/// Appends the fields of the scopes, which are the last arguments.
 pub(super) fn scopes(call: &mut Cmd, scopes: &[Scope]) {
     for scope in scopes {
         call.arg(&*scope.name);
     }
 }
 
-/// Reads what `raise.lua` returns; inside, `None`: there is no such lease.
+/// Decodes the result of `raise.lua`; inner `None`: the lease does not exist.
 #[expect(clippy::option_option, reason = "the outer one is a broken answer")]
-pub(super) fn raised(bytes: &[u8], wanted: &Admission) -> Option<Option<Decision>> {
+pub(super) fn raised(bytes: &[u8], wanted: &Admission) -> Option<Option<AdmissionDecision>> {
     let found = f64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
     if found < 0.0 {
         return Some(None);
@@ -109,9 +110,9 @@ pub(super) fn raised(bytes: &[u8], wanted: &Admission) -> Option<Option<Decision
     decision(bytes, wanted).map(Some)
 }
 
-/// Reads what `admit.lua` returns. The script only decides; what the meters say is worked out here, as
-/// for the store in memory.
-pub(super) fn decision(bytes: &[u8], wanted: &Admission) -> Option<Decision> {
+/// Decodes the result of `admit.lua` or `refuse.lua`. The script only decides; the statuses are computed here, with
+/// the same code as for the store in memory.
+pub(super) fn decision(bytes: &[u8], wanted: &Admission) -> Option<AdmissionDecision> {
     let (head, states) = bytes.split_at_checked(24)?;
     let mut head = head.chunks_exact(8);
     let mut double = || Some(f64::from_le_bytes(head.next()?.try_into().ok()?));
@@ -128,15 +129,15 @@ pub(super) fn decision(bytes: &[u8], wanted: &Admission) -> Option<Decision> {
     if states.len() != SIZE * scopes.len() {
         return None;
     }
-    let mut readings = Vec::new();
+    let mut statuses = Vec::new();
     for (scope, state) in scopes.iter().zip(states.chunks_exact(SIZE)) {
-        let mut meters = Meters::decode(state)?;
-        meters.leak(&scope.limits, now);
-        meters.readings(&scope.limits, wanted, outcome, now, &mut readings);
+        let mut levels = Levels::decode(state)?;
+        levels.leak(&scope.limits, now);
+        levels.statuses(&scope.limits, wanted, outcome, now, &mut statuses);
     }
-    Some(Decision {
+    Some(AdmissionDecision {
         admitted,
         money: whole(outcome.money),
-        readings,
+        statuses,
     })
 }

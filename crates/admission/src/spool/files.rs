@@ -1,4 +1,4 @@
-//! The files of the spool's folder: segments that are written and marked, and what was set aside.
+//! The files in the spool's folder: segments, and what was set aside.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
@@ -8,40 +8,40 @@ use std::path::{Path, PathBuf};
 
 use super::segment;
 
-/// A segment is closed when it is as long as this.
+/// Bytes from which a segment is closed.
 const SEGMENT: u64 = 4 << 20;
-/// The end of a segment's name.
+/// The file extension of segments.
 pub(super) const EXTENSION: &str = "spool";
-/// Where entries that the store refuses are kept, the newer file first. Together they are bounded.
+/// Names of the files for entries that the store refuses, newer one first.
 pub(super) const ASIDE: [&str; 2] = ["refused.aside", "refused-before.aside"];
-/// The most bytes of each of the two.
+/// Bytes of each of the two files at most.
 const ASIDE_LENGTH: u64 = 8 << 20;
 
-/// A file of the folder.
+/// A segment file.
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
     pub(super) path: PathBuf,
     pub(super) length: u64,
 }
 
-/// The segments, by the one thread at a time that works on them.
+/// The segments; only one thread at a time works on them.
 #[derive(Debug)]
 pub(super) struct Files {
     folder: PathBuf,
-    /// Complete ones, the oldest first.
+    /// Closed segments, oldest first.
     closed: VecDeque<Segment>,
     open: Option<(Segment, File)>,
     next: u64,
-    /// Entries of segments that are still there which were marked, or would have been on a disk that
-    /// works: a mark that is not on disk must not make this process send an entry again.
+    /// Done entries of existing segments, including those whose mark could not be written: this process must not send
+    /// them again.
     done: HashMap<PathBuf, HashSet<u32>>,
 }
 
 // === impl Files ===
 
 impl Files {
-    /// Finds the segments that were left in a folder. What was set aside becomes a segment again: the
-    /// cause may have been removed since.
+    /// Finds the segments in a folder. Files that were set aside become segments again, because the cause may have
+    /// been fixed since.
     pub(super) fn find(folder: &Path) -> io::Result<Self> {
         let (numbers, closed): (Vec<_>, VecDeque<_>) = found(folder)?.into_iter().unzip();
         let mut files = Self {
@@ -75,7 +75,7 @@ impl Files {
         closed.sum::<u64>() + open
     }
 
-    /// Appends to the open segment and syncs it. After a failure nothing of `framed` stays.
+    /// Appends to the open segment and syncs it. After an error, nothing of `framed` remains.
     pub(super) fn append(&mut self, framed: &[u8]) -> io::Result<()> {
         let (mut segment, mut file) = match self.open.take() {
             Some(open) => open,
@@ -85,7 +85,7 @@ impl Files {
             if segment.length > HEADER_LENGTH {
                 self.closed.push_back(segment);
             } else {
-                // One empty file for each try would fill the folder while the disk is full.
+                // Otherwise every attempt on a full disk would leave an empty file.
                 let _ = fs::remove_file(&segment.path);
             }
             return Err(error);
@@ -119,7 +119,7 @@ impl Files {
         self.folder.join(format!("{number:016x}.{EXTENSION}"))
     }
 
-    /// The segments as they are now; what comes later goes into further ones.
+    /// Closes the open segment, and returns all segments. Later entries go into new ones.
     pub(super) fn close(&mut self) -> Vec<Segment> {
         if let Some((segment, _)) = self.open.take() {
             self.closed.push_back(segment);
@@ -127,12 +127,12 @@ impl Files {
         self.closed.iter().cloned().collect()
     }
 
-    /// Marks entries of a segment as done, in place: that needs no room on a full disk.
+    /// Marks entries of a segment as done, in place, which needs no free space on the disk.
     pub(super) fn mark(&mut self, path: &Path, done: &[u32]) -> io::Result<()> {
         let known = self.done.entry(path.to_owned()).or_default();
         known.extend(done);
         let file = OpenOptions::new().write(true).open(path)?;
-        // A version that knows no marks must not read them as lengths.
+        // A version that knows no marks would read them as part of the length, so it must reject the file.
         file.write_all_at(&[segment::VERSION], segment::VERSION_AT)?;
         for &at in done {
             file.write_all_at(&[segment::DONE], segment::state_at(at))?;
@@ -140,7 +140,7 @@ impl Files {
         file.sync_data()
     }
 
-    /// Which entries of a segment are done, whatever its file says.
+    /// Entries of a segment that are done, whether or not their marks are on disk.
     pub(super) fn done(&self, path: &Path) -> HashSet<u32> {
         self.done.get(path).cloned().unwrap_or_default()
     }
@@ -152,7 +152,7 @@ impl Files {
         Ok(())
     }
 
-    /// Gives a segment another name, under which nothing reads it.
+    /// Renames a segment so that nothing reads it.
     pub(super) fn rename(&mut self, path: &Path, extension: &str) -> io::Result<()> {
         fs::rename(path, path.with_extension(extension))?;
         self.forget(path);
@@ -164,7 +164,7 @@ impl Files {
         self.done.remove(path);
     }
 
-    /// Appends to what was set aside. Says whether older entries had to go for it.
+    /// Appends entries to those set aside. Returns whether older entries were dropped.
     pub(super) fn set_aside(&mut self, framed: &[u8]) -> io::Result<bool> {
         let [path, before] = ASIDE.map(|name| self.folder.join(name));
         let mut file = create(&path, false)?;
@@ -190,22 +190,21 @@ impl Files {
 
 const HEADER_LENGTH: u64 = segment::HEADER.len() as u64;
 
-/// Appends and syncs, or leaves the file as long as it was: what stands there half must not come before
-/// what is written later.
+/// Appends and syncs, or restores the previous length, so that no partial entry precedes later ones.
 fn write(file: &mut File, length: u64, bytes: &[u8]) -> io::Result<()> {
     let written = file.write_all(bytes).and_then(|()| file.sync_data());
     written.inspect_err(|_| {
-        // A segment is not appended to after a failure, and a torn end is known as such.
+        // If this fails too, the segment is not appended to any more, and a reader detects the torn end.
         let _ = file.set_len(length);
     })
 }
 
-/// A name is durable once its folder is.
+/// Syncs the folder, because a new file name is durable only after that.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Opens a file to append to it; with `new` it must not exist.
+/// Opens a file for appending; with `new` it must not exist.
 pub(super) fn create(path: &Path, new: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).mode(0o600);
@@ -217,7 +216,7 @@ pub(super) fn create(path: &Path, new: bool) -> io::Result<File> {
     options.open(path)
 }
 
-/// Segments of an earlier life, by their numbers.
+/// Segments left by an earlier process, by number.
 fn found(folder: &Path) -> io::Result<Vec<(u64, Segment)>> {
     let mut found = Vec::new();
     for file in fs::read_dir(folder)? {

@@ -1,49 +1,49 @@
-//! The format of a file of the spool: a header, then entries, each with its length, state and checksum before it.
+//! The file format of the spool: a header, then entries, each preceded by its length, state and checksum.
 
 use bytes::{Buf as _, Bytes};
 
-/// What a segment begins with. The last byte is the version of the format.
+/// The header of a segment; its last byte is the format version.
 pub(super) const HEADER: [u8; 8] = *b"iyspool\x02";
-/// Where the version stands.
+/// The offset of the version.
 pub(super) const VERSION_AT: u64 = 7;
-/// The version of this format. Version 1 had no states.
+/// The current version. Version 1 had no states.
 pub(super) const VERSION: u8 = HEADER[7];
 const FIRST_VERSION: u8 = 1;
-/// Length (3 bytes) and state (1 byte) of an entry and its CRC-32, all little-endian, before it.
+/// Bytes before an entry: length (3), state (1) and CRC-32 (4), all little-endian.
 const FRAME: usize = 8;
 /// The state of an entry that still waits.
 const WAITING: u8 = 0;
-/// The state of an entry that needs no further attention: it is in the store, or was set aside.
+/// The state of an entry that is in the store or was set aside.
 pub(super) const DONE: u8 = 0xd0;
-/// An entry is some hundred bytes; what claims to be longer is no entry.
+/// Bytes of an entry at most; a longer length field is treated as damage. Entries have some hundred bytes.
 pub(super) const LONGEST_ENTRY: usize = 64 << 10;
 
 /// An entry that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Where its frame begins, in bytes from the beginning of the segment.
+    /// Offset of its frame in the segment.
     pub(crate) at: u32,
-    /// What was written.
+    /// Its bytes without the frame.
     pub(crate) bytes: Bytes,
 }
 
-/// What a segment holds.
+/// The contents of a segment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
-    /// The entries that wait, in the order in which they were written.
+    /// The waiting entries, in the order of writing.
     pub(crate) entries: Vec<Entry>,
-    /// How many entries have a wrong checksum.
+    /// Number of entries with a wrong checksum.
     pub(crate) damaged: usize,
-    /// Whether its end is missing, or cannot be made out.
+    /// Whether its end is missing or unreadable.
     pub(crate) torn: bool,
 }
 
-/// A segment of another version, or no segment at all.
+/// The header is of another version, or of no segment.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it does not begin as a spool of this version does")]
 pub(super) struct UnknownHeader;
 
-/// Appends an entry in its frame.
+/// Appends an entry with its frame.
 pub(super) fn frame(entry: &[u8], to: &mut Vec<u8>) {
     let length = u32::try_from(entry.len()).expect("an entry should be shorter than 64 KiB");
     to.extend_from_slice(&length.to_le_bytes());
@@ -51,13 +51,13 @@ pub(super) fn frame(entry: &[u8], to: &mut Vec<u8>) {
     to.extend_from_slice(entry);
 }
 
-/// Where the state of an entry stands whose frame begins at `at`. It is one byte, so that no crash can
-/// leave half of it.
+/// The offset of the state of the entry with its frame at `at`. A state is one byte, so a crash cannot leave half of
+/// it.
 pub(super) fn state_at(at: u32) -> u64 {
     u64::from(at) + 3
 }
 
-/// Reads all that can be read. A crash may have cut the last entry off: it was never acknowledged.
+/// Reads all complete entries. A crash may have cut off the last one, which was then never acknowledged.
 pub(super) fn parse(mut bytes: Bytes) -> Result<Contents, UnknownHeader> {
     let mut contents = Contents::default();
     let total = bytes.len();

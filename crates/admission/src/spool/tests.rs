@@ -1,4 +1,4 @@
-//! The spool on a real disk: what was written is found again, by one process at a time.
+//! Tests of the spool on a real disk: entries survive a restart, and one process uses a folder at a time.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -27,7 +27,7 @@ async fn what_was_written_is_found_after_a_restart_in_its_order() {
     let spool = Spool::open(&folder).unwrap();
     for number in 0..3_u8 {
         assert!(spool.append(vec![number; 5]).await);
-        // Every look at the segments begins a new one.
+        // Each call of `segments` closes the open one.
         assert_eq!(spool.segments().await.len(), usize::from(number) + 1);
     }
     assert!(spool.append(vec![3; 5]).await);
@@ -144,7 +144,7 @@ async fn an_entry_that_is_marked_is_not_read_again_by_this_process_or_the_next()
     spool.mark(&segment, done).await.unwrap();
     let left = [0, 2, 4].map(|number: u8| vec![number; 5]);
     assert_eq!(all(&spool).await, left);
-    // A disk that takes no mark: this process knows it all the same.
+    // Even if the mark cannot be written, this process knows it.
     let away = segment.path.with_extension("away");
     fs::rename(&segment.path, &away).unwrap();
     assert!(spool.mark(&segment, vec![entries[0].at]).await.is_err());
@@ -160,7 +160,7 @@ async fn what_is_set_aside_waits_for_the_next_process_and_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     let some = |number: u8| vec![Bytes::from(vec![number; 60 << 10]); 50];
-    // Three MiB each; 16 MiB have room.
+    // Three MiB each, of which 16 MiB are kept.
     for number in 0..8 {
         spool.set_aside(&some(number)).await.unwrap();
     }

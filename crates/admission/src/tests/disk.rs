@@ -1,4 +1,4 @@
-//! The limiter while its disk is full, for real: the kernel refuses to let files grow.
+//! Tests of the limiter on a full disk: the kernel refuses to let files grow.
 
 use std::process::Command;
 
@@ -6,8 +6,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
 
-/// Limits the files of this process to this many bytes. A larger write stores what still fits and is then refused,
-/// as on a full disk.
+/// Limits the size of files of this process to this many bytes. A larger write stores what fits and then fails, as on
+/// a full disk.
 fn let_files_have(bytes: Option<u64>) {
     let current = bytes.or(getrlimit(Resource::Fsize).maximum);
     let limit = Rlimit {
@@ -17,8 +17,8 @@ fn let_files_have(bytes: Option<u64>) {
     setrlimit(Resource::Fsize, limit).unwrap();
 }
 
-/// The limit is one of the whole process: the test runs in a process of its own, which is started with
-/// a limit that it recognizes itself by.
+/// Whether this is the separate test process. The limit applies to a whole process, so the test starts itself again
+/// with a limit by which the new process recognizes itself.
 fn is_alone() -> bool {
     if getrlimit(Resource::Fsize).current.is_some() {
         return true;
@@ -39,7 +39,7 @@ async fn on_a_full_disk_nobody_is_let_in_until_all_that_was_used_is_on_it() {
     if !is_alone() {
         return;
     }
-    // No room for an entry; for no header; for the header and a part of an entry.
+    // Space for no entry; for no header; for the header and a part of an entry.
     for room in [8, 3, 12] {
         let folder = tempfile::tempdir().unwrap();
         let setting = Setting {
@@ -65,7 +65,7 @@ async fn on_a_full_disk_nobody_is_let_in_until_all_that_was_used_is_on_it() {
         assert!(
             matches!(
                 why,
-                ReserveError::NoRoom {
+                LimitError::NoRoom {
                     why: NoRoom::Disk,
                     ..
                 }

@@ -1,8 +1,8 @@
-//! A ledger in this process that takes no events: nobody waits for it, and nobody new is let in.
+//! Tests with a ledger in this process that takes no events: nothing waits for it, and no request is admitted.
 
 use super::*;
 
-/// A limiter in memory. Its outbox has this capacity in events, and only the test reads it.
+/// A limiter in memory with an outbox of this capacity in events, which only the test reads.
 fn limiter(capacity: usize) -> (Limiter, mpsc::Receiver<Entry>) {
     let (outbox, entries) = mpsc::channel(capacity);
     let config = LimitsConfig {
@@ -15,9 +15,9 @@ fn limiter(capacity: usize) -> (Limiter, mpsc::Receiver<Entry>) {
     (limiter.unwrap(), entries)
 }
 
-fn is_full<T>(result: &Result<T, ReserveError>) -> bool {
+fn is_full<T>(result: &Result<T, LimitError>) -> bool {
     let why = NoRoom::Ledger;
-    matches!(result, Err(ReserveError::NoRoom { why: found, .. }) if *found == why)
+    matches!(result, Err(LimitError::NoRoom { why: found, .. }) if *found == why)
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What a request holds, and how it is given back.
+//! Tests of what a request holds, and how that is released.
 
 use super::*;
 
@@ -15,7 +15,7 @@ async fn a_request_is_let_in_counted_and_settled_once() {
     let plan = plan(OnLoss::Local, requests_total(1));
     let wanted = wanted(&plan, "acme");
     let reservation = bench.limiter.reserve(wanted.clone()).await.unwrap();
-    assert_eq!(reservation.readings()[0].used, 1);
+    assert_eq!(reservation.statuses()[0].used, 1);
     assert!(is_denied(
         &bench.limiter.reserve(super::wanted(&plan, "acme")).await
     ));
@@ -86,7 +86,7 @@ async fn progress_is_due_by_tokens_and_is_billed_if_the_router_dies() {
     let before = bench.flaky.calls();
     bench.until(|bench| bench.flaky.calls() > before).await;
 
-    // The router dies: nothing more is said of its requests, and another one sweeps.
+    // The router dies: its requests are no longer reported, and another router sweeps.
     bench.running.abort();
     let memory = bench.flaky.memory();
     let swept = async {

@@ -1,4 +1,4 @@
-//! What plans do while the store is lost.
+//! Tests of what plans do while the store cannot be reached.
 
 use super::*;
 
@@ -16,7 +16,7 @@ async fn a_store_that_does_not_answer_is_not_asked_until_it_does() {
         assert!(together.join_all().await.iter().all(is_unavailable));
         assert!(bench.limiter.shared.calls.breaker.is_open());
 
-        // Only the beat asks, and no request waits for it.
+        // Only the beat calls the store, and no request waits for it.
         let beats = bench.flaky.calls();
         for _ in 0..1_000 {
             assert!(is_unavailable(
@@ -46,7 +46,7 @@ async fn open_lets_through_and_meters_afterwards() {
     bench.lose(Fault::Away).await;
     for _ in 0..5 {
         let reservation = bench.limiter.reserve(wanted(&open, "acme")).await.unwrap();
-        assert!(reservation.readings().is_empty());
+        assert!(reservation.statuses().is_empty());
         reservation.settle(used(3, "ok")).await;
     }
     bench.find().await;
@@ -77,7 +77,7 @@ async fn local_enforces_this_routers_share_from_where_the_store_left_off() {
             assert!(held.len() < 1_000);
             match bench.limiter.reserve(wanted(&local, account)).await {
                 Ok(reservation) => held.push(reservation),
-                Err(ReserveError::Denied { readings }) => break readings,
+                Err(LimitError::Denied { statuses }) => break statuses,
                 Err(error) => panic!("{error}"),
             }
         };
@@ -89,13 +89,13 @@ async fn local_enforces_this_routers_share_from_where_the_store_left_off() {
             "another router may have some"
         );
     }
-    // Then it is the store's again, with what was used meanwhile.
+    // Then the store decides again, including the usage of the outage.
     bench.find().await;
     bench
         .until(|bench| bench.limiter.shared.backlog.bytes() == 0)
         .await;
     let reservation = bench.limiter.reserve(wanted(&local, "acme")).await.unwrap();
-    assert_eq!(reservation.readings()[0].used, 81);
+    assert_eq!(reservation.statuses()[0].used, 81);
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,7 +137,7 @@ async fn who_was_let_in_without_the_store_is_counted_by_it_from_when_it_is_back(
             .reserve(wanted(&plan, &account))
             .await
             .unwrap();
-        let read = last.readings().iter().map(|reading| reading.used);
+        let read = last.statuses().iter().map(|status| status.used);
         assert_eq!(read.collect::<Vec<_>>(), [150, 1]);
         drop(last);
         bench.event().await;
@@ -162,7 +162,7 @@ async fn several_routers_together_admit_a_limit_and_not_more() {
                 if decision.admitted {
                     admitted += 1;
                 } else {
-                    let denial = decision.readings[0].denial;
+                    let denial = decision.statuses[0].denial;
                     assert_eq!(denial, Some(Wait::ForOthers));
                 }
             }
@@ -209,8 +209,8 @@ async fn a_router_that_does_not_know_its_share_waits_for_the_store() {
     ));
 }
 
-/// An autoscaler may have made any number of them: one that has heard of none takes the smallest share, and one
-/// that knows how many there are takes its own.
+/// The number of routers may vary by autoscaling. A router that does not know it assumes the largest number; one that
+/// knows it takes its own share.
 #[tokio::test(start_paused = true)]
 async fn a_router_that_has_heard_of_no_other_takes_the_share_of_the_most_there_can_be() {
     let limited = plan(OnLoss::Local, requests_total(20));
@@ -262,7 +262,7 @@ async fn what_the_store_admitted_without_an_answer_is_given_back_when_it_answers
     for fault in [Fault::NoAnswers, Fault::SilentAnswers] {
         let mut bench = Bench::new(Setting::default()).await;
         let closed = plan(OnLoss::Closed, limits);
-        // The admission takes effect; what is sent after it does not arrive.
+        // The admission takes effect; later calls do not arrive.
         bench.flaky.set(fault);
         let reserved = bench.limiter.reserve(wanted(&closed, "acme")).await;
         assert!(is_unavailable(&reserved), "{fault:?}");
@@ -300,7 +300,7 @@ async fn a_request_that_the_store_never_heard_of_leaves_no_event() {
     );
 }
 
-/// Lets a request in while the store is lost; with it comes what `rejoin` has to know of it.
+/// Admits a request while the store cannot be reached; also returns what `rejoin` needs.
 async fn let_in_without_the_store(
     bench: &Bench,
     plan: &Arc<Plan>,
@@ -346,5 +346,5 @@ async fn a_request_that_rejoins_the_store_after_its_end_holds_nothing() {
     bench.flaky.memory().admit(&admission).await.unwrap();
     rejoin::entered(&bench.limiter.shared, &running).await;
     let next = bench.limiter.reserve(wanted(&open, "acme")).await;
-    assert_eq!(next.unwrap().readings()[0].used, 1);
+    assert_eq!(next.unwrap().statuses()[0].used, 1);
 }

@@ -1,4 +1,4 @@
-//! The limiter on a real Redis, which is killed, stopped and started again.
+//! Tests of the limiter with a real Redis, which is killed, stopped and restarted.
 
 use std::collections::HashMap;
 
@@ -9,16 +9,17 @@ use tokio::task::JoinSet;
 use super::server::Server;
 use super::*;
 
-/// Of a call. A Redis that runs answers long before it, on a busy machine too; one that hangs costs a test so long.
+/// Timeout of a call. A running Redis answers much sooner, even on a busy machine; a Redis that hangs costs a test
+/// this time.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A router's limiter, and the task that runs it.
+/// A router's limiter, before it runs.
 pub(super) struct Router {
     limiter: Limiter,
     shutdown: CancellationToken,
 }
 
-/// Its limiter, while it runs.
+/// A running limiter.
 pub(super) struct Live {
     pub(super) limiter: Arc<Limiter>,
     shutdown: CancellationToken,
@@ -42,7 +43,7 @@ impl Router {
         }
     }
 
-    /// Runs it, until it has heard of `routers` routers.
+    /// Runs it, and waits until it knows `routers` routers.
     pub(super) async fn run(self, routers: u64) -> Live {
         let (limiter, shutdown) = (Arc::new(self.limiter), self.shutdown);
         let running = {
@@ -71,7 +72,7 @@ impl Live {
         timeout(BOUND, wait).await.expect("it should come");
     }
 
-    /// Asks until it is known that the store does not answer.
+    /// Makes calls until the breaker opens.
     pub(super) async fn lose(&self) {
         let calls = &self.limiter.shared.calls;
         while !calls.breaker.is_open() {
@@ -79,7 +80,7 @@ impl Live {
         }
     }
 
-    /// Ends it as `kill -9` would: it tells nobody.
+    /// Ends it like `kill -9`, without any cleanup.
     pub(super) async fn die(self) {
         self.running.abort();
         assert!(self.running.await.unwrap_err().is_cancelled());
@@ -113,7 +114,7 @@ async fn a_redis_that_is_killed_in_a_burst_has_every_end_once_afterwards() {
     let mut burst = JoinSet::new();
     for number in 0..600_u64 {
         let wanted = wanted(&open, &format!("account-{}", number % 20));
-        let id = format!("req_{:032x}", u128::from_be_bytes(wanted.id));
+        let id = format!("req_{:032x}", u128::from_be_bytes(wanted.id.bits()));
         expected.insert(id, number);
         let limiter = Arc::clone(&router.limiter);
         burst.spawn(async move {
@@ -188,7 +189,7 @@ async fn what_a_dead_router_held_is_free_and_billed_by_the_sweep_of_another() {
     let server = Server::start();
     let lease_time = Duration::from_secs(2);
     let dead = Router::new(&server, None, lease_time).run(1).await;
-    // It is there before the other dies, so that next to nothing of the lease passes until it looks.
+    // The other router starts before this one dies, so that hardly any of the lease time passes before it sweeps.
     let other = Router::new(&server, None, lease_time).run(2).await;
     let limits = Limits {
         concurrent_requests: NonZeroU64::new(20),
@@ -280,7 +281,7 @@ async fn three_routers_without_redis_admit_one_limit_together() {
     assert_eq!(by_request(&server.events().await).len(), 100);
 }
 
-/// On one thread, as in the binary.
+/// Single-threaded, as in the binary.
 #[tokio::test]
 async fn time_in_which_the_routers_own_thread_is_busy_is_no_silence_of_redis() {
     needs!(Redis);
@@ -294,7 +295,7 @@ async fn time_in_which_the_routers_own_thread_is_busy_is_no_silence_of_redis() {
             let (limiter, wanted) = (Arc::clone(&router.limiter), wanted(&closed, "acme"));
             tokio::spawn(async move { limiter.reserve(wanted).await })
         };
-        // It runs when the question was asked, and before it can be sent.
+        // Runs after the call was made and before it can be sent.
         let busy = tokio::spawn(async {
             let begun = std::time::Instant::now();
             while begun.elapsed() < TIMEOUT + TIMEOUT / 2 {

@@ -1,4 +1,4 @@
-//! What routers tell each other through a real Redis.
+//! Tests of what routers exchange through a real Redis.
 
 use inferyard_test_servers::needs;
 
@@ -25,7 +25,7 @@ async fn a_router_that_is_silent_is_taken_for_dead() {
     let mut connection = server.connection().await;
     let connection = &mut connection;
     peers::beat(client, "dead").await.unwrap();
-    // As if its life had passed: the end of it is moved to where it began.
+    // Simulates that its lifetime has passed, by moving its end to its start.
     let life = i64::try_from(peers::LIFE_MS).unwrap();
     let ends: i64 = ::redis::cmd("ZINCRBY")
         .arg(peers::ROUTERS)

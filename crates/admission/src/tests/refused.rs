@@ -1,4 +1,4 @@
-//! An account whose key in Redis is damaged, and its neighbours.
+//! Tests with an account whose key in Redis is damaged, and with other accounts beside it.
 
 use ::redis::AsyncCommands as _;
 use inferyard_proto::outbox;
@@ -7,7 +7,7 @@ use inferyard_test_servers::needs;
 use super::on_redis::{Live, Router};
 use super::server::Server;
 use super::*;
-use crate::meters::Meters;
+use crate::levels::Levels;
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -31,18 +31,18 @@ impl Server {
     async fn charged(&self, account: &str) -> u64 {
         let mut connection = self.connection().await;
         let state: Option<Vec<u8>> = connection.hget(key(account), "plan:p").await.unwrap();
-        let meters = state.map_or_else(Meters::default, |it| Meters::decode(&it).unwrap());
-        crate::meters::whole(meters.requests_total)
+        let levels = state.map_or_else(Levels::default, |it| Levels::decode(&it).unwrap());
+        crate::levels::whole(levels.requests_total)
     }
 }
 
 impl Live {
-    /// Redis forgets what it has settled, as it does after ten to twenty minutes.
+    /// Makes Redis forget settled ids, as it does after ten to twenty minutes.
     async fn forget_settled(&self) {
         let Backing::Redis(redis) = &self.limiter.shared.calls.backing else {
             panic!("it should be Redis");
         };
-        // The first sweep of all only begins to count.
+        // The first sweep only starts the first period.
         for _ in 0..3 {
             redis.shift(clock::micros(Duration::from_mins(11)));
             redis.sweep().await.unwrap();
@@ -81,7 +81,7 @@ async fn an_end_that_redis_refuses_is_set_aside_and_no_other_is_charged_again() 
     router.until(|shared| limits(shared).0 >= 20).await;
     assert_eq!(server.charged("alice").await, 20);
 
-    // Nobody asks any more, and Redis forgets.
+    // No more calls for a while, and Redis forgets the settled ids.
     router.forget_settled().await;
     router.limiter.shared.answers_again.notify_one();
     router.until(|shared| shared.backlog.bytes() == 0).await;
@@ -92,7 +92,7 @@ async fn an_end_that_redis_refuses_is_set_aside_and_no_other_is_charged_again() 
     router.serve(&closed, "alice").await;
     router.die().await;
 
-    // Somebody repairs the key: the next process has all of it.
+    // The key is repaired: the next process replays all of it.
     server.repair("bad").await;
     let next = Router::new(&server, Some(folder.path()), LEASE)
         .run(1)
@@ -101,7 +101,7 @@ async fn an_end_that_redis_refuses_is_set_aside_and_no_other_is_charged_again() 
     assert_eq!(limits(&next.limiter.shared), (10, 0));
     assert_eq!(server.charged("bad").await, 10);
     assert_eq!(server.charged("alice").await, 21);
-    // The ledger takes an event once.
+    // The ledger takes each event once.
     let events = server.events().await;
     let requests: std::collections::HashSet<_> =
         events.iter().map(|(event, _)| &event.request_id).collect();
@@ -126,7 +126,7 @@ async fn ends_in_memory_that_redis_refuses_hold_up_nobody() {
     router.until(|shared| shared.backlog.bytes() == 0).await;
     assert_eq!(server.charged("alice").await, 1);
     assert_eq!(router.limiter.shared.metrics.refused.get(), 70);
-    // What they used is in the outbox all the same.
+    // Their usage is in the outbox anyway.
     assert_eq!(server.events().await.len(), 71);
     router.end().await;
 }
@@ -148,7 +148,7 @@ async fn a_damaged_account_is_refused_and_no_other() {
         let plan = plan(on_loss, requests_total(1_000_000));
         for _ in 0..6 {
             let refused = router.limiter.reserve(wanted(&plan, "bad")).await;
-            assert!(matches!(refused, Err(ReserveError::Refused)), "{on_loss:?}");
+            assert!(matches!(refused, Err(LimitError::Refused)), "{on_loss:?}");
         }
         router.serve(&closed, "good").await;
     }
@@ -160,7 +160,7 @@ async fn a_damaged_account_is_refused_and_no_other() {
     assert_eq!((limits.refused.get(), limits.kept.get()), (1, 0));
     let events = server.events().await;
     assert!(events.iter().any(|(event, _)| event.completion_tokens == 7));
-    // A value that is a hash, and holds no meters.
+    // A key of the right type, without valid levels.
     server.repair("bad").await;
     let mut connection = server.connection().await;
     let _: usize = connection
@@ -168,7 +168,7 @@ async fn a_damaged_account_is_refused_and_no_other() {
         .await
         .unwrap();
     let refused = router.limiter.reserve(wanted(&closed, "bad")).await;
-    assert!(matches!(refused, Err(ReserveError::Refused)));
+    assert!(matches!(refused, Err(LimitError::Refused)));
     server.repair("bad").await;
     router.serve(&closed, "bad").await;
     router.end().await;
@@ -193,7 +193,7 @@ async fn a_damaged_account_does_not_hold_up_the_sweep_of_its_bucket() {
         std::mem::forget(reservation);
     }
     let router = {
-        // It renews nothing any more.
+        // The router stops renewing leases.
         let limiter = Arc::clone(&router.limiter);
         router.die().await;
         limiter

@@ -1,4 +1,4 @@
-//! What was used while the store was lost comes to it afterwards, once.
+//! Tests that usage from an outage of the store is replayed to it once.
 
 use super::*;
 
@@ -119,7 +119,7 @@ async fn a_store_that_has_lost_its_data_is_told_everything() {
         .reserve(wanted(&limited, "acme"))
         .await
         .unwrap();
-    assert_eq!(next.readings()[0].used, 2);
+    assert_eq!(next.statuses()[0].used, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,16 +176,16 @@ async fn a_damaged_entry_costs_only_itself() {
     assert_eq!(metrics.replayed.get(), 2);
 }
 
-/// The store forgets what it has settled, as it does after ten to twenty minutes.
+/// Makes the store forget settled ids, as it does after ten to twenty minutes.
 async fn forget_settled(memory: &Memory) {
-    // The first sweep of all only begins to count.
+    // The first sweep only starts the first period.
     for _ in 0..3 {
         memory.shift(clock::micros(Duration::from_mins(11)));
         memory.sweep().await.unwrap();
     }
 }
 
-/// The store is there for 90 calls, and then it is lost again.
+/// The store answers 90 calls, and then fails again.
 async fn lose_in_the_middle(bench: &Bench) {
     bench.flaky.answers_left.store(90, Ordering::SeqCst);
     bench.flaky.set(Fault::None);
@@ -213,7 +213,7 @@ async fn a_loss_in_the_middle_of_a_segment_charges_nothing_twice() {
             let reservation = bench.limiter.reserve(wanted(&plan, "acme")).await.unwrap();
             reservation.settle(used(1, "ok")).await;
         }
-        // It takes some of them, is lost, and has forgotten which when it is back.
+        // The store takes some of them, fails, and has forgotten their ids when it is back.
         lose_in_the_middle(&bench).await;
         let taken = bench.limiter.shared.metrics.replayed.get();
         assert!((1..ENDS).contains(&taken), "{taken}");
@@ -222,8 +222,8 @@ async fn a_loss_in_the_middle_of_a_segment_charges_nothing_twice() {
         bench
             .until(|bench| bench.limiter.shared.backlog.bytes() == 0)
             .await;
-        let meters = bench.flaky.memory().meters("acme", "plan:p");
-        assert_eq!(meters.requests_total.to_bits(), 150_f64.to_bits());
+        let levels = bench.flaky.memory().levels("acme", "plan:p");
+        assert_eq!(levels.requests_total.to_bits(), 150_f64.to_bits());
         assert_eq!(total(&mut bench, 150).await, ENDS);
         assert!(bench.end().await.is_empty(), "each one once");
     }
@@ -249,7 +249,7 @@ async fn what_a_process_has_brought_is_not_brought_again_by_the_next() {
     let _ = dead.running.await;
     drop(dead.limiter);
 
-    // Another store: it knows of nothing.
+    // Another store, which knows none of them.
     let mut next = Bench::new(on_disk(folder.path())).await;
     let left = 150 - taken;
     assert_eq!(total(&mut next, usize::try_from(left).unwrap()).await, left);

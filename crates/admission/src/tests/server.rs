@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 
-/// A Redis of this test alone, which writes every change to disk before it answers.
+/// A Redis for one test, which writes every change to disk before it answers.
 pub(super) struct Server(Redis);
 
 impl Server {
@@ -43,7 +43,7 @@ impl Server {
 
     pub(super) async fn connection(&self) -> MultiplexedConnection {
         let client = ::redis::Client::open(self.url()).unwrap();
-        // The library's own limits are a second and half a second, which a busy machine exceeds.
+        // The library's own timeouts are a second and half a second, which a busy machine exceeds.
         let config = ::redis::AsyncConnectionConfig::new()
             .set_connection_timeout(Some(Duration::from_mins(5)))
             .set_response_timeout(Some(Duration::from_mins(5)));

@@ -11,24 +11,24 @@ use clap::ValueEnum;
 use serde::Serialize;
 use tokio::process::Command;
 
-/// Where the cpu controller of version 1 is, and of version 2.
+/// Folders of the cpu controller in cgroup version 1 and version 2.
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup"];
-/// Period of the quota. Half a core is half of each period.
+/// Period of the quota in µs. Half a core is half of each period.
 const PERIOD_US: u32 = 100_000;
 
 /// The load on the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Condition {
-    /// Nothing else happens.
+    /// No other load.
     Quiet,
-    /// Every core has another thread that never sleeps.
+    /// Every core runs another thread that never sleeps.
     Burnt,
-    /// The engine's control group may use half a core.
+    /// The engine's cgroup is limited to half a core.
     Half,
 }
 
-/// A condition that holds until this is dropped.
+/// A condition that lasts until this is dropped.
 #[derive(Default)]
 pub(super) struct Ground {
     burners: Vec<JoinHandle<()>>,
@@ -39,7 +39,7 @@ pub(super) struct Ground {
 // === impl Condition ===
 
 impl Condition {
-    /// The head of its column.
+    /// The heading of its column.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Quiet => "quiet",
@@ -48,7 +48,7 @@ impl Condition {
         }
     }
 
-    /// Starts the burners, or creates the control group.
+    /// Starts the burners, or creates the cgroup.
     pub(super) fn make(self) -> Result<Ground> {
         let mut ground = Ground::default();
         match self {
@@ -67,7 +67,7 @@ impl Condition {
     }
 }
 
-/// A control group with a quota of half a core. Only root can create one.
+/// Creates a cgroup with a quota of half a core, which requires root.
 fn half_a_core() -> Result<PathBuf> {
     let half = PERIOD_US / 2;
     for root in ROOTS.map(Path::new) {
@@ -89,7 +89,7 @@ fn half_a_core() -> Result<PathBuf> {
 // === impl Ground ===
 
 impl Ground {
-    /// Cores that an engine may use, a part of a core rounded up.
+    /// Number of cores that an engine may use, rounded up.
     pub(super) fn cores(&self) -> usize {
         if self.group.is_some() {
             return 1;
@@ -102,7 +102,8 @@ impl Ground {
         let Some(group) = &self.group else {
             return Ok(Command::new(program));
         };
-        // It enters the group before it becomes the program, which then sees its share from the start.
+        // The shell joins the cgroup before it executes the program, so that the program sees its quota from
+        // the start.
         let mut command = Command::new("sh");
         let procs = group.join("cgroup.procs");
         let procs = procs.to_str().context("the group's path should be UTF-8")?;

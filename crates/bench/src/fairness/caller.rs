@@ -1,4 +1,4 @@
-//! Clients of one key: each asks, reads the stream to its end, pauses, and asks again.
+//! Clients of one key: each sends a request, reads the stream to its end, pauses, and repeats.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::peers::client::Client;
 use crate::peers::work::request;
 
-/// Tokens of each answer.
+/// Tokens per answer.
 const TOKENS: u32 = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -23,7 +23,7 @@ pub(crate) struct Caller {
     pause: Duration,
 }
 
-/// What they saw; p50 and p95 in seconds.
+/// Times and rate that the clients measured; p50 and p95 in seconds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Times {
     pub(crate) first_token: (f64, f64),
@@ -44,7 +44,7 @@ impl Caller {
         }
     }
 
-    /// Waits until a request is answered: its router knows its workers.
+    /// Waits until a request is answered, which shows that the router has found its workers.
     pub(crate) async fn answers(&self) -> Result<()> {
         let begun = Instant::now();
         loop {
@@ -57,7 +57,7 @@ impl Caller {
         }
     }
 
-    /// Asks for so long; what has begun by then is read to its end.
+    /// Sends requests for this time; answers that have begun are read to their end.
     pub(crate) async fn ask(&self, length: Duration) -> Result<Times> {
         let begun = Instant::now();
         let mut clients = JoinSet::new();

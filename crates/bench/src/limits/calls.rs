@@ -1,10 +1,10 @@
-//! The calls under test: those of the router, with eight meters, and a limiter of one meter.
+//! The calls under test: those of the router, with eight limits, and a limiter with a single limit.
 
 use anyhow::Result;
 
 use super::redis::{Redis, encode};
 
-/// As `{iy:<bucket>}` names them.
+/// Keys in the form `{iy:<bucket>}…`.
 const ACCOUNT: &str = "{iy:1}:a:account";
 const DUE: &str = "{iy:1}:due";
 pub(crate) const OUTBOX: &str = "{iy:1}:outbox";
@@ -12,11 +12,11 @@ pub(crate) const SETTLED: &str = "{iy:1}:settled";
 const SETTLED_BEFORE: &str = "{iy:1}:settled-before";
 const PLAN: &str = "plan:pro";
 const KEY: &str = "key:first";
-/// As long as the pieces of a usage event are.
+/// Typical lengths of the parts of a usage event, in bytes.
 const FIRST_PIECE: usize = 150;
 const LAST_PIECES: usize = 60;
 
-/// The generic cell rate algorithm for one key, as the module `redis-cell` has it: burst, microseconds
+/// The generic cell rate algorithm for one key, as in the module `redis-cell`. Arguments: burst, microseconds
 /// per request, requests.
 const GCRA: &str = "\
 local time = redis.call('TIME')
@@ -29,7 +29,7 @@ if allowed > now then return {1, 0, math.ceil((allowed - now) / 1e6), math.ceil(
 redis.call('SET', KEYS[1], string.format('%.0f', next), 'PX', math.ceil((next - now) / 1000))
 return {0, math.floor((now - allowed) / ARGV[2]), -1, math.ceil((next - now) / 1e6)}";
 
-/// What is measured.
+/// A call to measure.
 #[derive(Clone, Copy)]
 pub(crate) enum Call {
     Admit,
@@ -38,7 +38,7 @@ pub(crate) enum Call {
     OneMeter,
 }
 
-/// The scripts, by their hashes.
+/// The hashes of the scripts.
 pub(crate) struct Calls {
     hashes: [Vec<u8>; Call::ALL.len()],
     empty: Vec<u8>,
@@ -91,7 +91,7 @@ impl Calls {
         Ok(Self { hashes, empty })
     }
 
-    /// One call for each id, or as many empty ones with the same keys and arguments.
+    /// One call per id, or the same number of empty scripts with the same keys and arguments.
     pub(crate) fn batch(&self, call: Call, is_empty: bool, ids: &[[u8; 18]]) -> Vec<u8> {
         let hash = if is_empty {
             &self.empty
@@ -147,7 +147,7 @@ impl Calls {
     }
 }
 
-/// Fields of new leases.
+/// Random ids of new leases, as field names.
 pub(crate) fn ids(count: usize) -> Result<Vec<[u8; 18]>> {
     let mut ids = vec![*b"l:0123456789abcdef"; count];
     for id in &mut ids {
@@ -156,7 +156,7 @@ pub(crate) fn ids(count: usize) -> Result<Vec<[u8; 18]>> {
     Ok(ids)
 }
 
-/// What a script begins with, and the limits: seven of a plan, one of a key. None is ever reached.
+/// The first arguments of a script, and the limits: seven of a plan, one of a key. None is ever reached.
 fn numbers(own: [f64; 7]) -> Vec<u8> {
     let plan = [1e12, 1e12, 1e12, 1e12, 1e12, 1e12, 1e15];
     let key = [0.0, 0.0, 0.0, 1e12, 0.0, 0.0, 0.0];

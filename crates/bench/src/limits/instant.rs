@@ -1,4 +1,4 @@
-//! A worker that answers at once, so that what is left to measure is the way to it.
+//! A worker that answers immediately, so that only the path to it is measured.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use tokio_stream::{Stream, StreamExt, iter};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-/// The worker, as long as this is kept.
+/// The worker; it runs until this is dropped.
 pub(crate) struct Instant {
     /// `host:port`.
     pub(crate) address: String,
@@ -28,7 +28,7 @@ pub(crate) struct Instant {
 
 struct Service;
 
-/// A worker that is silent for longer is taken for lost.
+/// Interval of state messages; routers treat a worker that is silent for longer as lost.
 const EVERY: Duration = Duration::from_secs(1);
 
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -69,14 +69,14 @@ impl Worker for Service {
         Ok(Response::new(Box::pin(iter(events))))
     }
 
-    /// An answer is over before anybody could.
+    /// An answer has always ended before a cancellation can arrive.
     async fn cancel(&self, _: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
         Err(Status::not_found("no such request"))
     }
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let state = |sequence| WorkerState {
-            boot_id: 1,
+            instance_id: 1,
             sequence,
             load_progress: 1.0,
             model: inferyard_demo_model::NAME.to_owned(),

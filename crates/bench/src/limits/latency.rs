@@ -1,5 +1,5 @@
-//! What limits add to the time of a request: the same router and the same load, without limits and with
-//! eight meters in Redis, beside the way to the worker without a router.
+//! The latency that limits add: the same router and load without limits and with eight limits in Redis, and the
+//! worker without a router.
 
 use std::path::Path;
 use std::time::Instant;
@@ -18,17 +18,17 @@ use crate::process::Process;
 use crate::system::{QUICKSTART, hash, listening, random_key};
 use crate::way::Way;
 
-/// Milliseconds of every request, from its first byte to the end of its answer.
+/// Milliseconds per request, from its first byte to the end of its answer.
 #[derive(Default, Serialize)]
 pub(crate) struct Latency {
-    /// Requests in flight at the same time.
+    /// Number of concurrent requests.
     pub(crate) in_flight: usize,
     pub(crate) direct: Vec<f64>,
     pub(crate) without_limits: Vec<f64>,
     pub(crate) with_limits: Vec<f64>,
 }
 
-/// What is measured side by side.
+/// The systems that are compared.
 pub(crate) struct Bed {
     worker: instant::Instant,
     without_limits: Router,
@@ -42,7 +42,7 @@ struct Router {
     api: Api,
 }
 
-/// Requests of one round and way, over all that are in flight.
+/// Requests per round and system, in total over all concurrent streams.
 const REQUESTS: usize = 640;
 
 /// Seven limits of the plan and one of the key, none of which is ever reached.
@@ -73,7 +73,7 @@ spec:
 // === impl Bed ===
 
 impl Bed {
-    /// Starts everything: Redis and the routers on `core`, the worker on that of the load.
+    /// Starts everything: Redis and the routers on `core`, the worker on the core of the load.
     pub(crate) async fn start(binary: &Path, core: usize) -> Result<Self> {
         let worker = instant::Instant::start().await?;
         let redis = Redis::start(core).await?;
@@ -98,7 +98,7 @@ impl Bed {
         })
     }
 
-    /// Every way once, in turns.
+    /// Measures every system once, in turn.
     pub(crate) async fn round(&self, latency: &mut Latency) -> Result<()> {
         let in_flight = latency.in_flight;
         let way = Grpc::connect(&self.worker.address).await?;
@@ -145,13 +145,13 @@ fn router(binary: &Path, worker: &str) -> Command {
     command
 }
 
-/// So many requests on each way, one after the other; returns their milliseconds.
+/// Sends `REQUESTS` requests in total, one after the other on each stream; returns their milliseconds.
 async fn drive<W: Way>(ways: Vec<W>) -> Result<Vec<f64>> {
     let each = REQUESTS / ways.len();
     let mut streams = JoinSet::new();
     for mut way in ways {
         streams.spawn(async move {
-            // The first one finds connections to be made and caches to be filled.
+            // The first request opens connections and fills caches, so it is not counted.
             way.answer(0).await?;
             let mut times = Vec::with_capacity(each);
             for number in 1..=each {

@@ -1,4 +1,4 @@
-//! A Redis of the benchmark's own, and a connection to it that can wait for many answers at once.
+//! A Redis server of the benchmark's own, and a connection to it that supports pipelining.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -42,7 +42,7 @@ impl Redis {
         })
     }
 
-    /// As routers are told it.
+    /// The URL for routers.
     pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}", self.socket.display())
     }
@@ -51,7 +51,7 @@ impl Redis {
         self.process.end().await
     }
 
-    /// Sends a command and returns its answer, if that is a string.
+    /// Sends a command and returns its reply; the reply of an array is empty.
     pub(crate) fn ask(&mut self, arguments: &[&[u8]]) -> Result<Vec<u8>> {
         let mut command = Vec::new();
         encode(&mut command, arguments);
@@ -59,7 +59,7 @@ impl Redis {
         self.answer()
     }
 
-    /// Sends encoded commands, and awaits so many answers.
+    /// Sends encoded commands, and waits for this number of replies.
     pub(crate) fn send_all(&mut self, commands: &[u8], answers: usize) -> Result<()> {
         self.reader.get_mut().write_all(commands)?;
         for _ in 0..answers {
@@ -68,7 +68,7 @@ impl Redis {
         Ok(())
     }
 
-    /// Keeps a script; returns its hash.
+    /// Loads a script; returns its hash.
     pub(crate) fn load(&mut self, script: &str) -> Result<Vec<u8>> {
         self.ask(&[b"SCRIPT", b"LOAD", script.as_bytes()])
     }
@@ -77,12 +77,12 @@ impl Redis {
         self.ask(&[b"DEL", key.as_bytes()]).map(drop)
     }
 
-    /// Begins to count anew.
+    /// Resets the statistics.
     pub(crate) fn reset(&mut self) -> Result<()> {
         self.ask(&[b"CONFIG", b"RESETSTAT"]).map(drop)
     }
 
-    /// What the server itself says of its scripts since the last reset.
+    /// The server's own measurement of its scripts since the last reset.
     pub(crate) fn microseconds_per_script(&mut self) -> Result<f64> {
         let info = self.info("commandstats")?;
         let line = info.lines().find(|it| it.starts_with("cmdstat_evalsha:"));
@@ -131,7 +131,7 @@ impl Redis {
     }
 }
 
-/// Appends a command as Redis reads it.
+/// Appends a command in Redis' protocol.
 pub(crate) fn encode(to: &mut Vec<u8>, arguments: &[&[u8]]) {
     to.extend_from_slice(format!("*{}\r\n", arguments.len()).as_bytes());
     for argument in arguments {

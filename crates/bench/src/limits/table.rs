@@ -1,4 +1,4 @@
-//! The figures as a table.
+//! The results as tables.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::{Report, Row};
 // === impl Row ===
 
 impl Row {
-    /// Against the empty script, round by round.
+    /// Server time divided by that of the empty script, per round.
     fn ratios(&self) -> Vec<f64> {
         let rounds = self.server.iter().zip(&self.empty);
         rounds.map(|(server, empty)| server / empty).collect()
@@ -60,7 +60,7 @@ pub(crate) fn markdown(report: &Report) -> String {
 // === impl Latency ===
 
 impl Latency {
-    /// Every way with its percentiles, and what limits add to them.
+    /// Every system with its percentiles, and the difference that limits make.
     fn rows(&self) -> [(&'static str, f64, f64); 4] {
         let [direct, without, with] =
             [&self.direct, &self.without_limits, &self.with_limits].map(|times| percentiles(times));
@@ -73,7 +73,7 @@ impl Latency {
     }
 }
 
-/// The median and the value that 1 % are above.
+/// Returns p50 and p99.
 fn percentiles(values: &[f64]) -> (f64, f64) {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -81,7 +81,7 @@ fn percentiles(values: &[f64]) -> (f64, f64) {
     (at(sorted.len() / 2), at(sorted.len() * 99 / 100))
 }
 
-/// Least, median, most.
+/// Returns minimum, median and maximum.
 fn spread(values: &[f64]) -> (f64, f64, f64) {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

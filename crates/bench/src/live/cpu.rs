@@ -1,4 +1,4 @@
-//! Who used the processor during a run.
+//! Processor use during a run.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use crate::peers::engines::Engines;
 use crate::process;
 use crate::traces::outcome::share;
 
-/// Processor time of each kind of process over that of the wall: 1 is a whole core.
+/// Processor time of each kind of process, divided by wall time: 1 is a whole core.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Cpu {
     pub(crate) routers: f64,
     pub(crate) workers: f64,
     pub(crate) load: f64,
-    /// Share of the machine that nobody used, strangers' processes included.
+    /// Idle share of the machine; other processes count as use.
     pub(crate) idle: f64,
 }
 
-/// What the kernel has counted so far.
+/// Counters of the kernel at one moment.
 pub(super) struct Meter {
     at: Instant,
     routers: Duration,
@@ -51,7 +51,7 @@ impl Meter {
         })
     }
 
-    /// What was used between two readings.
+    /// The use between two readings.
     pub(super) fn since(&self, before: &Self) -> Cpu {
         let wall = self.at.saturating_duration_since(before.at).as_secs_f64();
         let cores = |now: Duration, before| now.saturating_sub(before).as_secs_f64() / wall;
@@ -69,7 +69,8 @@ impl Meter {
 // === impl Ticks ===
 
 impl Ticks {
-    /// The first line: user, nice, system, idle, iowait, irq, softirq, steal; guests are in user.
+    /// Parses the first line: user, nice, system, idle, iowait, irq, softirq, steal. Guest time is part of
+    /// user.
     fn read(stat: &str) -> Result<Self> {
         let fields = stat.lines().next().unwrap_or_default().split_whitespace();
         let fields: Vec<u64> = fields

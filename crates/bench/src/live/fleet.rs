@@ -1,4 +1,4 @@
-//! The processes of one run: simulated workers, and routers before them.
+//! The processes of one run: simulated workers, and routers in front of them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::peers::engines::Engines;
 use crate::traces::outcome::{Outcome, Tally, quantile};
 use crate::traces::trace::Request;
 
-/// A router that has answered a request may still be looking for the other workers.
+/// Extra time after a router's first answer, because it may not have found all workers yet.
 const FIND_ALL: Duration = Duration::from_secs(2);
 
-/// A fleet that is started anew for each run.
+/// A fleet that is started again for each run.
 pub(super) struct Fleet<'a> {
     pub(super) binary: &'a Path,
     pub(super) venv: &'a Path,
     pub(super) workers: usize,
-    /// How many times faster than this GPU the workers are.
+    /// How many times faster than the GPU the workers are.
     pub(super) faster: u32,
     pub(super) gpu: Settings,
 }
@@ -30,8 +30,8 @@ pub(super) struct Fleet<'a> {
 // === impl Fleet ===
 
 impl Fleet<'_> {
-    /// Plays a trace over new workers and so many new routers of one kind; `speed` is that of the trace
-    /// before all is made faster.
+    /// Plays a trace over new workers and this number of new routers of one kind. `speed` is the speed of the
+    /// trace before everything is accelerated by `faster`.
     pub(super) async fn play(
         &self,
         trace: &[Request],
@@ -93,7 +93,7 @@ impl Fleet<'_> {
         Ok((tally.outcome(), live))
     }
 
-    /// The GPU as a worker's flags.
+    /// The GPU's settings as flags of a worker.
     fn flags(&self) -> Vec<String> {
         let (gpu, faster) = (&self.gpu, self.faster);
         let us = |time: Duration| format!("{}us", (time / faster).as_micros());
@@ -123,7 +123,7 @@ async fn worked(engines: &Engines) -> Result<Vec<u64>> {
     Ok(all)
 }
 
-/// How they choose workers is what counts here.
+/// Names by the algorithm that selects workers, which is what this benchmark compares.
 fn name(peer: Peer) -> &'static str {
     match peer {
         Peer::Inferyard => "Inferyard",

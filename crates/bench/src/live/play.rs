@@ -13,12 +13,12 @@ use crate::peers::client::Client;
 use crate::peers::contestant::Contestant;
 use crate::traces::trace::Request;
 
-/// What came of all requests.
+/// The results of all requests.
 #[derive(Default)]
 pub(super) struct Answers {
-    /// From the moment at which each was due.
+    /// Time from the due time of each request to its first token.
     pub(super) first_tokens: Vec<Duration>,
-    /// How much too late each was sent.
+    /// Delay between the due time and the sending of each request.
     pub(super) late: Vec<Duration>,
     pub(super) prompt: u64,
     pub(super) cached: u64,
@@ -48,7 +48,7 @@ struct Details {
     cached_tokens: u64,
 }
 
-/// Plays a trace so many times faster than it was recorded, to the end of its last answer.
+/// Plays a trace `speed` times faster than recorded, until its last answer has ended.
 pub(super) async fn play(trace: &[Request], routers: &[Contestant], speed: f64) -> Result<Answers> {
     let begun = Instant::now();
     let mut answers = Answers::default();
@@ -74,7 +74,7 @@ pub(super) async fn play(trace: &[Request], routers: &[Contestant], speed: f64) 
     Ok(answers)
 }
 
-/// One request on a connection of its own; less than the whole answer is an error.
+/// Sends one request on a connection of its own; an incomplete answer is an error.
 async fn ask(address: &str, wire: &[u8], tokens: u32) -> Result<Answer> {
     let mut client = Client::connect(address).await?;
     let (first_token, body) = client.ask_timed(wire).await?;
@@ -87,7 +87,7 @@ async fn ask(address: &str, wire: &[u8], tokens: u32) -> Result<Answer> {
     Ok(Answer { first_token, usage })
 }
 
-/// What the last chunk of a stream says that it took.
+/// The usage in the last chunk of a stream.
 fn usage(body: &[u8]) -> Result<Usage> {
     let at = memmem::rfind(body, br#""usage":{"#).context("a stream without usage")?;
     let begin = memmem::rfind(&body[..at], b"data: ").context("usage outside of a chunk")?;

@@ -1,4 +1,4 @@
-//! A request of a trace becomes text: equal blocks are equal text, after equal beginnings.
+//! Converts a request of a trace into text: equal blocks become equal text after equal prefixes.
 
 use inferyard_placement::BLOCK_BYTES;
 
@@ -6,13 +6,13 @@ use crate::peers::client;
 use crate::peers::engines::MODEL;
 use crate::traces::trace::{BLOCK_TOKENS, Request};
 
-/// What stands before and after the text in `messages`, which is what workers measure and hash.
+/// The parts of `messages` before and after the text; workers measure and hash all of it.
 const BEFORE: &str = r#"[{"role":"user","content":""#;
 const AFTER: &str = r#""}]"#;
-/// Letters, and spaces as often as texts have them; nothing that JSON would escape.
+/// Letters, and spaces at a natural rate; JSON escapes none of them.
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz      ";
 
-/// The whole request with this number, as it goes over the wire.
+/// The bytes of the request with this number.
 pub(super) fn post(request: &Request, number: usize, host: &str, key: &str) -> Vec<u8> {
     let (messages, most) = (messages(request, number as u64), request.answer_tokens);
     let body = format!(
@@ -21,7 +21,7 @@ pub(super) fn post(request: &Request, number: usize, host: &str, key: &str) -> V
     client::post(host, key, &body)
 }
 
-/// As many bytes as the prompt's tokens have, and each block where the trace has it.
+/// Messages with as many bytes as the prompt's tokens have, and each block at its position in the trace.
 fn messages(request: &Request, number: u64) -> String {
     let block = usize::try_from(BLOCK_BYTES).expect("a block should be small");
     let token = block / BLOCK_TOKENS as usize;
@@ -30,7 +30,7 @@ fn messages(request: &Request, number: u64) -> String {
     for seed in &request.blocks {
         say(*seed, block, &mut text);
     }
-    // The rest is no whole block, which nobody shares.
+    // The rest is not a whole block, so no other request shares it.
     say(!number, bytes.saturating_sub(text.len()), &mut text);
     text.truncate(bytes.saturating_sub(AFTER.len()).max(BEFORE.len()));
     let shown = text.len().min(BEFORE.len());
@@ -38,7 +38,7 @@ fn messages(request: &Request, number: u64) -> String {
     text + AFTER
 }
 
-/// Appends so many bytes, always the same for one seed.
+/// Appends this number of bytes, always the same for one seed.
 fn say(seed: u64, bytes: usize, text: &mut String) {
     let end = text.len() + bytes;
     let mut state = seed;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Played, Row};
 
-/// A row for every run; those in virtual time have no failures, and use no processor.
+/// One row per run; rows from virtual time have no failures and no processor use.
 pub(super) fn markdown(all: &[Played]) -> String {
     let mut text = String::from(
         "| trace | requests | workers | faster | routers | router | hits | of one cache | spread | first token p50, s | p95, s | p99, s | failed | late p99, ms | CPU of routers, cores | of workers and load | machine idle |\n\

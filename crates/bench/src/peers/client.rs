@@ -1,4 +1,4 @@
-//! A client that costs little: requests that were written once, answers that are only counted.
+//! A client with little overhead: requests are encoded once, answers are only counted.
 
 use std::time::Instant;
 
@@ -7,16 +7,16 @@ use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What stands in every chunk that carries a token.
+/// The text in every chunk that contains a token.
 const TOKEN: &[u8] = br#""delta":{"content":""#;
 
-/// A connection that is kept.
+/// A persistent connection.
 pub(crate) struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// How an answer says where it ends.
+/// How the end of an answer is marked.
 #[derive(Debug, PartialEq, Eq)]
 enum Framing {
     Length(usize),
@@ -36,15 +36,15 @@ impl Client {
         })
     }
 
-    /// Sends a request and reads its answer: the number of chunks that carry a token, where it is a
-    /// stream of them; 0 otherwise.
+    /// Sends a request and reads its answer. Returns the number of chunks with a token; 0 if the answer is not
+    /// a stream.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<u32> {
         self.exchange(request).await?;
         let tokens = memmem::find_iter(&self.buffer, TOKEN).count();
         Ok(u32::try_from(tokens)?)
     }
 
-    /// The same: when the first token came, and the body.
+    /// Like [`Self::ask`]; returns when the first token arrived, and the body.
     pub(crate) async fn ask_timed(&mut self, request: &[u8]) -> Result<(Instant, Vec<u8>)> {
         let (head, first) = self.exchange(request).await?;
         let first = first.context("a stream without tokens")?;
@@ -55,7 +55,7 @@ impl Client {
         Ok((first, body))
     }
 
-    /// Fills the buffer with an answer: where its body begins, and when its first token came.
+    /// Reads an answer into the buffer. Returns the offset of its body, and when its first token arrived.
     async fn exchange(&mut self, request: &[u8]) -> Result<(usize, Option<Instant>)> {
         self.buffer.clear();
         self.stream.write_all(request).await?;
@@ -73,7 +73,7 @@ impl Client {
             }
             let complete = match framing {
                 Framing::Length(length) => self.buffer.len() >= head + length,
-                // The last chunk is empty; nothing in our answers looks like it.
+                // The last chunk is empty; nothing else in our answers looks like it.
                 Framing::Chunked => self.buffer.ends_with(b"0\r\n\r\n"),
             };
             if complete {
@@ -96,7 +96,7 @@ impl Client {
         Ok(())
     }
 
-    /// Reads an answer that has begun to its end.
+    /// Reads a started answer to its end.
     pub(crate) async fn finish(&mut self) -> Result<()> {
         while !self.buffer.ends_with(b"0\r\n\r\n") {
             self.read().await?;
@@ -111,7 +111,7 @@ impl Client {
     }
 }
 
-/// A whole request, as it goes over the wire.
+/// The bytes of a request.
 pub(crate) fn post(host: &str, key: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
@@ -121,7 +121,7 @@ pub(crate) fn post(host: &str, key: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What chunks say together: a proxy may cut wherever it likes.
+/// Joins chunks, because a proxy may split them anywhere.
 fn joined(mut chunks: &[u8]) -> Result<Vec<u8>> {
     let mut body = Vec::with_capacity(chunks.len());
     loop {
@@ -138,7 +138,7 @@ fn joined(mut chunks: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
-/// Anything but success is an error.
+/// The framing of an answer; a status other than 200 is an error.
 fn framing(head: &[u8]) -> Result<Framing> {
     let head = std::str::from_utf8(head)?.to_ascii_lowercase();
     let status = head.get(9..12).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A router under test: ours, or a peer; started on a core of its own before the same engines.
+//! A router under test: ours or another one, started on a core of its own with the same engines.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -17,15 +17,15 @@ use crate::limits::{LIMITED, Redis};
 use crate::process::{self, Memory, Process};
 use crate::system::{hash, listening, random_key};
 
-/// How long a router may take to start.
+/// Maximum time that a router may take to start.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Who takes part.
+/// The routers that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Peer {
-    /// HAProxy that sends each token on at once: what all are compared with.
+    /// HAProxy that forwards each token immediately: the reference of all comparisons.
     Haproxy,
-    /// HAProxy as it is by default: it holds tokens back.
+    /// HAProxy with default settings: it buffers tokens.
     HaproxyDelay,
     /// nginx.
     Nginx,
@@ -35,13 +35,13 @@ pub(crate) enum Peer {
     InferyardBefore,
     /// Ours, with eight limits in Redis.
     InferyardRedis,
-    /// SMG, one worker after the other.
+    /// SMG, round robin.
     SmgRoundRobin,
-    /// SMG by cached prefix.
+    /// SMG, by cached prefix.
     SmgCacheAware,
-    /// vllm-router, one worker after the other.
+    /// vllm-router, round robin.
     VllmRoundRobin,
-    /// vllm-router by cached prefix.
+    /// vllm-router, by cached prefix.
     VllmCacheAware,
     /// `LiteLLM`'s proxy.
     Litellm,
@@ -76,7 +76,7 @@ impl Peer {
         }
     }
 
-    /// Starts it, and waits until it answers.
+    /// Starts the router, and waits until it answers.
     pub(crate) async fn start(self, place: &Place<'_>) -> Result<Contestant> {
         let folder = tempfile::tempdir()?;
         let started = match self {
@@ -101,21 +101,21 @@ impl Peer {
     }
 }
 
-/// What a router is started with: its binary, its engines and its core.
+/// What a router is started with: binary, engines and core.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) binary: &'a Path,
-    /// Another build, to compare with.
+    /// Another build, for comparison.
     pub(crate) before: Option<&'a Path>,
-    /// Where the peers' Python packages are.
+    /// The folder of the peers' Python packages.
     pub(crate) venv: &'a Path,
     pub(crate) engines: &'a Engines,
-    /// Where routers run; `None`: wherever the kernel likes.
+    /// The core of routers; `None`: the kernel chooses.
     pub(crate) router_core: Option<usize>,
     pub(crate) load_core: usize,
 }
 
-/// Ours with eight limits.
+/// Our router with eight limits.
 async fn limited(place: &Place<'_>, folder: TempDir, redis: Option<Redis>) -> Result<Contestant> {
     let key = random_key()?;
     let resources = LIMITED.replace("HASH", &hash(&key));
@@ -123,7 +123,7 @@ async fn limited(place: &Place<'_>, folder: TempDir, redis: Option<Redis>) -> Re
     Ok(Contestant { key, ..contestant })
 }
 
-/// Ours with these plans and keys.
+/// Our router with these plans and keys.
 pub(crate) async fn ours(
     place: &Place<'_>,
     folder: TempDir,
@@ -201,7 +201,7 @@ fn policy(peer: Peer) -> &'static str {
     }
 }
 
-/// SMG and vllm-router have the same ancestor, and the same flags.
+/// SMG and vllm-router have a common origin and the same flags.
 fn gateway(mut command: Command, port: u16, urls: &[String]) -> Result<Command> {
     command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
     command.args(["--prometheus-port", &free_port()?.to_string()]);
@@ -268,7 +268,7 @@ fn written(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Programs that cannot take any free port are given one that was free a moment ago.
+/// A port that was free a moment ago, for programs that cannot choose one themselves.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
@@ -294,7 +294,7 @@ impl Contestant {
         }
     }
 
-    /// CPU time so far, of its children too.
+    /// CPU time so far, including child processes.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let mut cpu = self.process.cpu()?;
         for (child, _) in process::children(self.process.id())? {
@@ -303,17 +303,17 @@ impl Contestant {
         Ok(cpu)
     }
 
-    /// The most memory that it had, its children's too, in MiB.
+    /// Peak memory, including child processes, in MiB.
     pub(crate) fn peak_mib(&self) -> Result<f64> {
         self.mib(|memory| memory.peak)
     }
 
-    /// Its memory now, its children's too, in MiB.
+    /// Current memory, including child processes, in MiB.
     pub(crate) fn resident_mib(&self) -> Result<f64> {
         self.mib(|memory| memory.resident)
     }
 
-    /// The same without files, which its binary is one of.
+    /// Current memory without pages of files such as the binary, in MiB.
     pub(crate) fn own_mib(&self) -> Result<f64> {
         self.mib(|memory| memory.own)
     }

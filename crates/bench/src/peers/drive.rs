@@ -1,4 +1,4 @@
-//! Drives one router with one kind of work for a while, and reads from the kernel what it cost.
+//! Drives one router with one kind of work for a while, and reads its cost from the kernel.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use super::client::Client;
 use super::contestant::Contestant;
 use super::work::Work;
 
-/// What one stretch of work cost.
+/// The cost of one interval.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Cost {
-    /// CPU of the router in µs, for each request or token.
+    /// CPU time of the router per request or token, in µs.
     pub(crate) us: f64,
     pub(crate) requests_per_second: f64,
-    /// The most memory that it ever had, in MiB.
+    /// Peak memory, in MiB.
     pub(crate) peak_mib: f64,
 }
 
@@ -37,7 +37,7 @@ pub(crate) async fn measure(router: &Contestant, work: Work, length: Duration) -
     })
 }
 
-/// Requests on all connections until the time is over; any wrong answer ends it.
+/// Sends requests on all connections until the time is over; a wrong answer is an error.
 async fn drive(router: &Contestant, work: Work, length: Duration) -> Result<u32> {
     let request: Arc<[u8]> = work.request(&router.address, &router.key).into();
     let begun = Instant::now();
@@ -50,7 +50,8 @@ async fn drive(router: &Contestant, work: Work, length: Duration) -> Result<u32>
             while begun.elapsed() < length {
                 let tokens = client.ask(&request).await?;
                 let expected = if work.is_streamed() { work.tokens() } else { 0 };
-                // A router may join tokens; it may not lose them, and the last chunk tells the end.
+                // A router may join tokens, so their number may differ; the last chunk shows that the answer is
+                // complete.
                 ensure!(tokens > 0 || expected == 0, "a stream without tokens");
                 requests += 1;
             }

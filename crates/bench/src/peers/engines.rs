@@ -1,4 +1,4 @@
-//! The engines behind every router: simulated ones, which answer our gRPC and OpenAI's HTTP alike.
+//! The engines behind every router: simulated ones, which serve our gRPC and OpenAI's HTTP.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use tokio::process::Command;
 use crate::process::Process;
 use crate::system::listening;
 
-/// The model that all of them serve.
+/// The model that all engines serve.
 pub(crate) const MODEL: &str = "sim";
 
-/// How fast an engine is.
+/// The speed of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// As fast as it is read.
+    /// As fast as the answer is read.
     Instant,
-    /// A token for every running answer each 5 ms.
+    /// A token of every running answer per 5 ms.
     Steps,
-    /// A token for every running answer each 250 ms.
+    /// A token of every running answer per 250 ms.
     Slow,
-    /// Eight answers at a time, a token of each every 10 ms.
+    /// At most eight answers at a time, a token of each per 10 ms.
     Narrow,
 }
 
@@ -50,7 +50,7 @@ impl Pace {
     }
 }
 
-/// A step takes as long as this, however many answers run, and prompts take no time.
+/// A step takes this long for any number of answers, and prompts take no time.
 fn steps(step: &str) -> String {
     format!(
         "--simulated-step {step} --simulated-step-per-sequence 0us --simulated-prefill 1000000000"
@@ -60,7 +60,7 @@ fn steps(step: &str) -> String {
 // === impl Engines ===
 
 impl Engines {
-    /// Starts so many, all on one core if told so.
+    /// Starts this number of engines, all on one core if `core` is set.
     pub(crate) async fn start(
         binary: &Path,
         core: Option<usize>,

@@ -1,4 +1,4 @@
-//! The table of the routers beside each other.
+//! The table that compares the routers.
 
 use std::fmt::Write as _;
 
@@ -8,14 +8,14 @@ use super::contestant::Peer;
 use super::drive::Cost;
 use super::work::Work;
 
-/// One router at one kind of work, over all repetitions.
+/// One router with one kind of work, over all repetitions.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) work: &'static str,
     pub(crate) peer: &'static str,
-    /// Each with that of HAProxy in the same repetition.
+    /// Each cost, with HAProxy's in the same repetition.
     pub(crate) costs: Vec<(Cost, Cost)>,
-    /// Why there is none.
+    /// Why there is no cost.
     pub(crate) failure: Option<String>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
     out
 }
 
-/// Sorts the values; the one in the middle.
+/// Sorts the values and returns the median.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What clients ask for: each row of the table.
+//! The kinds of work, which are the rows of the table.
 
 use super::client;
 use super::engines::{MODEL, Pace};
@@ -8,7 +8,7 @@ use super::engines::{MODEL, Pace};
 pub(crate) enum Work {
     /// A short chat, not streamed.
     Short,
-    /// Streams of 100 tokens, as fast as they go.
+    /// Streams of 100 tokens, without pacing.
     Stream,
     /// 64 streams, a token for each every 5 ms.
     Paced,
@@ -28,7 +28,7 @@ impl Work {
         }
     }
 
-    /// What the CPU time is divided by: requests, or their tokens.
+    /// The divisor of CPU time: tokens per request, or 1.
     pub(crate) fn tokens(self) -> u32 {
         match self {
             Self::Short | Self::Long => 1,
@@ -55,7 +55,7 @@ impl Work {
         }
     }
 
-    /// The whole request, as it goes over the wire.
+    /// The bytes of a request.
     pub(crate) fn request(self, host: &str, key: &str) -> Vec<u8> {
         let short = "Hello there, how are you?";
         let long = "the quick brown fox jumps over the lazy dog and runs. ";
@@ -67,7 +67,7 @@ impl Work {
     }
 }
 
-/// A request for a chat of one message, as it goes over the wire.
+/// The bytes of a chat request with one message.
 pub(crate) fn request(host: &str, key: &str, text: &str, tokens: u32, stream: bool) -> Vec<u8> {
     let body = format!(
         r#"{{"model":"{MODEL}","max_tokens":{tokens},"stream":{stream},"messages":[{{"role":"user","content":"{text}"}}]}}"#

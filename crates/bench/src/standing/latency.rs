@@ -1,4 +1,4 @@
-//! What a router adds to the time of a request, at half of the load that it can take.
+//! The latency that a router adds at half of its maximum load.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,10 +13,10 @@ use crate::peers::drive;
 use crate::peers::engines::Engines;
 use crate::peers::work::Work;
 
-/// Each sends one request after the other, at moments that do not depend on the answers.
+/// Number of clients. Each sends one request after the other, at times that do not depend on the answers.
 const CLIENTS: u32 = 8;
 
-/// What was measured, in milliseconds: the medians over all repetitions of p50 and p99.
+/// Results in milliseconds: medians of p50 and p99 over all repetitions.
 #[derive(Debug, Serialize)]
 pub(crate) struct Latency {
     /// Requests per second.
@@ -28,7 +28,7 @@ pub(crate) struct Latency {
 /// p50 and p99 in milliseconds.
 type Quantiles = (f64, f64);
 
-/// Asks engines directly and through the router in turn, equally often.
+/// Measures requests to the engines directly and through the router, alternately.
 pub(crate) async fn added(
     router: &Contestant,
     engines: &Engines,
@@ -62,7 +62,7 @@ pub(crate) async fn added(
     })
 }
 
-/// Those of requests at this rate.
+/// The quantiles of requests at this rate.
 fn quantiles(targets: &[(String, String)], rate: f64, length: Duration) -> Result<Quantiles> {
     let each = rate / f64::from(CLIENTS);
     let clients: Vec<_> = (0..CLIENTS)
@@ -111,7 +111,7 @@ fn client(
     Ok(all)
 }
 
-/// Exponential, with a mean of 1: as requests of many clients that know nothing of each other come.
+/// An exponentially distributed pause with mean 1, as between requests of many independent clients.
 #[expect(clippy::cast_precision_loss, reason = "any random number does")]
 fn pause(random: &mut u64) -> f64 {
     *random ^= *random << 13;
@@ -121,7 +121,7 @@ fn pause(random: &mut u64) -> f64 {
     -(1.0 - uniform).ln()
 }
 
-/// A short answer, whose head says how long it is.
+/// Reads a short answer to its end.
 fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
     let mut there = 0;
     loop {

@@ -1,10 +1,10 @@
-//! The best that any placement could do: one cache as large as all workers' together.
+//! An upper bound for placement: a single LRU cache as large as all workers' caches together.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::trace::{BLOCK_TOKENS, Request};
 
-/// The share of prompt tokens that one cache of so many tokens, the least recently used going first, has.
+/// The share of prompt tokens that hit a single LRU cache of this number of tokens.
 pub(crate) fn hits(trace: &[Request], tokens: u64) -> f64 {
     let capacity = usize::try_from(tokens / u64::from(BLOCK_TOKENS)).unwrap_or(usize::MAX);
     let mut used: HashMap<u64, u64> = HashMap::new();
@@ -17,7 +17,7 @@ pub(crate) fn hits(trace: &[Request], tokens: u64) -> f64 {
             .take_while(|block| used.contains_key(block));
         hit += held.count() as u64 * u64::from(BLOCK_TOKENS);
         all += u64::from(request.prompt_tokens);
-        // A block is worth nothing without those before it: they are the newest.
+        // A block is useless without the blocks before it, so earlier blocks count as more recently used.
         for &block in request.blocks.iter().rev() {
             clock += 1;
             if let Some(before) = used.insert(block, clock) {

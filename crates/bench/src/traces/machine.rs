@@ -1,4 +1,4 @@
-//! One simulated worker: the engine's timing model, and what it tells of itself.
+//! One simulated worker: the engine's timing model, and the state that it reports.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,24 +18,24 @@ pub(crate) struct Machine {
     gpu: Gpu,
     settings: Settings,
     report: Report,
-    /// How long the step takes that is under way.
+    /// Length of the running step.
     step: Option<Duration>,
     rates: Rates,
     open: HashMap<u64, Counts>,
     sequence: u64,
     changes: PrefixChange,
     worked: u64,
-    /// Requests whose first token came with the last step.
+    /// Requests that got their first token in the last step.
     pub(crate) begun: Vec<u64>,
-    /// Requests that ended with it.
+    /// Requests that ended in the last step.
     pub(crate) finished: Vec<End>,
-    /// It is about to say something.
+    /// A state message is scheduled.
     pub(crate) speaks: bool,
-    /// When it last said something.
+    /// When the last state message was sent.
     pub(crate) spoke: Moment,
 }
 
-/// What a request used.
+/// The usage of a request.
 pub(crate) struct End {
     pub(crate) id: u64,
     pub(crate) prompt: u64,
@@ -94,7 +94,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Begins a step, unless one is under way or nothing is to be done.
+    /// Begins a step, unless one is running or there is no work; returns its length.
     pub(crate) fn begin(&mut self) -> Option<Duration> {
         if self.step.is_some() {
             return None;
@@ -104,7 +104,7 @@ impl Machine {
         Some(length)
     }
 
-    /// Ends the step, and says what came of it in `begun` and `finished`.
+    /// Ends the step; `begun` and `finished` then list the affected requests.
     pub(crate) fn end(&mut self) {
         let prompts = self.gpu.step_prefill_tokens() as usize;
         let took = self.step.take().unwrap_or_default();
@@ -141,14 +141,14 @@ impl Machine {
         self.changes.removed.append(&mut self.report.removed);
     }
 
-    /// What it says of itself, with the prefixes that changed since the last time.
+    /// The state message, with the prefixes that changed since the last one.
     pub(crate) fn state(&mut self) -> WorkerState {
         self.sequence += 1;
         let running = u32::try_from(self.gpu.running()).unwrap_or(u32::MAX);
         let mut changes = std::mem::take(&mut self.changes);
         last_word(&mut changes);
         WorkerState {
-            boot_id: 1,
+            instance_id: 1,
             sequence: self.sequence,
             phase: Phase::Ready.into(),
             load_progress: 1.0,
@@ -174,7 +174,7 @@ impl Machine {
     }
 }
 
-/// What came and went between two messages, or went and came, is no news.
+/// Cancels out changes of a block that was added and removed, or removed and added, between two messages.
 fn last_word(changes: &mut PrefixChange) {
     if changes.added.is_empty() || changes.removed.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! What came of a trace on a fleet.
+//! The results of a trace on a fleet.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) requests: usize,
-    /// Prompt tokens from caches, of all prompt tokens.
+    /// Share of prompt tokens that came from caches.
     pub(crate) hits: f64,
-    /// The busiest worker's tokens (computed and produced) over the mean.
+    /// Tokens (computed and produced) of the busiest worker, divided by the mean.
     pub(crate) spread: f64,
     /// Seconds to the first token: p50, p95, p99.
     pub(crate) first_token: [f64; 3],
-    /// Share of the time in which the fleet's workers computed.
+    /// Share of time in which the fleet's workers computed.
     pub(crate) busy: f64,
 }
 
-/// What a run counts.
+/// Counters of a run.
 #[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) first_tokens: Vec<Duration>,
     pub(crate) prompt: u64,
     pub(crate) cached: u64,
-    /// Tokens computed and produced, of each worker.
+    /// Tokens computed and produced, per worker.
     pub(crate) worked: Vec<u64>,
     pub(crate) busy: Duration,
     pub(crate) ended: Duration,
@@ -61,7 +61,7 @@ impl Tally {
     }
 }
 
-/// The value below which this share of sorted values lies.
+/// The value at this share of the sorted values.
 pub(crate) fn quantile(sorted: &[Duration], share: f64) -> Duration {
     #[expect(
         clippy::cast_precision_loss,

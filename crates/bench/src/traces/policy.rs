@@ -1,20 +1,20 @@
-//! How a router chooses: Inferyard's own code, and what it is compared with.
+//! How a router selects workers: Inferyard's own code, and the policies it is compared with.
 
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use inferyard_placement::{Considered, Moment, Outcome, Pool, Ticket, Weights, Work, WorkerId};
+use inferyard_placement::{Candidate, Moment, Outcome, Pool, Ticket, Weights, Work, WorkerId};
 use inferyard_proto::worker::v1::WorkerState;
 
 /// The name of the model that all workers serve.
 pub(crate) const MODEL: &str = "simulated";
 
-/// Which policy.
+/// A policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
     /// The router's own placement.
     Inferyard,
-    /// One worker after the other.
+    /// Round robin.
     RoundRobin,
     /// The worker with the fewest requests of this router.
     LeastLoad,
@@ -25,7 +25,7 @@ pub(crate) enum Router {
     Inferyard {
         pool: Pool,
         workers: Vec<WorkerId>,
-        considered: Vec<Considered>,
+        considered: Vec<Candidate>,
     },
     RoundRobin {
         next: usize,
@@ -37,7 +37,7 @@ pub(crate) enum Router {
     },
 }
 
-/// A request that a router has given away.
+/// A request that a router has placed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Given {
     pub(crate) worker: usize,
@@ -100,8 +100,8 @@ impl Router {
                 let Some(choice) = pool.choose(work, &[], now, considered) else {
                     bail!("no worker is ready");
                 };
-                let covered_blocks = choice.cost.covered_blocks;
-                let ticket = pool.send(work, choice.worker, covered_blocks, now);
+                let cached_blocks = choice.cost.cached_blocks;
+                let ticket = pool.send(work, choice.worker, cached_blocks, now);
                 let worker = workers.iter().position(|worker| *worker == choice.worker);
                 Ok(Given {
                     worker: worker.expect("a pool should choose a worker that joined it"),

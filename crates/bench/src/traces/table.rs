@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Played;
 
-/// One table for each trace and size of fleet.
+/// One row per router and policy, for each trace and size of fleet.
 pub(crate) fn markdown(all: &[Played]) -> String {
     let mut text = String::from(
         "| trace | workers | routers | policy | hits | of one cache | spread | first token p50, s | p95, s | p99, s | busy |\n\

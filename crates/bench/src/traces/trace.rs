@@ -1,8 +1,8 @@
-//! Public traces of requests, read from files of either shape.
+//! Public traces of requests, in either of two formats.
 //!
-//! Mooncake (JSON lines): `timestamp` in ms, `input_length`, `output_length`, and `hash_ids`, one for each
-//! 512 tokens of the prompt; equal ids stand for equal text after equal beginnings. Azure (CSV with a head):
-//! `TIMESTAMP,ContextTokens,GeneratedTokens`, which says nothing of the text.
+//! Mooncake (JSON lines): `timestamp` in ms, `input_length`, `output_length`, and `hash_ids`, one per 512
+//! tokens of the prompt; equal ids mean equal text after equal prefixes. Azure (CSV with a header):
+//! `TIMESTAMP,ContextTokens,GeneratedTokens`, without information about the text.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-/// Tokens that one id of a trace stands for.
+/// Tokens per id of a trace.
 pub(crate) const ID_TOKENS: u32 = 512;
-/// Tokens of one prefix block: 1,024 bytes of text, four to a token.
+/// Tokens per prefix block: 1,024 bytes of text, four per token.
 pub(crate) const BLOCK_TOKENS: u32 = 256;
 
 /// One request of a trace.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Request {
-    /// Since the first one.
+    /// Time since the first request.
     pub(crate) at: Duration,
     pub(crate) prompt_tokens: u32,
     pub(crate) answer_tokens: u32,
-    /// The hashes of its whole prefix blocks.
+    /// The hashes of its complete prefix blocks.
     pub(crate) blocks: Vec<u64>,
 }
 
@@ -34,7 +34,7 @@ struct Line {
     hash_ids: Vec<u64>,
 }
 
-/// Reads a trace; the file's name says which shape it has.
+/// Reads a trace; the file's extension determines the format.
 pub(crate) fn read(path: &Path) -> Result<Vec<Request>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("reading the trace {}", path.display()))?;
@@ -57,7 +57,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Request>> {
     Ok(requests)
 }
 
-/// Mooncake's clock ticks every three seconds: what came within a tick is spread evenly over it.
+/// Spreads requests evenly over a tick: Mooncake's clock has a resolution of three seconds.
 fn spread_out(requests: &mut [Request]) {
     let mut begin = 0;
     while begin < requests.len() {
@@ -77,7 +77,7 @@ fn spread_out(requests: &mut [Request]) {
     }
 }
 
-/// How fast a trace is played for each worker, so that the fleet is busy and not overrun.
+/// Speed of a trace per worker at which the fleet is busy but not overloaded.
 pub(crate) fn usual_speed(path: &Path) -> f64 {
     if path.extension().is_some_and(|extension| extension == "csv") {
         1.0
@@ -128,7 +128,7 @@ fn azure(text: &str) -> Result<Vec<Request>> {
     .collect()
 }
 
-/// `2023-11-16 18:15:46.6805900`, as a time of its month.
+/// Parses `2023-11-16 18:15:46.6805900` as a time within the month.
 fn clock(text: &str) -> Result<Duration> {
     let (date, time) = text.trim().split_once(' ').context("no date")?;
     let day: u64 = date.rsplit('-').next().context("no day")?.parse()?;
@@ -140,7 +140,7 @@ fn clock(text: &str) -> Result<Duration> {
     Ok(whole + Duration::from_secs_f64(seconds))
 }
 
-/// Ids are small numbers, hashes are not.
+/// Turns small ids into hashes.
 fn spread(id: u64) -> u64 {
     (id + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
@@ -155,7 +155,7 @@ mod tests {
         let request = mooncake(line).unwrap();
         assert_eq!(request.at, Duration::from_secs(3));
         assert_eq!((request.prompt_tokens, request.answer_tokens), (1300, 5));
-        // 1,300 tokens are five whole blocks of 256.
+        // 1,300 tokens are five complete blocks of 256.
         let expected: Vec<u64> = [0, 1, 14, 15, 18].map(spread).into();
         assert_eq!(request.blocks, expected);
     }

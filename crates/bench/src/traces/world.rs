@@ -16,16 +16,16 @@ use super::trace::{BLOCK_TOKENS, Request};
 
 /// A worker's changes within this time share a message, as in `Watch`.
 const TOGETHER: Duration = Duration::from_millis(20);
-/// From a worker to a router.
+/// Network delay from a worker to a router.
 const WAY: Duration = Duration::from_micros(500);
 
-/// What a run is made of.
+/// The parameters of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) policy: Kind,
     pub(crate) workers: usize,
     pub(crate) routers: usize,
-    /// How many times faster than it was recorded the trace is played.
+    /// How many times faster than recorded the trace is played.
     pub(crate) speed: f64,
     pub(crate) gpu: Settings,
     pub(crate) weights: Weights,
@@ -42,7 +42,7 @@ struct World<'a> {
     tally: Tally,
 }
 
-/// A request that a worker has.
+/// A request that was placed on a worker.
 struct Open {
     router: usize,
     given: Given,
@@ -55,11 +55,11 @@ enum Event {
     Report(usize),
     /// A worker's step ends.
     Step(usize),
-    /// This request of the trace comes.
+    /// This request of the trace arrives.
     Arrive(usize),
 }
 
-/// Plays a trace from its beginning to the end of its last answer.
+/// Plays a trace until its last answer has ended.
 pub(crate) fn play(trace: &[Request], setup: &Setup) -> Result<Outcome> {
     let machines = (0..setup.workers).map(|_| Machine::new(setup.gpu));
     let routers = (0..setup.routers)
@@ -96,7 +96,7 @@ impl World<'_> {
         self.events.push(Reverse((time, self.next, event)));
     }
 
-    /// A request comes to one of the routers, as a load balancer gives it out.
+    /// A request arrives at the next router, as from a load balancer.
     fn arrive(&mut self, number: usize, now: Moment) -> Result<()> {
         let request = &self.trace[number];
         let bytes = u64::from(request.prompt_tokens) * BLOCK_BYTES / u64::from(BLOCK_TOKENS);
@@ -125,7 +125,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Begins a step where none is under way.
+    /// Begins a step unless one is running.
     fn start(&mut self, worker: usize, now: Moment) {
         if let Some(length) = self.machines[worker].begin() {
             self.tally.busy += length;
@@ -158,7 +158,7 @@ impl World<'_> {
         self.start(worker, now);
     }
 
-    /// The worker has something to say.
+    /// Schedules a state message of the worker.
     fn changed(&mut self, worker: usize, now: Moment) {
         let machine = &mut self.machines[worker];
         if !machine.speaks {

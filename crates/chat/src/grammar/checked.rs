@@ -2,8 +2,8 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 /// The most lists that are remembered. A list takes eight bytes.
 const MOST: usize = 1_024;
 
@@ -27,14 +27,14 @@ impl Checked {
     /// Whether this JSON text was remembered.
     pub fn contains(&self, json: &[u8]) -> bool {
         let hash = self.hasher.hash_one(json);
-        let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let lists = self.lists.lock();
         lists.known.contains(&hash)
     }
 
     /// Remembers this JSON text; the oldest one is forgotten where there are too many.
     pub fn insert(&self, json: &[u8]) {
         let hash = self.hasher.hash_one(json);
-        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = self.lists.lock();
         if !lists.known.insert(hash) {
             return;
         }

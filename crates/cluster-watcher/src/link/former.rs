@@ -1,5 +1,6 @@
 //! Models that were renamed: while workers with the former name run, the former name leads to them.
 
+use inferyard_domain::ModelId;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -130,11 +131,11 @@ impl Linked {
             return;
         }
         let called: Arc<str> = former.name.as_str().into();
-        let id: Arc<str> = store.platform.model_id(&namespace, &former.name).into();
+        let id: ModelId = store.platform.model_id(&namespace, &former.name).into();
         if let Some(declared) = declared.and_then(|declared| names.get(*declared)) {
             for (one, other) in [(declared, &id), (&id, declared)] {
-                let ids = self.equivalent.entry(Arc::clone(one)).or_default();
-                ids.push(Arc::clone(other));
+                let ids = self.equivalent.entry(one.clone()).or_default();
+                ids.push(other.clone());
             }
         }
         if !is_alias {

@@ -100,7 +100,8 @@ impl Linked {
         });
         for key::DeclaredKey { key, .. } in &mut declared {
             key.account = store.platform.called(&id.namespace, &key.account).into();
-            key.name = store.platform.called(&id.namespace, &key.name).into();
+            let name = store.platform.called(&id.namespace, &id.name);
+            key.name = Some(name.into());
         }
         declared
     }

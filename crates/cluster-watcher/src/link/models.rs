@@ -106,13 +106,13 @@ impl Linked {
                 .names
                 .get(owner.namespace)?
                 .get_key_value(name)?;
-            Some((Arc::clone(name), Arc::clone(id)))
+            Some((Arc::clone(name), id.clone()))
         });
         let mut found: BTreeMap<_, _> = found.collect();
         for (namespace, name) in &self.former {
             if let Some(id) = self.catalog.names[namespace].get(name) {
                 let owner = found.entry(Arc::clone(name));
-                owner.or_insert_with(|| Arc::clone(id));
+                owner.or_insert_with(|| id.clone());
             }
         }
         self.catalog.names.insert(EVERYWHERE.into(), found);

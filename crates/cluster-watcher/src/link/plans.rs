@@ -1,5 +1,6 @@
 //! Plans: which are refused, which models they reach, and which one serves callers without a key.
 
+use inferyard_domain::ModelId;
 use std::sync::Arc;
 
 use inferyard_catalog::Plan;
@@ -59,7 +60,7 @@ impl Linked {
             plans.insert(id, Some(Arc::clone(&plan)));
             // Keys in a key store and callers without a key may use only plans of the platform's namespaces.
             if store.platform.includes(&id.namespace) {
-                let short = Arc::clone(&plan.name);
+                let short = plan.name.shared();
                 // A key in a key store may name a plan with its namespace, even where the short name is enough.
                 let qualified = id.to_string().into();
                 self.catalog.plans.insert(qualified, Arc::clone(&plan));
@@ -85,11 +86,11 @@ impl Linked {
     }
 
     /// The ids of the models that a plan allows by name.
-    fn canonical(&mut self, id: &Id, plan: &Plan, names: &[String]) -> Vec<Arc<str>> {
+    fn canonical(&mut self, id: &Id, plan: &Plan, names: &[String]) -> Vec<ModelId> {
         let mut canonical = Vec::with_capacity(names.len());
         for name in names {
             if let Some(model) = self.catalog.model(plan, name) {
-                canonical.push(Arc::clone(&model.id));
+                canonical.push(model.id.clone());
                 canonical.extend(
                     self.equivalent
                         .get(&model.id)

@@ -105,7 +105,10 @@ fn keys_are_on_their_plans_and_refused_without_one() {
     let catalog = &linked.catalog;
     assert_eq!(catalog.keys.len(), 1);
     let good = &catalog.keys[&KeyHash::parse(&hash('1')).unwrap()];
-    assert_eq!((&*good.name, &*good.account), ("good", "good"));
+    assert_eq!(
+        (good.name.as_deref().unwrap(), &*good.account),
+        ("good", "good")
+    );
     assert_eq!(good.plan, catalog.plans["gold"]);
     assert_eq!(good.plan.models.as_deref(), Some(&["m".into()][..]));
     assert_eq!(good.plan.priority, 7);

@@ -27,7 +27,7 @@ async fn a_ready_worker_says_what_it_can_do() {
     let server = Server::start().await;
     let state = server.wait_for(|state| state.phase() == Phase::Ready).await;
     assert_eq!(state.model, "demo");
-    assert!(state.boot_id != 0);
+    assert!(state.instance_id != 0);
     assert!((state.load_progress - 1.0).abs() < f32::EPSILON);
     let capacity = state.capacity.unwrap();
     assert_eq!((capacity.max_running, capacity.max_queued), (16, 256));
@@ -59,7 +59,7 @@ async fn a_silent_worker_gives_signs_of_life() {
     for _ in 0..2 {
         let next = within(states.message()).await.unwrap().unwrap();
         assert_eq!(next.sequence, last.sequence + 1);
-        assert_eq!(next.boot_id, last.boot_id);
+        assert_eq!(next.instance_id, last.instance_id);
         last = next;
     }
 }

@@ -73,7 +73,7 @@ async fn progress_and_what_it_waits_for_are_told() {
     let fetch = half.fetch.unwrap();
     assert_eq!(fetch.bytes_total, 900_000);
     assert_eq!(half.load_progress.to_bits(), 0.5_f32.to_bits());
-    assert_eq!(half.boot_id, waiting.boot_id);
+    assert_eq!(half.instance_id, waiting.instance_id);
     assert!(half.sequence > waiting.sequence);
 
     whole.store(true, SeqCst);

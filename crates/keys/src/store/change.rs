@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::record::{KeySecret, Record};
+use super::record::{KeyRecord, KeySecret};
 use super::{Issued, KeyStore, StoreError, now};
 use crate::KeyText;
 
@@ -78,9 +78,9 @@ impl KeyStore {
     }
 }
 
-// === impl Record ===
+// === impl KeyRecord ===
 
-impl Record {
+impl KeyRecord {
     /// The next revision, with a new text; those before it end after the overlap, or earlier.
     fn rotate(&mut self, overlap: Duration) -> Result<KeyText, RotateError> {
         let now = now();

@@ -11,7 +11,7 @@ pub(super) const REMEMBERED: u64 = 30 * 24 * 3600;
 
 /// A key, and all its secrets that may still be valid.
 #[derive(Debug, Clone)]
-pub(super) struct Record {
+pub(super) struct KeyRecord {
     /// Number of the last change, for compare-and-set: a writer that read an older one starts again.
     pub(super) revision: u64,
     pub(super) key: StoredKey,
@@ -27,9 +27,9 @@ pub(super) struct KeySecret {
     pub(super) until: Option<u64>,
 }
 
-// === impl Record ===
+// === impl KeyRecord ===
 
-impl Record {
+impl KeyRecord {
     /// Reads the fields of a Redis hash: revision, key, texts.
     pub(super) fn read(
         fields: (Option<u64>, Option<Vec<u8>>, Option<String>),

@@ -18,7 +18,7 @@ fn wire() -> UsageEvent {
             output: 5_000,
         }),
         admitted_us: 1_000,
-        worker_boot: 0xab,
+        worker_instance: 0xab,
         prompt_tokens: 10,
         cached_tokens: 4,
         completion_tokens: 7,
@@ -42,7 +42,7 @@ fn entry(wire: &UsageEvent) -> Entry {
 #[test]
 fn an_entry_is_read_whole() {
     let event = read(entry(&wire())).unwrap();
-    assert_eq!(event.worker_boot, "00000000000000ab");
+    assert_eq!(event.worker_instance, "00000000000000ab");
     assert_eq!(event.time_us(), 2_000);
     assert_eq!(event.requests(), 1);
     assert_eq!(event.price.cached_input, 500);

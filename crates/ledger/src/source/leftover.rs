@@ -24,7 +24,7 @@ pub(super) struct Leftover {
 
 /// How an entry is written. Numbers of fields are never used again for something else.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Record {
+struct LeftoverRecord {
     #[prost(bytes = "bytes", tag = "1")]
     event: Bytes,
     #[prost(uint32, tag = "2")]
@@ -130,7 +130,7 @@ fn read(path: &Path) -> io::Result<VecDeque<Entry>> {
     bytes.advance(HEADER.len());
     let mut entries = VecDeque::new();
     while !bytes.is_empty() {
-        let record = Record::decode_length_delimited(&mut bytes)
+        let record = LeftoverRecord::decode_length_delimited(&mut bytes)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         entries.push_back(Entry {
             event: record.event,
@@ -145,7 +145,7 @@ fn read(path: &Path) -> io::Result<VecDeque<Entry>> {
 fn write(path: &Path, entries: &[Entry]) -> io::Result<()> {
     let mut bytes = HEADER.to_vec();
     for entry in entries {
-        let record = Record {
+        let record = LeftoverRecord {
             event: entry.event.clone(),
             part: entry.part,
             billed: entry.billed.clone(),

@@ -62,7 +62,7 @@ pub enum OpenError {
 }
 
 /// A URL that names a store.
-enum Place {
+enum Location {
     Postgres(String),
     Sqlite(PathBuf),
 }
@@ -79,8 +79,8 @@ impl Store {
 
     /// The same, with the connection that writes events.
     pub(crate) async fn open_to_write(url: &str) -> Result<(Self, Writer), OpenError> {
-        let place = Place::parse(url)?;
-        if let Place::Sqlite(path) = &place {
+        let place = Location::parse(url)?;
+        if let Location::Sqlite(path) = &place {
             create(path)?;
         }
         let connect = place.connect()?;
@@ -93,8 +93,8 @@ impl Store {
 
     /// Opens a store that exists, for reading.
     pub async fn open_existing(url: &str) -> Result<Self, OpenError> {
-        let place = Place::parse(url)?;
-        if let Place::Sqlite(path) = &place
+        let place = Location::parse(url)?;
+        if let Location::Sqlite(path) = &place
             && !path.exists()
         {
             return Err(OpenError::Missing { path: path.clone() });
@@ -102,7 +102,7 @@ impl Store {
         Self::with(&place.connect()?, &place).await
     }
 
-    async fn with(connect: &Connect, place: &Place) -> Result<Self, OpenError> {
+    async fn with(connect: &Connect, place: &Location) -> Result<Self, OpenError> {
         let pool = connect.pool().await.map_err(OpenError::Connect)?;
         let placeholders = place.placeholders();
         Ok(Self { pool, placeholders })
@@ -125,9 +125,9 @@ impl Store {
     }
 }
 
-// === impl Place ===
+// === impl Location ===
 
-impl Place {
+impl Location {
     fn parse(url: &str) -> Result<Self, OpenError> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             return Ok(Self::Postgres(url.to_owned()));

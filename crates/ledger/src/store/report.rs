@@ -69,8 +69,8 @@ pub struct Totals {
 /// What was billed for one worker process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerTotals {
-    /// Boot ID of the process, as [`boot_text`](crate::boot_text) writes it.
-    pub boot: String,
+    /// Boot ID of the process, as [`instance_text`](crate::instance_text) writes it.
+    pub instance: String,
     /// Canonical name of its model.
     pub model: String,
     /// Requests.
@@ -110,8 +110,8 @@ impl Store {
     /// What was billed for each worker process with an event since `since_us` (microseconds since the Unix epoch).
     pub async fn workers(&self, since_us: i64) -> Result<Vec<WorkerTotals>, StoreError> {
         let rows = sqlx::query(
-            "SELECT boot, model, requests, prompt_tokens, cached_tokens, completion_tokens, last_us \
-             FROM workers WHERE last_us >= $1 ORDER BY last_us, boot",
+            "SELECT instance, model, requests, prompt_tokens, cached_tokens, completion_tokens, last_us \
+             FROM workers WHERE last_us >= $1 ORDER BY last_us, instance",
         )
         .bind(since_us)
         .fetch_all(&self.pool)
@@ -213,7 +213,7 @@ fn read(row: &AnyRow, groups: usize) -> sqlx::Result<Row> {
 
 fn read_worker(row: &AnyRow) -> sqlx::Result<WorkerTotals> {
     Ok(WorkerTotals {
-        boot: row.try_get(0)?,
+        instance: row.try_get(0)?,
         model: row.try_get(1)?,
         requests: row.try_get(2)?,
         prompt_tokens: row.try_get(3)?,

@@ -28,7 +28,7 @@ const EVENT_COLUMNS: [&str; 22] = [
     "endpoint",
     "stream",
     "price_version",
-    "worker_boot",
+    "worker_instance",
     "prompt_tokens",
     "cached_tokens",
     "completion_tokens",
@@ -138,7 +138,7 @@ fn bind_event<'q>(query: Statement<'q>, event: &'q Event, now: i64) -> Statement
         .bind(&*event.endpoint)
         .bind(i64::from(event.stream))
         .bind(&*event.price.version)
-        .bind(&*event.worker_boot)
+        .bind(&*event.worker_instance)
         .bind(event.amounts.prompt)
         .bind(event.amounts.cached)
         .bind(event.amounts.completion)

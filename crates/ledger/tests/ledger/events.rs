@@ -38,7 +38,7 @@ pub(crate) fn event(number: u32, account: &str) -> UsageEvent {
             output: 5_000,
         }),
         admitted_us: ended_us - 1_000_000,
-        worker_boot: 0xb007,
+        worker_instance: 0xb007,
         prompt_tokens: 10,
         cached_tokens: 4,
         completion_tokens: u64::from(number % 50),

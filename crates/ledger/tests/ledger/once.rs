@@ -1,7 +1,7 @@
 //! Every event counts once, in both stores.
 
 use bytes::Bytes;
-use inferyard_ledger::{Config, Ledger, Source, Store, Totals, boot_text};
+use inferyard_ledger::{Config, Ledger, Source, Store, Totals, instance_text};
 use inferyard_proto::outbox::Entry;
 use inferyard_proto::usage::v1::UsageEvent;
 use inferyard_test_servers::{Postgres, needs};
@@ -84,7 +84,7 @@ async fn everything_counts_once(url: &str) {
         panic!("one worker: {workers:?}");
     };
     let expected = sum(&events);
-    assert_eq!(worker.boot, boot_text(0xb007));
+    assert_eq!(worker.instance, instance_text(0xb007));
     assert_eq!(
         (worker.requests, worker.prompt_tokens, worker.cached_tokens),
         (

@@ -1,5 +1,6 @@
 //! Resolves the references between documents, and checks that every name belongs to one document.
 
+use inferyard_domain::ModelId;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub(super) fn link(documents: &[Document<'_>], mistakes: &mut Vec<Mistake>) -> M
             let mut report = |path: &str, message| mistakes.push(document.mistake(path, message));
             let plan = plan::convert(&document.name, &resource.spec, models, &mut report);
             check_preview(document, &plan, &mut preview, mistakes);
-            manifests.plans.insert(plan.name.clone(), Arc::new(plan));
+            manifests.plans.insert(plan.name.shared(), Arc::new(plan));
         }
     }
     for document in documents {
@@ -228,10 +229,12 @@ fn models(
     document: &Document<'_>,
     resource: &PlanResource,
     mistakes: &mut Vec<Mistake>,
-) -> Option<Vec<Arc<str>>> {
+) -> Option<Vec<ModelId>> {
     let names = resource.spec.models.as_ref()?.iter().enumerate();
     let canonical = names.filter_map(|(index, name)| {
-        let known = manifests.model(name).map(|model| model.name.clone());
+        let known = manifests
+            .model(name)
+            .map(|model| ModelId::from(&*model.name));
         if known.is_none() && all_are_valid(documents, "ModelDeployment") {
             let models = manifests.models.iter();
             let names = models.flat_map(|model| [&model.name].into_iter().chain(&model.aliases));
@@ -324,7 +327,10 @@ fn add_hash(
 ) {
     let key = Arc::new(declared.key);
     if let Some(first) = manifests.keys.insert(declared.hash, key) {
-        let message = format!("ApiKey {} has the same hash", first.name);
+        let message = format!(
+            "ApiKey {} has the same hash",
+            first.name.as_deref().unwrap_or_default()
+        );
         mistakes.push(document.mistake(declared.path, message));
     }
 }

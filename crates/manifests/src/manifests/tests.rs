@@ -78,8 +78,8 @@ fn resources_become_models_plans_and_keys() {
     );
     let key = &manifests.keys[&KeyHash([0xab; 32])];
     assert_eq!(
-        (&*key.name, &*key.account, &key.plan),
-        ("alice", "alice", plan)
+        (key.name.as_deref(), &*key.account, &key.plan),
+        (Some("alice"), "alice", plan)
     );
     assert_eq!(
         key.expires,

@@ -1,4 +1,4 @@
-//! What a request would wait for.
+//! Tests of the cost terms.
 
 use super::*;
 
@@ -21,10 +21,10 @@ fn load() -> Load {
     }
 }
 
-fn seconds(covered_blocks: usize, change: impl FnOnce(&mut Load)) -> f64 {
+fn seconds(cached_blocks: usize, change: impl FnOnce(&mut Load)) -> f64 {
     let mut load = load();
     change(&mut load);
-    Cost::of(&work(), covered_blocks, &load, 0.0).seconds()
+    Cost::of(&work(), cached_blocks, &load, 0.0).seconds()
 }
 
 #[test]

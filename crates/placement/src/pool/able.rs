@@ -1,16 +1,16 @@
-//! The workers that could take a request, while it is decided which of them does.
+//! The workers that can take a request, during one decision.
 
-use crate::view::Load;
-use crate::{Considered, Cost, Verdict};
+use crate::snapshot::Load;
+use crate::{Candidate, Cost, Verdict};
 
-/// A worker that could take the request of this moment.
+/// A worker that can take the current request.
 #[derive(Debug)]
 pub(super) struct Able {
     pub(super) index: usize,
-    /// Among those that are considered.
+    /// Its index among the candidates.
     pub(super) row: usize,
     pub(super) load: Load,
-    /// Tokens of work, of the last minutes and of the answers that run.
+    /// Tokens of recent work and of the answers still to produce.
     pub(super) work: f64,
     pub(super) cost: Cost,
     pub(super) weighed: f64,
@@ -19,20 +19,20 @@ pub(super) struct Able {
     pub(super) trusted: bool,
 }
 
-/// Leaves out workers that failed requests, or say that they would. Where all are such, all stay: a request that
-/// is tried may fail, one that is not has failed.
-pub(super) fn leave_out_untrusted(all: &mut Vec<Able>, considered: &mut [Considered]) {
+/// Leaves out workers that failed several requests or report a failing engine. If that leaves none, all stay: trying
+/// one may fail, not trying fails for certain.
+pub(super) fn leave_out_untrusted(all: &mut Vec<Able>, candidates: &mut [Candidate]) {
     if all.iter().any(|able| able.trusted) {
         all.retain(|able| {
             if !able.trusted {
-                considered[able.row].verdict = Verdict::Ejected;
+                candidates[able.row].verdict = Verdict::Ejected;
             }
             able.trusted
         });
     }
 }
 
-/// A worker without measured rates gets the mean of the others: otherwise it would get no work to measure.
+/// Gives a worker without measured rates the mean of the others: otherwise it would get no work to measure.
 pub(super) fn assume_rates(all: &mut [Able]) {
     let prefill = mean(all.iter().map(|able| able.load.prefill_rate));
     let decode = mean(all.iter().map(|able| able.load.decode_rate));
@@ -46,7 +46,7 @@ pub(super) fn assume_rates(all: &mut [Able]) {
     }
 }
 
-/// Of the rates that were measured; 0: none was.
+/// The mean of the measured rates; 0: none measured.
 fn mean(rates: impl Iterator<Item = f32>) -> f32 {
     let (mut sum, mut count) = (0.0, 0.0);
     for rate in rates.filter(|rate| *rate > 0.0) {

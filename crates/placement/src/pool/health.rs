@@ -1,42 +1,45 @@
-//! Outlier ejection: a worker that fails requests in a row gets no new ones for a while, then one to prove itself.
+//! Outlier ejection: a worker that fails requests in a row gets none for a pause, and then one probe.
 
 use std::time::Duration;
 
+use inferyard_domain::InstanceId;
+
 use crate::{Moment, Outcome};
 
-/// Failures in a row that eject a worker. One can be the request's own fault, two the same one again.
+/// Consecutive failures that eject a worker. One failure can be the fault of the request, two can be its retry.
 const MOST_FAILURES: u32 = 3;
-/// How long it gets nothing the first time; doubled each time, up to the longest.
+/// First pause of an ejected worker; doubles with each further ejection, up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// Longest pause; up to a quarter of jitter is added.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// What the answers of one worker tell of it. A worker's own word counts beside it: see `Phase`.
+/// Health of one worker, derived from its answers. The worker's own report counts separately: see `Phase`.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Since the last success.
+    /// Failures since the last success.
     failures: u32,
-    /// How often it was ejected since the last success.
+    /// Ejections since the last success.
     ejections: u32,
     ejected: Option<Ejection>,
-    /// The life of the worker whose end was counted last: all requests that it ended are one failure.
-    died: Option<u64>,
+    /// The last instance whose broken connection was counted. Its other requests are part of the same failure.
+    died: Option<InstanceId>,
 }
 
 #[derive(Debug)]
 struct Ejection {
     until: Moment,
-    /// The request that is to prove it, once it is time for one.
+    /// The running probe, if one was sent.
     probe: Option<u64>,
 }
 
-/// Whether a worker should get a request.
+/// Whether a worker may get a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// It should.
+    /// It may.
     Full,
-    /// It may get one that no other worker has failed yet, as a probe.
+    /// It may get one that no other worker has failed, as a probe.
     Probe,
-    /// Only where no other worker can be had.
+    /// Only if no other worker is available.
     None,
 }
 
@@ -51,7 +54,7 @@ impl Health {
         }
     }
 
-    /// A request goes to the worker.
+    /// A request goes to the worker; it becomes the probe if one is due.
     pub(super) fn send(&mut self, serial: u64, now: Moment) {
         if self.trust(now) == Trust::Probe
             && let Some(ejected) = &mut self.ejected
@@ -60,13 +63,14 @@ impl Health {
         }
     }
 
-    /// A request has ended. `chance` spreads the pauses of several workers and routers.
+    /// A request has ended. `chance` (its lowest byte) adds jitter to the pause, so that workers and routers do not
+    /// probe at once.
     pub(super) fn ended(&mut self, serial: u64, outcome: Outcome, now: Moment, chance: u64) {
         match outcome {
             Outcome::Untold => {}
             Outcome::Succeeded => self.recovered(),
             Outcome::Failed => self.failed(serial, None, now, chance),
-            Outcome::Died(life) => self.failed(serial, Some(life), now, chance),
+            Outcome::Died(instance) => self.failed(serial, instance, now, chance),
         }
         if let Some(ejected) = &mut self.ejected
             && ejected.probe == Some(serial)
@@ -75,7 +79,7 @@ impl Health {
         }
     }
 
-    /// The worker answered a request completely, or came back and vouches for itself.
+    /// Called when the worker completed an answer, or returned and reports that it is ready.
     pub(super) fn recovered(&mut self) {
         self.failures = 0;
         self.ejections = 0;
@@ -86,11 +90,11 @@ impl Health {
         self.ejected.is_some()
     }
 
-    fn failed(&mut self, serial: u64, died: Option<u64>, now: Moment, chance: u64) {
+    fn failed(&mut self, serial: u64, died: Option<InstanceId>, now: Moment, chance: u64) {
         let counted = died.is_some() && self.died == died;
         self.died = died.or(self.died);
         if let Some(ejected) = &self.ejected {
-            // Requests that were there when it was ejected, or had nowhere else to go, say nothing new.
+            // Only the probe counts while ejected: other requests were running already, or had no other worker.
             if ejected.probe == Some(serial) {
                 self.eject(now, chance);
             }
@@ -105,7 +109,7 @@ impl Health {
     fn eject(&mut self, now: Moment, chance: u64) {
         let pause = FIRST_PAUSE * 2_u32.saturating_pow(self.ejections);
         let pause = pause.min(LONGEST_PAUSE);
-        // Up to a quarter more.
+        // Jitter: up to a quarter of the pause.
         let jitter = pause / 4 / 256 * u32::from(chance.to_le_bytes()[0]);
         self.ejections = self.ejections.saturating_add(1).min(16);
         self.ejected = Some(Ejection {
@@ -140,7 +144,7 @@ mod tests {
         }
         failed(&mut health, 0..3);
         assert_eq!(health.trust(at(0)), Trust::None);
-        // It had nowhere else to go.
+        // A success ends the ejection even without a probe.
         health.ended(3, Outcome::Succeeded, at(0), 0);
         assert_eq!(health.trust(at(0)), Trust::Full);
     }
@@ -156,7 +160,7 @@ mod tests {
             assert_eq!(health.trust(at(now)), Trust::Probe);
             health.send(now, at(now));
             assert_eq!(health.trust(at(now)), Trust::None, "one probe at a time");
-            // One that ran before says nothing.
+            // A request from before the ejection does not count.
             health.ended(1, Outcome::Failed, at(now), 0);
             health.ended(now, Outcome::Failed, at(now), 0);
         }
@@ -184,11 +188,11 @@ mod tests {
         let mut health = Health::default();
         for life in [7, 8] {
             for serial in 0..64 {
-                health.ended(serial, Outcome::Died(life), at(0), 0);
+                health.ended(serial, Outcome::Died(InstanceId::new(life)), at(0), 0);
             }
             assert_eq!(health.trust(at(0)), Trust::Full);
         }
-        health.ended(0, Outcome::Died(9), at(0), 0);
+        health.ended(0, Outcome::Died(InstanceId::new(9)), at(0), 0);
         assert_eq!(health.trust(at(0)), Trust::None);
     }
 }

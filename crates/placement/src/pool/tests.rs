@@ -1,7 +1,8 @@
-//! Which of several workers is chosen.
+//! Tests of the choice among several workers.
 
 use super::*;
 use crate::state::{Phase, Prefixes};
+use inferyard_domain::InstanceId;
 
 mod steady;
 
@@ -9,7 +10,7 @@ const SECOND: Moment = Moment::from_secs(1);
 
 fn state(change: impl FnOnce(&mut State)) -> State {
     let mut state = State {
-        boot_id: 7,
+        instance: InstanceId::new(7),
         sequence: 1,
         phase: Phase::Ready,
         model: "m".to_owned(),
@@ -56,7 +57,7 @@ fn work(blocks: &[u64]) -> Work {
 
 fn place(pool: &mut Pool, blocks: &[u64], tried: &[WorkerId]) -> Option<WorkerId> {
     let choice = pool.choose(&work(blocks), tried, SECOND, &mut Vec::new())?;
-    let covered = choice.cost.covered_blocks;
+    let covered = choice.cost.cached_blocks;
     Some(
         pool.send(&work(blocks), choice.worker, covered, SECOND)
             .worker(),
@@ -130,10 +131,10 @@ fn a_ticket_of_a_worker_that_left_means_nothing_to_the_next_one() {
     let new = pool.send(&work(&[]), worker, 0, SECOND);
     assert_eq!(old.worker().index, new.worker().index);
     pool.ended(old, Outcome::Untold, SECOND);
-    assert_eq!(pool.boot_id(workers[0]), 0);
+    assert_eq!(pool.instance(workers[0]), None);
     assert!(pool.state(workers[0], state(|_| ()), SECOND).is_ok());
     let member = pool.members[worker.index].as_ref().unwrap();
-    assert_eq!(member.view.load().sequences, 1);
+    assert_eq!(member.snapshot.load().sequences, 1);
 }
 
 #[test]
@@ -143,16 +144,16 @@ fn what_was_considered_is_written_down() {
         holding(&[1]),
         state(|_| ()),
     ]);
-    let mut considered = Vec::new();
+    let mut candidates = Vec::new();
     let placed = pool
-        .choose(&work(&[1, 2]), &workers[2..], SECOND, &mut considered)
+        .choose(&work(&[1, 2]), &workers[2..], SECOND, &mut candidates)
         .unwrap();
     assert_eq!((placed.row, placed.worker), (1, workers[1]));
-    assert_eq!(considered[0].verdict, Verdict::Unready);
-    assert_eq!(considered[1].verdict, Verdict::Able(placed.cost));
-    assert_eq!(considered[2].verdict, Verdict::Tried);
-    assert_eq!(&*considered[1].worker, "worker-1");
-    assert_eq!(placed.cost.covered_blocks, 1);
+    assert_eq!(candidates[0].verdict, Verdict::Unready);
+    assert_eq!(candidates[1].verdict, Verdict::Able(placed.cost));
+    assert_eq!(candidates[2].verdict, Verdict::Tried);
+    assert_eq!(&*candidates[1].worker, "worker-1");
+    assert_eq!(placed.cost.cached_blocks, 1);
 }
 
 #[test]
@@ -161,17 +162,17 @@ fn a_backlog_is_worth_a_long_prefix_while_others_have_room() {
     let mut behind = holding(&prompt);
     behind.queued_prefill_tokens = 1_500;
     let (mut pool, workers) = pool(vec![behind, state(|_| ())]);
-    let mut considered = Vec::new();
+    let mut candidates = Vec::new();
     let mut choose = |tried: &[WorkerId]| {
-        pool.choose(&work(&prompt), tried, SECOND, &mut considered)
+        pool.choose(&work(&prompt), tried, SECOND, &mut candidates)
             .unwrap()
     };
     let choice = choose(&[]);
     assert!(choice.room && choice.worker == workers[0]);
-    // Alone, it is reason to wait.
+    // With no other worker, its backlog is a reason to wait.
     let alone = choose(&workers[1..]);
     assert!(!alone.room && alone.worker == workers[0]);
-    assert_eq!(considered[0].verdict, Verdict::Able(alone.cost));
+    assert_eq!(candidates[0].verdict, Verdict::Able(alone.cost));
 }
 
 #[test]
@@ -180,16 +181,16 @@ fn who_has_room_goes_before_who_would_be_cheaper() {
     let mut full = holding(&prompt);
     full.running = 18;
     let (mut pool, workers) = pool(vec![full, state(|_| ())]);
-    let mut considered = Vec::new();
+    let mut candidates = Vec::new();
     let mut choose = |tried: &[WorkerId]| {
-        pool.choose(&work(&prompt), tried, SECOND, &mut considered)
+        pool.choose(&work(&prompt), tried, SECOND, &mut candidates)
             .unwrap()
     };
     let choice = choose(&[]);
     assert!(choice.room && choice.worker == workers[1]);
     let choice = choose(&workers[1..]);
     assert!(!choice.room && choice.worker == workers[0]);
-    assert_eq!(considered[0].verdict, Verdict::Full(choice.cost));
+    assert_eq!(candidates[0].verdict, Verdict::Full(choice.cost));
     assert!(!pool.has_room(workers[0], &work(&prompt)));
     assert!(pool.has_room(workers[1], &work(&prompt)));
     pool.lost(workers[1]);
@@ -212,7 +213,7 @@ fn what_the_template_adds_is_known_once_every_loaded_worker_tells() {
     }
 }
 
-/// Places a request that ends like this.
+/// Places a request that ends with this outcome.
 fn end(pool: &mut Pool, tried: &[WorkerId], now: Moment, outcome: Outcome) -> WorkerId {
     let choice = pool
         .choose(&work(&[]), tried, now, &mut Vec::new())
@@ -234,7 +235,7 @@ fn workers_that_fail_in_a_row_get_a_request_now_and_then() {
     };
     let mut failed = [0; 3];
     let mut failed_twice = 0;
-    // Two minutes of a request every 100 ms, each tried on one other worker where it fails.
+    // Two minutes with a request every 100 ms, retried on one other worker if it fails.
     for number in 0..1_200 {
         let now = SECOND + Moment::from_millis(100) * number;
         let mut tried = Vec::new();
@@ -252,7 +253,7 @@ fn workers_that_fail_in_a_row_get_a_request_now_and_then() {
             tried.push(choice.worker);
         }
     }
-    // Three before each is ejected, and then 2, 6, 14, 30, 62 and 122 s later at the latest.
+    // Three failures before each is ejected, and probes at latest 2, 6, 14, 30, 62 and 122 s later.
     assert_eq!(failed[0], 0);
     assert!(
         failed[1..].iter().all(|count| (7..=9).contains(count)),
@@ -270,8 +271,8 @@ fn where_all_fail_all_are_tried() {
         asked[worker.index] += 1;
     }
     assert!(asked.iter().all(|count| *count > 10), "{asked:?}");
-    assert_eq!(pool.standing(workers[0]), Standing::Ejected);
-    // One that answers is trusted again, and the other is not.
+    assert_eq!(pool.endpoint_state(workers[0]), EndpointState::Ejected);
+    // A worker that completes an answer is trusted again; the other is not.
     let good = end(&mut pool, &[], SECOND, Outcome::Succeeded);
     for _ in 0..10 {
         assert_eq!(end(&mut pool, &[], SECOND, Outcome::Succeeded), good);
@@ -283,23 +284,23 @@ fn where_all_fail_all_are_tried() {
 fn a_worker_that_says_it_is_unhealthy_is_the_last_to_be_asked() {
     let unhealthy = |state: &mut State| state.phase = Phase::Unhealthy;
     let (mut pool, workers) = pool(vec![state(|_| ()), state(unhealthy)]);
-    assert_eq!(pool.standing(workers[1]), Standing::Unhealthy);
-    let mut considered = Vec::new();
+    assert_eq!(pool.endpoint_state(workers[1]), EndpointState::Unhealthy);
+    let mut candidates = Vec::new();
     for _ in 0..10 {
         let choice = pool
-            .choose(&work(&[]), &[], SECOND, &mut considered)
+            .choose(&work(&[]), &[], SECOND, &mut candidates)
             .unwrap();
         assert_eq!(choice.worker, workers[0]);
-        assert_eq!(considered[1].verdict, Verdict::Ejected);
+        assert_eq!(candidates[1].verdict, Verdict::Ejected);
     }
     assert_eq!(place(&mut pool, &[], &workers[..1]), Some(workers[1]));
-    // It is back, and what its answers told before is over.
+    // The worker is ready again, and its earlier failures are forgotten.
     for _ in 0..3 {
         end(&mut pool, &workers[..1], SECOND, Outcome::Failed);
     }
     pool.state(workers[1], state(|state| state.sequence = 2), SECOND)
         .unwrap();
-    assert_eq!(pool.standing(workers[1]), Standing::Ready);
+    assert_eq!(pool.endpoint_state(workers[1]), EndpointState::Ready);
 }
 
 /// Two workers that answered requests for a minute, and one that did not.
@@ -367,7 +368,7 @@ fn nor_does_one_that_was_away_or_loaded_its_model() {
 fn nor_does_one_that_was_ejected() {
     let (mut pool, workers) = pool(vec![state(|_| ()), state(|_| ()), state(|_| ())]);
     let mut tried = Vec::new();
-    while pool.standing(workers[2]) != Standing::Ejected {
+    while pool.endpoint_state(workers[2]) != EndpointState::Ejected {
         let others = &workers[..2];
         tried.push(end(&mut pool, others, SECOND, Outcome::Failed));
     }
@@ -379,7 +380,7 @@ fn nor_does_one_that_was_ejected() {
         };
         pool.state(*worker, state(worked), SECOND * 60).unwrap();
     }
-    // The request that proves it.
+    // The probe.
     let proved = end(&mut pool, &[], SECOND * 60, Outcome::Succeeded);
     assert_eq!(proved, workers[2]);
     assert_eq!(thirty(&mut pool), [10, 10, 10]);

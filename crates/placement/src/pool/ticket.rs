@@ -1,13 +1,13 @@
-//! Which worker of a pool has which request.
+//! Ids of workers in a pool, and of requests sent to them.
 
-/// A worker of a pool; no later one is called the same.
+/// A worker of a pool; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WorkerId {
     pub(super) index: usize,
     pub(super) joined: u64,
 }
 
-/// A request that was given to a worker.
+/// A request that was sent to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub(super) worker: WorkerId,
@@ -17,7 +17,7 @@ pub struct Ticket {
 // === impl WorkerId ===
 
 impl WorkerId {
-    /// Which one of those that ever joined the pool, counted from 1.
+    /// The worker's number in order of joining, from 1.
     #[must_use]
     pub fn number(self) -> u64 {
         self.joined
@@ -33,7 +33,7 @@ impl Ticket {
         self.worker
     }
 
-    /// Which one of all that were sent, counted from 0.
+    /// The request's number in order of sending, from 0.
     #[must_use]
     pub fn serial(self) -> u64 {
         self.serial

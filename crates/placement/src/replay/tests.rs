@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::recording::Blinding;
-use crate::{Choice, Claim, Line, Outcome, Phase, Prefixes, Waiter, Work};
+use crate::{Outcome, Phase, Prefixes, Queue, QueuePolicy, Selection, Waiter, Work};
+use inferyard_domain::InstanceId;
 
 const WORKERS: u64 = 3;
 
-/// A pool that writes down what happens in it.
+/// A pool that records its events.
 struct Recorded {
     pool: Pool,
     ids: Vec<WorkerId>,
@@ -40,14 +41,14 @@ impl Recorded {
 
     fn write(&mut self, event: Event) {
         let entry = Entry::new(self.now, "m", event);
-        let line = serde_json::to_string(&entry).unwrap();
-        self.entries.push(serde_json::from_str(&line).unwrap());
+        let json = serde_json::to_string(&entry).unwrap();
+        self.entries.push(serde_json::from_str(&json).unwrap());
     }
 
     fn state(&mut self, worker: usize, added: Vec<u64>, queued_prefill_tokens: u64) {
         self.sequence[worker] += 1;
         let state = State {
-            boot_id: 1,
+            instance: InstanceId::new(1),
             sequence: self.sequence[worker],
             phase: Phase::Ready,
             model: "m".to_owned(),
@@ -76,18 +77,18 @@ impl Recorded {
         self.give(work, &[], choice);
     }
 
-    fn choose(&mut self, work: &Work) -> Choice {
+    fn choose(&mut self, work: &Work) -> Selection {
         let choice = self.pool.choose(work, &[], self.now, &mut Vec::new());
         choice.unwrap()
     }
 
-    /// Places a request as a router does: where nobody has room, or others wait, it joins the line.
-    fn place_or_wait(&mut self, line: &mut Line, work: &Work) {
+    /// Places a request as a router does: it joins the queue if no worker has room or others wait.
+    fn place_or_wait(&mut self, queue: &mut Queue, work: &Work) {
         let choice = self.choose(work);
-        if choice.room && line.is_empty() {
+        if choice.room && queue.is_empty() {
             return self.give(work, &[], choice);
         }
-        let claim = Claim {
+        let policy = QueuePolicy {
             account: "account".into(),
             plan: "plan".into(),
             priority: 0,
@@ -95,32 +96,32 @@ impl Recorded {
             most_waiting: 1_000,
         };
         let waiter = Waiter {
-            claim: claim.into(),
+            policy: policy.into(),
             work: work.clone(),
             tried: vec![],
         };
-        let id = line.join(waiter, None, self.now).unwrap().id;
+        let id = queue.join(waiter, None, self.now).unwrap().id;
         let (pool, now) = (&mut self.pool, self.now);
-        if let Some(called) = line.call_new(id, pool, now, &mut Vec::new()) {
-            self.give(&called.waiter.work, &called.barred, called.choice);
+        if let Some(dequeued) = queue.dequeue_new(id, pool, now, &mut Vec::new()) {
+            self.give(&dequeued.waiter.work, &dequeued.barred, dequeued.choice);
         }
     }
 
-    /// A request ends, and those that wait hear of it.
-    fn end(&mut self, line: &mut Line) {
+    /// Ends a request, and dequeues requests that fit now.
+    fn end(&mut self, queue: &mut Queue) {
         let ticket = self.open.remove(0);
         let outcome = Outcome::Succeeded;
         self.pool.ended(ticket, outcome, self.now);
         let serial = ticket.serial();
         self.write(Event::Ended { serial, outcome });
         let news = ticket.worker();
-        while let Some(called) = line.call(&mut self.pool, news, self.now, &mut Vec::new()) {
-            self.give(&called.waiter.work, &called.barred, called.choice);
+        while let Some(dequeued) = queue.dequeue(&mut self.pool, news, self.now, &mut Vec::new()) {
+            self.give(&dequeued.waiter.work, &dequeued.barred, dequeued.choice);
         }
     }
 
-    fn give(&mut self, work: &Work, barred: &[WorkerId], choice: Choice) {
-        let covered = choice.cost.covered_blocks;
+    fn give(&mut self, work: &Work, barred: &[WorkerId], choice: Selection) {
+        let covered = choice.cost.cached_blocks;
         let ticket = self.pool.send(work, choice.worker, covered, self.now);
         self.open.push(ticket);
         self.write(Event::Placed {
@@ -133,7 +134,7 @@ impl Recorded {
     }
 }
 
-/// Some traffic: prompts that share beginnings, states that come now and then.
+/// Sample traffic: prompts with shared beginnings, and occasional states.
 fn recording() -> Vec<Entry> {
     let mut recorded = Recorded::new(Blinding::new(0x1234_5678_9ABC_DEF0));
     for worker in 0..3 {
@@ -158,10 +159,10 @@ fn recording() -> Vec<Entry> {
             recorded.pool.begun(ticket);
             let serial = ticket.serial();
             recorded.write(Event::Begun { serial });
-            // Now and then one fails, so that workers are ejected and prove themselves.
+            // Some fail, so that workers are ejected and probed.
             let outcome = match serial % 7 {
                 0..4 => Outcome::Failed,
-                4 => Outcome::Died(1),
+                4 => Outcome::Died(InstanceId::new(1)),
                 5 => Outcome::Untold,
                 _ => Outcome::Succeeded,
             };
@@ -187,13 +188,13 @@ fn the_same_weights_decide_the_same() {
     assert_eq!(report.decisions, 200);
     assert_eq!(report.differing, []);
     assert!((report.seconds.0 - report.seconds.1).abs() < 1e-9);
-    assert!(report.covered_blocks.0 > 0);
+    assert!(report.cached_blocks.0 > 0);
 }
 
 #[test]
 fn what_waited_is_decided_the_same() {
     let mut recorded = Recorded::new(Blinding::new(3));
-    let mut line = Line::default();
+    let mut queue = Queue::default();
     for worker in 0..3 {
         recorded.state(worker, vec![], 0);
     }
@@ -206,14 +207,14 @@ fn what_waited_is_decided_the_same() {
             blocks: [].into(),
             sequences: 1,
         };
-        recorded.place_or_wait(&mut line, &work);
-        waited += usize::from(!line.is_empty());
-        // A crowd comes and goes, again and again.
+        recorded.place_or_wait(&mut queue, &work);
+        waited += usize::from(!queue.is_empty());
+        // Periods of high load alternate with periods without requests.
         if round % 100 >= 40 {
-            recorded.end(&mut line);
+            recorded.end(&mut queue);
         }
         if round % 100 >= 80 && !recorded.open.is_empty() {
-            recorded.end(&mut line);
+            recorded.end(&mut queue);
         }
     }
     assert!(waited > 20, "{waited}");
@@ -231,7 +232,7 @@ fn other_weights_decide_otherwise_and_the_price_is_told() {
     let report = replay(&recording(), weights);
     assert_eq!(report.decisions, 200);
     assert!(!report.differing.is_empty());
-    assert!(report.covered_blocks.1 < report.covered_blocks.0);
+    assert!(report.cached_blocks.1 < report.cached_blocks.0);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Denials, kind by kind.
+//! Tests of denials, by kind of limit.
 #![expect(clippy::too_many_lines, reason = "tables of cases")]
 
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::*;
 use crate::error::Error;
 
-/// Status, type, code, `Retry-After`, `retry-after-ms`, `x-should-retry`; `-` where there is none.
+/// Returns status, type, code, `Retry-After`, `retry-after-ms` and `x-should-retry`, with `-` for a missing
+/// one.
 fn answer(error: ReserveError) -> (String, String) {
     let response = Error::from(error).response("req_0");
     let body: Value = serde_json::from_slice(response.body()).unwrap();
@@ -30,10 +31,10 @@ fn answer(error: ReserveError) -> (String, String) {
     (line, error["message"].as_str().unwrap().to_owned())
 }
 
-fn reading(meter: Meter, numbers: [u64; 3], denial: Wait) -> Reading {
+fn status(kind: LimitKind, numbers: [u64; 3], denial: Wait) -> LimitStatus {
     let [limit, used, requested] = numbers;
-    Reading {
-        meter,
+    LimitStatus {
+        kind,
         limit,
         used,
         requested,
@@ -45,19 +46,19 @@ fn reading(meter: Meter, numbers: [u64; 3], denial: Wait) -> Reading {
     }
 }
 
-fn denied_by(readings: &[Reading]) -> (String, String) {
+fn denied_by(statuses: &[LimitStatus]) -> (String, String) {
     answer(ReserveError::Denied {
         model: "gpt-4o".into(),
         account: "org-1".into(),
-        readings: Arc::from(readings),
+        statuses: Arc::from(statuses),
     })
 }
 
-/// As a bucket computes it: what is too much has to leak.
-fn bucket(meter: Meter, [limit, used, requested]: [u64; 3], window: u64) -> Reading {
+/// Computes the wait of a bucket: until the excess has leaked.
+fn bucket(kind: LimitKind, [limit, used, requested]: [u64; 3], window: u64) -> LimitStatus {
     let wait = (used + requested - limit) * window * 1_000_000 / limit;
     let wait = Wait::Exactly(Duration::from_micros(wait));
-    reading(meter, [limit, used, requested], wait)
+    status(kind, [limit, used, requested], wait)
 }
 
 #[test]
@@ -67,7 +68,7 @@ fn messages_are_those_of_recorded_answers() {
         ([200_000, 195_869, 4_412], "84ms", 1, 85),
         ([30_000, 22_999, 12_528], "11.054s", 12, 11_054),
     ] {
-        let (line, message) = denied_by(&[bucket(Meter::TokensPerMinute, numbers, 60)]);
+        let (line, message) = denied_by(&[bucket(LimitKind::TokensPerMinute, numbers, 60)]);
         let [limit, used, requested] = numbers;
         assert_eq!(
             message,
@@ -79,7 +80,11 @@ fn messages_are_those_of_recorded_answers() {
         let expected = format!("429 tokens rate_limit_exceeded {seconds} {milliseconds} -");
         assert_eq!(line, expected);
     }
-    let large = reading(Meter::TokensPerMinute, [30_000, 0, 34_307], Wait::ForEver);
+    let large = status(
+        LimitKind::TokensPerMinute,
+        [30_000, 0, 34_307],
+        Wait::ForEver,
+    );
     let (line, message) = denied_by(&[large]);
     assert_eq!(
         message,
@@ -93,65 +98,65 @@ fn messages_are_those_of_recorded_answers() {
 fn every_limit_says_when_and_whether_to_come_back() {
     let second = |seconds| Wait::Exactly(Duration::from_secs(seconds));
     let one = [10, 10, 1];
-    for (meter, numbers, wait, expected, says) in [
+    for (kind, numbers, wait, expected, says) in [
         (
-            Meter::RequestsPerMinute,
+            LimitKind::RequestsPerMinute,
             one,
             second(6),
             "429 requests rate_limit_exceeded 6 6000 -",
             "requests per min (RPM): Limit 10, Used 10, Requested 1. Please try again in 6s.",
         ),
         (
-            Meter::RequestsPerMinute,
+            LimitKind::RequestsPerMinute,
             one,
             Wait::Exactly(Duration::from_micros(1)),
             "429 requests rate_limit_exceeded 1 1 -",
             "Please try again in 1ms.",
         ),
         (
-            Meter::TokensPerMinute,
+            LimitKind::TokensPerMinute,
             one,
             second(61),
             "429 tokens rate_limit_exceeded 61 61000 false",
             "in 1m1s.",
         ),
         (
-            Meter::TokensPerMinute,
+            LimitKind::TokensPerMinute,
             one,
             Wait::ForOthers,
             "429 tokens rate_limit_exceeded 1 1000 -",
             "held by requests that are still running",
         ),
         (
-            Meter::RequestsPerDay,
+            LimitKind::RequestsPerDay,
             one,
             second(8_640),
             "429 requests rate_limit_exceeded 8640 8640000 false",
             "requests per day (RPD)",
         ),
         (
-            Meter::TokensPerDay,
+            LimitKind::TokensPerDay,
             one,
             second(9),
             "429 tokens rate_limit_exceeded 9 9000 false",
             "tokens per day (TPD)",
         ),
         (
-            Meter::RequestsTotal,
+            LimitKind::RequestsTotal,
             one,
             Wait::ForEver,
             "429 requests rate_limit_exceeded - - false",
             "on requests in total: Limit 10, Used 10, Requested 1. It does not come back",
         ),
         (
-            Meter::ConcurrentRequests,
+            LimitKind::ConcurrentRequests,
             one,
             Wait::ForOthers,
             "429 requests rate_limit_exceeded 1 1000 -",
             "requests at the same time: Limit 10, Used 10, Requested 1. Please try again when one",
         ),
         (
-            Meter::BudgetPerMonth,
+            LimitKind::BudgetPerMonth,
             [5_000_000_000, 4_990_000_000, 20_000_000],
             second(172_800),
             "429 insufficient_quota insufficient_quota 172800 172800000 false",
@@ -159,36 +164,36 @@ fn every_limit_says_when_and_whether_to_come_back() {
              budget begins anew in 48h0m0s.",
         ),
         (
-            Meter::BudgetPerMonth,
+            LimitKind::BudgetPerMonth,
             [5_000_000_000, 4_990_000_000, 20_000_000],
             Wait::ForOthers,
             "429 insufficient_quota insufficient_quota 1 1000 -",
             "begins anew in 24h0m0s. A part of it is held by requests that are still running",
         ),
         (
-            Meter::BudgetPerMonth,
+            LimitKind::BudgetPerMonth,
             [5_000, 0, 20_000],
             Wait::ForEver,
             "429 insufficient_quota insufficient_quota - - false",
             "costs more than the whole budget",
         ),
     ] {
-        let (line, message) = denied_by(&[reading(meter, numbers, wait)]);
-        assert_eq!(line, expected, "{meter:?} {wait:?}");
+        let (line, message) = denied_by(&[status(kind, numbers, wait)]);
+        assert_eq!(line, expected, "{kind:?} {wait:?}");
         assert!(message.contains(says), "{message}");
     }
 }
 
 #[test]
 fn of_several_denials_the_longest_counts() {
-    let minute = bucket(Meter::RequestsPerMinute, [10, 10, 1], 60);
-    let tokens = bucket(Meter::TokensPerMinute, [100, 100, 50], 60);
-    let others = reading(Meter::ConcurrentRequests, [1, 1, 1], Wait::ForOthers);
+    let minute = bucket(LimitKind::RequestsPerMinute, [10, 10, 1], 60);
+    let tokens = bucket(LimitKind::TokensPerMinute, [100, 100, 50], 60);
+    let others = status(LimitKind::ConcurrentRequests, [1, 1, 1], Wait::ForOthers);
     let (line, message) = denied_by(&[minute.clone(), tokens, others.clone()]);
     assert_eq!(line, "429 tokens rate_limit_exceeded 30 30000 -");
     assert!(message.contains("(TPM)"), "{message}");
-    // A wait that is soon over is no use where another limit denies for ever.
-    let total = reading(Meter::RequestsTotal, [5, 5, 1], Wait::ForEver);
+    // A short wait does not help if another limit denies permanently.
+    let total = status(LimitKind::RequestsTotal, [5, 5, 1], Wait::ForEver);
     let (line, _) = denied_by(&[minute, total, others]);
     assert_eq!(line, "429 requests rate_limit_exceeded - - false");
 }
@@ -199,7 +204,7 @@ fn a_preview_that_ends_says_where_to_go_on() {
         answer(ReserveError::PreviewExhausted {
             limit: 5,
             sign_up: sign_up.map(Into::into),
-            readings: Arc::default(),
+            statuses: Arc::default(),
         })
     };
     let (line, message) = exhausted(Some("https://example.com/keys"));

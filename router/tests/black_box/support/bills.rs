@@ -1,4 +1,4 @@
-//! The usage events of a router, as the ledger would get them.
+//! The usage events of a router, as the ledger receives them.
 
 use inferyard_proto::outbox::Entry;
 use inferyard_proto::usage::v1::UsageEvent;
@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 
 use super::within;
 
-/// What a router bills.
+/// The usage events of a router.
 pub(crate) struct Bills(mpsc::Receiver<Entry>);
 
 impl Bills {
-    /// A router's outbox, and what comes out of it.
+    /// The outbox for a router, and its receiving end.
     pub(crate) fn channel() -> (mpsc::Sender<Entry>, Self) {
         let (sender, receiver) = mpsc::channel(1_024);
         (sender, Self(receiver))
@@ -24,12 +24,12 @@ impl Bills {
         UsageEvent::decode(entry.event).expect("a usage event should be one")
     }
 
-    /// Whether nothing was billed since.
+    /// Whether there are no further events.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What a router that has ended still billed.
+    /// The remaining events of a router that has stopped.
     pub(crate) async fn rest(mut self) -> Vec<UsageEvent> {
         let mut events = Vec::new();
         while let Some(entry) = within(self.0.recv()).await {

@@ -1,4 +1,4 @@
-//! A client that writes and reads the bytes of HTTP/1.1 itself.
+//! A client that reads and writes the bytes of HTTP/1.1 itself.
 
 use std::net::SocketAddr;
 
@@ -12,14 +12,14 @@ pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
 }
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) head: Head,
@@ -39,10 +39,10 @@ impl Connection {
         within(self.stream.write_all(bytes)).await.unwrap();
     }
 
-    /// The head of the next answer; `None` where the connection ended.
+    /// The head of the next response; `None` if the connection has ended.
     pub(crate) async fn try_head(&mut self) -> Option<Head> {
         let mut status = self.line().await?;
-        // A client that asked first is told to go on before it is answered.
+        // Skips `100 Continue`, which a client with `Expect` gets first.
         while status.starts_with("HTTP/1.1 100") {
             self.line().await?;
             status = self.line().await?;
@@ -63,7 +63,7 @@ impl Connection {
         self.try_head().await.expect("an answer")
     }
 
-    /// The next piece of a streamed body; `None` at its end.
+    /// The next chunk of a streamed body; `None` at its end.
     pub(crate) async fn piece(&mut self) -> Option<String> {
         let length = self.line().await.expect("a chunk");
         let length = usize::from_str_radix(&length, 16).expect("the length of a chunk");
@@ -82,7 +82,7 @@ impl Connection {
         whole
     }
 
-    /// The next answer with its body.
+    /// The next response with its body.
     pub(crate) async fn answer(&mut self) -> Answer {
         let head = self.head().await;
         let body = match head.header("content-length") {
@@ -99,7 +99,7 @@ impl Connection {
         Answer { head, body }
     }
 
-    /// Whether the other side has closed and sent nothing more.
+    /// Whether the peer has closed the connection without sending more.
     pub(crate) async fn is_at_end(&mut self) -> bool {
         within(self.stream.fill_buf())
             .await
@@ -120,7 +120,7 @@ impl Head {
         Some(&found.1)
     }
 
-    /// The headers whose names begin so.
+    /// The headers with names that start with `prefix`.
     pub(crate) fn starting_with<'a>(
         &'a self,
         prefix: &'a str,

@@ -1,5 +1,5 @@
-//! A proxy before a worker that reads the frames of HTTP/2, and goes away when it is told to, as meshes do that
-//! drain connections.
+//! A proxy before a worker. It parses HTTP/2 frames and refuses streams on request, like a service mesh that
+//! drains connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,21 +17,21 @@ const GOAWAY: u8 = 7;
 const REFUSED_STREAM: u32 = 7;
 const PREFACE: usize = 24;
 
-/// How it refuses a stream that it has not processed.
+/// How the proxy refuses a stream that it did not process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The connection goes away, and the stream is above the last one that was processed.
+    /// GOAWAY, with a last stream id below the stream.
     GoAway,
-    /// The connection goes away, and the stream is among those that may have been processed.
+    /// GOAWAY, with a last stream id that includes the stream: it may have been processed.
     GoAwayTooLate,
-    /// The stream alone.
+    /// RST_STREAM for the stream alone.
     RefusedStream,
 }
 
 /// A running proxy.
 pub(crate) struct Proxy {
     pub(crate) endpoint: Endpoint,
-    /// Streams that it refuses from now on, of those that are opened.
+    /// How many of the next streams are refused.
     pub(crate) refuses: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -66,7 +66,7 @@ impl Proxy {
     }
 }
 
-/// A frame with its head.
+/// A frame, including its header.
 struct Frame {
     kind: u8,
     stream: u32,
@@ -139,7 +139,7 @@ async fn connection(
             }
         }
     };
-    // Both halves are dropped with the first that ends: the connection is closed.
+    // When one direction ends, both are dropped, which closes the connection.
     tokio::select! {
         ended = answers => ended,
         ended = asks => ended,

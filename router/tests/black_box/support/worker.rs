@@ -1,4 +1,4 @@
-//! A real gRPC server whose every answer is spoken by the test.
+//! A real gRPC server that sends what the test tells it to.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -26,8 +26,7 @@ use tonic::{Request, Response, Status};
 
 use super::within;
 
-/// A worker on a runtime of its own, so that it can die as a process does: at once, with all its
-/// connections.
+/// A worker on a runtime of its own, so that it can die like a process: at once, with all its connections.
 pub(crate) struct ScriptedWorker {
     pub(crate) endpoint: Endpoint,
     pub(crate) state: watch::Sender<WorkerState>,
@@ -36,7 +35,7 @@ pub(crate) struct ScriptedWorker {
     runtime: Option<Runtime>,
 }
 
-/// One call of `Generate`; dropping it ends the stream.
+/// A call of `Generate`; dropping it ends the stream.
 pub(crate) struct Call {
     pub(crate) request: GenerateRequest,
     pub(crate) metadata: MetadataMap,
@@ -110,12 +109,12 @@ impl ScriptedWorker {
         (runtime, worker, WorkerServer::new(service))
     }
 
-    /// The next call; a dead worker gets none.
+    /// The next call, within `PATIENCE`; a dead worker gets none.
     pub(crate) async fn call(&mut self) -> Call {
         within(self.next_call()).await
     }
 
-    /// The same, however long it takes.
+    /// The next call, without a timeout.
     pub(crate) async fn next_call(&mut self) -> Call {
         match self.calls.recv().await {
             Some(call) => call,
@@ -128,12 +127,12 @@ impl ScriptedWorker {
         self.calls.try_recv().is_ok()
     }
 
-    /// Says something else from now on.
+    /// Changes the worker's reported state.
     pub(crate) fn becomes(&self, change: impl FnOnce(&mut WorkerState)) {
         self.state.send_modify(change);
     }
 
-    /// Says nothing of itself any more, and keeps its connections.
+    /// Stops reporting its state, but keeps its connections.
     pub(crate) fn falls_silent(&self) {
         self.silent.store(true, Ordering::Relaxed);
     }
@@ -152,14 +151,14 @@ impl Drop for ScriptedWorker {
     }
 }
 
-/// As the real worker is set.
+/// Configured like the real worker.
 fn server() -> Server {
     Server::builder().max_frame_size(1 << 20)
 }
 
 fn ready() -> WorkerState {
     WorkerState {
-        boot_id: 1,
+        instance_id: 1,
         phase: Phase::Ready.into(),
         load_progress: 1.0,
         model: "m".to_owned(),
@@ -175,13 +174,13 @@ fn ready() -> WorkerState {
 }
 
 impl Call {
-    /// Says one event; the client's leaving is no failure of a test.
+    /// Sends one event; a client that has disconnected does not fail the test.
     pub(crate) async fn say(&self, event: Event) {
         let event = GenerateEvent { event: Some(event) };
         let _ = within(self.events.send(Ok(event))).await;
     }
 
-    /// A whole short answer.
+    /// Sends a complete short answer.
     pub(crate) async fn say_hello(self) {
         self.say(admitted(10, 4)).await;
         self.say(delta("Hello")).await;
@@ -190,7 +189,7 @@ impl Call {
         self.say(finished(10, 4, 2)).await;
     }
 
-    /// Says deltas for as long as they are taken, and how many that were.
+    /// Sends deltas until the router cancels or drops the call, at most `most`; returns their number.
     pub(crate) async fn pump(self, most: usize) -> usize {
         for count in 0..most {
             let event = GenerateEvent {
@@ -206,12 +205,12 @@ impl Call {
         most
     }
 
-    /// Waits until the router has asked for the end of the call.
+    /// Waits until the router has cancelled the call.
     pub(crate) async fn cancelled(&self) {
         within(self.cancel.cancelled()).await;
     }
 
-    /// Waits until the router has asked for the end of the call, and ends it.
+    /// Waits until the router has cancelled the call, and ends it with this usage.
     pub(crate) async fn ends_when_cancelled(self, usage: Usage) {
         self.cancelled().await;
         let failed = Failed {

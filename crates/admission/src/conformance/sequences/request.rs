@@ -1,15 +1,15 @@
-//! What a request has spent, and what it holds.
+//! What a request has used and holds, as the test expects it.
 
 use crate::store::Admission;
 
 /// A request as its router knows it.
 pub(super) struct Request {
     pub(super) admission: Admission,
-    /// Spent so far.
+    /// Used so far.
     pub(super) tokens: u64,
     pub(super) money: u64,
     pub(super) held: Amount,
-    /// Spent above what it held.
+    /// Used beyond what it held.
     pub(super) short: Amount,
     pub(super) is_over: bool,
 }
@@ -24,7 +24,7 @@ pub(super) struct Amount {
 // === impl Request ===
 
 impl Request {
-    /// Spends tokens. What is spent above what it holds may be held by others by now.
+    /// Uses tokens. What exceeds its held amount may be held by other requests.
     pub(super) fn spend(&mut self, tokens: u64) {
         let money = tokens * 2;
         self.tokens += tokens;

@@ -1,4 +1,4 @@
-//! What can happen to a store of limits.
+//! The steps of a sequence.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ pub(super) enum Step {
         tokens: u64,
         money: u64,
     },
-    /// Its prompt is counted: it is to hold another amount of money.
+    /// The prompt is counted: the request needs another amount of money.
     Raise {
         lease: usize,
         money: u64,
@@ -29,7 +29,7 @@ pub(super) enum Step {
         account: usize,
         tokens: u64,
     },
-    /// All routers were silent for too long.
+    /// All routers stop reporting for longer than a lease.
     Crash,
     Pass {
         seconds: u64,

@@ -22,7 +22,7 @@ const HOUR_COLUMNS: [&str; 11] = [
     "cost_nanodollars",
 ];
 const WORKER_COLUMNS: [&str; 7] = [
-    "boot",
+    "instance",
     "model",
     "requests",
     "prompt_tokens",
@@ -139,10 +139,13 @@ pub(super) async fn add_to_workers(
     events: &[&Event],
 ) -> sqlx::Result<()> {
     let mut workers: BTreeMap<&str, (&str, Sums, i64)> = BTreeMap::new();
-    for event in events.iter().filter(|event| !event.worker_boot.is_empty()) {
+    for event in events
+        .iter()
+        .filter(|event| !event.worker_instance.is_empty())
+    {
         let (_, sums, last) =
             workers
-                .entry(&event.worker_boot)
+                .entry(&event.worker_instance)
                 .or_insert((&event.model, Sums::default(), 0));
         sums.add(event);
         *last = event.time_us().max(*last);
@@ -154,7 +157,7 @@ pub(super) async fn add_to_workers(
             "workers",
             &WORKER_COLUMNS,
             rows.len(),
-            "ON CONFLICT (boot) DO UPDATE SET requests = workers.requests + excluded.requests, \
+            "ON CONFLICT (instance) DO UPDATE SET requests = workers.requests + excluded.requests, \
              prompt_tokens = workers.prompt_tokens + excluded.prompt_tokens, \
              cached_tokens = workers.cached_tokens + excluded.cached_tokens, \
              completion_tokens = workers.completion_tokens + excluded.completion_tokens, \
@@ -162,9 +165,9 @@ pub(super) async fn add_to_workers(
              ELSE excluded.last_us END",
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
-        for (boot, (model, sums, last)) in rows {
+        for (instance, (model, sums, last)) in rows {
             query = query
-                .bind(*boot)
+                .bind(*instance)
                 .bind(*model)
                 .bind(sums.requests)
                 .bind(sums.amounts.prompt)

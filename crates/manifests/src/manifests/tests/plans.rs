@@ -87,7 +87,12 @@ fn one_price_is_that_of_every_token_and_a_cached_one_may_be_left_out() {
     ] {
         let manifests = parse(&[MODEL, &plan(&format!("{{price: {price}}}"))]).unwrap();
         let price = &manifests.plans["basic"].price;
-        assert_eq!((price.input, price.cached_input, price.output), expected);
+        let prices = (
+            price.input.get(),
+            price.cached_input.get(),
+            price.output.get(),
+        );
+        assert_eq!(prices, expected);
     }
 }
 
