@@ -354,7 +354,7 @@ def test_a_chat_template_of_the_users(namespace: Namespace, operator: Operator) 
     # A ConfigMap that is not there is said, and found once it is.
     model["spec"]["chatTemplate"] = {"configMap": {"name": "chats", "key": "demo.jinja"}}
     namespace.apply(model)
-    namespace.until("mdep", "demo", lambda mdep: condition(mdep, "Ready")["reason"] == "ContainerConfig")
+    namespace.until("mdep", "demo", lambda mdep: condition(mdep, "Ready").get("reason") == "ContainerConfig")
     assert 'configmap "chats" not found' in row(namespace)["MESSAGE"]
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "chats"}, "data": {"demo.jinja": template}}
     namespace.apply(config_map)
