@@ -1,19 +1,16 @@
 //! The client of the API server, with a counter and a time limit for each request.
 
-mod limited;
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, Request};
+use inferyard_kube_client::{ConfigError, Limit, config, is_watch};
+use kube::Client;
 use kube::client::ClientBuilder;
-use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Client, Config};
 use tower::{Layer, Service};
 
-use self::limited::Limit;
 use crate::metrics::{ApiRequest, Metrics};
 
 /// Time limit for a connection attempt.
@@ -28,12 +25,9 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Why the client cannot be configured.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The given kubeconfig cannot be used.
-    #[error("the kubeconfig {0} cannot be used")]
-    Read(PathBuf, #[source] KubeconfigError),
-    /// There is neither a service account nor a kubeconfig.
-    #[error("no cluster: in a pod there is a service account, elsewhere set KUBECONFIG")]
-    Infer(#[source] InferConfigError),
+    /// There is no configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A setting is invalid, such as a certificate.
     #[error("the settings of the cluster cannot be used")]
     Build(#[source] kube::Error),
@@ -44,17 +38,7 @@ pub(crate) async fn connect(
     kubeconfig: Option<&Path>,
     metrics: Arc<Metrics>,
 ) -> Result<Client, ConnectError> {
-    let mut config = match kubeconfig {
-        None => Config::infer().await.map_err(ConnectError::Infer)?,
-        Some(path) => {
-            let refuse = |error| ConnectError::Read(path.to_owned(), error);
-            let file = Kubeconfig::read_from(path).map_err(refuse)?;
-            let options = KubeConfigOptions::default();
-            Config::from_custom_kubeconfig(file, &options)
-                .await
-                .map_err(refuse)?
-        }
-    };
+    let mut config = config(kubeconfig).await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.write_timeout = Some(WRITE_TIMEOUT);
     let builder = ClientBuilder::try_from(config).map_err(ConnectError::Build)?;
@@ -103,11 +87,6 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Counting<S> {
         self.metrics.api_requests.get_or_create(&counted).inc();
         self.inner.call(request)
     }
-}
-
-/// Whether a request is a watch, whose response does not end.
-fn is_watch(query: &str) -> bool {
-    query.contains("watch=true")
 }
 
 /// The metric labels of a request, in the terms of RBAC.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
-use http_body_util::BodyExt as _;
+use http::Request;
+use inferyard_kube_client::{Limit, is_watch};
 use kube::Client;
 use kube::client::Body;
 use tokio::sync::Mutex;
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
-use tower::BoxError;
+use tokio::time::{MissedTickBehavior, interval};
+use tower::{Layer as _, ServiceExt as _};
 
 use crate::metrics::Metrics;
 use crate::object::Kind;
@@ -19,64 +19,35 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 /// The least time between the starts of two watches.
 const BETWEEN_WATCHES: Duration = Duration::from_millis(500);
 
-/// The API server took too long.
-#[derive(Debug, thiserror::Error)]
-#[error("the API server did not answer within {0:?}")]
-struct TimedOut(Duration);
-
-/// What the requests of one watch go through.
-struct Requests {
-    client: Client,
-    kind: Kind,
-    metrics: Metrics,
-    /// Spaces the starts of watches: `kube::runtime` starts the next one at once when the API server ends one without an
-    /// error, so a server that ends each one at once would be asked in a loop.
-    watches: Mutex<Interval>,
-}
-
 /// A client for one watch of `kind`, over the connections of `client`. Must be called within a tokio runtime.
+///
+/// Dropping a response, or its future, closes its connection, because HTTP/1 has no other way to end a request. A dead
+/// connection is therefore not used again.
 pub(crate) fn bounded(client: &Client, kind: Kind, metrics: &Metrics) -> Client {
+    // Spaces the starts of watches: `kube::runtime` starts the next one at once when the API server ends one without an
+    // error, so a server that ends each one at once would be asked in a loop.
     let mut watches = interval(BETWEEN_WATCHES);
     watches.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let watches = Arc::new(Mutex::new(watches));
     let namespace = client.default_namespace().to_owned();
-    let requests = Arc::new(Requests {
-        client: client.clone(),
-        kind,
-        metrics: metrics.clone(),
-        watches: Mutex::new(watches),
+    let (client, metrics) = (client.clone(), metrics.clone());
+    let unlimited = tower::service_fn(move |request| {
+        let client = client.clone();
+        async move { client.send(request).await }
     });
-    let service = tower::service_fn(move |request| {
-        let requests = Arc::clone(&requests);
-        async move { requests.send(request).await }
+    let limited = Limit(ANSWER).layer(unlimited);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (limited, watches, metrics) = (limited.clone(), Arc::clone(&watches), metrics.clone());
+        async move {
+            if is_watch(request.uri().query().unwrap_or_default()) {
+                watches.lock().await.tick().await;
+            }
+            let answer = limited.oneshot(request).await?;
+            if answer.status().is_success() {
+                metrics.synced(kind);
+            }
+            Ok::<_, tower::BoxError>(answer)
+        }
     });
     Client::new(service, namespace)
-}
-
-// === impl Requests ===
-
-impl Requests {
-    /// Dropping the answer, or this future, closes its connection: HTTP/1 has no other way to end a request. So a dead
-    /// connection is not used again.
-    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-        let query = request.uri().query().unwrap_or_default();
-        let is_watch = query.contains("watch=true");
-        if is_watch {
-            self.watches.lock().await.tick().await;
-        }
-        let answer = async {
-            let (head, body) = self.client.send(request).await?.into_parts();
-            let body = if is_watch {
-                body
-            } else {
-                Body::from(body.collect().await?.to_bytes())
-            };
-            Ok::<_, BoxError>(Response::from_parts(head, body))
-        };
-        let answer = timeout(ANSWER, answer).await;
-        let answer = answer.map_err(|_| TimedOut(ANSWER))??;
-        if answer.status().is_success() {
-            self.metrics.synced(self.kind);
-        }
-        Ok(answer)
-    }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use inferyard_catalog::Catalog;
 use inferyard_crds::Platform;
-use kube::config::{InferConfigError, KubeConfigOptions, KubeconfigError};
-use kube::{Client, Config};
+use inferyard_kube_client::{ConfigError, config};
+use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ const BEFORE_CACHING: Duration = Duration::from_secs(1);
 /// Capacity of the channel of changes; while it is full, the watches wait.
 const ROOM: usize = 256;
 
-/// Which namespaces of which cluster are watched, and where the last state is cached.
+/// The cluster, its watched namespaces, and the file that caches the last state.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The namespaces whose resources and pods are watched.
@@ -59,19 +59,9 @@ pub enum Namespaces {
 /// until it answers.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// There is no kubeconfig and no service account.
-    #[error(
-        "there is no kubeconfig and no service account: run it in a pod, or set KUBECONFIG or --kubeconfig"
-    )]
-    Infer(#[source] InferConfigError),
-    /// The kubeconfig cannot be used.
-    #[error("cannot use the kubeconfig {}", path.display())]
-    Kubeconfig {
-        /// The kubeconfig file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: KubeconfigError,
-    },
+    /// There is no configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The credentials in the configuration cannot be used, such as a certificate that is not PEM.
     #[error("cannot use the credentials of the cluster")]
     Client(#[source] kube::Error),
@@ -107,19 +97,7 @@ impl ClusterWatcher {
     ///
     /// See [`ConnectError`].
     pub async fn connect(settings: Settings, metrics: Metrics) -> Result<Self, ConnectError> {
-        let mut config = match &settings.kubeconfig {
-            None => Config::infer().await.map_err(ConnectError::Infer)?,
-            Some(path) => {
-                let failed = |source| ConnectError::Kubeconfig {
-                    path: path.clone(),
-                    source,
-                };
-                let file = kube::config::Kubeconfig::read_from(path).map_err(failed)?;
-                let options = KubeConfigOptions::default();
-                let config = Config::from_custom_kubeconfig(file, &options).await;
-                config.map_err(failed)?
-            }
-        };
+        let mut config = config(settings.kubeconfig.as_deref()).await?;
         // A watch retries itself, with a pause, and counts each failure.
         config.default_retry = false;
         let client = Client::try_from(config).map_err(ConnectError::Client)?;

@@ -11,15 +11,15 @@ use hyper::body::{Body, Bytes};
 use tokio::time::timeout;
 use tower::{BoxError, Layer, Service};
 
-use super::is_watch;
+use crate::is_watch;
 
 /// The layer that limits requests to this time.
 #[derive(Debug, Clone)]
-pub(super) struct Limit(pub(super) Duration);
+pub struct Limit(pub Duration);
 
 /// A service with a time limit.
 #[derive(Debug, Clone)]
-pub(super) struct Limited<S> {
+pub struct Limited<S> {
     inner: S,
     limit: Duration,
 }
