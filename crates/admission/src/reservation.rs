@@ -355,7 +355,7 @@ impl Running {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether no report was made for so long that its lease must be renewed.
+    /// Whether the last report is so old that the lease must be renewed.
     pub(super) fn is_silent(&self, now_ms: u64, patience_ms: u64) -> bool {
         now_ms
             >= self

@@ -23,7 +23,7 @@ pub(super) struct Share {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) limits: Limits,
-    /// Limits of which this router has nothing.
+    /// Limits of which this router's share is zero.
     pub(super) nothing: Vec<LimitKind>,
 }
 

@@ -1,4 +1,4 @@
-//! The catalog: which models a router serves, and to whom; validated by what reads manifests or a cluster.
+//! The catalog: the models, plans and keys of a router. The reader of manifests or the cluster watcher has validated it.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Tests of which model a name refers to, depending on the plan.
+//! A name refers to a model, depending on the plan.
 
 use super::*;
 

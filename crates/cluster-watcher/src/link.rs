@@ -5,12 +5,12 @@ mod keys;
 mod models;
 mod plans;
 
-use inferyard_domain::ModelId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use inferyard_catalog::{Catalog, Plan};
 use inferyard_crds::Claimant;
+use inferyard_domain::ModelId;
 
 use crate::object::{Id, Kind};
 use crate::store::Store;

@@ -316,7 +316,7 @@ impl KvAllocator {
         self.actions.clear();
     }
 
-    /// Of two cached sequences of which one is a prefix of the other, only the longer one is useful.
+    /// If one cached sequence is a prefix of another, only the longer one is useful.
     fn drop_repeated(&mut self, id: SequenceId) {
         let new = self.running(id);
         let mut repeated = Vec::new();

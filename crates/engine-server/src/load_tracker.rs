@@ -82,7 +82,7 @@ impl LoadTracker {
         self.lock().sequences
     }
 
-    /// Estimates the tokens of a prompt of so many bytes, by the average of earlier prompts.
+    /// Estimates the tokens of a prompt from its length in bytes, by the average of earlier prompts.
     pub(crate) fn estimate(&self, bytes: usize) -> u32 {
         #[expect(
             clippy::cast_precision_loss,
@@ -215,7 +215,7 @@ impl Slot {
             .change(|numbers, changes| numbers.estimate.correct(prediction, blocks, changes));
     }
 
-    /// The engine produced so many tokens for each choice within `took` of the first chunk.
+    /// Records that the engine produced this many tokens for each choice within `took` of the first chunk.
     pub(crate) fn produced(&self, tokens: u32, took: Duration) {
         let mut numbers = self.load.lock();
         numbers.worked += u64::from(tokens) * self.choices as u64;

@@ -1,7 +1,8 @@
 //! All workers of one model, as one router knows them; the lowest cost wins.
 
-use inferyard_domain::InstanceId;
 use std::sync::Arc;
+
+use inferyard_domain::InstanceId;
 
 use crate::snapshot::{Gap, WorkerSnapshot};
 use crate::state::Phase;

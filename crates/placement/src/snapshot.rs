@@ -1,7 +1,8 @@
 //! What a router knows of one worker: its last state, its prefixes, and the requests sent since.
 
-use inferyard_domain::InstanceId;
 use std::time::Duration;
+
+use inferyard_domain::InstanceId;
 
 use crate::state::{Phase, State};
 use crate::{Moment, Work};

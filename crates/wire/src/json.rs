@@ -48,7 +48,7 @@ impl Head {
 }
 
 /// Appends a text with the escapes of a JSON string, without quotes.
-pub fn escape(text: &str, out: &mut BytesMut) {
+pub(crate) fn escape(text: &str, out: &mut BytesMut) {
     let mut rest = text.as_bytes();
     out.reserve(rest.len());
     let special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
@@ -70,7 +70,7 @@ pub fn escape(text: &str, out: &mut BytesMut) {
 }
 
 /// Appends a text as a JSON string.
-pub fn quote(text: &str, out: &mut BytesMut) {
+pub(crate) fn quote(text: &str, out: &mut BytesMut) {
     out.put_u8(b'"');
     escape(text, out);
     out.put_u8(b'"');

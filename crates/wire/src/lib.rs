@@ -18,7 +18,7 @@ mod answer;
 
 pub use answer::Answer;
 pub use error::ErrorObject;
-pub use json::{ContractError, Head, escape, quote};
+pub use json::{ContractError, Head};
 pub use read::{
     Api, Generation, Length, NumberKind, Param, Parsed, ReadError, ResponseSpec, Shape,
     StreamOptions, read,

@@ -160,7 +160,7 @@ async fn what_is_set_aside_waits_for_the_next_process_and_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     let some = |number: u8| vec![Bytes::from(vec![number; 60 << 10]); 50];
-    // Three MiB each, of which 16 MiB are kept.
+    // Each entry has three MiB; the spool keeps 16 MiB.
     for number in 0..8 {
         spool.set_aside(&some(number)).await.unwrap();
     }

@@ -1,12 +1,12 @@
 //! Models that were renamed: while workers with the former name run, the former name leads to them.
 
-use inferyard_domain::ModelId;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use inferyard_catalog::{Endpoint, Model};
 use inferyard_crds::Claimant;
+use inferyard_domain::ModelId;
 
 use super::{Linked, Owners};
 use crate::parsed::WorkerPod;

@@ -1,10 +1,10 @@
 //! Plans: which are refused, which models they reach, and which one serves callers without a key.
 
-use inferyard_domain::ModelId;
 use std::sync::Arc;
 
 use inferyard_catalog::Plan;
 use inferyard_crds::{Others, Reach, owners};
+use inferyard_domain::ModelId;
 
 use super::models::EVERYWHERE;
 use super::{Linked, Plans};

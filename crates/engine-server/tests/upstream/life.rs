@@ -13,15 +13,15 @@ use crate::server::{Play, Server};
 
 const WHOLE: &[u8] = include_bytes!("../recordings/upstream/vllm-content.sse");
 
-/// An address where nobody listens, for now.
-async fn nobody() -> SocketAddr {
+/// An address without a listener.
+async fn unused_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
 }
 
 #[tokio::test]
 async fn a_worker_loads_until_its_engine_is_up() {
-    let address = nobody().await;
+    let address = unused_address().await;
     let fixture = Fixture::start(address, ServerKind::Vllm, |_| ()).await;
     let state = fixture.wait_for(|state| !state.note.is_empty()).await;
     assert_eq!(state.phase(), Phase::Loading);
@@ -67,7 +67,7 @@ async fn an_engine_that_dies_is_told_and_waited_for() {
 
 #[tokio::test]
 async fn a_worker_that_waits_can_be_stopped() {
-    let fixture = Fixture::start(nobody().await, ServerKind::OpenAi, |_| ()).await;
+    let fixture = Fixture::start(unused_address().await, ServerKind::OpenAi, |_| ()).await;
     fixture.wait_for(|state| !state.note.is_empty()).await;
     fixture.shut_down();
     fixture.ended().await.unwrap();

@@ -1,6 +1,5 @@
 //! Resolves the references between documents, and checks that every name belongs to one document.
 
-use inferyard_domain::ModelId;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use inferyard_crds::{
     ApiKey, BuiltinModel, ChatTemplate, Engine, ModelDeployment, Plan as PlanResource, Source,
     UNFIT_NAME, nearest,
 };
+use inferyard_domain::ModelId;
 
 use super::{EngineSettings, Manifests, ModelManifest, Weights};
 use crate::document::{CONFIG_MAP, Document, Resource};
